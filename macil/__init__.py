@@ -1,0 +1,27 @@
+"""MACIL-SD: weakly-supervised audio-visual violence detection, one training at a time.
+
+Modality-aware contrastive instance learning with self-distillation (ACM Multimedia 2022,
+https://doi.org/10.1145/3503161.3547868). Searches over many trainings are in the package `tune`.
+"""
+
+__version__ = "0.1.0"
+
+from macil.config import PRESETS, TrialConfig
+from macil.data.store import FeatureStore
+from macil.evaluation import AveragePrecision, frame_average_precision
+from macil.model import TwoStreamNetwork, VisualNetwork
+from macil.released import load_released, to_released
+from macil.training import Trainer
+
+__all__ = [
+    "PRESETS",
+    "AveragePrecision",
+    "FeatureStore",
+    "Trainer",
+    "TrialConfig",
+    "TwoStreamNetwork",
+    "VisualNetwork",
+    "frame_average_precision",
+    "load_released",
+    "to_released",
+]

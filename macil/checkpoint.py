@@ -1,0 +1,60 @@
+"""Checkpoints: one file that holds a training's whole state and explains itself."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from macil.config import TrialConfig
+from macil.errors import DataError
+from macil.files import atomic_path
+from macil.model import TwoStreamNetwork
+from macil.record import FORMAT_VERSION
+
+if TYPE_CHECKING:
+    from macil.training import Trainer
+
+_KIND = "macil checkpoint"
+
+
+def save_checkpoint(trainer: Trainer, path: str | Path) -> None:
+    """Write the trainer's state in one step; a reader sees the old file or the new one, never half of it."""
+    with atomic_path(path) as temporary:
+        torch.save({"kind": _KIND, "format_version": FORMAT_VERSION, **trainer.state_dict()}, temporary)
+
+
+def load_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint to the CPU, plain values and tensors only.
+
+    Raises:
+        DataError: Missing, cut short, another file, or another format version; names the file.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise DataError(f"checkpoint {path} does not exist") from None
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise DataError(f"checkpoint {path} cannot be read: {reason}") from None
+    if not isinstance(state, dict) or state.get("kind") != _KIND:
+        raise DataError(f"{path} is not a checkpoint of this project")
+    if state["format_version"] != FORMAT_VERSION:
+        raise DataError(
+            f"{path} has format_version {state['format_version']}; this version reads {FORMAT_VERSION}"
+        )
+    return state
+
+
+def load_network(path: str | Path) -> TwoStreamNetwork:
+    """The audio-visual network of a checkpoint, on the CPU, in evaluation mode.
+
+    Raises:
+        DataError: As `load_checkpoint`.
+    """
+    state = load_checkpoint(path)
+    network = TwoStreamNetwork(TrialConfig.from_dict(state["record"]["config"]), **state["features"])
+    network.load_state_dict(state["network"])
+    return network.eval()

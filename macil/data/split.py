@@ -1,0 +1,104 @@
+"""The held-out split: a fifth of the training videos, chosen by source so that no film is on both sides."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from macil.data.store import FeatureStore
+from sklearn.model_selection import StratifiedGroupKFold
+
+from macil.errors import DataError
+from macil.files import read_json, write_json_atomic
+
+FORMAT_VERSION = 1
+_FOLDS = 5  # one of five folds is held out: 20 %
+
+
+@dataclass(frozen=True)
+class Split:
+    """Names of the training videos that are trained on and that are held out, with all their crops."""
+
+    train: tuple[str, ...]
+    heldout: tuple[str, ...]
+    seed: int
+
+    @property
+    def hash(self) -> str:
+        """Of both lists: equal splits have equal hashes, whatever seed or file they came from."""
+        text = "\n".join(["train", *sorted(self.train), "heldout", *sorted(self.heldout)])
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+    def save(self, path: str | Path) -> None:
+        """Write as JSON, to be handed to another lab."""
+        content = {
+            "format_version": FORMAT_VERSION,
+            "seed": self.seed,
+            "hash": self.hash,
+            "heldout": self.heldout,
+            "train": self.train,
+        }
+        write_json_atomic(path, content)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Split:
+        """Read what `save` wrote.
+
+        Raises:
+            DataError: Not such a file, or its lists do not give its hash.
+        """
+        content = read_json(path)
+        try:
+            if content["format_version"] != FORMAT_VERSION:
+                raise DataError(
+                    f"{path} has format_version {content['format_version']}; this version reads {FORMAT_VERSION}"
+                )
+            split = cls(tuple(content["train"]), tuple(content["heldout"]), int(content["seed"]))
+            recorded = content["hash"]
+        except (TypeError, KeyError, ValueError):
+            raise DataError(
+                f"{path} is not a split: expected format_version, seed, hash, train, heldout"
+            ) from None
+        if split.hash != recorded:
+            raise DataError(
+                f"{path} was changed by hand: its lists give the hash {split.hash}, it says {recorded}"
+            )
+        return split
+
+    def check(self, store: FeatureStore) -> None:
+        """Raise `DataError` unless both lists together are the store's training videos, each once."""
+        listed = [*self.train, *self.heldout]
+        known = set(store.videos("train").names)
+        problems = [f"{name} is not a training video of {store.path}" for name in sorted(set(listed) - known)]
+        problems += [f"{name} is in neither list" for name in sorted(known - set(listed))]
+        problems += [f"{name} is listed twice" for name in sorted({n for n in listed if listed.count(n) > 1})]
+        if problems:
+            raise DataError("the split does not fit the data set:", problems[:20])
+
+
+def make_split(store: FeatureStore, seed: int = 0) -> Split:
+    """Hold out about 20 % of the training videos, by source and stratified by label.
+
+    Args:
+        store: Its training videos are split; the test videos are not looked at.
+        seed: Seed of the split, apart from the seed of a training.
+
+    Raises:
+        DataError: Too few sources for a held-out part with both classes.
+    """
+    videos = store.videos("train")
+    labels, sources = videos.labels, np.array(videos.sources)
+    advice = "use --protocol published, or more videos"
+    if labels is None or len(set(videos.sources)) < _FOLDS or min(np.bincount(labels, minlength=2)) < _FOLDS:
+        raise DataError(
+            f"cannot hold out a part of {len(videos.names)} training videos from {len(set(videos.sources))} sources: "
+            f"at least {_FOLDS} sources and {_FOLDS} videos of either class are needed; {advice}"
+        )
+    folds = StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=seed)
+    for train, heldout in folds.split(sources, labels, sources):
+        if all(len(set(labels[part])) == 2 for part in (train, heldout)):
+            names = np.array(videos.names)
+            return Split(tuple(names[train].tolist()), tuple(names[heldout].tolist()), seed)
+    raise DataError(f"no split by source has both classes on both sides; {advice}")
