@@ -13,19 +13,18 @@ from torch import Tensor
 
 from macil.checkpoint import load_checkpoint, save_checkpoint
 from macil.config import TrialConfig
-from macil.data.bags import TrainingBags
+from macil.data.bags import shared_bags
 from macil.data.split import Split, make_split
 from macil.data.store import FeatureStore
+from macil.device import choose_device
 from macil.distillation import infuse, momentum_at
 from macil.errors import DataError, DivergedError, UsageError
-from macil.evaluation import frame_average_precision
+from macil.examination import Examiner, Protocol
 from macil.metrics import EpochMetrics
 from macil.model import TwoStreamNetwork, VisualNetwork, parameter_counts
 from macil.objective import mil_loss, objective
 from macil.random import make_generator
 from macil.record import FORMAT_VERSION, describe_environment
-from macil.scoring import VideoScores, score_videos
-from macil.selection import assess_heldout
 
 __all__ = [
     "Protocol",
@@ -36,7 +35,6 @@ __all__ = [
     "trainer_from_record",
 ]
 
-Protocol = Literal["published", "heldout", "refit"]
 Precision = Literal["fp32", "bf16"]
 
 # Record fields that a resumed training must share with the one that was stopped.
@@ -94,11 +92,9 @@ class Trainer:
         self._best_score = -math.inf
         self._resumed_from: list[dict[str, Any]] = []
 
-        self._bags = _shared_bags(store, self.split, config.max_snippets, self.device)
-        self._test = store.videos("test")
-        self._test_labels = store.test_labels() if protocol == "published" else None
-        if self._test_labels is not None and not self._test_labels.frame_labels.any():
-            raise DataError(f"{store.path} has no violent test frame; average precision is not defined")
+        trained = self.split.train if self.split else None
+        self._bags = shared_bags(store, trained, config.max_snippets, self.device)
+        self._examiner = Examiner(store, protocol, self.split, self.device)
         self._counts = parameter_counts(config, store.visual_dim, store.audio_dim)
         self._build()
 
@@ -259,69 +255,21 @@ class Trainer:
         return torch.stack([*parts.values(), loss_visual]).detach().double()
 
     def _evaluate(self) -> dict[str, Any]:
-        """Scores and figures of the protocol after this epoch; also keeps the test scores it asks for."""
-        measured: dict[str, Any] = dict.fromkeys(
-            (
-                "ap",
-                "ap_trapezoid",
-                "visual_ap",
-                "heldout_ap",
-                "heldout_loss",
-                "heldout_score",
-                "video_accuracy",
-            )
-        )
-        test = self._score("network")
-        scores = {"": test.snippets}
-        if self.visual_network is not None:
-            scores["visual_"] = self._score("visual_network").snippets
-        steering: float | None = None
-        if self._test_labels is not None:
-            ap = frame_average_precision(
-                test.snippets, self._test_labels.frame_labels, self.store.snippet_frames
-            )
-            measured |= ap._asdict()
-            measured["video_accuracy"] = float(np.mean((test.videos > 0.5) == self._test_labels.video_labels))
-            if "visual_" in scores:
-                measured["visual_ap"] = frame_average_precision(
-                    scores["visual_"], self._test_labels.frame_labels, self.store.snippet_frames
-                ).ap
-            steering = ap.ap_trapezoid
-        elif self.protocol == "heldout":
-            heldout = assess_heldout(*self._score_heldout())
-            measured |= {f"heldout_{name}": getattr(heldout, name) for name in ("ap", "loss", "score")}
-            measured["video_accuracy"] = heldout.accuracy
-            steering = heldout.score
-
-        if steering is None or steering > self._best_score:
+        """Figures of the protocol after this epoch; keeps the test scores of the chosen and of the last epoch."""
+        with self._autocast():
+            found = self._examiner.examine(self.network, self.visual_network)
+        if found.flaw is not None:
+            raise DivergedError(f"diverged in epoch {self.epoch}: {found.flaw}")
+        if found.steering is None or found.steering > self._best_score:
             self.chosen_epoch = self.epoch
-            self._best_score = -math.inf if steering is None else steering
-            self.test_scores |= {f"{network}chosen": array for network, array in scores.items()}
-        self.test_scores |= {f"{network}last": array for network, array in scores.items()}
-        measured["chosen_epoch"] = self.chosen_epoch
-        measured["selection_score"] = None if steering is None else self._best_score
-        return measured
-
-    def _score(self, which: Literal["network", "visual_network"]) -> VideoScores:
-        with self._autocast():
-            scores = score_videos(getattr(self, which), self.store, self._test, device=self.device)
-        self._refuse_constant(scores.snippets)
-        return scores
-
-    def _score_heldout(self) -> tuple[np.ndarray, np.ndarray]:
-        assert self.split is not None
-        videos = self.store.videos("train")
-        assert videos.labels is not None
-        heldout = set(self.split.heldout)
-        chosen = np.array([i for i, name in enumerate(videos.names) if name in heldout])
-        with self._autocast():
-            scores = score_videos(self.network, self.store, videos, chosen, self.device)
-        self._refuse_constant(scores.videos)
-        return scores.videos, videos.labels[chosen]
-
-    def _refuse_constant(self, scores: np.ndarray) -> None:
-        if len(scores) > 1 and not np.ptp(scores) > 0:  # NaN also lands here
-            raise DivergedError(f"diverged in epoch {self.epoch}: every score is {scores[0]:g}")
+            self._best_score = -math.inf if found.steering is None else found.steering
+            self.test_scores |= {f"{which}chosen": scores for which, scores in found.test_scores.items()}
+        self.test_scores |= {f"{which}last": scores for which, scores in found.test_scores.items()}
+        return {
+            **found.figures,
+            "chosen_epoch": self.chosen_epoch,
+            "selection_score": None if found.steering is None else self._best_score,
+        }
 
     def _set_learning_rates(self) -> float:
         period = self.config.cosine_epochs
@@ -395,37 +343,6 @@ def trainer_from_record(
             "give the split file of the run"
         )
     return trainer
-
-
-def choose_device(name: str) -> torch.device:
-    """`auto`, `cpu` or `cuda` as a device.
-
-    Raises:
-        UsageError: No such device here.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name not in ("cpu", "cuda"):
-        raise UsageError(f"device {name!r} is not known; expected auto, cpu or cuda")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UsageError("device cuda was asked for, but PyTorch sees no GPU here; use --device cpu")
-    return torch.device(name)
-
-
-_BAGS: dict[str, Any] = {}
-
-
-def _shared_bags(
-    store: FeatureStore, split: Split | None, max_snippets: int, device: torch.device
-) -> TrainingBags:
-    """The training bags, kept from one trial of a process to the next: on a GPU they are an upload of gigabytes."""
-    key = (str(store.path), store.content_hash, split.hash if split else None, max_snippets, str(device))
-    if _BAGS.get("key") != key:
-        _BAGS.clear()  # frees the device's memory before the next upload
-        _BAGS["bags"] = TrainingBags(store, split.train if split else None, max_snippets, device)
-        _BAGS["key"] = key
-    bags: TrainingBags = _BAGS["bags"]
-    return bags
 
 
 def _resolve_split(store: FeatureStore, protocol: str, split: Split | None, seed: int) -> Split | None:

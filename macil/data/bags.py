@@ -5,14 +5,15 @@ Axes: S samples (a video's crop is a sample), B samples of a batch, T snippets.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from macil.data.store import FeatureStore
 from torch import Tensor
 
+from macil.data.store import FeatureStore
 from macil.errors import DataError
 
 # A resident copy may take this share of a device's free memory; the rest is for training.
@@ -158,6 +159,24 @@ class TrainingBags:
         width = (self.store.visual_dim + self.store.audio_dim) * self.store.visual.element_size()
         free, _ = torch.cuda.mem_get_info(self.device)
         return len(self) * self.snippets * width < _RESIDENT_SHARE * free
+
+
+_SHARED: dict[str, TrainingBags] = {}
+
+
+def shared_bags(
+    store: FeatureStore, names: Sequence[str] | None, max_snippets: int, device: torch.device
+) -> TrainingBags:
+    """The training bags, kept from one trial of a process to the next: on a GPU they are an upload of gigabytes.
+
+    Arguments and errors as of `TrainingBags`; one set of bags is kept, the last one asked for.
+    """
+    chosen = hashlib.blake2b("\n".join(sorted(names)).encode()).hexdigest() if names is not None else "all"
+    key = f"{store.path} {store.content_hash} {chosen} {max_snippets} {device}"
+    if key not in _SHARED:
+        _SHARED.clear()  # frees the device's memory before the next upload
+        _SHARED[key] = TrainingBags(store, names, max_snippets, device)
+    return _SHARED[key]
 
 
 def _gather_rows(features: Tensor, rows: Tensor, counts: Tensor, samples: Tensor, snippets: int) -> Tensor:

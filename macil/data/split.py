@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from macil.data.store import FeatureStore
 from sklearn.model_selection import StratifiedGroupKFold
 
+from macil.data.store import FeatureStore
 from macil.errors import DataError
 from macil.files import read_json, write_json_atomic
 

@@ -1,0 +1,125 @@
+"""`python -m macil check`, `convert` and `demo`: data before any training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from macil import data
+from macil.data.audit import DEEP_BY_DEFAULT_BYTES, AuditReport
+from macil.data.convert import DTYPES
+from macil.data.demo_generator import DemoSize
+from macil.data.folders import Finding
+from macil.data.store import FeatureStore
+
+_FOLDER = click.Path(path_type=Path)
+_SNIPPET_FRAMES = click.option(
+    "--snippet-frames",
+    type=click.IntRange(1, 10_000),
+    help="Frames of a snippet; default 16, or what gt.npy says.",
+)
+_DEFAULTS = DemoSize()
+
+
+@click.command()
+@click.argument("folder", metavar="DIR", type=_FOLDER)
+@click.option("--quick", "mode", flag_value="quick", help="Headers, and a small sample of the values.")
+@click.option("--deep", "mode", flag_value="deep", help="Every value of every file.")
+@_SNIPPET_FRAMES
+def check(folder: Path, mode: str | None, snippet_frames: int | None) -> int:
+    """List everything wrong in DIR, a folder in the XD-Violence layout.
+
+    Without --quick or --deep, every value is read up to 2 GiB of features, and a sample of them beyond. Exit status 1
+    when something is wrong.
+    """
+    deep = {"quick": False, "deep": True, None: None}[mode]
+    report = data.audit(folder, deep=deep, snippet_frames=snippet_frames, progress=True)
+    _print_report(report)
+    return 0 if report.ok else 1
+
+
+@click.command()
+@click.argument("folder", metavar="DIR", type=_FOLDER)
+@click.argument("out", type=_FOLDER)
+@click.option("--dtype", type=click.Choice(DTYPES), default="float32", show_default=True)
+@click.option("--overwrite", is_flag=True, help="Replace the store that OUT holds.")
+@_SNIPPET_FRAMES
+def convert(folder: Path, out: Path, dtype: str, overwrite: bool, snippet_frames: int | None) -> None:
+    """Convert DIR, a folder in the XD-Violence layout, into the feature store OUT.
+
+    A conversion that was interrupted continues where it stopped when the same command is run again.
+    """
+    path = data.convert(
+        folder, out, dtype=dtype, snippet_frames=snippet_frames, overwrite=overwrite, progress=True
+    )
+    click.echo(f"{path}: {FeatureStore.open(path).describe()}")
+
+
+@click.command()
+@click.argument("out", type=_FOLDER)
+@click.option("--train-videos", type=int, default=_DEFAULTS.train_videos, show_default=True)
+@click.option("--test-videos", type=int, default=_DEFAULTS.test_videos, show_default=True)
+@click.option("--min-snippets", type=int, default=_DEFAULTS.min_snippets, show_default=True)
+@click.option("--max-snippets", type=int, default=_DEFAULTS.max_snippets, show_default=True)
+@click.option("--visual-dim", type=int, default=_DEFAULTS.visual_dim, show_default=True)
+@click.option("--audio-dim", type=int, default=_DEFAULTS.audio_dim, show_default=True)
+@click.option("--crops", type=int, default=_DEFAULTS.crops, show_default=True)
+@click.option("--seed", type=int, default=_DEFAULTS.seed, show_default=True)
+@click.option("--ground-truth", is_flag=True, help="Write gt.npy, too.")
+@click.option("--overwrite", is_flag=True, help="Replace the demo that OUT holds.")
+def demo(out: Path, ground_truth: bool, overwrite: bool, **size: int) -> None:
+    """Write a made-up data set in the XD-Violence layout into OUT.
+
+    It is for trying the tools; results on it say nothing about XD-Violence. The size of the real data is about
+    --train-videos 3954 --test-videos 800 --min-snippets 20 --max-snippets 400 (20 GB).
+    """
+    path = data.write_demo(out, ground_truth=ground_truth, overwrite=overwrite, progress=True, **size)
+    click.echo(f"wrote {path}; next: python -m macil check {out}")
+
+
+def _print_report(report: AuditReport) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    _print_findings(console, "faults", report.faults)
+    _print_findings(console, "notes", report.notes)
+    table = Table(title=None, box=None, pad_edge=False)
+    table.add_column("")
+    table.add_column("here", justify="right")
+    table.add_column("published", justify="right")
+    for total in report.totals:
+        published = "" if total.published is None else f"{total.published:,}"
+        table.add_row(total.name, f"{total.value:,}", published)
+    console.print(table)
+    console.print(_describe_mode(report))
+    if report.forecast is not None:
+        size, seconds = report.forecast.store_bytes, report.forecast.seconds
+        console.print(
+            f"converting: about {_duration(seconds)}, {size['float32'] / 1e9:.2f} GB as float32,"
+            f" {size['float16'] / 1e9:.2f} GB as float16"
+            f" (speed measured on {report.forecast.sample_bytes / 1e6:.0f} MB)"
+        )
+    count = len(report.faults)
+    console.print("no faults" if report.ok else f"{count} fault{'s' * (count > 1)}")
+
+
+def _print_findings(console: Console, title: str, findings: list[Finding]) -> None:
+    if findings:
+        console.print(f"{title} ({len(findings)}):")
+    for finding in findings:
+        console.print(f"  {finding}", markup=False)
+
+
+def _describe_mode(report: AuditReport) -> str:
+    limit = f"{DEEP_BY_DEFAULT_BYTES / 1024**3:.0f} GiB"
+    if report.mode == "deep":
+        return "every value was read" + ("" if report.chosen else f" (the default up to {limit} of features)")
+    default = "" if report.chosen else f" (the default beyond {limit} of features; --deep reads every value)"
+    return f"headers and a sample of the values were read{default}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(seconds, 1):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,176 @@
+"""`python -m macil train`: one training without Ray."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from macil.cli import config_options, given_hyperparameters, hyperparameter_options, resolve_config
+from macil.data.resolve import resolve
+from macil.data.split import Split
+from macil.errors import DataError, UsageError
+from macil.evaluation import frame_average_precision
+from macil.files import atomic_path, read_json, write_json_atomic, write_text_atomic
+from macil.training import Trainer, load_checkpoint, save_checkpoint, trainer_from_record
+
+
+@click.command()
+@click.argument("data", type=click.Path(path_type=Path))
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="Folder for checkpoints and results."
+)
+@config_options
+@click.option("--record", type=click.Path(path_type=Path), help="Run the training of this record.json again.")
+@click.option("--resume", is_flag=True, help="Continue from OUT/last.pt.")
+@click.option("--overwrite", is_flag=True, help="Replace an earlier training in OUT.")
+@click.option("--protocol", type=click.Choice(["published", "heldout", "refit"]), help="Default published.")
+@click.option("--split", "split_file", type=click.Path(path_type=Path), help="Held-out split (split.json).")
+@click.option("--split-seed", type=int, help="Seed of the held-out split; default 0.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Default auto.")
+@click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="Default fp32.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads; default all.")
+@hyperparameter_options()
+def train(data: Path, out: Path, resume: bool, overwrite: bool, **options: Any) -> None:
+    """Train one configuration on DATA, a folder in the XD-Violence layout or a converted store.
+
+    OUT gets best.pt and last.pt (checkpoints that hold their configuration), record.json, config.toml, epochs.jsonl
+    (one line an epoch, as it arrives) and scores.npz (test snippet scores).
+    """
+    if resume and overwrite:
+        raise UsageError("--resume continues and --overwrite replaces; give one of them")
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--out {out} is a file; give a folder")
+    if (out / "last.pt").exists() and not (resume or overwrite):
+        raise UsageError(f"{out} holds a training; continue it with --resume, or replace it with --overwrite")
+    if resume and not (out / "last.pt").exists():
+        raise UsageError(f"there is nothing to resume in {out}: it has no last.pt")
+    trainer = _make_trainer(data, out if resume else None, options)
+    if resume:
+        trainer.load_state_dict(load_checkpoint(out / "last.pt"))
+
+    write_json_atomic(out / "record.json", trainer.record())
+    trainer.config.save(out / "config.toml")
+    if trainer.split is not None:
+        trainer.split.save(out / "split.json")
+    _write_epochs(trainer, out)
+    _run(trainer, out)
+    click.echo(_summary(trainer))
+    click.echo(f"results in {out}; look further: python -m macil evaluate {out / 'last.pt'} {data}")
+
+
+def _make_trainer(data: Path, resumed: Path | None, options: dict[str, Any]) -> Trainer:
+    given = given_hyperparameters(options)
+    chosen = {
+        name: options[name]
+        for name in ("protocol", "device", "precision", "threads")
+        if options[name] is not None
+    }
+    record = options["record"]
+    fixed = [
+        name for name in (*given, *chosen, "preset", "config_file") if name in given or options.get(name)
+    ]
+    fixed = [name for name in fixed if name != "device"]
+    if (record or resumed) and fixed:
+        where = f"the record {record}" if record else f"the training in {resumed}"
+        raise UsageError(f"{where} fixes everything; leave out {', '.join('--' + n for n in fixed)}")
+    split = Split.load(options["split_file"]) if options["split_file"] else None
+    if resumed:
+        record = resumed / "record.json"
+        split = split or (Split.load(resumed / "split.json") if (resumed / "split.json").exists() else None)
+    if record:
+        content = read_json(record)
+        store = resolve(data)
+        return trainer_from_record(content, store, split=split, device=chosen.get("device"))
+    config = resolve_config(options["preset"], options["config_file"], options)
+    if split is not None and chosen.get("protocol") != "heldout":
+        raise UsageError("--split belongs to --protocol heldout")
+    return Trainer(config, resolve(data), split=split, split_seed=options["split_seed"] or 0, **chosen)
+
+
+def _run(trainer: Trainer, out: Path) -> None:
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("epoch"),
+        MofNCompleteColumn(),
+        BarColumn(),
+        TextColumn("{task.description}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", total=trainer.config.epochs, completed=trainer.epoch)
+        while not trainer.finished:
+            metrics = trainer.train_epoch()
+            line = _describe(metrics)
+            if console.is_terminal:
+                progress.update(task, completed=trainer.epoch, description=line)
+            else:
+                click.echo(f"epoch {trainer.epoch}/{trainer.config.epochs}  {line}")
+            # The checkpoint last: whatever it holds has been written before.
+            _append(out / "epochs.jsonl", metrics)
+            _write_scores(trainer, out / "scores.npz")
+            if trainer.chosen_epoch == trainer.epoch:
+                save_checkpoint(trainer, out / "best.pt")
+            save_checkpoint(trainer, out / "last.pt")
+
+
+def _describe(metrics: dict[str, Any]) -> str:
+    shown = ("loss_mil", "heldout_ap", "heldout_score", "ap", "ap_trapezoid")
+    parts = [f"{name} {metrics[name]:.4f}" for name in shown if metrics[name] is not None]
+    return "  ".join([*parts, f"{metrics['seconds']:.1f} s"])
+
+
+def _summary(trainer: Trainer) -> str:
+    """The result in words; under closed labels they are opened here, once, after the last epoch."""
+    lines = []
+    last = trainer.history[-1]
+    if trainer.protocol == "published":
+        best = max(trainer.history, key=lambda metrics: metrics["ap_trapezoid"])
+        lines.append(
+            f"test AP at the last epoch ({last['epoch']}), protocol published, one seed: "
+            f"{last['ap']!r} step-wise, {last['ap_trapezoid']!r} trapezoidal (the published definition)"
+        )
+        lines.append(
+            f"best test epoch ({best['epoch']}), the published convention, chosen on the test set: "
+            f"{best['ap']!r} step-wise, {best['ap_trapezoid']!r} trapezoidal"
+        )
+        return "\n".join(lines)
+    try:
+        labels = trainer.store.test_labels()
+    except DataError as error:
+        return f"no test AP: {error}"
+    for rule in ("chosen", "last") if trainer.protocol == "heldout" else ("last",):
+        epoch = trainer.chosen_epoch if rule == "chosen" else trainer.epoch
+        ap = frame_average_precision(
+            trainer.test_scores[rule], labels.frame_labels, trainer.store.snippet_frames
+        )
+        lines.append(
+            f"test AP at the {rule} epoch ({epoch}), protocol {trainer.protocol}, one seed: "
+            f"{ap.ap!r} step-wise, {ap.ap_trapezoid!r} trapezoidal (labels opened after training)"
+        )
+    return "\n".join(lines)
+
+
+def _write_epochs(trainer: Trainer, out: Path) -> None:
+    """The epochs known so far: after a kill the file may be one epoch ahead of the checkpoint."""
+    write_text_atomic(
+        out / "epochs.jsonl", "".join(json.dumps(metrics) + "\n" for metrics in trainer.history)
+    )
+
+
+def _append(path: Path, metrics: dict[str, Any]) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(metrics) + "\n")
+
+
+def _write_scores(trainer: Trainer, path: Path) -> None:
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **trainer.test_scores)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(buffer.getvalue())

@@ -1,0 +1,288 @@
+"""Frame labels of the test videos, from `annotations.txt`, from `gt.npy`, or from both when they agree."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from macil.data.folders import Finding
+from macil.data.layout import Layout, VideoFiles
+
+SNIPPET_FRAMES = 16
+"""Frames of a snippet in XD-Violence (24 frames a second)."""
+
+Interval = tuple[int, int]
+
+# The name ends with its label, so that a source with spaces in it is still read right.
+_LINE = re.compile(r"(?P<name>\S.*_label_\S+|\S+)(?P<numbers>(?:\s+\S+)*)\s*")
+
+
+@dataclass
+class FrameLabels:
+    """Labels of all test videos: name -> uint8 `(snippet_frames * T,)`, 1 = violent; faults and notes apart."""
+
+    snippet_frames: int = SNIPPET_FRAMES
+    labels: dict[str, np.ndarray] = field(default_factory=dict)
+    faults: list[Finding] = field(default_factory=list)
+    notes: list[Finding] = field(default_factory=list)
+
+
+def parse_annotation(line: str) -> tuple[str, list[Interval]]:
+    """Split `NAME START END [START END ...]` into the name, without `.mp4`, and half-open frame intervals.
+
+    Raises:
+        ValueError: No interval, an odd count, something that is no frame number, or an END before its START.
+    """
+    match = _LINE.fullmatch(line.strip())
+    if match is None:
+        raise ValueError("the line is empty")
+    words = match["numbers"].split()
+    if not words:
+        raise ValueError("names no interval, expected NAME START END [START END ...]")
+    for word in words:
+        if not (word.isascii() and word.isdecimal()):
+            raise ValueError(f"{word!r} is not a frame number (a whole number from 0)")
+    if len(words) % 2:
+        raise ValueError(f"holds {len(words)} frame numbers, an odd count; expected START END pairs")
+    numbers = [int(word) for word in words]
+    intervals = list(zip(numbers[::2], numbers[1::2], strict=True))
+    for start, end in intervals:
+        if end < start:
+            raise ValueError(f"interval {start} {end} ends before it starts")
+    return match["name"].removesuffix(".mp4"), intervals
+
+
+def rasterise(intervals: Sequence[Interval], frames: int) -> np.ndarray:
+    """Mark the frames of half-open intervals: uint8 `(frames,)`; what lies beyond the last frame is dropped."""
+    labels = np.zeros(frames, np.uint8)
+    for start, end in intervals:
+        labels[start:end] = 1
+    return labels
+
+
+def read_frame_labels(
+    layout: Layout, lengths: Mapping[str, int], snippet_frames: int | None = None
+) -> FrameLabels:
+    """Build the frame labels of every test video whose length is known.
+
+    Args:
+        layout: The folder.
+        lengths: Snippets (visual rows) of each test video.
+        snippet_frames: Frames of a snippet; None reads it off `gt.npy` where there is one, else 16.
+    """
+    ground_truth = _load_ground_truth(layout)
+    if snippet_frames is None:
+        snippet_frames = SNIPPET_FRAMES
+        inferred = _infer_snippet_frames(ground_truth, lengths)
+        if inferred not in (None, SNIPPET_FRAMES):
+            attempt = _combine(layout, lengths, inferred, ground_truth)
+            if not any(fault.kind == "gt-mismatch" for fault in attempt.faults):
+                reason = f"{inferred} frames a snippet (published: {SNIPPET_FRAMES})"
+                attempt.notes.append(Finding("snippet-frames", "gt.npy", reason))
+                return attempt
+    return _combine(layout, lengths, snippet_frames, ground_truth)
+
+
+def _combine(
+    layout: Layout, lengths: Mapping[str, int], snippet_frames: int, ground_truth: np.ndarray | Finding | None
+) -> FrameLabels:
+    result = FrameLabels(snippet_frames)
+    videos = [video for video in layout.of_split("test") if video.name in lengths]
+    if layout.annotations is not None:
+        _read_annotations(layout, layout.annotations, videos, lengths, result)
+    if isinstance(ground_truth, Finding):
+        result.faults.append(ground_truth)
+    elif ground_truth is not None and (len(videos) < len(layout.of_split("test")) or layout.unreadable_names):
+        reason = "is not compared: its order needs every test video, and some have faults"
+        result.notes.append(Finding("gt", "gt.npy", reason))
+    elif ground_truth is not None:
+        _apply_ground_truth(layout, ground_truth, videos, lengths, result)
+    elif layout.annotations is None and any(video.parsed.label for video in videos):
+        result.faults.append(
+            Finding(
+                "annotation",
+                "annotations.txt",
+                "is missing, and gt.npy too: violent test videos need frame labels",
+            )
+        )
+    return result
+
+
+def _read_annotations(
+    layout: Layout, path: Path, videos: list[VideoFiles], lengths: Mapping[str, int], result: FrameLabels
+) -> None:
+    where = layout.relative(path)
+    intervals = _parse_annotations(layout, path, lengths, result)
+    clipped = 0
+    for video in videos:
+        frames = lengths[video.name] * result.snippet_frames
+        pairs = intervals.get(video.name) or []
+        if video.parsed.label and video.name not in intervals:
+            reason = f"does not annotate {video.name}, a violent test video"
+            result.faults.append(Finding("annotation", where, reason))
+        result.labels[video.name] = rasterise(pairs if video.parsed.label else [], frames)
+        clipped += any(end > frames for _, end in pairs)
+    if clipped:
+        reason = f"{clipped} videos are annotated past their last whole snippet; the ends are clipped"
+        result.notes.append(Finding("annotation", where, reason))
+
+
+def _parse_annotations(
+    layout: Layout, path: Path, lengths: Mapping[str, int], result: FrameLabels
+) -> dict[str, list[Interval] | None]:
+    """Return the intervals of every annotated video, None where its line has a fault, which is in `result`."""
+    where = layout.relative(path)
+    known = {video.name: video for video in layout.of_split("test")}
+    intervals: dict[str, list[Interval] | None] = {}
+    strangers = 0
+    for number, line in enumerate(_read_lines(layout, path, result), start=1):
+        if not line.strip():
+            continue
+        place = f"{where} line {number}"
+        try:
+            name, pairs = parse_annotation(line)
+        except ValueError as error:
+            name = line.split()[0].removesuffix(".mp4")
+            intervals.setdefault(name, None)
+            result.faults.append(Finding("annotation", place, f"{name} {error}"))
+            continue
+        if name in intervals:
+            result.faults.append(Finding("duplicate", place, f"annotates {name} again"))
+            continue
+        intervals[name] = pairs
+        if name not in known:
+            strangers += 1
+        elif known[name].parsed.label == 0:
+            result.faults.append(
+                Finding("annotation", place, f"annotates {name}, which its name calls normal")
+            )
+        elif name in lengths:
+            _check_intervals(place, name, pairs, lengths[name], result)
+    if strangers:
+        reason = f"{strangers} lines annotate videos that are not here"
+        result.notes.append(Finding("annotation", where, reason))
+    return intervals
+
+
+def _read_lines(layout: Layout, path: Path, result: FrameLabels) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        result.faults.append(Finding("unreadable", layout.relative(path), f"cannot be read: {error}"))
+        return []
+
+
+def _check_intervals(place: str, name: str, pairs: list[Interval], length: int, result: FrameLabels) -> None:
+    # The features lack the video's last frame and the rest modulo a snippet, hence the tolerance of one snippet.
+    frames = length * result.snippet_frames
+    limit = frames + result.snippet_frames
+    for start, end in pairs:
+        if end > limit:
+            reason = (
+                f"interval {start} {end} of {name} ends beyond frame {limit} ({length} snippets and one more)"
+            )
+            result.faults.append(Finding("annotation", place, reason))
+    if not rasterise(pairs, frames).any():
+        result.notes.append(Finding("annotation", place, f"marks no frame of {name}"))
+
+
+def _load_ground_truth(layout: Layout) -> np.ndarray | Finding | None:
+    """Return the 0/1 frame labels of `gt.npy`, or the fault that keeps it from being read."""
+    path = layout.ground_truth
+    if path is None:
+        return None
+    where = layout.relative(path)
+    try:
+        labels = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        return Finding("unreadable", where, f"cannot be read: {str(error).splitlines()[0]}")
+    if labels.ndim != 1 or labels.dtype.kind not in "biuf":
+        return Finding(
+            "gt", where, f"has shape {labels.shape} {labels.dtype}, expected one 0/1 number a frame"
+        )
+    bad = np.flatnonzero((labels != 0) & (labels != 1))
+    if bad.size:
+        return Finding("gt", where, f"holds {labels[bad[0]]} at frame {bad[0]}, expected 0 or 1")
+    return labels.astype(np.uint8)
+
+
+def _infer_snippet_frames(
+    ground_truth: np.ndarray | Finding | None, lengths: Mapping[str, int]
+) -> int | None:
+    total = sum(lengths.values())
+    if (
+        not isinstance(ground_truth, np.ndarray)
+        or not total
+        or not ground_truth.size
+        or ground_truth.size % total
+    ):
+        return None
+    return ground_truth.size // total
+
+
+def _apply_ground_truth(
+    layout: Layout,
+    ground_truth: np.ndarray,
+    videos: list[VideoFiles],
+    lengths: Mapping[str, int],
+    result: FrameLabels,
+) -> None:
+    """Cut `gt.npy` into videos; compare with the annotations or, without any, take it as the labels."""
+    where = "gt.npy"
+    frames = sum(lengths[video.name] for video in videos) * result.snippet_frames
+    if ground_truth.size != frames:
+        reason = (
+            f"holds {ground_truth.size} frames, the test videos {frames} ({result.snippet_frames} a snippet)"
+        )
+        result.faults.append(Finding("gt-mismatch", where, reason))
+        return
+    attempts = [
+        _cut(ground_truth, order, lengths, result.snippet_frames)
+        for order in _possible_orders(layout, videos)
+    ]
+    scored = [(_disagreements(labels, videos, result.labels), labels) for labels in attempts]
+    disagreements, labels = min(scored, key=lambda item: len(item[0]))
+    if layout.annotations is not None:
+        result.faults.extend(Finding("gt-mismatch", where, reason) for reason in disagreements)
+        return
+    result.labels = {video.name: labels[video.name] for video in videos}
+    for video in videos:
+        if bool(labels[video.name].any()) != bool(video.parsed.label):
+            marked = "no violent frame" if video.parsed.label else "violent frames"
+            result.faults.append(
+                Finding("gt-mismatch", where, f"gives {video.name} {marked}, against its name")
+            )
+
+
+def _possible_orders(layout: Layout, videos: list[VideoFiles]) -> list[list[str]]:
+    names = [video.name for video in videos]
+    published = [v.name for v in videos if v.parsed.label] + [v.name for v in videos if not v.parsed.label]
+    listed = [name for name in layout.test_list or () if name in set(names)]
+    return [listed, published] if len(listed) == len(names) else [published]
+
+
+def _cut(
+    ground_truth: np.ndarray, order: list[str], lengths: Mapping[str, int], snippet_frames: int
+) -> dict[str, np.ndarray]:
+    ends = np.cumsum([lengths[name] * snippet_frames for name in order])
+    return dict(zip(order, np.split(ground_truth, ends[:-1]), strict=True))
+
+
+def _disagreements(
+    labels: dict[str, np.ndarray], videos: list[VideoFiles], annotated: dict[str, np.ndarray]
+) -> list[str]:
+    reasons = []
+    for video in videos:
+        if video.name in annotated:
+            differ = np.flatnonzero(labels[video.name] != annotated[video.name])
+        else:
+            differ = np.flatnonzero(labels[video.name]) if not video.parsed.label else np.empty(0, int)
+        if differ.size:
+            reasons.append(
+                f"disagrees with annotations.txt on {differ.size} frames of {video.name}, the first is {differ[0]}"
+            )
+    return reasons

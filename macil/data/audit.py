@@ -1,0 +1,260 @@
+"""Check a folder in the XD-Violence layout: every fault at once, notes apart from faults, what converting will cost."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from macil.data.annotations import FrameLabels, read_frame_labels
+from macil.data.arrays import ArrayError, ArrayHeader, load_features, read_header
+from macil.data.folders import Finding, Modality
+from macil.data.layout import Layout, VideoFiles, read_layout
+from macil.data.progress import show_progress
+from macil.errors import DataError
+
+DEEP_BY_DEFAULT_BYTES = 2 * 1024**3
+"""Up to this much data every value is read without asking; it takes seconds."""
+
+# A quick audit reads this much to measure the disk and to catch gross faults.
+_SAMPLE_FILES = 24
+_SAMPLE_BYTES = 64 * 1024**2
+
+# Converting reads every value as an audit does, and then hashes and writes it; measured ratio.
+_CONVERT_PER_READ = 2.5
+
+
+@dataclass(frozen=True)
+class Total:
+    """One figure of the data beside the published one (None where none was published)."""
+
+    name: str
+    value: int
+    published: int | None = None
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What converting will cost: bytes on disk by dtype, and seconds at the speed a sample was read with."""
+
+    store_bytes: dict[str, int]
+    seconds: float
+    sample_bytes: int
+
+
+@dataclass
+class AuditReport:
+    """Everything an audit found. `headers` holds each readable file's header, `frame_labels` the test labels."""
+
+    layout: Layout
+    mode: Literal["quick", "deep"]
+    chosen: bool
+    headers: dict[Path, ArrayHeader] = field(default_factory=dict)
+    frame_labels: FrameLabels = field(default_factory=FrameLabels)
+    faults: list[Finding] = field(default_factory=list)
+    notes: list[Finding] = field(default_factory=list)
+    totals: list[Total] = field(default_factory=list)
+    forecast: Forecast | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is no fault."""
+        return not self.faults
+
+    def raise_for_faults(self) -> None:
+        """Raise a DataError that carries every fault, if there is one."""
+        if self.faults:
+            count = f"{len(self.faults)} fault" + "s" * (len(self.faults) > 1)
+            raise DataError(
+                f"{self.layout.root} has {count}; nothing was converted", [str(f) for f in self.faults]
+            )
+
+
+def audit(
+    root: str | os.PathLike[str],
+    *,
+    deep: bool | None = None,
+    snippet_frames: int | None = None,
+    progress: bool = False,
+) -> AuditReport:
+    """Check a layout folder.
+
+    Args:
+        root: The folder.
+        deep: True reads every value, streaming; False reads headers and a small sample of files; None reads every
+            value up to `DEEP_BY_DEFAULT_BYTES` of features and is quick beyond.
+        snippet_frames: Frames of a snippet; None: 16, or what `gt.npy` says.
+        progress: Show progress on stderr.
+
+    Raises:
+        DataError: There is no such folder, or it is not in the layout at all.
+    """
+    layout = read_layout(root)
+    headers, faults = _read_headers(layout, progress)
+    size = sum(header.nbytes for header in headers.values())
+    mode: Literal["quick", "deep"] = (
+        "deep" if deep or (deep is None and size <= DEEP_BY_DEFAULT_BYTES) else "quick"
+    )
+    report = AuditReport(layout, mode, chosen=deep is not None, headers=headers)
+    report.faults += layout.faults + faults
+    report.notes += layout.notes
+    _check_uniform(report)
+    lengths = _check_lengths(report)
+    report.frame_labels = read_frame_labels(layout, lengths, snippet_frames)
+    report.faults += report.frame_labels.faults
+    report.notes += report.frame_labels.notes
+    paths = list(headers) if mode == "deep" else _choose_sample(headers)
+    seconds = _check_values(report, paths, progress and mode == "deep")
+    report.totals = _count_totals(report)
+    report.forecast = _forecast(report, paths, seconds)
+    return report
+
+
+def video_rows(report: AuditReport, video: VideoFiles) -> tuple[int, int]:
+    """Return the visual and the audio rows of a video without faults."""
+    assert video.audio is not None
+    return report.headers[video.visual[0]].rows, report.headers[video.audio].rows
+
+
+def _files(layout: Layout) -> Iterable[tuple[Path, Modality]]:
+    for video in layout.videos:
+        yield from ((path, "visual") for path in video.visual)
+        if video.audio is not None:
+            yield video.audio, "audio"
+
+
+def _read_headers(layout: Layout, progress: bool) -> tuple[dict[Path, ArrayHeader], list[Finding]]:
+    headers: dict[Path, ArrayHeader] = {}
+    faults = []
+    paths = [path for path, _ in _files(layout)]
+    with show_progress("reading headers", len(paths), "files", enabled=progress) as advance:
+        for path in paths:
+            try:
+                headers[path] = read_header(path)
+            except ArrayError as fault:
+                faults.append(Finding(fault.kind, layout.relative(path), str(fault)))
+            advance(1)
+    return headers, faults
+
+
+def _check_uniform(report: AuditReport) -> None:
+    """All visual files must agree in width and dtype, all audio files too; the majority is taken as right."""
+    for modality in ("visual", "audio"):
+        paths = [path for path, kind in _files(report.layout) if kind == modality and path in report.headers]
+        for what in ("width", "dtype"):
+            values = {path: getattr(report.headers[path], what) for path in paths}
+            counts = Counter(values.values()).most_common()
+            if not counts:
+                continue
+            expected, agreeing = counts[0]
+            for path in (path for path in paths if values[path] != expected):
+                reason = f"has {what} {values[path]}, {agreeing} other {modality} files have {expected}"
+                report.faults.append(Finding(what, report.layout.relative(path), reason))
+            if what == "dtype" and expected == "float64":
+                report.notes.append(
+                    Finding("dtype", f"{modality} features", "are float64; the store rounds them")
+                )
+
+
+def _check_lengths(report: AuditReport) -> dict[str, int]:
+    """Compare lengths within each video; return the snippets of every test video where they are certain."""
+    lengths: dict[str, int] = {}
+    off_by_one = 0
+    for video in report.layout.videos:
+        rows = {path: report.headers[path].rows for path in video.visual if path in report.headers}
+        if not rows:
+            continue
+        expected = Counter(rows.values()).most_common(1)[0][0]
+        for path in (path for path in rows if rows[path] != expected):
+            reason = f"has {rows[path]} rows, other crops of this video {expected}"
+            report.faults.append(Finding("length", report.layout.relative(path), reason))
+        if video.split == "test":
+            lengths[video.name] = expected
+        if video.audio in report.headers:
+            audio = report.headers[video.audio].rows
+            if abs(audio - expected) > 1:
+                reason = f"has {audio} rows, the visual features {expected}; at most one row of difference is expected"
+                report.faults.append(Finding("length", report.layout.relative(video.audio), reason))
+            off_by_one += abs(audio - expected) == 1
+    if off_by_one:
+        reason = f"{off_by_one} videos have one audio row more or less than visual rows"
+        report.notes.append(Finding("length", "vggish-features/", reason))
+    return lengths
+
+
+def _choose_sample(headers: dict[Path, ArrayHeader]) -> list[Path]:
+    """Choose files spread evenly over the data."""
+    paths = list(headers)
+    chosen: list[Path] = []
+    size = 0
+    for index in np.unique(np.linspace(0, len(paths) - 1, min(_SAMPLE_FILES, len(paths))).astype(int)):
+        if size < _SAMPLE_BYTES:
+            chosen.append(paths[index])
+            size += headers[paths[index]].nbytes
+    return chosen
+
+
+def _check_values(report: AuditReport, paths: list[Path], progress: bool) -> float:
+    """Read every value of `paths`, one file in memory at a time; return the seconds it took."""
+    started = time.perf_counter()
+    zero_rows = 0
+    with show_progress("reading values", len(paths), "files", enabled=progress) as advance:
+        for path in paths:
+            try:
+                values = load_features(path)
+                zero_rows += len(values) - int(np.count_nonzero(values.any(axis=1)))
+            except ArrayError as fault:
+                report.faults.append(Finding(fault.kind, report.layout.relative(path), str(fault)))
+            advance(1)
+    if zero_rows:
+        reason = f"{zero_rows} rows of the files read hold nothing but zeros; they count as padding"
+        report.notes.append(Finding("zero-rows", "", reason))
+    return time.perf_counter() - started
+
+
+def _count_totals(report: AuditReport) -> list[Total]:
+    layout, headers = report.layout, report.headers
+    train, test = layout.of_split("train"), layout.of_split("test")
+    widths = {
+        modality: Counter(
+            headers[path].width for path, kind in _files(layout) if kind == modality and path in headers
+        )
+        for modality in ("visual", "audio")
+    }
+
+    def snippets(videos: list[VideoFiles]) -> int:
+        return sum(
+            headers[video.visual[0]].rows for video in videos if video.visual and video.visual[0] in headers
+        )
+
+    return [
+        Total("training videos", len(train), 3954),
+        Total("training videos, normal", sum(not video.parsed.label for video in train), 2049),
+        Total("training videos, violent", sum(video.parsed.label for video in train), 1905),
+        Total("training snippets", snippets(train)),
+        Total("test videos", len(test), 800),
+        Total("test videos, normal", sum(not video.parsed.label for video in test), 300),
+        Total("test videos, violent", sum(video.parsed.label for video in test), 500),
+        Total("test snippets", snippets(test), 145_649),
+        Total(
+            "violent test frames", sum(int(labels.sum()) for labels in report.frame_labels.labels.values())
+        ),
+        Total("frames of a snippet", report.frame_labels.snippet_frames, 16),
+        Total("crops", layout.crops, 5),
+        Total("visual width", widths["visual"].most_common(1)[0][0] if widths["visual"] else 0, 1024),
+        Total("audio width", widths["audio"].most_common(1)[0][0] if widths["audio"] else 0, 128),
+    ]
+
+
+def _forecast(report: AuditReport, paths: list[Path], seconds: float) -> Forecast:
+    size = sum(header.nbytes for header in report.headers.values())
+    values = sum(header.rows * header.width for header in report.headers.values())
+    sample = sum(report.headers[path].nbytes for path in paths)
+    rate = sample / seconds if seconds > 0 and sample else float("inf")
+    return Forecast({"float32": 4 * values, "float16": 2 * values}, _CONVERT_PER_READ * size / rate, sample)

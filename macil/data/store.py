@@ -1,0 +1,284 @@
+"""The feature store: Arrow files that every process on a machine maps, so that K trainings share one copy of the data.
+
+A store is a folder:
+
+    meta.json       format, widths, dtype, hashes, counts
+    visual.arrow    one row a snippet: video, then crop, then snippet; and whether the row is not all zero
+    audio.arrow     one row a snippet
+    index.arrow     one row a video: training videos, then test videos, each by name; no label of a test video
+    labels.arrow    one row a test video: label, category and frame labels; read by `test_labels` alone
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from macil.data.arrow_files import FEATURES, NONZERO, map_batch
+from macil.errors import DataError
+from macil.files import read_json
+
+FORMAT = "macil-feature-store"
+FORMAT_VERSION = 1
+META = "meta.json"
+VISUAL, AUDIO, INDEX, LABELS = "visual.arrow", "audio.arrow", "index.arrow", "labels.arrow"
+
+
+@dataclass(frozen=True, eq=False)
+class VideoSet:
+    """The videos of one split, by name.
+
+    Snippet t of crop c of video i is row `visual_offsets[i] + c * lengths[i] + t` of `FeatureStore.visual`; its audio
+    is row `audio_offsets[i] + t` of `FeatureStore.audio`, t < `audio_lengths[i]`, which may differ from `lengths[i]`.
+    `labels` (0 normal, 1 violent) and `categories` of test videos are withheld: None and empty strings.
+    """
+
+    names: tuple[str, ...]
+    sources: tuple[str, ...]
+    categories: tuple[str, ...]
+    lengths: np.ndarray
+    visual_offsets: np.ndarray
+    audio_offsets: np.ndarray
+    audio_lengths: np.ndarray
+    labels: np.ndarray | None
+    crops: int
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+@dataclass(frozen=True, eq=False)
+class TestLabels:
+    """Labels of the test videos in the order of `FeatureStore.videos("test")`.
+
+    `video_labels` int64 (V,), `frame_labels` uint8 (snippet_frames * sum of lengths,), `hash` of all of them.
+    """
+
+    __test__ = False  # pytest would take the class for a test by its name
+
+    names: tuple[str, ...]
+    categories: tuple[str, ...]
+    video_labels: np.ndarray
+    frame_labels: np.ndarray
+    hash: str
+
+
+class FeatureStore:
+    """A converted data set, memory-mapped; open one with `FeatureStore.open`.
+
+    Attributes:
+        path: Its folder, absolute.
+        visual_dim, audio_dim: Widths of the features.
+        crops: Crops of a video.
+        snippet_frames: Frames of a snippet.
+        dtype: "float32" or "float16".
+        content_hash: Identifies names, training labels and features, however they were converted.
+        labels_hash: Identifies the test labels as converted.
+        visual: `(rows, visual_dim)` tensor over the mapped file; it must never be written to.
+        audio: `(audio rows, audio_dim)` likewise.
+    """
+
+    def __init__(self, path: Path, meta: dict[str, Any]) -> None:
+        self.path = path
+        self.meta = meta
+        self.visual_dim: int = meta["visual_dim"]
+        self.audio_dim: int = meta["audio_dim"]
+        self.crops: int = meta["crops"]
+        self.snippet_frames: int = meta["snippet_frames"]
+        self.dtype: str = meta["dtype"]
+        self.content_hash: str = meta["content_hash"]
+        self.labels_hash: str | None = meta["labels_hash"]
+        self._visual_batch = _map_features(path / VISUAL, meta)
+        self.visual = _as_tensor(self._visual_batch, self.visual_dim)
+        self.audio = _as_tensor(_map_features(path / AUDIO, meta), self.audio_dim)
+        self._index = _read_index(path / INDEX, self)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> FeatureStore:
+        """Map a store.
+
+        Raises:
+            DataError: It is missing, no store, of another format version, incomplete or truncated.
+        """
+        path = Path(path).absolute()
+        return cls(path, _read_meta(path))
+
+    def __reduce__(self) -> tuple[Any, tuple[Path]]:
+        # A worker maps the files again; gigabytes never travel.
+        return FeatureStore.open, (self.path,)
+
+    def __repr__(self) -> str:
+        return f"FeatureStore({str(self.path)!r}, {self.describe()})"
+
+    @cached_property
+    def nonzero(self) -> np.ndarray:
+        """Whether each visual row was not all zero in the float32 input, bool (rows,)."""
+        mask: np.ndarray = self._visual_batch.column(NONZERO).to_numpy(zero_copy_only=False)
+        return mask
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the features on disk."""
+        return self.visual.nbytes + self.audio.nbytes
+
+    def describe(self) -> str:
+        """Say in one line what the store holds."""
+        train, test = (len(self._index[split]) for split in ("train", "test"))
+        return (
+            f"{train} training and {test} test videos, {self.crops} crops, visual {self.visual_dim} and audio "
+            f"{self.audio_dim} wide, {self.dtype}, {self.nbytes / 1e6:.0f} MB, content {self.content_hash[:12]}"
+        )
+
+    def videos(self, split: Literal["train", "test"]) -> VideoSet:
+        """Return the videos of a split; the labels of test videos are withheld."""
+        return self._index[split]
+
+    def test_labels(self) -> TestLabels:
+        """Read the labels of the test videos, now: nothing else does.
+
+        Raises:
+            DataError: They are absent, damaged or of other videos.
+        """
+        path = self.path / LABELS
+        if not path.is_file():
+            raise DataError(
+                f"{path} is missing: this store has no test labels; convert again, or use held-out data"
+            )
+        batch = map_batch(path)
+        try:
+            names = tuple(batch.column("name").to_pylist())
+            categories = tuple(batch.column("category").to_pylist())
+            video_labels = batch.column("label").to_numpy().astype(np.int64)
+            column = batch.column("frame_labels")
+            frame_labels = column.flatten().flatten().to_numpy(zero_copy_only=False).astype(np.uint8)
+            snippets = column.value_lengths().to_numpy()
+        except (KeyError, AttributeError, pa.ArrowException) as error:
+            raise DataError(f"{path} is damaged ({error}); convert again") from None
+        videos = self.videos("test")
+        if names != videos.names or not np.array_equal(snippets, videos.lengths):
+            raise DataError(f"{path} labels other videos than index.arrow lists; convert again")
+        digest = hash_labels(names, video_labels, frame_labels)
+        return TestLabels(names, categories, video_labels, frame_labels, digest)
+
+
+def is_store(path: str | os.PathLike[str]) -> bool:
+    """Whether a folder says that it is a store, of whatever version."""
+    meta = Path(path) / META
+    if not meta.is_file():
+        return False
+    try:
+        content = read_json(meta)
+    except DataError:
+        return False
+    return isinstance(content, dict) and content.get("format") == FORMAT
+
+
+def hash_labels(names: Iterable[str], video_labels: np.ndarray, frame_labels: np.ndarray) -> str:
+    """Hash test labels in store order."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, label in zip(names, video_labels, strict=True):
+        digest.update(f"{name}\0{int(label)}\0".encode())
+    digest.update(np.ascontiguousarray(frame_labels, np.uint8).tobytes())
+    return digest.hexdigest()
+
+
+def _read_meta(path: Path) -> dict[str, Any]:
+    advice = "make one with `python -m macil convert DIR OUT`"
+    if not path.exists():
+        raise DataError(f"{path} does not exist; expected a converted store, {advice}")
+    if not path.is_dir():
+        raise DataError(f"{path} is a file; expected the folder of a converted store, {advice}")
+    if not (path / META).is_file():
+        unfinished = (
+            " (an unfinished conversion; run it again to finish it)" if path.suffix == ".partial" else ""
+        )
+        raise DataError(f"{path} holds no {META}{unfinished}; expected a converted store, {advice}")
+    meta = read_json(path / META)
+    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+        raise DataError(f"{path / META} does not describe a feature store; {advice}")
+    if meta.get("format_version") != FORMAT_VERSION:
+        raise DataError(
+            f"{path / META}: format_version is {meta.get('format_version')!r}, this version of macil reads"
+            f" {FORMAT_VERSION}; convert the data again"
+        )
+    required = (
+        "visual_dim",
+        "audio_dim",
+        "crops",
+        "snippet_frames",
+        "dtype",
+        "content_hash",
+        "labels_hash",
+        "files",
+    )
+    missing = [key for key in required if key not in meta]
+    if missing:
+        raise DataError(f"{path / META} lacks {', '.join(missing)}; it is damaged, convert again")
+    return meta
+
+
+def _map_features(path: Path, meta: dict[str, Any]) -> pa.RecordBatch:
+    # A truncated file may still map, and reading its lost pages would kill the process.
+    expected = meta["files"].get(path.name)
+    size = path.stat().st_size if path.is_file() else None
+    if size is not None and size != expected:
+        raise DataError(f"{path} has {size} bytes, expected {expected}; it is truncated, convert again")
+    return map_batch(path)
+
+
+def _as_tensor(batch: pa.RecordBatch, width: int) -> torch.Tensor:
+    # DLPack wraps the mapped pages without a copy and without torch's warning about read-only arrays.
+    tensor: torch.Tensor = torch.utils.dlpack.from_dlpack(batch.column(FEATURES).values)
+    return tensor.view(-1, width)
+
+
+def _read_index(path: Path, store: FeatureStore) -> dict[str, VideoSet]:
+    batch = map_batch(path)
+    try:
+        columns = {name: batch.column(name) for name in batch.schema.names}
+        splits = np.array(columns["split"].to_pylist())
+        sets = {
+            split: _select(columns, np.flatnonzero(splits == split), split, store.crops)
+            for split in ("train", "test")
+        }
+    except (KeyError, TypeError, ValueError, pa.ArrowException) as error:
+        raise DataError(f"{path} is damaged ({error}); convert again") from None
+    for videos in sets.values():
+        visual_end = videos.visual_offsets + videos.crops * videos.lengths
+        audio_end = videos.audio_offsets + videos.audio_lengths
+        if (visual_end > len(store.visual)).any() or (audio_end > len(store.audio)).any():
+            raise DataError(f"{path} lists rows beyond the features; it is damaged, convert again")
+    return sets
+
+
+def _select(columns: dict[str, pa.Array], rows: np.ndarray, split: str, crops: int) -> VideoSet:
+    def texts(name: str) -> tuple[str, ...]:
+        return tuple(value or "" for value in columns[name].take(pa.array(rows)).to_pylist())
+
+    def numbers(name: str) -> np.ndarray:
+        values: np.ndarray = (
+            columns[name].take(pa.array(rows)).to_numpy(zero_copy_only=False).astype(np.int64)
+        )
+        values.flags.writeable = False
+        return values
+
+    return VideoSet(
+        names=texts("name"),
+        sources=texts("source"),
+        categories=texts("category"),
+        lengths=numbers("length"),
+        visual_offsets=numbers("visual_offset"),
+        audio_offsets=numbers("audio_offset"),
+        audio_lengths=numbers("audio_length"),
+        labels=numbers("label") if split == "train" else None,
+        crops=crops,
+    )

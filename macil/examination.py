@@ -1,0 +1,109 @@
+"""What a protocol measures after an epoch, and which labels it may read for that."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+
+from macil.data.split import Split
+from macil.data.store import FeatureStore
+from macil.errors import DataError
+from macil.evaluation import frame_average_precision
+from macil.model import TwoStreamNetwork, VisualNetwork
+from macil.scoring import score_videos
+from macil.selection import assess_heldout
+
+Protocol = Literal["published", "heldout", "refit"]
+
+_FIGURES = (
+    "ap",
+    "ap_trapezoid",
+    "visual_ap",
+    "heldout_ap",
+    "heldout_loss",
+    "heldout_score",
+    "video_accuracy",
+)
+
+
+class Examination(NamedTuple):
+    """What was found after one epoch."""
+
+    figures: dict[str, Any]
+    """Fields of `macil.metrics.EpochMetrics`; None for what the protocol does not measure."""
+    steering: float | None
+    """What steers the choice of epoch and configuration; None where nothing does."""
+    test_scores: dict[str, np.ndarray]
+    """Test snippet scores of the audio-visual network ("") and of the visual network ("visual_")."""
+    flaw: str | None
+    """Why these scores are no result."""
+
+
+class Examiner:
+    """Measures networks by one protocol; only `published` opens the test labels.
+
+    Args:
+        store: The data.
+        protocol: See `macil.training.Trainer`.
+        split: The held-out split of `heldout`.
+        device: Where the networks are.
+
+    Raises:
+        DataError: `published` without test labels, or without a violent test frame.
+    """
+
+    def __init__(
+        self, store: FeatureStore, protocol: Protocol, split: Split | None, device: torch.device
+    ) -> None:
+        self._store = store
+        self._device = device
+        self._test = store.videos("test")
+        self._labels = store.test_labels() if protocol == "published" else None
+        if self._labels is not None and not self._labels.frame_labels.any():
+            raise DataError(f"{store.path} has no violent test frame; average precision is not defined")
+        self._train = store.videos("train")
+        heldout = set(split.heldout) if split else set()
+        self._heldout = np.array([i for i, name in enumerate(self._train.names) if name in heldout], np.int64)
+
+    def examine(self, network: TwoStreamNetwork, visual_network: VisualNetwork | None) -> Examination:
+        """Score the test videos, and measure what the protocol allows."""
+        figures: dict[str, Any] = dict.fromkeys(_FIGURES)
+        test = score_videos(network, self._store, self._test, device=self._device)
+        scores = {"": test.snippets}
+        if visual_network is not None:
+            seen = score_videos(visual_network, self._store, self._test, device=self._device)
+            scores["visual_"] = seen.snippets
+        flaw = _find_flaw(test.snippets)
+        steering = None
+        if flaw is None and self._labels is not None:
+            figures |= self._measure(test.snippets)
+            figures["video_accuracy"] = float(np.mean((test.videos > 0.5) == self._labels.video_labels))
+            if "visual_" in scores:
+                figures["visual_ap"] = self._measure(scores["visual_"])["ap"]
+            steering = figures["ap_trapezoid"]
+        elif flaw is None and len(self._heldout):
+            predictions = score_videos(network, self._store, self._train, self._heldout, self._device).videos
+            flaw = _find_flaw(predictions)
+            if flaw is None:
+                assert self._train.labels is not None
+                heldout = assess_heldout(predictions, self._train.labels[self._heldout])
+                figures |= {f"heldout_{name}": getattr(heldout, name) for name in ("ap", "loss", "score")}
+                figures["video_accuracy"] = heldout.accuracy
+                steering = heldout.score
+        return Examination(figures, steering, scores, flaw)
+
+    def _measure(self, scores: np.ndarray) -> dict[str, float]:
+        assert self._labels is not None
+        return frame_average_precision(
+            scores, self._labels.frame_labels, self._store.snippet_frames
+        )._asdict()
+
+
+def _find_flaw(scores: np.ndarray) -> str | None:
+    if not np.isfinite(scores).all():
+        return "scores are no finite numbers"
+    if len(scores) > 1 and np.ptp(scores) == 0:
+        return f"every score is {scores[0]:g}"
+    return None

@@ -1,0 +1,30 @@
+"""Shared fixtures: one tiny demo data set, made once a session."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from macil.data import FeatureStore, convert, write_demo
+
+
+@pytest.fixture(scope="session")
+def demo_layout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A demo in the XD-Violence layout: 24 training and 10 test videos of 8 to 30 snippets, 5 crops, 64 and 16 wide."""
+    return write_demo(
+        tmp_path_factory.mktemp("demo") / "layout",
+        train_videos=24,
+        test_videos=10,
+        min_snippets=8,
+        max_snippets=30,
+        visual_dim=64,
+        audio_dim=16,
+        ground_truth=True,
+    )
+
+
+@pytest.fixture(scope="session")
+def demo_store(demo_layout: Path) -> FeatureStore:
+    """The same demo, converted. Never write to it."""
+    return FeatureStore.open(convert(demo_layout, demo_layout.parent / "store"))

@@ -1,0 +1,165 @@
+"""`python -m macil train`, `evaluate` and `score`, as a person calls them."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from macil.__main__ import app
+from macil.cli import main
+from macil.data.store import FeatureStore
+from macil.released import load_released, to_released
+
+SMALL = [
+    "--epochs",
+    "2",
+    "--batch-size",
+    "24",
+    "--hidden-dim",
+    "16",
+    "--feedforward-dim",
+    "16",
+    "--max-snippets",
+    "20",
+    "--threads",
+    "1",
+]
+
+
+def run(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as stop:
+        main(app, [str(argument) for argument in arguments])
+    return int(stop.value.code or 0)
+
+
+@pytest.fixture(scope="module")
+def trained(demo_store: FeatureStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("train") / "run"
+    assert run("train", demo_store.path, "--out", out, *SMALL, "--protocol", "heldout") == 0
+    return out
+
+
+def test_a_training_leaves_everything_that_explains_it(trained: Path) -> None:
+    assert {file.name for file in trained.iterdir()} == {
+        "best.pt",
+        "last.pt",
+        "record.json",
+        "config.toml",
+        "epochs.jsonl",
+        "scores.npz",
+        "split.json",
+    }
+    epochs = [json.loads(line) for line in (trained / "epochs.jsonl").read_text().splitlines()]
+    assert [metrics["epoch"] for metrics in epochs] == [1, 2]
+
+
+def test_a_record_gives_the_same_digits_again(
+    trained: Path, demo_store: FeatureStore, tmp_path: Path
+) -> None:
+    out = tmp_path / "again"
+    assert run("train", demo_store.path, "--out", out, "--record", trained / "record.json") == 0
+    with np.load(trained / "scores.npz") as first, np.load(out / "scores.npz") as second:
+        assert set(first) == set(second)
+        for name in first:
+            np.testing.assert_array_equal(first[name], second[name])
+
+
+def test_evaluate_gives_the_ap_of_the_training(
+    demo_store: FeatureStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("train", demo_store.path, "--out", tmp_path / "run", *SMALL) == 0
+    capsys.readouterr()
+    assert run("evaluate", tmp_path / "run" / "last.pt", demo_store.path, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    last = json.loads((tmp_path / "run" / "epochs.jsonl").read_text().splitlines()[-1])
+    assert (found["ap"], found["ap_trapezoid"]) == (last["ap"], last["ap_trapezoid"])
+
+
+def test_score_writes_every_snippet(trained: Path, demo_store: FeatureStore, tmp_path: Path) -> None:
+    assert run("score", trained / "last.pt", demo_store.path, tmp_path / "s.parquet") == 0
+    assert run("score", trained / "last.pt", demo_store.path, tmp_path / "s.csv") == 0
+    table = pq.read_table(tmp_path / "s.parquet")
+    with np.load(trained / "scores.npz") as scores:
+        np.testing.assert_array_equal(table["score"].to_numpy(), scores["last"])
+    with (tmp_path / "s.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["video"] for row in rows] == table["video"].to_pylist()
+    assert rows[1]["first_frame"] == "16"
+
+
+def test_released_weights_can_be_evaluated(trained: Path, demo_store: FeatureStore, tmp_path: Path) -> None:
+    from macil.checkpoint import load_network
+
+    torch.save(to_released(load_network(trained / "last.pt")), tmp_path / "released.pkl")
+    assert load_released(tmp_path / "released.pkl").config.hidden_dim == 16
+    assert run("score", tmp_path / "released.pkl", demo_store.path, tmp_path / "a.csv", "--released") == 0
+    assert run("score", trained / "last.pt", demo_store.path, tmp_path / "b.csv") == 0
+    assert (tmp_path / "a.csv").read_text() == (tmp_path / "b.csv").read_text()
+
+
+def test_resume_continues_and_finishes(trained: Path, demo_store: FeatureStore, tmp_path: Path) -> None:
+    from macil.training import Trainer, load_checkpoint, save_checkpoint
+
+    state = load_checkpoint(trained / "last.pt")
+    from macil.training import trainer_from_record
+
+    trainer: Trainer = trainer_from_record(state["record"], demo_store)
+    trainer.train_epoch()
+    out = tmp_path / "stopped"
+    out.mkdir()
+    save_checkpoint(trainer, out / "last.pt")
+    (out / "record.json").write_text((trained / "record.json").read_text())
+    assert run("train", demo_store.path, "--out", out, "--resume") == 0
+    with np.load(trained / "scores.npz") as whole, np.load(out / "scores.npz") as resumed:
+        np.testing.assert_array_equal(whole["last"], resumed["last"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "text"),
+    [
+        (["train", "STORE", "--out", "DONE"], 2, "--resume, or replace it with --overwrite"),
+        (["train", "STORE", "--out", "NEW", "--resume"], 2, "nothing to resume"),
+        (["train", "STORE", "--out", "FILE"], 2, "is a file"),
+        (["train", "nowhere", "--out", "NEW"], 1, "nowhere"),
+        (["train", "STORE", "--out", "NEW", "--temperature", "0"], 2, "temperature = 0.0 is not allowed"),
+        (["train", "STORE", "--out", "NEW", "--hidden-dim", "x"], 2, "not a valid integer"),
+        (["train", "STORE", "--out", "NEW", "--hidden-dim", "30"], 2, "not divisible by num_heads"),
+        (["train", "STORE", "--out", "NEW", "--preset", "none"], 2, "none"),
+        (["train", "STORE", "--out", "NEW", "--config", "absent.toml"], 2, "does not exist"),
+        (["train", "STORE", "--out", "NEW", "--record", "RECORD", "--ramp", "1"], 2, "leave out --ramp"),
+        (["train", "STORE", "--out", "NEW", "--split", "SPLIT"], 2, "belongs to --protocol heldout"),
+        (["evaluate", "absent.pt", "STORE"], 1, "absent.pt does not exist"),
+        (["evaluate", "FILE", "STORE"], 1, "cannot be read"),
+        (["score", "CHECKPOINT", "STORE", "x.txt"], 2, ".parquet or .csv"),
+    ],
+)
+def test_bad_input_is_one_clear_message(
+    arguments: list[str],
+    status: int,
+    text: str,
+    trained: Path,
+    demo_store: FeatureStore,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "file").write_text("x")
+    places = {
+        "STORE": demo_store.path,
+        "DONE": trained,
+        "NEW": tmp_path / "new",
+        "FILE": tmp_path / "file",
+        "RECORD": trained / "record.json",
+        "SPLIT": trained / "split.json",
+        "CHECKPOINT": trained / "last.pt",
+    }
+    assert run(*(places.get(argument, argument) for argument in arguments)) == status
+    shown = capsys.readouterr()
+    assert text in " ".join(shown.err.replace("│", " ").split())
+    assert "Traceback" not in shown.err
+    assert not (tmp_path / "new").exists()

@@ -1,0 +1,64 @@
+"""Scores of whole videos in batches, against one video at a time."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import macil.scoring
+from macil.config import TrialConfig
+from macil.data.store import FeatureStore
+from macil.model import TwoStreamNetwork, VisualNetwork
+from macil.scoring import score_videos
+
+CONFIG = TrialConfig(hidden_dim=16, feedforward_dim=16, seed=4)
+
+
+def one_at_a_time(network: TwoStreamNetwork, store: FeatureStore) -> tuple[np.ndarray, np.ndarray]:
+    videos = store.videos("test")
+    snippet_scores, video_scores = [], []
+    for i, length in enumerate(videos.lengths.tolist()):
+        start, heard = int(videos.visual_offsets[i]), int(videos.audio_offsets[i])
+        visual = torch.stack([store.visual[start + c * length :][:length] for c in range(videos.crops)])
+        audio = torch.zeros(length, store.audio_dim)
+        known = min(length, int(videos.audio_lengths[i]))
+        audio[:known] = store.audio[heard : heard + known]
+        with torch.no_grad():
+            output = network.eval()(visual, audio.expand(videos.crops, -1, -1))  # lengths=None: the test rule
+        snippet_scores.append(torch.sigmoid(output.fused_logits).mean(0).numpy())
+        k = length // 16 + 1
+        highest = output.fused_logits.sort(1, descending=True).values[:, :k].mean(1)
+        video_scores.append(torch.sigmoid(highest).mean().item())
+    return np.concatenate(snippet_scores), np.array(video_scores)
+
+
+@pytest.mark.parametrize("rows", [1, 500, 10**6])
+def test_batched_scores_are_those_of_single_videos(
+    rows: int, demo_store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(macil.scoring, "_ROWS_AT_ONCE", rows)
+    network = TwoStreamNetwork(CONFIG, demo_store.visual_dim, demo_store.audio_dim)
+    scores = score_videos(network, demo_store, demo_store.videos("test"))
+    snippets, videos = one_at_a_time(network, demo_store)
+    np.testing.assert_allclose(scores.snippets, snippets, atol=1e-6)
+    np.testing.assert_allclose(scores.videos, videos, atol=1e-6)
+
+
+def test_chosen_videos_are_scored_in_the_order_asked_for(demo_store: FeatureStore) -> None:
+    network = TwoStreamNetwork(CONFIG, demo_store.visual_dim, demo_store.audio_dim)
+    videos = demo_store.videos("train")
+    every = score_videos(network, demo_store, videos)
+    some = score_videos(network, demo_store, videos, np.array([5, 2]))
+    np.testing.assert_allclose(some.videos, every.videos[[5, 2]], atol=1e-6)
+    ends = np.cumsum(videos.lengths)
+    expected = np.concatenate([every.snippets[ends[i] - videos.lengths[i] : ends[i]] for i in (5, 2)])
+    np.testing.assert_allclose(some.snippets, expected, atol=1e-6)
+
+
+def test_the_visual_network_scores_too_and_modes_are_restored(demo_store: FeatureStore) -> None:
+    network = VisualNetwork(CONFIG, demo_store.visual_dim).train()
+    scores = score_videos(network, demo_store, demo_store.videos("test"))
+    assert network.training
+    assert scores.snippets.shape == (demo_store.videos("test").lengths.sum(),)
+    assert ((scores.snippets > 0) & (scores.snippets < 1)).all()
