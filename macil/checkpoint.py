@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from macil.errors import DataError
 from macil.files import atomic_path
 from macil.model import TwoStreamNetwork
 from macil.record import FORMAT_VERSION
+from macil.tensorfile import read_tensors
 
 if TYPE_CHECKING:
     from macil.training import Trainer
@@ -32,13 +32,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     Raises:
         DataError: Missing, cut short, another file, or another format version; names the file.
     """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise DataError(f"checkpoint {path} does not exist") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise DataError(f"checkpoint {path} cannot be read: {reason}") from None
+    state = read_tensors(path, "checkpoint")
     if not isinstance(state, dict) or state.get("kind") != _KIND:
         raise DataError(f"{path} is not a checkpoint of this project")
     if state["format_version"] != FORMAT_VERSION:

@@ -303,7 +303,10 @@ def _explain(error: ValidationError, values: dict[str, Any]) -> str:
             )
             lines.append(f"unknown hyperparameter {name!r}{hint}")
         elif name in TrialConfig.model_fields:
-            lines.append(f"{name} = {fault['input']!r} is not allowed: expected {_describe(name).allowed}")
+            hint = _number_hint(fault["input"]) if _describe(name).type in (int, float) else ""
+            lines.append(
+                f"{name} = {fault['input']!r} is not allowed: expected {_describe(name).allowed}{hint}"
+            )
         else:
             lines.append(fault["msg"].removeprefix("Value error, "))
     # pydantic skips the check between two fields while any field is at fault; tell of it all the same.
@@ -315,6 +318,17 @@ def _explain(error: ValidationError, values: dict[str, Any]) -> str:
         if hidden_dim % num_heads:
             lines.append(_head_fault(hidden_dim, num_heads))
     return "\n".join(lines)
+
+
+def _number_hint(value: Any) -> str:
+    """What to do about a number that arrived as text, as 4e-4 does from YAML, which wants a point in it."""
+    if not isinstance(value, str):
+        return ""
+    try:
+        float(value)
+    except ValueError:
+        return ""
+    return "; this is text: leave the quotes away, and in YAML write an exponent with a point, as 4.0e-4"
 
 
 def _head_fault(hidden_dim: int, num_heads: int) -> str:

@@ -6,6 +6,7 @@ snippets of a bag, N negatives. Everything is vectorised over the batch and free
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from macil.config import TrialConfig
 from macil.model.networks import NetworkOutput
-from macil.model.pooling import bottom_k, bottom_k_of_batch, selected_count, top_k
+from macil.model.pooling import bottom_k, bottom_k_of_batch, full_precision, selected_count, top_k
 
 __all__ = [
     "ContrastiveTerms",
@@ -68,7 +69,7 @@ def objective(
 
 def mil_loss(video_logits: Tensor, labels: Tensor) -> Tensor:
     """Binary cross-entropy of the video logits (B,) with the video labels (B,), mean over the bags."""
-    logits = _full_precision(video_logits)
+    logits = full_precision(video_logits)
     return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
 
 
@@ -85,7 +86,7 @@ def contrastive_terms(output: NetworkOutput, config: TrialConfig) -> Contrastive
     stream: the semi-bags of all normal videos, or the lowest snippets (background). Without a violent or without a
     normal video all four terms are 0 (released code; the paper does not say).
     """
-    violent = torch.sigmoid(output.video_logits) > 0.5  # (B,)
+    violent = torch.sigmoid(full_precision(output.video_logits)) > 0.5  # (B,)
     visual, audio = output.visual_embeddings, output.audio_embeddings
     if config.stream_swap:
         # In the released code either stream's logits select among the other stream's embeddings.
@@ -116,7 +117,7 @@ class _SemiBags(NamedTuple):
 def _semi_bags(
     logits: Tensor, embeddings: Tensor, lengths: Tensor, violent: Tensor, config: TrialConfig
 ) -> _SemiBags:
-    embeddings = _full_precision(embeddings)
+    embeddings = full_precision(embeddings)
     indices, valid = top_k(logits, lengths)
     highest = torch.take_along_dim(embeddings, indices[..., None], 1)  # (B, K, d)
     mean = (highest * valid[..., None]).sum(1) / selected_count(lengths)[:, None]
@@ -136,10 +137,12 @@ def _info_nce(
     """Eq. 5 and 6 for every query (B, d) against its positive (B, d) and the shared negatives (N, d), (B,)."""
     query, positive, negatives = (F.normalize(x, dim=-1, eps=1e-8) for x in (query, positive, negatives))
     near = (query * positive).sum(-1, keepdim=True) / temperature  # (B, 1)
-    far = (query @ negatives.T / temperature).masked_fill(~counts, -torch.inf)  # (B, N)
+    with _no_autocast(query.device):  # a cosine in half precision is off by 0.004, and is divided by tau
+        far = (query @ negatives.T / temperature).masked_fill(~counts, -torch.inf)  # (B, N)
     return torch.logsumexp(torch.cat([near, far], 1), 1) - near.squeeze(1)
 
 
-def _full_precision(x: Tensor) -> Tensor:
-    """Losses of half-precision networks are computed in float32; float64 stays."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+def _no_autocast(device: torch.device) -> AbstractContextManager[object]:
+    if not torch.amp.is_autocast_available(device.type):
+        return nullcontext()
+    return torch.autocast(device.type, enabled=False)

@@ -6,7 +6,6 @@ ignored on reading and filled with PyTorch's neutral values on writing, so that 
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,6 +17,7 @@ from macil.config import TrialConfig
 from macil.errors import DataError
 from macil.model.counts import unused_shapes
 from macil.model.networks import TwoStreamNetwork, VisualNetwork
+from macil.tensorfile import read_tensors
 
 _NetworkT = TypeVar("_NetworkT", TwoStreamNetwork, VisualNetwork)
 
@@ -89,13 +89,7 @@ def _names_of(network: TwoStreamNetwork | VisualNetwork) -> dict[str, str]:
 def _read(source: str | Path | Mapping[str, Tensor]) -> dict[str, Tensor]:
     weights: Any = source
     if isinstance(source, str | Path):
-        try:
-            weights = torch.load(source, map_location="cpu", weights_only=True)
-        except FileNotFoundError:
-            raise DataError(f"weight file {source} does not exist") from None
-        except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise DataError(f"weight file {source} cannot be read as plain tensors: {reason}") from None
+        weights = read_tensors(source, "weight file")
     if not isinstance(weights, Mapping) or not all(isinstance(value, Tensor) for value in weights.values()):
         raise DataError("released weights are a mapping of names to tensors; this is something else")
     # Networks saved from torch.nn.DataParallel carry a prefix.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -52,9 +54,10 @@ def convert(folder: Path, out: Path, dtype: str, overwrite: bool, snippet_frames
 
     A conversion that was interrupted continues where it stopped when the same command is run again.
     """
-    path = data.convert(
-        folder, out, dtype=dtype, snippet_frames=snippet_frames, overwrite=overwrite, progress=True
-    )
+    with _saying_what_is_kept(out):
+        path = data.convert(
+            folder, out, dtype=dtype, snippet_frames=snippet_frames, overwrite=overwrite, progress=True
+        )
     click.echo(f"{path}: {FeatureStore.open(path).describe()}")
 
 
@@ -76,8 +79,20 @@ def demo(out: Path, ground_truth: bool, overwrite: bool, **size: int) -> None:
     It is for trying the tools; results on it say nothing about XD-Violence. The size of the real data is about
     --train-videos 3954 --test-videos 800 --min-snippets 20 --max-snippets 400 (20 GB).
     """
-    path = data.write_demo(out, ground_truth=ground_truth, overwrite=overwrite, progress=True, **size)
+    with _saying_what_is_kept(out):
+        path = data.write_demo(out, ground_truth=ground_truth, overwrite=overwrite, progress=True, **size)
     click.echo(f"wrote {path}; next: python -m macil check {out}")
+
+
+@contextlib.contextmanager
+def _saying_what_is_kept(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo(
+            f"finished videos are kept in {out}.partial; run the same command again to go on", err=True
+        )
+        raise
 
 
 def _print_report(report: AuditReport) -> None:
@@ -98,7 +113,7 @@ def _print_report(report: AuditReport) -> None:
         console.print(
             f"converting: about {_duration(seconds)}, {size['float32'] / 1e9:.2f} GB as float32,"
             f" {size['float16'] / 1e9:.2f} GB as float16"
-            f" (speed measured on {report.forecast.sample_bytes / 1e6:.0f} MB)"
+            f" (rehearsed with {report.forecast.sample_bytes / 1e6:.0f} MB)"
         )
     count = len(report.faults)
     console.print("no faults" if report.ok else f"{count} fault{'s' * (count > 1)}")

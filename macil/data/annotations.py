@@ -101,15 +101,18 @@ def _combine(
         result.notes.append(Finding("gt", "gt.npy", reason))
     elif ground_truth is not None:
         _apply_ground_truth(layout, ground_truth, videos, lengths, result)
-    elif layout.annotations is None and any(video.parsed.label for video in videos):
-        result.faults.append(
-            Finding(
-                "annotation",
-                "annotations.txt",
-                "is missing, and gt.npy too: violent test videos need frame labels",
-            )
-        )
+    elif layout.annotations is None:
+        _assume_normal(videos, lengths, result)
     return result
+
+
+def _assume_normal(videos: list[VideoFiles], lengths: Mapping[str, int], result: FrameLabels) -> None:
+    """Without frame labels every frame is normal, which no violent video can be."""
+    if any(video.parsed.label for video in videos):
+        reason = "is missing, and gt.npy too: violent test videos need frame labels"
+        result.faults.append(Finding("annotation", "annotations.txt", reason))
+    for video in videos:
+        result.labels[video.name] = rasterise([], lengths[video.name] * result.snippet_frames)
 
 
 def _read_annotations(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -15,19 +14,14 @@ import numpy as np
 from macil.data.annotations import FrameLabels, read_frame_labels
 from macil.data.arrays import ArrayError, ArrayHeader, load_features, read_header
 from macil.data.folders import Finding, Modality
+from macil.data.forecast import Forecast, choose_sample, rehearse
 from macil.data.layout import Layout, VideoFiles, read_layout
+from macil.data.names import match_audio_file
 from macil.data.progress import show_progress
 from macil.errors import DataError
 
 DEEP_BY_DEFAULT_BYTES = 2 * 1024**3
 """Up to this much data every value is read without asking; it takes seconds."""
-
-# A quick audit reads this much to measure the disk and to catch gross faults.
-_SAMPLE_FILES = 24
-_SAMPLE_BYTES = 64 * 1024**2
-
-# Converting reads every value as an audit does, and then hashes and writes it; measured ratio.
-_CONVERT_PER_READ = 2.5
 
 
 @dataclass(frozen=True)
@@ -37,15 +31,6 @@ class Total:
     name: str
     value: int
     published: int | None = None
-
-
-@dataclass(frozen=True)
-class Forecast:
-    """What converting will cost: bytes on disk by dtype, and seconds at the speed a sample was read with."""
-
-    store_bytes: dict[str, int]
-    seconds: float
-    sample_bytes: int
 
 
 @dataclass
@@ -109,10 +94,8 @@ def audit(
     report.frame_labels = read_frame_labels(layout, lengths, snippet_frames)
     report.faults += report.frame_labels.faults
     report.notes += report.frame_labels.notes
-    paths = list(headers) if mode == "deep" else _choose_sample(headers)
-    seconds = _check_values(report, paths, progress and mode == "deep")
+    _check_values(report, progress)
     report.totals = _count_totals(report)
-    report.forecast = _forecast(report, paths, seconds)
     return report
 
 
@@ -188,34 +171,32 @@ def _check_lengths(report: AuditReport) -> dict[str, int]:
     return lengths
 
 
-def _choose_sample(headers: dict[Path, ArrayHeader]) -> list[Path]:
-    """Choose files spread evenly over the data."""
-    paths = list(headers)
-    chosen: list[Path] = []
-    size = 0
-    for index in np.unique(np.linspace(0, len(paths) - 1, min(_SAMPLE_FILES, len(paths))).astype(int)):
-        if size < _SAMPLE_BYTES:
-            chosen.append(paths[index])
-            size += headers[paths[index]].nbytes
-    return chosen
-
-
-def _check_values(report: AuditReport, paths: list[Path], progress: bool) -> float:
-    """Read every value of `paths`, one file in memory at a time; return the seconds it took."""
-    started = time.perf_counter()
+def _check_values(report: AuditReport, progress: bool) -> None:
+    """Read every value of a sample, and in a deep audit of all other files too, one file in memory at a time."""
     zero_rows = 0
-    with show_progress("reading values", len(paths), "files", enabled=progress) as advance:
-        for path in paths:
-            try:
-                values = load_features(path)
-                zero_rows += len(values) - int(np.count_nonzero(values.any(axis=1)))
-            except ArrayError as fault:
-                report.faults.append(Finding(fault.kind, report.layout.relative(path), str(fault)))
-            advance(1)
+
+    def read(path: Path) -> np.ndarray | None:
+        nonlocal zero_rows
+        try:
+            values = load_features(path)
+        except ArrayError as fault:
+            report.faults.append(Finding(fault.kind, report.layout.relative(path), str(fault)))
+            return None
+        if match_audio_file(path.name) is None:
+            zero_rows += len(values) - int(np.count_nonzero(values.any(axis=1)))
+        return values
+
+    sample = choose_sample(report.headers)
+    report.forecast = rehearse(sample, report.headers, read)
+    if report.mode == "deep":
+        others = [path for path in report.headers if path not in set(sample)]
+        with show_progress("reading values", len(others), "files", enabled=progress) as advance:
+            for path in others:
+                read(path)
+                advance(1)
     if zero_rows:
-        reason = f"{zero_rows} rows of the files read hold nothing but zeros; they count as padding"
+        reason = f"{zero_rows} visual rows of the files read hold nothing but zeros; they count as padding"
         report.notes.append(Finding("zero-rows", "", reason))
-    return time.perf_counter() - started
 
 
 def _count_totals(report: AuditReport) -> list[Total]:
@@ -250,11 +231,3 @@ def _count_totals(report: AuditReport) -> list[Total]:
         Total("visual width", widths["visual"].most_common(1)[0][0] if widths["visual"] else 0, 1024),
         Total("audio width", widths["audio"].most_common(1)[0][0] if widths["audio"] else 0, 128),
     ]
-
-
-def _forecast(report: AuditReport, paths: list[Path], seconds: float) -> Forecast:
-    size = sum(header.nbytes for header in report.headers.values())
-    values = sum(header.rows * header.width for header in report.headers.values())
-    sample = sum(report.headers[path].nbytes for path in paths)
-    rate = sample / seconds if seconds > 0 and sample else float("inf")
-    return Forecast({"float32": 4 * values, "float16": 2 * values}, _CONVERT_PER_READ * size / rate, sample)

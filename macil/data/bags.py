@@ -182,6 +182,7 @@ def shared_bags(
 def _gather_rows(features: Tensor, rows: Tensor, counts: Tensor, samples: Tensor, snippets: int) -> Tensor:
     """Rows of the samples, (B, snippets, D), zero from each sample's count on."""
     picked = rows[samples, :snippets]
-    gathered = features.index_select(0, picked.flatten()).view(*picked.shape, -1)
+    gathered = features.index_select(0, picked.flatten())
     padding = torch.arange(snippets) >= counts[samples, None]
-    return gathered.masked_fill_(padding[..., None], 0)
+    gathered.index_fill_(0, padding.flatten().nonzero().squeeze(1), 0)
+    return gathered.view(*picked.shape, -1)

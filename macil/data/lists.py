@@ -1,7 +1,7 @@
 """The authors' `*.list` files: which videos belong to the data set, and in which order `gt.npy` holds them.
 
-A line is the path of a feature file on somebody's machine; only its file name counts. `audio` in a list's own name makes it
-a list of audio files, `test` one of test files, `flow` one of optical flow, which is not used.
+A line is the path of a feature file on somebody's machine; only its file name counts. `audio` in the name of a list
+makes it a list of audio files, `test` one of test files, `flow` one of optical flow, which is not used.
 """
 
 from __future__ import annotations

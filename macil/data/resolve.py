@@ -81,15 +81,25 @@ def _open_cache(cache: str | os.PathLike[str] | None) -> Path:
 def _cache_name(path: Path) -> str:
     """Name a layout folder's store by its path and by the names, sizes and times of its files."""
     where = hashlib.blake2b(os.fsencode(path.resolve()), digest_size=4).hexdigest()
-    lines = []
-    for entry in layout_files(path):
-        stat = entry.stat()
-        lines.append(f"{os.path.relpath(entry.path, path)}\0{stat.st_size}\0{stat.st_mtime_ns}\n")
+    try:
+        lines = [_describe_file(entry, path) for entry in layout_files(path)]
+    except OSError as error:
+        raise DataError(f"{error.filename or path} cannot be read: {error.strerror or error}") from None
     content = hashlib.blake2b(digest_size=8)
     content.update(f"{FORMAT_VERSION}\n".encode())
     for line in sorted(lines):
         content.update(os.fsencode(line))
     return f"{path.name}-{where}-{content.hexdigest()}"
+
+
+def _describe_file(entry: os.DirEntry[str], root: Path) -> str:
+    name = os.path.relpath(entry.path, root)
+    try:
+        stat = entry.stat()
+    except FileNotFoundError:
+        # A link to nowhere: the audit will say so.
+        return f"{name}\n"
+    return f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n"
 
 
 def _clear_stale(folder: Path, target: Path) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from macil.config import TrialConfig
 from macil.model.attention import AttentionLayer
 from macil.model.dropout import DropoutSource
-from macil.model.pooling import k_max_mean
+from macil.model.pooling import full_precision, k_max_mean
 from macil.random import make_generator
 
 VISUAL_DIM = 1024  # I3D RGB
@@ -84,13 +84,17 @@ class _Network(nn.Module):
                     for other in (layer.attention.key, layer.attention.value, layer.attention.output):
                         other.load_state_dict(first.state_dict())
 
-    def _key_mask(self, lengths: Tensor, snippets: int) -> Tensor:
-        """Which keys training attends to, (B or 1, T) bool.
+    def _key_mask(self, lengths: Tensor, snippets: int) -> Tensor | None:
+        """Which keys training attends to, (B or 1, T) bool; None for all.
 
         The released code cuts a batch to its longest valid length and attends to padding up to there; with batches of
         a fixed width, keys beyond the longest are masked instead, which gives the same numbers.
         """
         last = lengths if self.config.mask_padding else lengths.amax(0, keepdim=True)
+        if last.device.type == "cpu" and bool((last == snippets).all()):
+            return (
+                None  # a pass over all attention weights saved; on a GPU the question alone would cost a sync
+            )
         return torch.arange(snippets, device=lengths.device) < last[:, None]
 
 
@@ -157,7 +161,7 @@ class TwoStreamNetwork(_Network):
         both = self.layer(torch.cat([visual, audio]), torch.cat([audio, visual]), key_mask)
         visual, audio = both.chunk(2)
         head_a = self.head_v if self.config.shared_head else self.head_a
-        return visual, audio, self.head_v(visual).squeeze(-1), head_a(audio).squeeze(-1)
+        return visual, audio, _logits(self.head_v, visual), _logits(head_a, audio)
 
 
 class VisualNetwork(_Network):
@@ -191,10 +195,14 @@ class VisualNetwork(_Network):
         logits = self._encode(visual, self._key_mask(lengths, snippets))
         return VisualOutput(logits, k_max_mean(logits, lengths), lengths)
 
-    def snippet_logits(self, visual: Tensor, audio: Tensor, lengths: Tensor) -> Tensor:  # noqa: ARG002
+    def snippet_logits(self, visual: Tensor, audio: Tensor, lengths: Tensor) -> Tensor:
         """As `TwoStreamNetwork.snippet_logits`; `audio` is not looked at."""
         return self._encode(visual, torch.arange(visual.shape[1], device=visual.device) < lengths[:, None])
 
     def _encode(self, visual: Tensor, key_mask: Tensor | None) -> Tensor:
         x = self.fc_v(visual)
-        return self.head_v(self.layer(x, x, key_mask)).squeeze(-1)
+        return _logits(self.head_v, self.layer(x, x, key_mask))
+
+
+def _logits(head: nn.Module, embeddings: Tensor) -> Tensor:
+    return full_precision(head(embeddings).squeeze(-1))

@@ -54,6 +54,11 @@ def k_max_mean(logits: Tensor, lengths: Tensor) -> Tensor:
     return chosen.sum(1) / selected_count(lengths)
 
 
+def full_precision(x: Tensor) -> Tensor:
+    """Half precision as float32: its many ties must not decide a selection or a loss. float64 stays."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
 def _first_k(logits: Tensor, lengths: Tensor, *, descending: bool) -> tuple[Tensor, Tensor]:
     last = -torch.inf if descending else torch.inf
     masked = logits.detach().masked_fill(~_is_valid(logits, lengths), last)
