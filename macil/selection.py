@@ -6,7 +6,8 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.metrics import average_precision_score
+
+from macil.evaluation import frame_average_precision
 
 
 class HeldOut(NamedTuple):
@@ -23,7 +24,7 @@ def assess_heldout(predictions: np.ndarray, labels: np.ndarray) -> HeldOut:
     # Saturated predictions would cost infinitely much; float64 sigmoids keep 1e-12 apart.
     p = np.clip(np.asarray(predictions, np.float64), 1e-12, 1 - 1e-12)
     loss = float(-np.mean(np.where(labels == 1, np.log(p), np.log1p(-p))))
-    ap = float(average_precision_score(labels, predictions))
+    ap = frame_average_precision(predictions, labels, snippet_frames=1).ap
     accuracy = float(np.mean((predictions > 0.5) == (labels == 1)))
     return HeldOut(ap, loss, accuracy, heldout_score(ap, loss))
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from sklearn.model_selection import StratifiedGroupKFold
 
 from macil.data.store import FeatureStore
 from macil.errors import DataError
@@ -88,6 +87,9 @@ def make_split(store: FeatureStore, seed: int = 0) -> Split:
     Raises:
         DataError: Too few sources for a held-out part with both classes.
     """
+    # Half of the time that importing this package would take; only a new split needs it.
+    from sklearn.model_selection import StratifiedGroupKFold
+
     videos = store.videos("train")
     labels, sources = videos.labels, np.array(videos.sources)
     advice = "use --protocol published, or more videos"

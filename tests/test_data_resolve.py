@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from macil.data import FeatureStore, default_cache, resolve
+from macil.errors import DataError, UsageError
+from tests.layouts import NORMAL, TEST_VIOLENT, save, write_layout
+
+RESOLVE_MODULE = importlib.import_module("macil.data.resolve")
+
+# Makes a small demo slowly.
+SLOW_DEMO = """
+import importlib, time
+from macil.data.demo_generator import DemoGenerator
+resolve = importlib.import_module("macil.data.resolve")
+draw, write_demo = DemoGenerator.draw, resolve.write_demo
+def slow_draw(self, video):
+    time.sleep(0.1)
+    return draw(self, video)
+DemoGenerator.draw = slow_draw
+resolve.write_demo = lambda out, **more: write_demo(out, train_videos=6, test_videos=4, visual_dim=16, **more)
+print(resolve.resolve(None).content_hash)
+"""
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MACIL_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Path:
+    return write_layout(tmp_path / "data")
+
+
+def test_a_store_is_opened_where_it_is(demo_store: FeatureStore, cache: Path) -> None:
+    assert resolve(demo_store.path).path == demo_store.path
+    assert resolve(str(demo_store.path)).content_hash == demo_store.content_hash
+    assert not cache.exists()
+
+
+def test_a_layout_folder_is_converted_once(layout: Path, cache: Path) -> None:
+    first = resolve(layout)
+    inode = (first.path / "visual.arrow").stat().st_ino
+    assert first.path.parent == cache
+    assert resolve(layout).path == first.path
+    assert (first.path / "visual.arrow").stat().st_ino == inode
+    assert [path.name for path in cache.iterdir()] == [first.path.name]
+
+
+def test_a_relative_path_means_the_same_folder(layout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(layout.parent)
+    assert resolve("data").path == resolve(layout).path
+
+
+@pytest.mark.parametrize("change", ["value", "annotation", "video"])
+def test_a_change_in_the_folder_is_noticed(
+    layout: Path, change: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = resolve(layout)
+    if change == "value":
+        path = layout / "RGB" / f"{NORMAL}__0.npy"
+        save(path, np.load(path) + 1)
+        os.utime(path, ns=(0, 12345))
+    elif change == "annotation":
+        text = (layout / "annotations.txt").read_text()
+        (layout / "annotations.txt").write_text(text.replace(" 10 20 ", " 9 20 "))
+    else:
+        for path in [*layout.rglob(f"{NORMAL}__*")]:
+            path.rename(path.with_name(path.name.replace(NORMAL, f"new{NORMAL}")))
+    second = resolve(layout)
+    assert second.path != first.path
+    assert (second.content_hash, second.labels_hash) != (first.content_hash, first.labels_hash)
+    assert f"note: {first.path} is an older conversion" in capsys.readouterr().err
+    # Whoever trains on the older one goes on.
+    assert FeatureStore.open(first.path).content_hash == first.content_hash
+
+
+def test_two_folders_of_the_same_name_do_not_meet(tmp_path: Path, layout: Path) -> None:
+    other = write_layout(tmp_path / "other" / "data")
+    path = other / "RGB" / f"{NORMAL}__0.npy"
+    save(path, np.load(path) + 1)
+    assert resolve(layout).content_hash != resolve(other).content_hash
+
+
+def test_what_is_begun_of_an_older_state_is_removed(layout: Path, cache: Path) -> None:
+    path = resolve(layout).path
+    prefix = path.name.rpartition("-")[0]
+    shutil.copytree(path, cache / f"{prefix}-0000000000000000.partial")
+    (cache / "another-0000.partial").mkdir()
+    resolve(layout)
+    assert sorted(entry.name for entry in cache.iterdir()) == ["another-0000.partial", path.name]
+
+
+def test_a_damaged_copy_in_the_cache_is_made_again(layout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = resolve(layout)
+    path = first.path / "audio.arrow"
+    path.write_bytes(path.read_bytes()[:-10])
+    assert resolve(layout).content_hash == first.content_hash
+    assert "making it again" in capsys.readouterr().err
+
+
+def test_two_processes_at_once_make_the_demo_once(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = subprocess.Popen([sys.executable, "-c", SLOW_DEMO], stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not [*cache.glob("demo-*.layout.partial")]:
+        assert other.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    monkeypatch.setattr(RESOLVE_MODULE, "write_demo", None)
+    store = resolve(None)
+    assert "another process is making the demo" in capsys.readouterr().err
+    assert other.communicate(timeout=60)[0].strip() == store.content_hash
+    assert [path.name for path in cache.iterdir()] == [store.path.name]
+    assert resolve(None).path == store.path
+
+
+def test_no_data_means_the_demo(cache: Path) -> None:
+    store = resolve(None)
+    assert (len(store.videos("train")), len(store.videos("test"))) == (100, 40)
+    assert (store.visual_dim, store.audio_dim, store.crops) == (1024, 128, 5)
+    assert [path.name for path in cache.iterdir()] == [store.path.name]
+
+
+def test_a_demo_killed_between_writing_and_converting_is_finished(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+
+    def small(out: Path, *, progress: bool) -> Path:
+        return write_layout(out)
+
+    def stop(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RESOLVE_MODULE, "write_demo", small)
+        patch.setattr(RESOLVE_MODULE, "convert", stop)
+        with pytest.raises(KeyboardInterrupt):
+            resolve(None)
+    monkeypatch.setattr(RESOLVE_MODULE, "write_demo", stop)
+    assert resolve(None).videos("test").names[0] == TEST_VIOLENT
+    assert len([path for path in cache.iterdir() if path.is_dir()]) == 1
+
+
+def test_data_that_are_not_there_are_refused(tmp_path: Path, cache: Path) -> None:
+    with pytest.raises(DataError, match="does not exist"):
+        resolve(tmp_path / "nowhere")
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="is a file"):
+        resolve(tmp_path / "file")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="is empty"):
+        resolve(tmp_path / "empty")
+    assert not cache.exists()
+
+
+def test_data_with_faults_are_refused_with_every_fault(layout: Path) -> None:
+    for path in [*layout.glob("RGB/*__0.npy")]:
+        path.unlink()
+    with pytest.raises(DataError) as error:
+        resolve(layout)
+    assert len(error.value.problems) == 2
+
+
+def test_a_link_to_nowhere_is_a_fault_of_the_data(layout: Path) -> None:
+    path = layout / "RGB" / f"{NORMAL}__0.npy"
+    path.unlink()
+    path.symlink_to("/nowhere/x.npy")
+    with pytest.raises(DataError) as error:
+        resolve(layout)
+    (problem,) = error.value.problems
+    assert problem == f"RGB/{NORMAL}__0.npy: cannot be read: No such file or directory"
+
+
+def test_a_cache_that_cannot_be_made_is_named(tmp_path: Path, layout: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match=r"cannot make the cache .*MACIL_CACHE"):
+        resolve(layout, cache=tmp_path / "file" / "cache")
+
+
+def test_the_cache_is_where_the_platform_keeps_caches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MACIL_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/some/cache")
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert default_cache() == Path("/some/cache/macil")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert default_cache() == Path.home() / ".cache" / "macil"
