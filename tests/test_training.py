@@ -189,7 +189,7 @@ def test_heldout_and_refit_never_open_the_test_labels(
 
     monkeypatch.setattr(FeatureStore, "test_labels", refuse)
     for protocol in ("heldout", "refit"):
-        metrics = Trainer(SMALL, demo_store, protocol=protocol, threads=1).train_epoch()  # type: ignore[arg-type]
+        metrics = Trainer(SMALL, demo_store, protocol=protocol, threads=1).train_epoch()
         assert metrics["ap"] is metrics["ap_trapezoid"] is metrics["visual_ap"] is None
         assert (metrics["selection_score"] is None) == (protocol == "refit")
 
