@@ -1,0 +1,138 @@
+"""Figures with one mark per trial or per row of a sweep."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from macil.config import hyperparameters
+from tune.figures import BLACK, COLOURS, WIDTH, Trial, shorten, unique_handles
+
+
+def hyperparameter_scores(
+    trials: Sequence[Trial], names: Sequence[str], logarithmic: frozenset[str]
+) -> Figure | None:
+    """Selection score against each hyperparameter in `names`, one panel each; trials that ended early are hollow.
+
+    Failed and diverged trials are left out, as they are of the leaderboard.
+    """
+    out = ("failed", "diverged")
+    scored = [t for t in trials if t["selection_score"] is not None and t["status"] not in out]
+    names = [name for name in names if len({trial[name] for trial in scored if trial[name] is not None}) > 1]
+    if not names:
+        return None
+    columns = min(3, len(names))
+    rows = math.ceil(len(names) / columns)
+    figure = Figure(figsize=(WIDTH, 0.45 + 2.0 * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
+    best = max(scored, key=lambda trial: trial["selection_score"])
+    for axes, name in zip(grid.flat, names, strict=False):
+        _draw_scatter(axes, scored, best, name, log=name in logarithmic)
+    for axes in list(grid.flat)[len(names) :]:
+        axes.set_axis_off()
+    for row in grid:
+        row[0].set_ylabel("selection score")
+    figure.legend(*unique_handles(grid.flat), loc="outside lower center", ncols=4)
+    return figure
+
+
+@dataclass(frozen=True)
+class DotRow:
+    """One row of `dots`: its name, the mean, the interval (or None) and the published value (or None), in percent."""
+
+    name: str
+    values: tuple[float, ...]
+    mean: float | None
+    interval: tuple[float, float] | None
+    published: float | None
+
+
+def dots(rows: Sequence[DotRow], label: str) -> Figure | None:
+    """A dot and an interval per row with single seeds behind them, and the published value as a hollow diamond."""
+    if not any(row.mean is not None for row in rows):
+        return None
+    figure = Figure(figsize=(WIDTH, 0.9 + 0.27 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    several = any(len(row.values) > 1 for row in rows)
+    ours = "this run, mean over seeds" if several else "this run (one seed)"
+    for place, row in enumerate(rows):
+        if row.mean is not None:
+            axes.plot(row.mean, place, "o", color=COLOURS[0], markersize=5, label=ours, zorder=4)
+        if row.interval:
+            axes.plot(
+                row.interval, [place, place], "-", color=COLOURS[0], linewidth=1.8, label="95 % t interval"
+            )
+        if len(row.values) > 1:
+            axes.plot(
+                row.values,
+                [place] * len(row.values),
+                "|",
+                color=BLACK,
+                markersize=8,
+                label="one seed",
+                zorder=5,
+            )
+        if row.published is not None:
+            style: Any = {
+                "markerfacecolor": "white",
+                "markeredgecolor": COLOURS[1],
+                "label": "paper (one seed)",
+            }
+            axes.plot(row.published, place, "D", zorder=3, **style)
+    axes.set_yticks(range(len(rows)), [shorten(row.name, 40) for row in rows])
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    # An interval from two seeds can leave the range of an AP; the axis does not.
+    low, high = axes.get_xlim()
+    axes.set_xlim(max(low, 0), min(high, 100))
+    axes.grid(visible=False, axis="y")
+    axes.set_xlabel(label)
+    figure.legend(*unique_handles([axes]), loc="outside right upper")
+    return figure
+
+
+def _draw_scatter(axes: Axes, scored: Sequence[Trial], best: Trial, name: str, *, log: bool) -> None:
+    described = {parameter.name: parameter for parameter in hyperparameters()}[name]
+    present = [trial for trial in scored if trial[name] is not None]
+    named = described.type is str or described.type is bool
+    groups = [
+        ("trained to the end", [t for t in present if t["status"] == "finished"], COLOURS[0], COLOURS[0]),
+        ("not trained to the end", [t for t in present if t["status"] != "finished"], "white", COLOURS[0]),
+        ("best", [t for t in present if t is best], "none", COLOURS[1]),
+    ]
+    for label, trials, face, edge in groups:
+        if not trials:
+            continue
+        x = [str(t[name]) if named else t[name] for t in trials]
+        size = 80 if label == "best" else 20
+        axes.scatter(
+            x,
+            [t["selection_score"] for t in trials],
+            size,
+            face,
+            edgecolors=edge,
+            linewidths=1.2,
+            label=label,
+        )
+    if log and not named and min(trial[name] for trial in present) > 0:
+        axes.set_xscale("log")
+        _label_log_axis(axes)
+    elif described.type is int and len({trial[name] for trial in present}) <= 5:
+        axes.set_xticks(sorted({trial[name] for trial in present}))
+    axes.set_xlabel(f"{name} ({described.symbol})" if described.symbol else name)
+
+
+def _label_log_axis(axes: Axes) -> None:
+    """Plain numbers on 1, 2, 5 of each decade, so that an axis of less than a decade has labels too."""
+    low, high = axes.get_xlim()
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks = [digit * 10.0**decade for decade in decades for digit in (1, 2, 5)]
+    ticks = [tick for tick in ticks if low <= tick <= high]
+    if len(ticks) > 6:
+        ticks = [tick for tick in ticks if f"{tick:e}"[0] in "15"]
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks], minor=False)
+    axes.set_xticks([], minor=True)

@@ -1,0 +1,242 @@
+"""Opening the test labels: once, for all trials together, and never without a line in the run's log.
+
+Under `heldout` and `refit` a training stores test scores and reads no test label. Whoever could look at the test
+metrics of some trials, choose, and look again would be choosing on the test set; so every look is logged before it is
+taken, with a digest of the scores it was taken on, and the report shows the log.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import pickle
+import zipfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from macil.data.store import FeatureStore, TestLabels
+from macil.errors import DataError
+from macil.evaluation import frame_average_precision
+from macil.files import write_text_atomic
+from tune.measured import Measured, read_measured, stamp_of, write_measured
+from tune.results import CLOSED_PROTOCOLS, RunResults
+from tune.runtables import TRIALS_SCHEMA, build_table
+from tune.trialfolder import newest_scores
+
+LOG = "report/openings.jsonl"
+
+
+def closed_trials(results: RunResults) -> list[dict[str, Any]]:
+    """The trials trained without test labels that have finished an epoch."""
+    return [
+        row for row in results.trials.to_pylist() if row["protocol"] in CLOSED_PROTOCOLS and row["epochs_run"]
+    ]
+
+
+def needs_opening(results: RunResults, labels_hash: str | None = None) -> bool:
+    """Whether a trial's test scores have not been measured, or with other labels than those of `labels_hash`."""
+    known_hash, known = read_measured(results.path, [])
+    if labels_hash is not None and known_hash not in (None, labels_hash):
+        return bool(closed_trials(results))
+    return any(
+        (entry := known.get(trial["trial_dir"])) is None or entry.stamp != _stamp(results, trial)
+        for trial in closed_trials(results)
+    )
+
+
+def open_labels(results: RunResults, store: FeatureStore) -> RunResults:
+    """Compute the test metrics of every trial trained without test labels, from its stored scores.
+
+    Fills `ap`, `ap_trapezoid` (at the trial's epoch rule), `ap_last`, `ap_trapezoid_last` and `visual_ap`, and keeps
+    them in the run folder, where `load_run` finds them. The opening is logged in `report/openings.jsonl` before a label
+    is read. Trials without stored scores are listed in `problems`. A run without any trial trained so comes back as it
+    is, and nothing is opened.
+
+    Raises:
+        DataError: The store is not the one the run was trained on, or its labels are absent.
+    """
+    trials = closed_trials(results)
+    if not trials:
+        return results
+    _check_store(results, store)
+    found: dict[str, list[str]] = {trial["trial_dir"]: [] for trial in trials}
+    scores = {trial["trial_dir"]: _read_scores(results, trial, found[trial["trial_dir"]]) for trial in trials}
+    labels = _open(results.path, store, sum(1 for arrays in scores.values() if arrays), _digest(scores))
+    kept = {}
+    for trial in trials:
+        folder = trial["trial_dir"]
+        metrics = _measure(trial, scores[folder], labels, store.snippet_frames, found[folder])
+        kept[folder] = Measured(_stamp(results, trial), metrics, found[folder])
+    write_measured(results.path, labels.hash, kept)
+    return _with_measured(results, kept, labels)
+
+
+def read_openings(run: Path, problems: list[str]) -> list[dict[str, Any]]:
+    """The log of openings, oldest first; a damaged line counts as an opening of unknown time."""
+    try:
+        lines = (run / LOG).read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return []
+    openings = []
+    for number, line in enumerate((line for line in lines if line.strip()), start=1):
+        try:
+            entry = json.loads(line)
+            if not isinstance(entry, dict):
+                raise ValueError
+        except ValueError:
+            problems.append(f"{LOG} line {number} is damaged; it is counted as an opening of unknown time")
+            entry = {}
+        openings.append(entry)
+    return openings
+
+
+def _open(run: Path, store: FeatureStore, trials: int, digest: str) -> TestLabels:
+    """Read the labels, with the log written first: an opening that then fails is still an opening."""
+    if not store.labels_hash:
+        return store.test_labels()  # absent: raises, and nothing was seen
+    entry = {
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "labels_hash": store.labels_hash,
+        "store_hash": store.content_hash,
+        "trials": trials,
+        "scores_hash": digest,
+    }
+    log = run / LOG
+    before = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+    if before and not before.endswith("\n"):
+        before += "\n"
+    write_text_atomic(log, before + json.dumps(entry) + "\n")
+    try:
+        return store.test_labels()
+    except DataError:
+        # No label was read after all: the line above would tell of an opening that did not happen.
+        write_text_atomic(log, before) if before else log.unlink()
+        raise
+
+
+def _with_measured(results: RunResults, kept: dict[str, Measured], labels: TestLabels) -> RunResults:
+    problems = [*results.problems]
+    problems += [problem for entry in kept.values() for problem in entry.problems if problem not in problems]
+    expected = results.info.get("labels_hash")
+    if expected and labels.hash != expected:
+        problems.append(
+            f"the test labels are not those the run was started with: their hash is {labels.hash}, "
+            f"run.json has {expected}"
+        )
+    rows = [
+        {**row, **(kept[row["trial_dir"]].metrics if row["trial_dir"] in kept else {})}
+        for row in results.trials.to_pylist()
+    ]
+    trials = build_table(rows, TRIALS_SCHEMA, problems)
+    return replace(results, trials=trials, problems=problems, openings=read_openings(results.path, problems))
+
+
+def _stamp(results: RunResults, trial: dict[str, Any]) -> str:
+    return stamp_of(results.path / trial["trial_dir"], trial["epochs_run"], trial["chosen_epoch"])
+
+
+def _check_store(results: RunResults, store: FeatureStore) -> None:
+    expected = results.info.get("store_hash")
+    recorded = {str(value) for value in results.trials["store_hash"].drop_null().to_pylist()}
+    wrong = sorted((recorded | ({str(expected)} if expected else set())) - {store.content_hash})
+    if wrong:
+        raise DataError(
+            f"{store.path} is not the data this run was trained on: its content hash is {store.content_hash}, "
+            f"the run has {', '.join(wrong)}; "
+            "the test labels stay closed and no test metric is computed"
+        )
+
+
+def _read_scores(results: RunResults, trial: dict[str, Any], problems: list[str]) -> dict[str, np.ndarray]:
+    folder = results.path / trial["trial_dir"]
+    path = newest_scores(folder)
+    if path is None:
+        problems.append(f"{folder.name}: no checkpoint with test scores; its test metrics cannot be computed")
+        return {}
+    where = f"{folder.name}/{path.parent.name}"
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            scores = {name: stored[name] for name in sorted(stored.files)}
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+        problems.append(
+            f"{where}/scores.npz cannot be read: {' '.join(str(error).split()) or type(error).__name__}"
+        )
+        return {}
+    stale = _stale_epochs(trial, path.with_name("trainer.pt"), where, problems)
+    return {name: array for name, array in scores.items() if name.removeprefix("visual_") not in stale}
+
+
+def _stale_epochs(trial: dict[str, Any], checkpoint: Path, where: str, problems: list[str]) -> set[str]:
+    """Which of "chosen" and "last" are of other epochs in the checkpoint than in the trial's log.
+
+    A process that was killed between report and checkpoint leaves the checkpoint an epoch behind.
+    """
+    if not checkpoint.is_file():
+        return set()  # a mirrored run comes without weights
+    try:
+        # mmap: the weights, nearly all of the file, are not read.
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+        saved = {"last": state["epoch"], "chosen": state["chosen_epoch"]}
+    except (OSError, RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError) as error:
+        problems.append(
+            f"{where}/trainer.pt cannot be read: {' '.join(str(error).split())[:200]}; its scores are left out"
+        )
+        return {"last", "chosen"}
+    logged = {"last": trial["epochs_run"], "chosen": trial["chosen_epoch"]}
+    stale = {rule for rule in saved if saved[rule] != logged[rule]}
+    problems.extend(
+        f"{where}: the scores of the {rule} epoch are of epoch {saved[rule]}, the log says {logged[rule]}; left out"
+        for rule in sorted(stale)
+    )
+    return stale
+
+
+def _measure(
+    trial: dict[str, Any],
+    scores: Mapping[str, np.ndarray],
+    labels: TestLabels,
+    snippet_frames: int,
+    problems: list[str],
+) -> dict[str, float]:
+    known: dict[bytes, tuple[float, float]] = {}
+
+    def precision(name: str) -> tuple[float, float] | None:
+        if name not in scores:
+            return None
+        key = scores[name].tobytes()  # chosen and last are often the same epoch
+        if key not in known:
+            known[key] = frame_average_precision(scores[name], labels.frame_labels, snippet_frames)
+        return known[key]
+
+    rule = trial["epoch_rule"]
+    try:
+        headline, last, visual = precision(rule), precision("last"), precision(f"visual_{rule}")
+    except DataError as error:
+        problems.append(f"{trial['trial_id']}: its test scores do not fit the labels: {error}")
+        return {}
+    measured: dict[str, float] = {}
+    if not scores:
+        return measured
+    if headline:
+        measured |= {"ap": headline[0], "ap_trapezoid": headline[1]}
+    else:
+        problems.append(f"{trial['trial_id']}: no test scores of the {rule} epoch were stored")
+    if last:
+        measured |= {"ap_last": last[0], "ap_trapezoid_last": last[1]}
+    return measured | ({"visual_ap": visual[0]} if visual else {})
+
+
+def _digest(scores: Mapping[str, Mapping[str, np.ndarray]]) -> str:
+    """Equal for equal scores: an opening on the same scores shows nothing that an earlier one did not."""
+    digest = hashlib.blake2b(digest_size=16)
+    for trial in sorted(scores):
+        for name, array in sorted(scores[trial].items()):
+            digest.update(f"{trial}/{name}/{array.shape}/{array.dtype}".encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,299 @@
+"""A run folder as one Arrow table of trials and one of epochs, whatever state the run is in."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from macil.errors import DataError
+from macil.files import read_json
+from tune.measured import read_measured, stamp_of
+from tune.runfolder import RunLocation, locate_run
+from tune.runtables import EPOCHS_SCHEMA, TRIALS_SCHEMA, build_table
+from tune.trialfolder import TrialFolder, read_trial
+
+# Newer run folders may mean other things by the same names.
+RUN_FORMAT_VERSION = 1
+
+# Trainings that keep test scores and read no test label.
+CLOSED_PROTOCOLS = ("heldout", "refit")
+
+# The epoch whose test metrics are the headline of a trial.
+EPOCH_RULES = {"published": "last", "heldout": "chosen", "refit": "last"}
+
+
+@dataclass(frozen=True)
+class RunResults:
+    """All that a run has measured so far.
+
+    `info` is run.json, `plan` plan.json, `trials` and `epochs` have the schemas of `tune.runtables`; `problems` lists
+    what is missing or damaged, one line each; `openings` says when the test labels were read (see `tune.openings`).
+    """
+
+    path: Path
+    info: dict[str, Any]
+    trials: pa.Table
+    epochs: pa.Table
+    problems: list[str]
+    plan: dict[str, Any] = field(default_factory=dict)
+    openings: list[dict[str, Any]] = field(default_factory=list)
+    location: RunLocation | None = None
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        return str(self.info.get("name") or self.path.name)
+
+    @property
+    def status(self) -> str:
+        """running, interrupted, failed, finished, as run.json has it; "unknown" without it."""
+        return str(self.info.get("status") or "unknown")
+
+    @property
+    def protocol(self) -> str:
+        """The protocol of the run's trials, "unknown" when nothing says it."""
+        return str(
+            self.info.get("protocol")
+            or next(iter(self.trials["protocol"].drop_null().to_pylist()), "unknown")
+        )
+
+
+def load_run(run: str | Path, storage: str | Path = "./runs") -> RunResults:
+    """Read a run that is running, interrupted, failed or finished.
+
+    Under `heldout` and `refit` the test metrics are null until `tune.openings.open_labels` has computed them.
+
+    Args:
+        run: A name in `storage`, a path or a URI.
+        storage: Folder or URI of runs.
+
+    Raises:
+        UsageError: There is no such run.
+        DataError: The folder is no run, or was written by a newer version.
+    """
+    location = locate_run(run, storage)
+    path = location.path
+    problems: list[str] = []
+    info = _read_mapping(path / "run.json", problems, needed=True)
+    version = info.get("format_version", RUN_FORMAT_VERSION)
+    if version != RUN_FORMAT_VERSION:
+        raise DataError(
+            f"{path / 'run.json'} has format_version {version!r}; this version of macil-tune reads {RUN_FORMAT_VERSION}"
+        )
+    if info.get("status") == "running" and _driver_is_gone(path):
+        info["status"] = "interrupted"
+        problems.append("run.json says running, but the process that ran it is gone: it was killed")
+    plan = _read_mapping(path / "plan.json", problems)
+    base = _read_base(path / "config.toml", problems)
+    ended = _trial_states(path / "trials")
+    folders = [read_trial(folder, base) for folder in _trial_folders(path / "trials")]
+    folders += [read_trial(folder, base, kind="refit") for folder in _trial_folders(path / "refit")]
+    problems += [problem for folder in folders for problem in folder.problems]
+    rows = [_trial_row(folder, info, ended, path) for folder in folders]
+    _add_measured(rows, path, problems)
+    epochs = [
+        {**report, "trial_id": folder.trial_id, "kind": folder.kind}
+        for folder in folders
+        for report in folder.epochs
+    ]
+    _check_run(info, rows, problems)
+    return RunResults(
+        path=path,
+        info=info,
+        trials=build_table(rows, TRIALS_SCHEMA, problems),
+        epochs=build_table(epochs, EPOCHS_SCHEMA, problems),
+        problems=problems,
+        plan=plan,
+        location=location,
+    )
+
+
+def leaderboard(results: RunResults) -> pa.Table:
+    """The refitted winner, then the trials by `selection_score`, best first.
+
+    Column `rank` comes first and counts from 1; it is null for the refit, which is no candidate. Trials that failed,
+    diverged or never reported are not in it. Equal scores keep the order of the trials.
+    """
+    rows = results.trials.to_pylist()
+    refit = [row for row in rows if row["status"] == "refit"]
+    ranked = [
+        row
+        for row in rows
+        if row["kind"] == "search"
+        and row["status"] not in ("failed", "diverged", "pending")
+        and row["selection_score"] is not None
+    ]
+    ranked.sort(key=lambda row: -row["selection_score"])
+    table = [{"rank": None, **row} for row in refit] + [
+        {"rank": n, **row} for n, row in enumerate(ranked, start=1)
+    ]
+    return pa.Table.from_pylist(table, schema=TRIALS_SCHEMA.insert(0, pa.field("rank", pa.int64())))
+
+
+def read_record(results: RunResults, trial: dict[str, Any]) -> dict[str, Any]:
+    """The record.json of a row of `results.trials`; empty when it is missing or damaged."""
+    return _read_mapping(results.path / str(trial["trial_dir"]) / "record.json", [])
+
+
+def _trial_row(trial: TrialFolder, info: dict[str, Any], ended: dict[str, str], run: Path) -> dict[str, Any]:
+    protocol = str(
+        trial.record.get("protocol") or ("refit" if trial.kind == "refit" else info.get("protocol") or "")
+    )
+    rule = EPOCH_RULES.get(protocol, str(info.get("epoch_rule") or "last"))
+    measured = trial.measured
+    by_epoch = {report["epoch"]: report for report in measured}
+    last = measured[-1] if measured else {}
+    chosen_epoch = last.get("chosen_epoch")
+    headline = last if rule == "last" else by_epoch.get(chosen_epoch, {})
+    row = {
+        **trial.config,
+        "trial_id": trial.trial_id,
+        "kind": trial.kind,
+        "row": trial.row,
+        "protocol": protocol or None,
+        "status": _status(trial, info, ended),
+        "epochs_run": last.get("epoch", 0),
+        "epoch_rule": rule,
+        "chosen_epoch": chosen_epoch,
+        "ap_last": last.get("ap"),
+        "ap_trapezoid_last": last.get("ap_trapezoid"),
+        **{
+            name: headline.get(name)
+            for name in ("ap", "ap_trapezoid", "visual_ap", "heldout_ap", "video_accuracy")
+        },
+        "selection_score": last.get("selection_score"),
+        "parameters": last.get("parameters"),
+        "parameters_published": last.get("parameters_published"),
+        "seconds": sum(report.get("seconds") or 0.0 for report in measured) if measured else None,
+        "error": trial.error,
+        "failures": trial.failures,
+        "store_hash": trial.record.get("store_hash"),
+        "threads": trial.record.get("threads"),
+        "device": trial.record.get("device"),
+        "trial_dir": trial.path.relative_to(run).as_posix(),
+    }
+    return {**row, **(_best_test_epoch(trial) if protocol == "published" else {})}
+
+
+def _add_measured(rows: list[dict[str, Any]], run: Path, problems: list[str]) -> None:
+    """Fill in the test metrics of trials that were measured at an earlier opening, if their scores are still those."""
+    _, measured = read_measured(run, problems)
+    for row in rows:
+        known = measured.get(row["trial_dir"]) if row["protocol"] in CLOSED_PROTOCOLS else None
+        if known and known.stamp == stamp_of(run / row["trial_dir"], row["epochs_run"], row["chosen_epoch"]):
+            row |= known.metrics
+            problems += known.problems
+
+
+def _best_test_epoch(trial: TrialFolder) -> dict[str, Any]:
+    """The epoch that the published convention would report: the first best one by the published definition."""
+    measured = [report for report in trial.measured if report.get("ap_trapezoid") is not None]
+    if not measured:
+        return {}
+    best = max(measured, key=lambda report: (report["ap_trapezoid"], -report["epoch"]))
+    return {"best_epoch": best["epoch"], "ap_best": best.get("ap"), "ap_trapezoid_best": best["ap_trapezoid"]}
+
+
+def _status(trial: TrialFolder, info: dict[str, Any], ended: dict[str, str]) -> str:
+    asked = trial.config.get("epochs")
+    if trial.diverged:
+        return "diverged"
+    if trial.done:
+        complete = asked is None or trial.epochs[-1]["epoch"] >= asked
+        return ("refit" if trial.kind == "refit" else "finished") if complete else "stopped"
+    state = ended.get(trial.trial_id)
+    running = info.get("status") == "running"
+    if trial.error is not None and (state == "ERROR" or not running):
+        return "failed"
+    if running:
+        return "running" if trial.epochs or state == "RUNNING" else "pending"
+    return "interrupted" if trial.epochs else "pending"
+
+
+def _driver_is_gone(run: Path) -> bool:
+    """Whether the process that holds the run is known to have ended; only this host's processes can be known."""
+    try:
+        holder = re.fullmatch(r"process (\d+) on (.+)", (run / ".lock").read_text(encoding="utf-8").strip())
+    except (OSError, UnicodeDecodeError):
+        return False
+    if holder is None or holder.group(2) != socket.gethostname():
+        return False
+    try:
+        os.kill(int(holder.group(1)), 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return False
+
+
+def _trial_states(trials: Path) -> dict[str, str]:
+    """Tune's own word on each trial, from its newest snapshot; empty when there is none."""
+    snapshots = sorted(trials.glob("experiment_state-*.json"), key=lambda path: path.name)
+    if not snapshots:
+        return {}
+    try:
+        states = [json.loads(state) for state, _ in read_json(snapshots[-1])["trial_data"]]
+        return {str(state["trial_id"]): str(state["status"]) for state in states}
+    except (DataError, KeyError, TypeError, ValueError):
+        return {}  # a snapshot is Tune's to write; the trials' own files say enough without it
+
+
+def _trial_folders(parent: Path) -> list[Path]:
+    if not parent.is_dir():
+        return []
+    marks = ("record.json", "params.json", "result.json", "error.txt")
+    own = [parent] if any((parent / mark).is_file() for mark in marks) else []
+    inner = [
+        path for path in parent.iterdir() if path.is_dir() and any((path / mark).is_file() for mark in marks)
+    ]
+    return own or sorted(inner, key=lambda path: path.name)
+
+
+def _read_mapping(path: Path, problems: list[str], *, needed: bool = False) -> dict[str, Any]:
+    if not path.exists():
+        if needed:
+            problems.append(f"{path.name} is missing: the run's protocol, data set and status are not known")
+        return {}
+    try:
+        content = read_json(path)
+    except DataError as error:
+        problems.append(str(error))
+        return {}
+    if isinstance(content, dict):
+        return content
+    problems.append(f"{path} holds no table of names and values")
+    return {}
+
+
+def _read_base(path: Path, problems: list[str]) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        problems.append(f"{path.name} cannot be read: {error}")
+        return {}
+
+
+def _check_run(info: dict[str, Any], rows: list[dict[str, Any]], problems: list[str]) -> None:
+    hashes = sorted({str(row["store_hash"]) for row in rows if row["store_hash"]})
+    if len(hashes) > 1:
+        problems.append(f"the trials were trained on {len(hashes)} different stores ({', '.join(hashes)})")
+    seen: set[str] = set()
+    for row in rows:
+        if row["trial_id"] in seen and row["kind"] == "search":
+            problems.append(f"two folders hold trial {row['trial_id']}; both are listed")
+        seen.add(row["trial_id"])
+    asked = info.get("trials")
+    search = [row for row in rows if row["kind"] == "search"]
+    if isinstance(asked, int) and len(search) < asked:
+        problems.append(f"{asked - len(search)} of {asked} trials have not started")

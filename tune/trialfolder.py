@@ -1,0 +1,190 @@
+"""One trial's folder, as Tune writes it, read with whatever is missing or damaged listed."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from macil.config import TrialConfig
+from macil.errors import ConfigError, DataError
+from macil.files import read_json
+
+_ANSI = re.compile(r"\x1b?\[[0-9;]*m")
+_EXCEPTION = re.compile(r"^([A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt|Warning))(?::\s*(.*))?$")
+
+
+@dataclass(frozen=True)
+class TrialFolder:
+    """What one trial left on disk.
+
+    `epochs` holds one mapping of metrics per epoch, in order: where an epoch was reported twice (after a restore) the
+    last report counts. `done` is what Tune wrote with the last report: the trial ended by itself or was stopped.
+    `diverged` says that the last report is of an epoch that gave no result; that report is among `epochs` too.
+    """
+
+    path: Path
+    trial_id: str
+    kind: str
+    row: str | None
+    config: dict[str, Any]
+    record: dict[str, Any]
+    epochs: list[dict[str, Any]]
+    done: bool
+    diverged: bool
+    error: str | None
+    failures: int
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def measured(self) -> list[dict[str, Any]]:
+        """The reports of epochs that gave a result."""
+        return [report for report in self.epochs if not report.get("diverged")]
+
+
+def newest_scores(folder: Path) -> Path | None:
+    """The test scores in the newest checkpoint of a trial's folder, None when no checkpoint has any."""
+    found = sorted(folder.glob("checkpoint_*/scores.npz"), key=lambda path: path.parent.name)
+    return found[-1] if found else None
+
+
+def read_trial(path: Path, base: dict[str, Any], kind: str = "search") -> TrialFolder:
+    """Read the trial in `path`.
+
+    Args:
+        path: A folder with any of record.json, params.json, result.json, error.txt.
+        base: The run's resolved configuration, for a trial that left none itself.
+        kind: "search", or "refit" for the winner's training on all training videos.
+    """
+    problems: list[str] = []
+    record = _mapping(path / "record.json", problems)
+    params = _mapping(path / "params.json", problems)
+    reports = _read_reports(path / "result.json", problems)
+    by_epoch = {int(report["epoch"]): report for report in reports}
+    epochs = [by_epoch[epoch] for epoch in sorted(by_epoch)]
+    _check_epochs(sorted(by_epoch), problems)
+    error, failures = _read_error(path / "error.txt", problems)
+    last = reports[-1] if reports else {}
+    if last.get("diverged") and error is None:
+        error = str(last.get("reason") or "diverged")
+    params = params or _as_mapping(last.get("config"))
+    return TrialFolder(
+        path=path,
+        trial_id=str(last.get("trial_id") or record.get("trial_id") or _id_from_name(path.name)),
+        kind=kind,
+        row=_row_name(record.get("row", params.get("row"))),
+        config=_configuration(record, params, base, problems),
+        record=record,
+        epochs=epochs,
+        done=bool(last.get("done", False)),
+        diverged=bool(last.get("diverged", False)) or "DivergedError" in (error or ""),
+        error=error,
+        failures=failures,
+        problems=[f"{path.name}: {problem}" for problem in problems],
+    )
+
+
+def _read_reports(path: Path, problems: list[str]) -> list[dict[str, Any]]:
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        problems.append(f"result.json cannot be read: {error.strerror}")
+        return []
+    reports = []
+    lines = text.splitlines()
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            report = json.loads(line)
+            report["epoch"] = int(report.get("epoch") or report["training_iteration"])
+        except (ValueError, TypeError, KeyError, AttributeError):
+            last = number == len(lines)
+            problems.append(
+                f"result.json line {number} "
+                + ("is cut short; it was being written or the process was killed" if last else "is damaged")
+                + "; ignored"
+            )
+            continue
+        reports.append({key: _finite(value) for key, value in report.items()})
+    return reports
+
+
+def _check_epochs(epochs: list[int], problems: list[str]) -> None:
+    missing = sorted(set(range(1, max(epochs, default=0) + 1)) - set(epochs))
+    if missing:
+        shown = ", ".join(map(str, missing[:10])) + (" …" if len(missing) > 10 else "")
+        problems.append(f"result.json has no report of epoch {shown}")
+
+
+def _read_error(path: Path, problems: list[str]) -> tuple[str | None, int]:
+    """The reason of the last failure in one line, and the number of failures."""
+    try:
+        lines = _ANSI.sub("", path.read_text(encoding="utf-8", errors="replace")).splitlines()
+    except FileNotFoundError:
+        return None, 0
+    except OSError as error:
+        problems.append(f"error.txt cannot be read: {error.strerror}")
+        return "unknown: error.txt cannot be read", 1
+    failures = max(1, sum(line.startswith("Failure # ") for line in lines))
+    for index in range(len(lines) - 1, -1, -1):
+        if _EXCEPTION.match(lines[index]):
+            reason = " ".join(line.strip() for line in lines[index : index + 6] if line.strip())
+            return reason[:400], failures
+    said = [line.strip() for line in lines if line.strip()]
+    return (said[-1][:400] if said else "unknown: error.txt is empty"), failures
+
+
+def _configuration(
+    record: dict[str, Any], params: dict[str, Any], base: dict[str, Any], problems: list[str]
+) -> dict[str, Any]:
+    """The trial's resolved configuration: its record's, else the run's with the trial's own values over it."""
+    recorded = _as_mapping(record.get("config"))
+    nested = _as_mapping(params.get("config"))
+    own = {key: value for key, value in {**params, **nested}.items() if key in TrialConfig.model_fields}
+    values = recorded or ({**base, **own} if own or base else {})
+    try:
+        return TrialConfig.from_dict(values).to_dict() if values else {}
+    except ConfigError as error:
+        problems.append(f"its configuration is not valid: {'; '.join(str(error).splitlines())}")
+        return {key: value for key, value in values.items() if key in TrialConfig.model_fields}
+
+
+def _mapping(path: Path, problems: list[str]) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        content = read_json(path)
+    except DataError as error:
+        problems.append(str(error).replace(f"{path}", path.name))
+        return {}
+    if not isinstance(content, dict):
+        problems.append(f"{path.name} holds no table of names and values")
+        return {}
+    return content
+
+
+def _as_mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _row_name(row: Any) -> str | None:
+    if isinstance(row, dict):
+        row = row.get("name")
+    return None if row is None else str(row)
+
+
+def _id_from_name(name: str) -> str:
+    """Tune names a folder TRAINABLE_ID_NUMBER_…; any other name is its own id."""
+    found = re.search(r"_([0-9a-f]{5,8}_[0-9]{5})_", name)
+    return found.group(1) if found else name
+
+
+def _finite(value: Any) -> Any:
+    """NaN and infinities are no measurements."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
