@@ -58,10 +58,10 @@ class DemoSize:
         UsageError: A number is out of range; all are named.
     """
 
-    train_videos: int = 100
+    train_videos: int = 80
     test_videos: int = 40
-    min_snippets: int = 20
-    max_snippets: int = 70
+    min_snippets: int = 16
+    max_snippets: int = 40
     visual_dim: int = 1024
     audio_dim: int = 128
     crops: int = 5

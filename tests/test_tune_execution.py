@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import fields
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from optuna.trial import TrialState
+from rich.console import Console
+
+from macil.config import TrialConfig
+from macil.data.split import Split, make_split
+from macil.data.store import FeatureStore
+from macil.metrics import EpochMetrics
+from macil.training import Trainer, load_checkpoint
+from tune.display import Display
+from tune.execution import Batch, run_batch
+from tune.interrupts import Interrupts
+from tune.machine import Machine, quiet_ray, ray_running
+from tune.scheduler import ReplayASHA
+from tune.searcher import REASON, StudySearch, load_study
+from tune.space import Space, search_space
+from tune.trainable import CHECKPOINT, SCORES
+from tune.winner import choose_winner
+from tune.workspace import Workspace
+
+pytestmark = pytest.mark.ray
+
+SMALL = TrialConfig(
+    epochs=4, batch_size=24, hidden_dim=16, feedforward_dim=16, max_snippets=20, learning_rate=2e-3
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _ray() -> Iterator[None]:
+    quiet_ray()
+    with ray_running(None, Machine(cpus=2, gpus=0), debug=False):
+        yield
+
+
+@pytest.fixture
+def run(tmp_path: Path, demo_store: FeatureStore) -> Workspace:
+    workspace = Workspace(tmp_path / "run")
+    workspace.path.mkdir()
+    make_split(demo_store).save(workspace.split)
+    return workspace
+
+
+def job(run: Workspace, store: FeatureStore, base: TrialConfig = SMALL) -> dict[str, Any]:
+    return {
+        "store": str(store.path),
+        "store_hash": store.content_hash,
+        "protocol": "heldout",
+        "split": str(run.split),
+        "split_seed": 0,
+        "split_hash": Split.load(run.split).hash,
+        "device": "cpu",
+        "threads": 1,
+        "base": base.to_dict(),
+    }
+
+
+def rows_batch(config: dict[str, Any], rows: list[dict[str, Any]], concurrent: int = 1) -> Batch:
+    from ray import tune
+
+    named = [{"name": f"row{number}", "changes": row} for number, row in enumerate(rows)]
+    grid = {"job": config, "row": tune.grid_search(named), "seed": tune.grid_search([0])}
+    return Batch("trials", grid, 1, concurrent, cpus=1.0, gpus=0.0, retry_failed=True)
+
+
+def execute(run: Workspace, batch: Batch, *, resume: bool = False, epochs: int = 4) -> str:
+    text = io.StringIO()
+    display = Display(
+        Console(file=text, width=200),
+        {"trials": batch.samples, "refit": 1},
+        {"trials": epochs, "refit": epochs},
+    )
+    run_batch(run, batch, display, Interrupts(lambda: None), resume=resume, debug=False)
+    return text.getvalue()
+
+
+def logged(run: Workspace, trial: str) -> list[dict[str, Any]]:
+    return [
+        json.loads(line) for line in (run.path / "trials" / trial / "result.json").read_text().splitlines()
+    ]
+
+
+def digits(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The metrics of each epoch, without wall times and what Tune adds."""
+    names = [field.name for field in fields(EpochMetrics) if field.name != "seconds"]
+    return [{name: row[name] for name in names} for row in rows]
+
+
+def test_a_reused_worker_gives_the_digits_of_a_fresh_trainer(
+    run: Workspace, demo_store: FeatureStore
+) -> None:
+    changes: list[dict[str, Any]] = [{}, {"ramp": 3.0, "momentum": 0.8}, {"distill": False, "seed": 5}, {}]
+    execute(run, rows_batch(job(run, demo_store), changes))
+
+    pids = set()
+    for number, change in enumerate(changes):
+        rows = logged(run, f"row{number}_seed0")
+        pids |= {row["pid"] for row in rows}
+        # The grid's seed is the trial's own, over the row's.
+        trainer = Trainer(SMALL.replace(**{**change, "seed": 0}), demo_store, protocol="heldout", threads=1)
+        history = [trainer.train_epoch() for _ in range(SMALL.epochs)]
+        assert digits(rows) == digits(history)
+
+        folder = run.path / "trials" / f"row{number}_seed0"
+        assert json.loads((folder / "record.json").read_text()) == trainer.record()
+        newest = max(folder.glob("checkpoint_*"))
+        assert load_checkpoint(newest / CHECKPOINT)["epoch"] == SMALL.epochs
+        with np.load(newest / SCORES) as scores:
+            assert set(scores) == set(trainer.test_scores)
+            for name in scores:
+                assert np.array_equal(scores[name], trainer.test_scores[name])
+    assert len(pids) == 1, "one trial at a time should need one worker"
+
+
+def test_a_diverged_trial_fails_with_its_reason_and_is_never_told_as_a_number(
+    run: Workspace, demo_store: FeatureStore
+) -> None:
+    base = SMALL.replace(learning_rate=1.0)
+    space: Space = {"ramp": search_space(TrialConfig())["ramp"]}
+    batch = Batch(
+        "trials",
+        {"job": job(run, demo_store, base)},
+        2,
+        1,
+        cpus=1.0,
+        gpus=0.0,
+        retry_failed=False,
+        searcher=partial(StudySearch, space, run.journal, seed=0, epochs=4, startup=3),
+        scheduler=partial(ReplayASHA, 2, 4),
+    )
+    said = execute(run, batch)
+    study = load_study(run.journal)
+    assert [trial.state for trial in study.trials] == [TrialState.FAIL, TrialState.FAIL]
+    for number, trial in enumerate(study.trials):
+        rows = logged(run, f"{number:05d}")
+        assert rows[-1]["diverged"] is True
+        assert rows[-1]["selection_score"] is None
+        assert trial.user_attrs[REASON] == rows[-1]["reason"]
+        assert (run.path / "trials" / f"{number:05d}" / "error.txt").read_text().strip() == rows[-1]["reason"]
+        assert "diverged in epoch" in rows[-1]["reason"]
+    assert said.count("failed after") == 2
+    with pytest.raises(Exception, match="no trial has a result"):
+        choose_winner(run.path / "trials")
+
+
+def test_a_trial_whose_worker_is_killed_goes_on_from_its_checkpoint(
+    run: Workspace, demo_store: FeatureStore
+) -> None:
+    epochs = 40
+    base = SMALL.replace(epochs=epochs)
+    killed = threading.Event()
+
+    def kill_the_worker() -> None:
+        log = run.path / "trials" / "row0_seed0" / "result.json"
+        while not killed.is_set():
+            lines = log.read_text().splitlines() if log.exists() else []
+            if len(lines) >= 5:
+                os.kill(json.loads(lines[0])["pid"], signal.SIGKILL)
+                killed.set()
+            time.sleep(0.005)
+
+    thread = threading.Thread(target=kill_the_worker)
+    thread.start()
+    said = execute(run, rows_batch(job(run, demo_store, base), [{}]), epochs=epochs)
+    killed.set()
+    thread.join()
+
+    rows = logged(run, "row0_seed0")
+    assert "trying again from its last checkpoint" in said
+    assert [row["epoch"] for row in rows] == list(range(1, epochs + 1)), "every epoch once"
+    assert len({row["pid"] for row in rows}) == 2
+    assert not (run.path / "trials" / "row0_seed0" / "error.txt").exists()
+    trainer = Trainer(base, demo_store, protocol="heldout", threads=1)
+    history = [trainer.train_epoch() for _ in range(epochs)]
+    assert digits(rows) == digits(history)
+
+
+def test_an_exception_of_the_trial_is_retried_once_and_then_kept(
+    run: Workspace, demo_store: FeatureStore
+) -> None:
+    broken = job(run, demo_store) | {"store": str(run.path / "nowhere")}
+    said = execute(run, rows_batch(broken, [{}]))
+    error = (run.path / "trials" / "row0_seed0" / "error.txt").read_text()
+    assert error.count("Failure #") == 2
+    assert "nowhere" in said
+    assert said.count("trying again") == 1
+    assert "failed after 0/4 epochs" in said
+
+
+def test_a_lost_checkpoint_costs_time_but_no_digits(run: Workspace, demo_store: FeatureStore) -> None:
+    """What a kill can leave: Tune's snapshot names a checkpoint that later ones have replaced."""
+    from ray.tune import Checkpoint
+
+    from tune.trainable import MacilTrainable
+
+    config = {"job": job(run, demo_store), "seed": 0}
+    trainable: Any = MacilTrainable(config)
+    results = [trainable.train() for _ in range(2)]
+    saved = trainable.save(str(run.path / "checkpoint"))
+    results += [trainable.train() for _ in range(2)]
+
+    ahead = trainable.save(str(run.path / "later"))
+    ahead.metrics = dict(saved.metrics)
+    gone = trainable.save(str(run.path / "gone"))
+    gone.metrics = dict(saved.metrics)
+    gone.checkpoint = Checkpoint(str(run.path / "nowhere"))
+    for checkpoint in (saved, ahead, gone):
+        again: Any = MacilTrainable(config)
+        again.restore(checkpoint)
+        assert digits([again.train(), again.train()]) == digits(results[2:])

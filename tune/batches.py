@@ -1,0 +1,86 @@
+"""From a plan to the trials that Tune runs."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from ray import tune
+
+from macil.data.split import Split
+from macil.data.store import FeatureStore
+from tune.execution import Batch
+from tune.plan import Plan
+from tune.scheduler import ReplayASHA
+from tune.searcher import StudySearch
+from tune.trainable import Job
+from tune.winner import Winner
+from tune.workspace import Workspace
+
+
+def trials_batch(run: Workspace, plan: Plan, store: FeatureStore) -> Batch:
+    """The search's suggestions, or every row of the sweep with every seed, each once."""
+    job = _job(run, plan, store)
+    if plan.sweep is not None:
+        rows = [{"name": row.name, "changes": dict(row.changes)} for row in plan.sweep.rows]
+        grid = {"row": tune.grid_search(rows), "seed": tune.grid_search(list(plan.seeds))}
+        return _batch(plan, "trials", {"job": job, **grid}, plan.concurrent, retry_failed=True)
+    searcher = partial(
+        StudySearch,
+        plan.space,
+        run.journal,
+        seed=plan.options.search_seed or 0,
+        epochs=plan.base.epochs,
+        startup=plan.startup,
+        first=(plan.first,),
+    )
+    scheduler = None if plan.grace is None else partial(ReplayASHA, plan.grace, plan.base.epochs)
+    return Batch(
+        kind="trials",
+        config={"job": job},
+        samples=plan.trials,
+        concurrent=plan.concurrent,
+        cpus=plan.cpus_per_trial,
+        gpus=plan.gpus_per_trial,
+        retry_failed=False,
+        searcher=searcher,
+        scheduler=scheduler,
+    )
+
+
+def refit_batch(run: Workspace, plan: Plan, store: FeatureStore, winner: Winner) -> Batch:
+    """The winner on all training videos, once a seed."""
+    job = _job(run, plan, store) | {
+        "protocol": "refit",
+        "split": None,
+        "split_hash": None,
+        "base": winner.refit_config.to_dict(),
+    }
+    config = {"job": job, "seed": tune.grid_search(list(plan.seeds))}
+    return _batch(plan, "refit", config, min(plan.concurrent, len(plan.seeds)), retry_failed=True)
+
+
+def _batch(plan: Plan, kind: str, config: dict[str, object], concurrent: int, *, retry_failed: bool) -> Batch:
+    return Batch(
+        kind=kind,
+        config=config,
+        samples=1,
+        concurrent=concurrent,
+        cpus=plan.cpus_per_trial,
+        gpus=plan.gpus_per_trial,
+        retry_failed=retry_failed,
+    )
+
+
+def _job(run: Workspace, plan: Plan, store: FeatureStore) -> Job:
+    heldout = plan.protocol == "heldout"
+    return {
+        "store": str(store.path),
+        "store_hash": store.content_hash,
+        "protocol": plan.protocol,
+        "split": str(run.split) if heldout else None,
+        "split_seed": plan.options.split_seed or 0,
+        "split_hash": Split.load(run.split).hash if heldout else None,
+        "device": plan.device,
+        "threads": plan.threads,
+        "base": plan.base.to_dict(),
+    }

@@ -1,0 +1,199 @@
+"""Progress of the trials: a table redrawn in place on a terminal, plain lines in a log."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from ray.tune import Callback
+from ray.tune.experiment import Trial
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from tune.interrupts import Interrupts
+from tune.scheduler import METRIC, TIME
+from tune.snapshots import failure
+
+_ROWS = 12
+_HEARTBEAT = 30.0  # seconds between lines in a log when nothing ends
+
+
+@dataclass
+class _Line:
+    name: str
+    state: str
+    epoch: int = 0
+    score: float | None = None
+    note: str = ""
+
+
+class Display:
+    """Shows batches of trials one after the other.
+
+    Args:
+        console: Where to.
+        total: Trials of each kind of batch.
+        epochs: Epochs of a whole training, by kind.
+    """
+
+    def __init__(self, console: Console, total: dict[str, int], epochs: dict[str, int]) -> None:
+        self._console = console
+        self._total = total
+        self.epochs = epochs
+        self._live: Live | None = None
+        self._lines: dict[str, _Line] = {}
+        self._kind = ""
+        self._began = self._said = time.monotonic()
+
+    def say(self, text: str) -> None:
+        """One line of plain text, above the table if there is one."""
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    @contextlib.contextmanager
+    def shown(self, kind: str) -> Iterator[None]:
+        """Show progress within the block."""
+        self._kind, self._lines = kind, {}
+        self._began = self._said = time.monotonic()
+        if not self._console.is_terminal:
+            yield
+            return
+        with Live(self._table(), console=self._console, auto_refresh=False, transient=True) as live:
+            self._live = live
+            try:
+                yield
+            finally:
+                self._live = None
+
+    def callback(self, interrupts: Interrupts) -> Callback:
+        """What tells this display about Tune's trials."""
+        return _Watcher(self, interrupts)
+
+    def recall(self, trial: Trial, state: str) -> None:
+        """Take in a trial that ended before this run was resumed, without a word."""
+        result = trial.last_result if trial.has_reported_at_least_once else {}
+        line = _Line(trial.relative_logdir or trial.trial_id, state)
+        line.epoch, line.score = int(result.get(TIME) or 0), result.get(METRIC)
+        self._lines[trial.trial_id] = line
+
+    def update(self, trial: Trial, state: str, result: dict[str, Any] | None = None, note: str = "") -> None:
+        """Take in what a trial did."""
+        line = self._lines.setdefault(trial.trial_id, _Line(trial.relative_logdir or trial.trial_id, state))
+        line.state, line.note = state, note or line.note
+        if result and result.get(TIME):
+            line.epoch, line.score = int(result[TIME]), result.get(METRIC)
+        if self._live:
+            self._live.update(self._table(), refresh=True)
+        elif state != "running":
+            self.say(f"[{self._clock()}] {self._describe(line)}  |  {self.summary}")
+            self._said = time.monotonic()
+
+    def tick(self) -> None:
+        """Show that time passes."""
+        if self._live:
+            self._live.update(self._table(), refresh=True)
+        elif time.monotonic() - self._said > _HEARTBEAT:
+            self._said = time.monotonic()
+            self.say(f"[{self._clock()}] {self.summary}")
+
+    @property
+    def summary(self) -> str:
+        """Done, running, best, in one line."""
+        ended = [line for line in self._lines.values() if line.state != "running"]
+        text = f"{len(ended)}/{self._total[self._kind]} done, {len(self._lines) - len(ended)} running"
+        scored = [line for line in self._lines.values() if line.score is not None and line.state != "failed"]
+        if scored:
+            best = max(scored, key=lambda line: line.score or 0.0)
+            text += f", best {best.score:.4f} ({best.name})"
+        return text
+
+    def _describe(self, line: _Line) -> str:
+        score = "" if line.score is None else f", {METRIC} {line.score:.4f}"
+        note = f": {line.note}" if line.note else ""
+        return f"{self._kind} {line.name} {line.state} after {line.epoch}/{self.epochs[self._kind]} epochs{score}{note}"
+
+    def _clock(self) -> str:
+        seconds = int(time.monotonic() - self._began)
+        return f"{seconds // 60:3d}:{seconds % 60:02d}"
+
+    def _table(self) -> Table:
+        table = Table(
+            title=f"{self._kind}  {self._clock()}  {self.summary if self._kind else ''}", title_justify="left"
+        )
+        for column, justify in (("trial", "left"), ("state", "left"), ("epoch", "right"), (METRIC, "right")):
+            table.add_column(column, justify=justify)  # type: ignore[arg-type]
+        running = [line for line in self._lines.values() if line.state == "running"]
+        ended = [line for line in self._lines.values() if line.state != "running"]
+        shown = (
+            [*ended[-max(0, _ROWS - len(running)) :], *running] if len(running) < _ROWS else running[:_ROWS]
+        )
+        if len(shown) < len(self._lines):
+            table.add_row("…", f"{len(self._lines) - len(shown)} more", "", "")
+        for line in shown:
+            score = "" if line.score is None else f"{line.score:.4f}"
+            table.add_row(line.name, line.state, f"{line.epoch}/{self.epochs[self._kind]}", score)
+        return table
+
+
+class _Watcher(Callback):
+    """Passes Tune's events on, and a wish to stop the other way."""
+
+    def __init__(self, display: Display, interrupts: Interrupts) -> None:
+        self._display = display
+        self._interrupts = interrupts
+        self._begun = False
+
+    def on_step_begin(self, iteration: int, trials: list[Trial], **_: Any) -> None:
+        if not self._begun:
+            self._begun = True
+            for trial in trials:
+                if trial.status in (Trial.TERMINATED, Trial.ERROR):
+                    self._display.recall(trial, self._state(trial))
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **_: Any) -> None:
+        if self._interrupts.exit_code is not None:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        self._display.tick()
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
+        self._display.update(
+            trial, "running", trial.last_result if trial.has_reported_at_least_once else None
+        )
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: Any
+    ) -> None:
+        self._display.update(trial, "running", result)
+
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
+        self._display.say(
+            f"{trial.relative_logdir}: {reason_of(trial)}; trying again from its last checkpoint"
+        )
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
+        result = trial.last_result
+        self._display.update(trial, self._state(trial), result, str(result.get("reason") or ""))
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
+        self._display.update(trial, "failed", None, reason_of(trial))
+
+    def _state(self, trial: Trial) -> str:
+        if trial.status == Trial.ERROR or trial.last_result.get("diverged"):
+            return "failed"
+        whole = int(trial.last_result.get(TIME, 0)) >= self._display.epochs[trial.experiment_dir_name]
+        return "finished" if whole else "stopped"
+
+
+def reason_of(trial: Trial) -> str:
+    """Why a trial failed, in one line."""
+    error = failure(trial)
+    cause = getattr(error, "cause", None) or error
+    if cause is None:
+        return "failed"
+    lines = str(cause).strip().splitlines() or [""]
+    return f"{type(cause).__name__.removesuffix('Error') or 'Error'}: {lines[-1].strip()[:300]}"

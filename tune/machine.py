@@ -1,0 +1,130 @@
+"""What this machine or cluster can run, and starting Ray on it quietly."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from macil.errors import UsageError
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Processors and GPUs that this process may use."""
+
+    cpus: int
+    gpus: int
+
+
+def this_machine() -> Machine:
+    """Count what is here: the CPUs of this process's affinity and quota, the GPUs that PyTorch sees."""
+    import torch
+
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return Machine(
+        min(cpus, _cpu_quota() or cpus), torch.cuda.device_count() if torch.cuda.is_available() else 0
+    )
+
+
+def quiet_ray() -> None:
+    """Set what Ray and Tune read from the environment; before Ray is imported."""
+    settings = {
+        "RAY_AIR_NEW_OUTPUT": "0",  # the new engine prints whatever `verbose` says
+        "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # tune.snapshots writes the logs
+        "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+        "TUNE_DISABLE_SIGINT_HANDLER": "1",  # tune.interrupts
+        "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+        "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "RAY_DISABLE_IMPORT_WARNING": "1",
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+    for name, value in settings.items():
+        os.environ.setdefault(name, value)
+
+
+@contextmanager
+def ray_running(address: str | None, machine: Machine, *, debug: bool) -> Iterator[Machine]:
+    """Start Ray here (loopback only, no dashboard) or join the cluster at `address`; yields what it can run.
+
+    Raises:
+        UsageError: No cluster answers at `address`.
+    """
+    import ray
+
+    level = logging.INFO if debug else logging.ERROR
+    root = str(ROOT)
+    path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+    started = not ray.is_initialized()
+    if started and address is None:
+        # Workers inherit the environment of the Ray they start from; this is how they find both packages in a checkout.
+        os.environ["PYTHONPATH"] = path
+        with _hushed(debug):
+            ray.init(
+                address="local",  # never one that somebody else has started here
+                num_cpus=machine.cpus,
+                num_gpus=machine.gpus,
+                include_dashboard=False,
+                logging_level=level,
+                log_to_driver=debug,
+                _node_ip_address="127.0.0.1",
+                object_store_memory=100 * 2**20,  # nothing large goes through it: data are memory-mapped
+            )
+    elif started:
+        try:
+            _knock(address)
+            with _hushed(debug):
+                ray.init(address=address, logging_level=level, log_to_driver=debug)
+        except (RuntimeError, ValueError, OSError, OverflowError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise UsageError(
+                f"--address {address}: no Ray cluster answers there ({reason}); "
+                "start one with `ray start --head`, or leave --address out to use this machine"
+            ) from None
+    try:
+        resources = ray.cluster_resources()
+        yield Machine(int(resources.get("CPU", 0)), int(resources.get("GPU", 0)))
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def _knock(address: str | None) -> None:
+    """Fail at once where nobody listens: Ray would wait for minutes, deaf to Ctrl-C."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=10).close()
+
+
+@contextmanager
+def _hushed(debug: bool) -> Iterator[None]:
+    """Keep Ray's advice about future defaults off the terminal."""
+    with warnings.catch_warnings():
+        if not debug:
+            warnings.simplefilter("ignore", FutureWarning)
+            logging.getLogger("ray").setLevel(logging.CRITICAL)
+        yield
+
+
+def _cpu_quota() -> int | None:
+    """Whole CPUs of this control group's quota (containers), None without one."""
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return max(1, int(quota) // int(period)) if quota != "max" else None
+    except (OSError, ValueError):
+        return None
+
+
+def on_terminal() -> bool:
+    """Whether progress can be redrawn in place."""
+    return sys.stdout.isatty()

@@ -1,0 +1,348 @@
+"""What a run will do, resolved once from the command line; nothing later reads options."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from macil.config import TrialConfig
+from macil.errors import UsageError
+from tune.machine import Machine
+from tune.space import Space, describe, published_point, search_space
+from tune.sweeps import SWEEPS, Sweep
+
+RunProtocol = Literal["heldout", "published"]
+# Enough for the demo to end in minutes; a real search gets the published number of epochs.
+_DEMO_TRIALS, _TRIALS, _EPOCHS = 10, 40, 50
+# The demo has 400 training bags, not 19,770: at the published 128 an epoch would be three steps.
+_DEMO_START = {"epochs": 20, "batch_size": 16}
+# The paper's Λ is reached after 1.5 / 0.1 epochs: nothing is compared before, of 50 epochs; of fewer, in proportion.
+_GRACE = 15
+_FEWEST_FOR_ASHA = 4
+# ASHA keeps the best of so many at each rung, and each rung is so many times as late as the one before.
+REDUCTION = 3
+
+
+@dataclass(frozen=True)
+class Options:
+    """The command line as given; None where the default applies. After `resolve`, as recorded in `run.json`."""
+
+    data: str | None = None
+    sweep: str | None = None
+    seeds: int | None = None
+    trials: int | None = None
+    protocol: RunProtocol | None = None
+    asha: bool | None = None
+    grace: int | None = None
+    search_seed: int | None = None
+    split_seed: int | None = None
+    concurrent: int | None = None
+    cpus_per_trial: float | None = None
+    gpus_per_trial: float | None = None
+    preset: str | None = None
+    config_file: str | None = None
+    base: Mapping[str, Any] | None = None
+    hyperparameters: Mapping[str, Any] = field(default_factory=dict)
+
+    def flags(self) -> dict[str, Any]:
+        """Flag as typed -> value, of those that are set."""
+        hidden = ("hyperparameters", "base")
+        own = {
+            name: value for name, value in asdict(self).items() if name not in hidden and value is not None
+        }
+        own |= self.hyperparameters
+        return {f"--{name.removesuffix('_file').replace('_', '-')}": value for name, value in own.items()}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Options:
+        """Read back what `asdict` gave."""
+        return cls(**content)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run: what is trained, steered and measured how, with which resources."""
+
+    options: Options
+    base: TrialConfig
+    sweep: Sweep | None
+    space: Space
+    first: Mapping[str, Any]
+    trials: int
+    seeds: tuple[int, ...]
+    protocol: RunProtocol
+    grace: int | None
+    cpus_per_trial: float
+    gpus_per_trial: float
+    concurrent: int
+    notes: tuple[str, ...]
+
+    @property
+    def epoch_rule(self) -> Literal["chosen", "last"]:
+        """The epoch whose AP is the headline."""
+        return "chosen" if self.protocol == "heldout" else "last"
+
+    @property
+    def threads(self) -> int:
+        """CPU threads of a trial."""
+        return max(1, int(self.cpus_per_trial))
+
+    @property
+    def device(self) -> Literal["cuda", "cpu"]:
+        """Where trials train."""
+        return "cuda" if self.gpus_per_trial > 0 else "cpu"
+
+    @property
+    def rungs(self) -> list[int]:
+        """Epochs at which ASHA compares trials."""
+        result: list[int] = []
+        milestone = self.grace or self.base.epochs
+        while milestone < self.base.epochs:
+            result.append(milestone)
+            milestone *= REDUCTION
+        return result
+
+    @property
+    def refits(self) -> bool:
+        """Whether the winner is trained again on all training videos."""
+        return self.sweep is None and self.protocol == "heldout"
+
+    @property
+    def startup(self) -> int:
+        """Random suggestions before the model of the scores is used: a third of the trials, 3 to 10."""
+        return min(10, max(3, self.trials // 3))
+
+    @property
+    def most_epochs(self) -> int:
+        """Epochs if nothing is stopped early."""
+        per_refit = self.base.epochs * len(self.seeds) if self.refits else 0
+        return self.trials * self.base.epochs + per_refit
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan as JSON-able values, for `plan.json`."""
+        return {
+            "kind": "sweep" if self.sweep else "search",
+            "data": self.options.data,
+            "protocol": self.protocol,
+            "epoch_rule": self.epoch_rule,
+            "metric": "selection_score",
+            "trials": self.trials,
+            "seeds": list(self.seeds),
+            "search_seed": self.options.search_seed,
+            "split_seed": self.options.split_seed,
+            "base": self.base.to_dict(),
+            "fixed": dict(self.options.hyperparameters),
+            "space": describe(self.space),
+            "first": dict(self.first),
+            "sweep": self.sweep and self.sweep.name,
+            "rows": [
+                {"name": row.name, "changes": dict(row.changes), "published_ap": row.published_ap}
+                for row in (self.sweep.rows if self.sweep else ())
+            ],
+            "source": self.sweep and self.sweep.source,
+            "asha": None
+            if self.grace is None
+            else {"grace_period": self.grace, "reduction_factor": REDUCTION},
+            "cpus_per_trial": self.cpus_per_trial,
+            "gpus_per_trial": self.gpus_per_trial,
+            "concurrent": self.concurrent,
+            "threads": self.threads,
+            "device": self.device,
+            "refits": self.refits,
+            "most_epochs": self.most_epochs,
+            "notes": list(self.notes),
+        }
+
+
+def resolve_plan(options: Options, machine: Machine | None) -> Plan:
+    """Fill in every default and check what can be checked without data and without Ray.
+
+    Args:
+        options: The command line.
+        machine: What this machine has; None when a cluster will run the trials.
+
+    Raises:
+        UsageError: Options that contradict one another or ask for the impossible.
+    """
+    demo = options.data is None
+    sweep = _find_sweep(options)
+    given = dict(options.hyperparameters)
+    start = (_DEMO_START if demo else {"epochs": _EPOCHS}) if options.base is None else options.base
+    base = TrialConfig(**{**start, **given})
+    seeds = tuple(base.seed + offset for offset in range(_at_least_one("--seeds", options.seeds, 1)))
+    if sweep:
+        space: Space = {}
+        trials = len(sweep.rows) * len(seeds)
+        for row in sweep.rows:
+            base.replace(**row.changes)
+    else:
+        space = search_space(base, given)
+        trials = _at_least_one("--trials", options.trials, _DEMO_TRIALS if demo else _TRIALS)
+    asha = sweep is None and (trials >= _FEWEST_FOR_ASHA if options.asha is None else options.asha)
+    grace = _grace(options, base) if asha else None
+    cpus, gpus = _resources(options, machine, trials)
+    concurrent = _concurrent(options, machine, cpus, gpus, trials)
+    protocol: RunProtocol = options.protocol or ("published" if sweep else "heldout")
+    resolved = replace(
+        options,
+        seeds=len(seeds),
+        trials=None if sweep else trials,
+        protocol=protocol,
+        asha=None if sweep else asha,
+        grace=grace,
+        search_seed=None if sweep else _from_zero("--search-seed", options.search_seed),
+        split_seed=_from_zero("--split-seed", options.split_seed),
+        concurrent=concurrent,
+        cpus_per_trial=cpus,
+        gpus_per_trial=gpus,
+        hyperparameters={**(start if options.base is None else {}), **given, "epochs": base.epochs},
+    )
+    return Plan(
+        options=resolved,
+        base=base,
+        sweep=sweep,
+        space=space,
+        first=published_point(space),
+        trials=trials,
+        seeds=seeds,
+        protocol=protocol,
+        grace=grace,
+        cpus_per_trial=cpus,
+        gpus_per_trial=gpus,
+        concurrent=concurrent,
+        notes=tuple(_notes(base, space, sweep, grace, len(seeds), protocol)),
+    )
+
+
+def check_resources(plan: Plan, available: Machine, where: str) -> None:
+    """Refuse what could only wait for ever.
+
+    Raises:
+        UsageError: A trial asks for more than there is.
+    """
+    if plan.gpus_per_trial > available.gpus:
+        have = "no GPU that PyTorch can use" if available.gpus == 0 else f"{available.gpus} GPU(s)"
+        raise UsageError(
+            f"--gpus-per-trial {plan.gpus_per_trial:g}: {where} has {have}; use --gpus-per-trial {available.gpus}"
+        )
+    if plan.cpus_per_trial > available.cpus:
+        raise UsageError(
+            f"--cpus-per-trial {plan.cpus_per_trial:g}: {where} has {available.cpus} CPU(s); ask for at most that many"
+        )
+
+
+def check_data_path(data: str | None) -> None:
+    """Refuse a path that cannot be data, before anything else is done.
+
+    Raises:
+        UsageError: Nothing is there, or a file.
+    """
+    if data is None:
+        return
+    path = Path(data)
+    if not path.exists():
+        raise UsageError(
+            f"--data {data} does not exist; expected a folder in the XD-Violence layout or a converted store"
+        )
+    if not path.is_dir():
+        raise UsageError(
+            f"--data {data} is a file; expected a folder in the XD-Violence layout or a converted store"
+        )
+    if not any(path.iterdir()):
+        raise UsageError(
+            f"--data {data} is an empty folder; expected the XD-Violence layout or a converted store"
+        )
+
+
+def _find_sweep(options: Options) -> Sweep | None:
+    if options.sweep is None:
+        return None
+    sweep = SWEEPS[options.sweep]
+    for flag, value in (
+        ("--trials", options.trials),
+        ("--grace", options.grace),
+        ("--search-seed", options.search_seed),
+    ):
+        if value is not None:
+            raise UsageError(
+                f"{flag} belongs to a search; --sweep {sweep.name} trains each of its {len(sweep.rows)} rows"
+            )
+    if options.asha:
+        raise UsageError(f"--asha belongs to a search; --sweep {sweep.name} trains every row to its end")
+    fixed = [f"--{name.replace('_', '-')}" for name in sweep.swept if name in options.hyperparameters]
+    if fixed:
+        raise UsageError(f"{', '.join(fixed)} cannot be given with --sweep {sweep.name}: its rows set it")
+    return sweep
+
+
+def _resources(options: Options, machine: Machine | None, trials: int) -> tuple[float, float]:
+    gpus = options.gpus_per_trial
+    if gpus is None:
+        gpus = 1.0 if machine and machine.gpus else 0.0
+    cpus = options.cpus_per_trial
+    if cpus is None:
+        # All processors, whatever their number: shared between GPUs, or between as many trials as there are.
+        at_once = machine.gpus / gpus if machine and gpus else trials
+        cpus = float(max(1, int(machine.cpus // max(1.0, at_once)))) if machine else 1.0
+    if not 0 < cpus < math.inf:
+        raise UsageError(f"--cpus-per-trial {cpus:g} is not allowed: expected more than 0")
+    if not 0 <= gpus < math.inf or (gpus > 1 and gpus != int(gpus)):
+        raise UsageError(
+            f"--gpus-per-trial {gpus:g} is not allowed: expected a fraction of one, or a whole number"
+        )
+    return cpus, gpus
+
+
+def _concurrent(options: Options, machine: Machine | None, cpus: float, gpus: float, trials: int) -> int:
+    most = trials
+    if machine is not None:
+        most = min(most, max(1, int(machine.cpus / cpus)), max(1, int(machine.gpus / gpus)) if gpus else most)
+    return min(_at_least_one("--concurrent", options.concurrent, most), trials)
+
+
+def _grace(options: Options, base: TrialConfig) -> int:
+    grace = _at_least_one("--grace", options.grace, min(_GRACE, max(1, 3 * base.epochs // 10)))
+    if grace > base.epochs:
+        raise UsageError(f"--grace {grace} is more than the {base.epochs} epochs of a trial")
+    return grace
+
+
+def _notes(
+    base: TrialConfig, space: Space, sweep: Sweep | None, grace: int | None, seeds: int, protocol: RunProtocol
+) -> list[str]:
+    notes = []
+    if grace is not None and base.contrast and grace < base.epochs:
+        largest = max(
+            getattr(space.get(name), "high", getattr(base, name)) for name in ("lambda_v2b", "lambda_v2n")
+        )
+        if base.ramp * grace < largest:
+            notes.append(
+                f"ASHA first compares trials after {grace} epochs, when λ = r t has reached {base.ramp * grace:g} with "
+                f"r = {base.ramp:g}: trials that differ only in a larger Λ (up to {largest:g}) are still equal then; "
+                "raise --epochs and --grace, or use --no-asha, to tell them apart"
+            )
+    if sweep is None and protocol == "published":
+        notes.append(
+            "published protocol: the search chooses by test AP, which flatters; the headline is the last epoch's, "
+            "and a search steered by held-out videos is the default"
+        )
+    if sweep is None and seeds > 1:
+        notes.append(
+            f"each suggestion is trained with one seed; the winner is trained again with {seeds} seeds"
+        )
+    return notes
+
+
+def _at_least_one(flag: str, value: int | None, default: int) -> int:
+    if value is not None and value < 1:
+        raise UsageError(f"{flag} {value} is not allowed: expected a whole number from 1")
+    return default if value is None else value
+
+
+def _from_zero(flag: str, value: int | None) -> int:
+    if value is not None and value < 0:
+        raise UsageError(f"{flag} {value} is not allowed: expected a whole number from 0")
+    return value or 0

@@ -1,0 +1,295 @@
+"""The driver's record of a run: the epoch log of every trial, and snapshots that are whole.
+
+Tune saves its own state every few seconds, file by file and in the background: a kill can leave a torn set, and the
+study (written at once) ahead of it. So after each save its files are copied here into one folder, named into place in
+one step, with the length of the study's journal and the number of epochs each trial had reported. A resume puts this
+moment back: Tune's files, the journal cut to its length, epoch logs cut to their lines. What came later happens again,
+with the same numbers, since trainings and suggestions are functions of what was put back.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ray import cloudpickle
+from ray.exceptions import RayTaskError
+from ray.tune import Callback
+from ray.tune.experiment import Trial
+
+from macil.errors import DataError
+from macil.files import read_json, write_json_atomic, write_text_atomic
+from tune.scheduler import TIME
+
+FORMAT_VERSION = 1
+_MANIFEST = "snapshot.json"
+_STATE_FILES = (
+    "experiment_state-*.json",
+    "searcher-state-*.pkl",
+    "search_gen_state-*.json",
+    "basic-variant-state-*.json",
+    "callback-states-*.pkl",
+)
+_KEPT = 2
+# In every line Tune would repeat the whole configuration; it is in params.json.
+_DROPPED = ("config", "job")
+
+
+class RunRecorder(Callback):
+    """Writes each trial's `params.json`, `result.json` and `error.txt`, and takes the snapshots.
+
+    Args:
+        snapshots: Folder of the snapshots.
+        journal: The study's journal, None for a sweep.
+        resumed: Whether Tune was asked to restore; if it then starts afresh, `setup` raises.
+    """
+
+    def __init__(self, snapshots: Path, journal: Path | None, *, resumed: bool) -> None:
+        self._snapshots = snapshots
+        self._journal = journal
+        self._expected = resumed
+        self._restored = False
+        self._saved = 0
+        self._logged: dict[str, int] = {}
+
+    def setup(self, *_: Any, **__: Any) -> None:
+        """Refuse to go on when Tune could not restore what it was asked to."""
+        if self._expected and not self._restored:
+            raise DataError(
+                f"the state in {self._snapshots} could not be restored by this version of Ray; "
+                "resume with the versions in run.json, or start anew with --overwrite"
+            )
+
+    def get_state(self) -> dict[str, Any]:
+        """What Tune saves for this callback; its presence tells `set_state` that a restore took place."""
+        return {"format_version": FORMAT_VERSION}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Note that Tune restored."""
+        self._restored = bool(state)
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
+        """Write the trial's configuration."""
+        folder = _folder(trial)
+        config = {key: value for key, value in trial.config.items() if key != "job"}
+        row = config.pop("row", None)
+        content = {
+            **trial.config["job"]["base"],
+            **(row or {}).get("changes", {}),
+            **config,
+            "row": row and row["name"],
+            "trial_id": trial.trial_id,
+        }
+        write_json_atomic(folder / "params.json", content)
+        self._logged.setdefault(trial.trial_id, _last_epoch(folder / "result.json"))
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: Any
+    ) -> None:
+        """Append the epoch; a recovered trial's repeated epochs replace those logged before."""
+        log = _folder(trial) / "result.json"
+        epoch = int(result[TIME])
+        if epoch <= self._logged.get(trial.trial_id, 0):
+            cut_log(log, epoch - 1)
+        line = {key: _json_value(value) for key, value in result.items() if key not in _DROPPED}
+        with log.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line, allow_nan=False) + "\n")
+        self._logged[trial.trial_id] = epoch
+        if result.get("diverged"):
+            write_text_atomic(log.with_name("error.txt"), f"{result['reason']}\n")
+
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
+        """Grant the trial's own exceptions one retry; lost workers and nodes keep Tune's `max_failures`."""
+        if isinstance(failure(trial), RayTaskError):
+            trial.max_failures = min(trial.max_failures, trial.num_failures)
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
+        """Remove the errors of a trial that recovered: it has a result."""
+        if not trial.last_result.get("diverged"):
+            for folder in (_folder(trial), Path(str(trial.local_path))):
+                (folder / "error.txt").unlink(missing_ok=True)
+                (folder / "error.pkl").unlink(missing_ok=True)
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
+        """Keep Tune's account of the failure at once, not at its next save."""
+        if trial.error_file and Path(trial.error_file).exists():
+            write_text_atomic(
+                _folder(trial) / "error.txt",
+                Path(trial.error_file).read_text(encoding="utf-8", errors="replace"),
+            )
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **_: Any) -> None:
+        """Take a snapshot when Tune has saved its state in this step: same thread, so all files belong together."""
+        self._snapshot(trials)
+
+    def on_experiment_end(self, trials: list[Trial], **_: Any) -> None:
+        """Take the last snapshot; Tune saves once more on its way out."""
+        self._snapshot(trials)
+
+    def _snapshot(self, trials: list[Trial]) -> None:
+        if not trials or trials[0].storage is None:
+            return
+        staging = Path(trials[0].storage.experiment_driver_staging_path)
+        state = _newest(staging.glob(_STATE_FILES[0]))
+        if state is None or state.stat().st_mtime_ns == self._saved:
+            return
+        self._saved = state.stat().st_mtime_ns
+        write_snapshot(
+            self._snapshots,
+            [file for pattern in _STATE_FILES if (file := _newest(staging.glob(pattern)))],
+            journal_bytes=self._journal.stat().st_size if self._journal and self._journal.exists() else None,
+            epochs={
+                str(trial.relative_logdir): _reported(trial) for trial in trials if trial.relative_logdir
+            },
+        )
+
+
+def write_snapshot(
+    snapshots: Path, files: Iterable[Path], *, journal_bytes: int | None, epochs: dict[str, int]
+) -> None:
+    """Copy `files` and a manifest into a new numbered folder, in one step; older ones but the last few are removed."""
+    numbers = _numbers(snapshots)
+    target = snapshots / f"{(numbers[-1] if numbers else 0) + 1:06d}"
+    building = snapshots / f".{target.name}.tmp"
+    shutil.rmtree(building, ignore_errors=True)
+    building.mkdir(parents=True)
+    for file in files:
+        shutil.copyfile(file, building / file.name)
+    manifest = {"format_version": FORMAT_VERSION, "journal_bytes": journal_bytes, "epochs": epochs}
+    write_json_atomic(building / _MANIFEST, manifest)
+    os.replace(building, target)
+    for number in numbers[: max(0, len(numbers) + 1 - _KEPT)]:
+        shutil.rmtree(snapshots / f"{number:06d}", ignore_errors=True)
+
+
+def roll_back(snapshots: Path, experiment: Path, journal: Path | None) -> bool:
+    """Put the newest snapshot back: Tune's state files, the study's journal and the epoch logs.
+
+    Returns:
+        Whether there was one. If not, the run was stopped before anything was worth keeping and has been cleared.
+
+    Raises:
+        DataError: The snapshot has another format version, or the journal is shorter than it was.
+    """
+    numbers = _numbers(snapshots)
+    if journal is not None:
+        _remove_stale_locks(journal)
+    if not numbers:
+        shutil.rmtree(experiment, ignore_errors=True)
+        if journal is not None:
+            journal.unlink(missing_ok=True)
+        return False
+    snapshot = snapshots / f"{numbers[-1]:06d}"
+    manifest = read_json(snapshot / _MANIFEST)
+    if manifest["format_version"] != FORMAT_VERSION:
+        raise DataError(
+            f"{snapshot} has format_version {manifest['format_version']}; this version reads {FORMAT_VERSION}"
+        )
+    if journal is not None and manifest["journal_bytes"] is not None:
+        _cut_journal(journal, manifest["journal_bytes"])
+    experiment.mkdir(parents=True, exist_ok=True)
+    _put_back(snapshot, experiment)
+    for folder in [path for path in experiment.iterdir() if path.is_dir() and not path.name.startswith(".")]:
+        if folder.name in manifest["epochs"]:
+            cut_log(folder / "result.json", manifest["epochs"][folder.name])
+        else:
+            # Begun after the snapshot: Tune does not know it and will begin it again under the same name.
+            shutil.rmtree(folder)
+    return True
+
+
+def cut_log(log: Path, last: int) -> None:
+    """Keep the whole lines of an epoch log up to epoch `last`, each epoch once (its last report)."""
+    if not log.exists():
+        return
+    lines: dict[int, str] = {}
+    for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            epoch = int(json.loads(line)[TIME])
+        except (ValueError, KeyError, TypeError):
+            continue
+        if epoch <= last:
+            lines[epoch] = line
+    write_text_atomic(log, "".join(f"{lines[epoch]}\n" for epoch in sorted(lines)))
+
+
+def failure(trial: Trial) -> BaseException | None:
+    """The exception that ended a trial, None when it has none or it cannot be read."""
+    if not trial.pickled_error_file:
+        return None
+    try:
+        error = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
+    except Exception:
+        # The exception's class may not exist here; its text is in error.txt all the same.
+        return None
+    return error if isinstance(error, BaseException) else None
+
+
+def _folder(trial: Trial) -> Path:
+    folder = Path(str(trial.path))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _reported(trial: Trial) -> int:
+    return int(trial.last_result.get(TIME) or 0) if trial.has_reported_at_least_once else 0
+
+
+def _last_epoch(log: Path) -> int:
+    if not log.exists():
+        return 0
+    epochs = [0]
+    for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            epochs.append(int(json.loads(line)[TIME]))
+        except (ValueError, KeyError, TypeError):
+            continue
+    return max(epochs)
+
+
+def _json_value(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict | list | str | int | float | bool) or value is None:
+        return value
+    return str(value)
+
+
+def _newest(files: Iterable[Path]) -> Path | None:
+    return max(files, key=lambda file: file.stat().st_mtime_ns, default=None)
+
+
+def _numbers(snapshots: Path) -> list[int]:
+    if not snapshots.is_dir():
+        return []
+    return sorted(int(path.name) for path in snapshots.iterdir() if path.name.isdigit())
+
+
+def _put_back(snapshot: Path, experiment: Path) -> None:
+    for pattern in _STATE_FILES:
+        for file in experiment.glob(pattern):
+            file.unlink()
+    for file in snapshot.iterdir():
+        if file.name != _MANIFEST:
+            shutil.copyfile(file, experiment / file.name)
+
+
+def _cut_journal(journal: Path, size: int) -> None:
+    if not journal.exists() or journal.stat().st_size < size:
+        raise DataError(
+            f"{journal} is shorter than when the run was last saved ({size} bytes): it was replaced or damaged; "
+            "put it back, or start anew with --overwrite"
+        )
+    with journal.open("rb+") as file:
+        file.truncate(size)
+
+
+def _remove_stale_locks(journal: Path) -> None:
+    # Optuna's lock is a symbolic link that a killed driver leaves behind; the run's own lock says nobody else writes.
+    for lock in journal.parent.glob(f"{journal.name}.lock*"):
+        lock.unlink(missing_ok=True)

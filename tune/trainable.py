@@ -1,0 +1,173 @@
+"""One Tune trial: one macil training, an epoch a step, on a worker that is reused from trial to trial."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypedDict
+
+import numpy as np
+from ray import tune
+
+from macil.checkpoint import load_checkpoint, save_checkpoint
+from macil.config import TrialConfig
+from macil.data.split import Split, make_split
+from macil.data.store import FeatureStore
+from macil.errors import DataError, DivergedError, MacilError
+from macil.files import write_json_atomic
+from macil.training import Protocol, Trainer
+
+CHECKPOINT = "trainer.pt"
+SCORES = "scores.npz"
+
+
+class Job(TypedDict):
+    """What all trials of a run share; the rest of a trial's configuration are its own hyperparameters."""
+
+    store: str
+    """Absolute path: a worker's current folder is its trial's."""
+    store_hash: str
+    protocol: Protocol
+    split: str | None
+    """Absolute path of the split's file, for `heldout`."""
+    split_seed: int
+    split_hash: str | None
+    device: str
+    threads: int
+    base: dict[str, Any]
+    """The run's configuration."""
+
+
+class MacilTrainable(tune.Trainable):
+    """Trains the configuration that Tune hands over.
+
+    A step's result is the epoch Tune asks for: a training that is behind (its checkpoint is gone) catches up first, one
+    that is ahead (Tune was restored to an earlier moment) reads the epoch from its history. A diverged training ends
+    with `diverged` and its reason instead of a score; retrying it would give the same.
+    """
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Build the trainer on a new worker."""
+        self._trainer: Trainer | None = None
+        self._refusal: MacilError | None = None
+        try:
+            self._trainer = build_trainer(config["job"], config)
+        except MacilError as error:
+            # Raised in the first step: an exception here would look like a worker that cannot start.
+            self._refusal = error
+            return
+        write_json_atomic(self._folder() / "record.json", self._trainer.record())
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Begin another trial on this worker; the store and the bags stay."""
+        self.setup(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """The next epoch's metrics.
+
+        Raises:
+            MacilError: The configuration or the data were refused.
+        """
+        trainer = self._ready()
+        epoch = self.iteration + 1
+        try:
+            while trainer.epoch < epoch:
+                trainer.train_epoch()
+        except DivergedError as error:
+            return {
+                "epoch": epoch,
+                "selection_score": None,
+                "diverged": True,
+                "reason": str(error),
+                "done": True,
+            }
+        return {**trainer.history[epoch - 1], "diverged": False, "done": epoch >= trainer.config.epochs}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Write the trainer's state and the test scores it keeps."""
+        trainer = self._ready()
+        save_checkpoint(trainer, Path(checkpoint_dir) / CHECKPOINT)
+        np.savez(Path(checkpoint_dir) / SCORES, allow_pickle=False, **trainer.test_scores)
+
+    def load_checkpoint(self, checkpoint_dir: Any) -> None:
+        """Continue from `save_checkpoint`."""
+        self._ready().load_state_dict(load_checkpoint(Path(checkpoint_dir) / CHECKPOINT))
+
+    def restore(self, checkpoint_path: Any) -> None:
+        """Continue from a checkpoint that Tune names; if it is gone or damaged, train those epochs again.
+
+        A driver that is killed can be restored to a moment whose checkpoint has been replaced by later ones since.
+        """
+        try:
+            super().restore(checkpoint_path)
+        except (ValueError, OSError, DataError):
+            # The number of epochs was set before the file was missed; `step` trains up to it.
+            self.setup(self.config)
+
+    def _ready(self) -> Trainer:
+        if self._trainer is None:
+            raise self._refusal or DataError("the trial has no training")
+        return self._trainer
+
+    def _folder(self) -> Path:
+        """The trial's folder in the run: `logdir` is a scratch folder on this worker."""
+        return Path(self._storage.trial_fs_path if self._storage else self.logdir)
+
+
+_STORES: dict[str, FeatureStore] = {}
+
+
+def build_trainer(job: Job, hyperparameters: Mapping[str, Any]) -> Trainer:
+    """The trainer of a trial.
+
+    Args:
+        job: What the run's trials share.
+        hyperparameters: The trial's own: suggestions and seed by name, or a sweep's `row` with its changes. Keys that
+            are no hyperparameters are ignored.
+
+    Raises:
+        MacilError: The configuration is refused, or data or split are not those of the run.
+    """
+    config = trial_config(job["base"], hyperparameters)
+    store = _open_store(job["store"], job["store_hash"])
+    split = _load_split(job, store) if job["protocol"] == "heldout" else None
+    return Trainer(
+        config,
+        store,
+        protocol=job["protocol"],
+        split=split,
+        split_seed=job["split_seed"],
+        device=job["device"],
+        threads=job["threads"],
+    )
+
+
+def trial_config(base: Mapping[str, Any], hyperparameters: Mapping[str, Any]) -> TrialConfig:
+    """The run's configuration with a trial's own values over it."""
+    own = {**(hyperparameters.get("row") or {}).get("changes", {}), **hyperparameters}
+    return TrialConfig.from_dict(dict(base)).replace(
+        **{name: value for name, value in own.items() if name in TrialConfig.model_fields}
+    )
+
+
+def _open_store(path: str, content_hash: str) -> FeatureStore:
+    if path not in _STORES:
+        _STORES[path] = FeatureStore.open(path)
+    store = _STORES[path]
+    if store.content_hash != content_hash:
+        raise DataError(
+            f"{path} has the content hash {store.content_hash}, the run was begun with {content_hash}"
+        )
+    return store
+
+
+def _load_split(job: Job, store: FeatureStore) -> Split:
+    path = Path(job["split"] or "")
+    # On a host that does not see the run folder the split is made again; the hash says whether it is the same one.
+    split = Split.load(path) if path.is_file() else make_split(store, job["split_seed"])
+    if split.hash != job["split_hash"]:
+        raise DataError(
+            f"the held-out split has the hash {split.hash}, the run was begun with {job['split_hash']}"
+        )
+    return split

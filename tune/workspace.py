@@ -1,0 +1,192 @@
+"""The folder of a run while it is being run: made, locked, kept true."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import platform
+import re
+import shutil
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import unquote, urlparse
+
+from macil.errors import DataError, UsageError
+from macil.files import read_json, write_json_atomic
+
+FORMAT_VERSION = 1
+Status = Literal["running", "interrupted", "failed", "finished"]
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Paths of one run; `info` is its `run.json`."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        return self.path.name
+
+    @property
+    def journal(self) -> Path:
+        """The study."""
+        return self.path / "study.journal"
+
+    @property
+    def split(self) -> Path:
+        """The held-out split."""
+        return self.path / "split.json"
+
+    @property
+    def model(self) -> Path:
+        """The run's result."""
+        return self.path / "model.pt"
+
+    def experiment(self, kind: str) -> Path:
+        """Tune's folder of the `trials` or of the `refit`."""
+        return self.path / kind
+
+    def snapshots(self, kind: str) -> Path:
+        """Snapshots of the driver's state while it runs `kind`."""
+        return self.path / "snapshots" / kind
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """What `run.json` says.
+
+        Raises:
+            DataError: It is missing, damaged or of another version.
+        """
+        content = read_json(self.path / "run.json")
+        if not isinstance(content, dict) or content.get("format_version") != FORMAT_VERSION:
+            raise DataError(
+                f"{self.path / 'run.json'} is not of format_version {FORMAT_VERSION}, the one this version reads"
+            )
+        return content
+
+    def update(self, **changes: Any) -> None:
+        """Change fields of `run.json`, in one step."""
+        info = self.info if (self.path / "run.json").exists() else {"format_version": FORMAT_VERSION}
+        write_json_atomic(self.path / "run.json", {**info, **changes, "updated": now()})
+
+
+def storage_folder(storage: str) -> Path:
+    """The folder in which runs lie.
+
+    Raises:
+        UsageError: A file is there, or a URI of something that is not a file system of this machine.
+    """
+    parsed = urlparse(storage)
+    if "://" in storage and parsed.scheme != "file":
+        raise UsageError(
+            f"--storage {storage}: the study and the epoch logs are appended to line by line, which {parsed.scheme}:// "
+            "does not offer; give a folder (with --address one that all hosts share), and copy the finished run there"
+        )
+    folder = Path(unquote(parsed.path) if parsed.scheme == "file" else storage).expanduser()
+    folder = Path(os.path.abspath(folder))
+    for part in (folder, *folder.parents):
+        if part.exists():
+            if not part.is_dir():
+                raise UsageError(f"--storage {storage}: {part} is a file; expected a folder for the runs")
+            if not os.access(part, os.W_OK | os.X_OK):
+                raise UsageError(
+                    f"--storage {storage}: {part} cannot be written; choose a folder you may write to"
+                )
+            break
+    return folder
+
+
+def new_workspace(storage: str, name: str, *, overwrite: bool) -> Workspace:
+    """Where a new run will lie; nothing is written yet.
+
+    Raises:
+        UsageError: A name that is no folder name, or that is taken and not to be overwritten.
+    """
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"--name {name!r} is not allowed: expected letters, digits, '.', '_' and '-', at most 100, no '/'"
+        )
+    run = Workspace(storage_folder(storage) / name)
+    if run.path.exists():
+        if not overwrite:
+            raise UsageError(
+                f"run {name!r} exists already in {run.path.parent}; "
+                f"use --resume {name} to go on with it, --overwrite to replace it, or another --name"
+            )
+        # Only what this program wrote may be deleted by it.
+        empty = run.path.is_dir() and not any(run.path.iterdir())
+        if not empty and not (run.path / "run.json").is_file():
+            raise UsageError(
+                f"--overwrite: {run.path} is not a run (it has no run.json), so it is not removed"
+            )
+    return run
+
+
+def existing_workspace(storage: str, name: str) -> Workspace:
+    """The run to resume: a name in the storage, or a path.
+
+    Raises:
+        UsageError: There is none.
+    """
+    for path in (storage_folder(storage) / name, Path(name).expanduser()):
+        if (path / "run.json").is_file():
+            return Workspace(Path(os.path.abspath(path)))
+    raise UsageError(f"--resume {name}: there is no run of that name in {storage_folder(storage)}")
+
+
+@contextlib.contextmanager
+def locked(run: Workspace) -> Iterator[None]:
+    """Hold the run for this process; the lock goes with the process, however it ends.
+
+    Raises:
+        UsageError: Another live process holds it, or the folder cannot be written.
+    """
+    try:
+        run.path.mkdir(parents=True, exist_ok=True)
+        file = (run.path / ".lock").open("a+")
+    except OSError as error:
+        raise UsageError(f"cannot write {run.path}: {error.strerror}; choose another --storage") from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            raise UsageError(
+                f"run {run.name!r} is in use by {holder}; wait for it or stop it first"
+            ) from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        yield
+
+
+def clear(run: Workspace) -> None:
+    """Remove what a former run of this name left, but for the lock."""
+    for path in run.path.iterdir():
+        if path.name == ".lock":
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def versions() -> dict[str, str]:
+    """Versions that a run depends on."""
+    packages = ("torch", "ray", "optuna", "numpy", "pyarrow")
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in packages}}
+
+
+def now() -> str:
+    """The time, to the second, in UTC."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
