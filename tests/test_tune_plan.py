@@ -162,3 +162,15 @@ def test_a_workspace_tells_runs_from_other_folders(tmp_path: Path) -> None:
     (tmp_path / "thesis" / "chapter.tex").touch()
     with pytest.raises(UsageError, match="is not a run"):
         new_workspace(str(tmp_path), "thesis", overwrite=True)
+
+
+def test_the_refit_uses_what_the_trials_leave_free_and_keeps_it_on_resume() -> None:
+    first = plan(data="/data", trials=8)
+    assert (first.threads, first.refit_threads) == (1, 2)
+    assert plan(data="/data", seeds=2).refit_threads == 1
+    assert plan(data="/data", cpus_per_trial=1.0).refit_threads == 1
+    resumed = resolve_plan(Options.from_dict(asdict(first.options)), Machine(cpus=8, gpus=0))
+    assert resumed.refit_threads == 2
+    assert "--refit-cpus" not in first.options.flags()
+    with pytest.raises(UsageError, match="planned with 2"):
+        check_resources(first, Machine(cpus=1, gpus=0), "here")

@@ -23,7 +23,7 @@ def trials_batch(run: Workspace, plan: Plan, store: FeatureStore) -> Batch:
     if plan.sweep is not None:
         rows = [{"name": row.name, "changes": dict(row.changes)} for row in plan.sweep.rows]
         grid = {"row": tune.grid_search(rows), "seed": tune.grid_search(list(plan.seeds))}
-        return _batch(plan, "trials", {"job": job, **grid}, plan.concurrent, retry_failed=True)
+        return _batch(plan, "trials", {"job": job, **grid}, plan.concurrent, cpus=plan.cpus_per_trial)
     searcher = partial(
         StudySearch,
         plan.space,
@@ -53,21 +53,23 @@ def refit_batch(run: Workspace, plan: Plan, store: FeatureStore, winner: Winner)
         "protocol": "refit",
         "split": None,
         "split_hash": None,
+        "threads": plan.refit_threads,
         "base": winner.refit_config.to_dict(),
     }
     config = {"job": job, "seed": tune.grid_search(list(plan.seeds))}
-    return _batch(plan, "refit", config, min(plan.concurrent, len(plan.seeds)), retry_failed=True)
+    at_once = min(plan.concurrent, len(plan.seeds))
+    return _batch(plan, "refit", config, at_once, cpus=plan.refit_cpus)
 
 
-def _batch(plan: Plan, kind: str, config: dict[str, object], concurrent: int, *, retry_failed: bool) -> Batch:
+def _batch(plan: Plan, kind: str, config: dict[str, object], concurrent: int, *, cpus: float) -> Batch:
     return Batch(
         kind=kind,
         config=config,
         samples=1,
         concurrent=concurrent,
-        cpus=plan.cpus_per_trial,
+        cpus=cpus,
         gpus=plan.gpus_per_trial,
-        retry_failed=retry_failed,
+        retry_failed=True,
     )
 
 

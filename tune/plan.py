@@ -42,6 +42,7 @@ class Options:
     concurrent: int | None = None
     cpus_per_trial: float | None = None
     gpus_per_trial: float | None = None
+    refit_cpus: float | None = None  # no flag: recorded, since digits depend on threads
     preset: str | None = None
     config_file: str | None = None
     base: Mapping[str, Any] | None = None
@@ -49,7 +50,7 @@ class Options:
 
     def flags(self) -> dict[str, Any]:
         """Flag as typed -> value, of those that are set."""
-        hidden = ("hyperparameters", "base")
+        hidden = ("hyperparameters", "base", "refit_cpus")
         own = {
             name: value for name, value in asdict(self).items() if name not in hidden and value is not None
         }
@@ -78,6 +79,7 @@ class Plan:
     cpus_per_trial: float
     gpus_per_trial: float
     concurrent: int
+    refit_cpus: float
     notes: tuple[str, ...]
 
     @property
@@ -89,6 +91,11 @@ class Plan:
     def threads(self) -> int:
         """CPU threads of a trial."""
         return max(1, int(self.cpus_per_trial))
+
+    @property
+    def refit_threads(self) -> int:
+        """CPU threads of the winner's refit, which runs when the trials are done."""
+        return max(1, int(self.refit_cpus))
 
     @property
     def device(self) -> Literal["cuda", "cpu"]:
@@ -150,6 +157,7 @@ class Plan:
             "gpus_per_trial": self.gpus_per_trial,
             "concurrent": self.concurrent,
             "threads": self.threads,
+            "refit_threads": self.refit_threads if self.refits else None,
             "device": self.device,
             "refits": self.refits,
             "most_epochs": self.most_epochs,
@@ -185,6 +193,7 @@ def resolve_plan(options: Options, machine: Machine | None) -> Plan:
     grace = _grace(options, base) if asha else None
     cpus, gpus = _resources(options, machine, trials)
     concurrent = _concurrent(options, machine, cpus, gpus, trials)
+    refit_cpus = _refit_cpus(options, machine, cpus, gpus, len(seeds))
     protocol: RunProtocol = options.protocol or ("published" if sweep else "heldout")
     resolved = replace(
         options,
@@ -198,6 +207,7 @@ def resolve_plan(options: Options, machine: Machine | None) -> Plan:
         concurrent=concurrent,
         cpus_per_trial=cpus,
         gpus_per_trial=gpus,
+        refit_cpus=refit_cpus,
         hyperparameters={**(start if options.base is None else {}), **given, "epochs": base.epochs},
     )
     return Plan(
@@ -213,6 +223,7 @@ def resolve_plan(options: Options, machine: Machine | None) -> Plan:
         cpus_per_trial=cpus,
         gpus_per_trial=gpus,
         concurrent=concurrent,
+        refit_cpus=refit_cpus,
         notes=tuple(_notes(base, space, sweep, grace, len(seeds), protocol)),
     )
 
@@ -232,6 +243,20 @@ def check_resources(plan: Plan, available: Machine, where: str) -> None:
         raise UsageError(
             f"--cpus-per-trial {plan.cpus_per_trial:g}: {where} has {available.cpus} CPU(s); ask for at most that many"
         )
+    if plan.refits and plan.refit_cpus > available.cpus:
+        raise UsageError(
+            f"{where} has {available.cpus} CPU(s), the winner's refit was planned with {plan.refit_cpus:g}, and its "
+            "numbers depend on that; resume where as many are, or begin a new run"
+        )
+
+
+def _refit_cpus(options: Options, machine: Machine | None, cpus: float, gpus: float, seeds: int) -> float:
+    """What the trials left free: all CPUs of this machine, shared between the seeds."""
+    if options.refit_cpus is not None:
+        return options.refit_cpus
+    if machine is None or gpus or options.cpus_per_trial is not None:
+        return cpus
+    return float(max(1, machine.cpus // seeds))
 
 
 def check_data_path(data: str | None) -> None:
@@ -304,7 +329,7 @@ def _concurrent(options: Options, machine: Machine | None, cpus: float, gpus: fl
 
 
 def _grace(options: Options, base: TrialConfig) -> int:
-    grace = _at_least_one("--grace", options.grace, min(_GRACE, max(1, 3 * base.epochs // 10)))
+    grace = _at_least_one("--grace", options.grace, min(_GRACE, max(1, base.epochs // 2)))
     if grace > base.epochs:
         raise UsageError(f"--grace {grace} is more than the {base.epochs} epochs of a trial")
     return grace

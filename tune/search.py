@@ -59,7 +59,7 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
     "--asha/--no-asha", default=None, help="Stop the weaker trials early; default yes from 4 trials on."
 )
 @click.option(
-    "--grace", type=int, help="Epochs before ASHA compares trials; default 15 of 50, in proportion for fewer."
+    "--grace", type=int, help="Epochs before ASHA compares trials; default 15, at most half of the epochs."
 )
 @click.option("--search-seed", type=int, help="Seed of the suggestions; default 0.")
 @click.option("--split-seed", type=int, help="Seed of the held-out split; default 0.")

@@ -98,7 +98,7 @@ SWEEPS: Mapping[str, Sweep] = MappingProxyType(
                 "Figure 3 of the paper; its text gives the best m only, so the other rows have no published number",
                 tuple(
                     _row(f"m={m:.2f}", 83.40 if m == 0.91 else None, momentum=m)
-                    for m in (0.85, 0.87, 0.89, 0.91, 0.93, 0.95, 0.97, 0.99)
+                    for m in (0.81, 0.83, 0.85, 0.87, 0.89, 0.91, 0.93, 0.95, 0.97, 0.99, 1.0)
                 ),
             ),
         )
