@@ -115,7 +115,8 @@ class Display:
     def _describe(self, line: _Line) -> str:
         score = "" if line.score is None else f", {METRIC} {line.score:.4f}"
         note = f": {line.note}" if line.note else ""
-        return f"{self._kind} {line.name} {line.state} after {line.epoch}/{self.epochs[self._kind]} epochs{score}{note}"
+        kind = self._kind.removesuffix("s")
+        return f"{kind} {line.name} {line.state} after {line.epoch}/{self.epochs[self._kind]} epochs{score}{note}"
 
     def _clock(self) -> str:
         seconds = int(time.monotonic() - self._began)

@@ -270,7 +270,12 @@ def print_plan(console: Console, plan: Plan, run: Workspace, address: str | None
         table.add_row(key, value)
     table.add_row("folder", str(run.path))
     console.print(table)
-    for note in plan.notes:
+    notes = [*plan.notes]
+    if address is not None:
+        notes.append(
+            f"every host of the cluster must see {run.path} under that path: give a shared folder as --storage"
+        )
+    for note in notes:
         console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
 
 

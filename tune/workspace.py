@@ -183,7 +183,7 @@ def clear(run: Workspace) -> None:
 
 def versions() -> dict[str, str]:
     """Versions that a run depends on."""
-    packages = ("torch", "ray", "optuna", "numpy", "pyarrow")
+    packages = ("torch", "ray", "optuna", "numpy", "pyarrow", "scikit-learn")
     return {"python": platform.python_version(), **{name: metadata.version(name) for name in packages}}
 
 
