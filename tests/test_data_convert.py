@@ -408,3 +408,8 @@ def test_a_folder_that_the_system_does_not_let_be_made_is_refused(tmp_path: Path
 def test_an_empty_folder_may_be_the_output(tmp_path: Path) -> None:
     (tmp_path / "store").mkdir()
     assert FeatureStore.open(convert(write_layout(tmp_path / "data"), tmp_path / "store")).crops == CROPS
+
+
+def test_a_folder_that_cannot_be_written_is_said_and_not_waited_for(demo_layout: Path) -> None:
+    with pytest.raises(UsageError, match="cannot write"):
+        convert(demo_layout, "/proc/nowhere")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -24,8 +25,19 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
 
 def test_an_unwritable_place_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file" / "a.json", Path("/proc/nowhere/a.json"), Path("/proc/a.json")):
+        with pytest.raises(UsageError, match="cannot write"):
+            write_json_atomic(place, {})
+    (tmp_path / "folder" / "inside").mkdir(parents=True)
     with pytest.raises(UsageError, match="cannot write"):
-        write_json_atomic(tmp_path / "file" / "a.json", {})
+        write_json_atomic(tmp_path / "folder", {})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="disk is full"), atomic_path(tmp_path / "a"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

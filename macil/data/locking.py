@@ -16,7 +16,12 @@ def exclusive(path: Path, what: str) -> Iterator[None]:
 
     The file is removed on success. That is safe where the protected work leaves something that a waiting process looks
     for first: who held out for the removed file finds the work done.
+
+    Raises:
+        OSError: The folder cannot be written.
     """
+    # filelock takes a folder that cannot be written for a lock that is held, and would wait for ever.
+    path.open("ab").close()
     lock = FileLock(path)
     try:
         lock.acquire(timeout=0)
