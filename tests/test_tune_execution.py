@@ -201,12 +201,16 @@ def test_an_exception_of_the_trial_is_retried_once_and_then_kept(
     assert "failed after 0/4 epochs" in said
 
 
-def test_a_lost_checkpoint_costs_time_but_no_digits(run: Workspace, demo_store: FeatureStore) -> None:
+def test_a_lost_checkpoint_costs_time_but_no_digits(
+    run: Workspace, demo_store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What a kill can leave: Tune's snapshot names a checkpoint that later ones have replaced."""
     from ray.tune import Checkpoint
 
     from tune.trainable import MacilTrainable
 
+    # Outside of a run Tune would make the trial's folder in the home folder.
+    monkeypatch.setattr("ray.tune.trainable.trainable.DEFAULT_STORAGE_PATH", str(run.path / "home"))
     config = {"job": job(run, demo_store), "seed": 0}
     trainable: Any = MacilTrainable(config)
     results = [trainable.train() for _ in range(2)]
