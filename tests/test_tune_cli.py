@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from macil import cli
+from macil.__main__ import app
 from macil.data.store import FeatureStore
 from tune.search import search
 
@@ -34,9 +35,6 @@ def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--data", "nowhere"], "nowhere does not exist"),
-        (["--data", "empty"], "is an empty folder"),
-        (["--data", "file"], "is a file; expected a folder"),
         (["--storage", "file"], "is a file; expected a folder"),
         (["--storage", "s3://bucket/runs"], "give a folder"),
         (["--name", "a/b"], "--name 'a/b' is not allowed"),
@@ -73,6 +71,28 @@ def test_what_cannot_be_is_refused_in_one_line(
     code, output = call(capsys, *arguments, "--dry-run")
     assert code == 2, output
     assert said in output
+    assert not (tmp_path / "runs").exists(), "nothing is left behind"
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ("nowhere", "nowhere does not exist"),
+        ("empty", "is an empty folder"),
+        ("file", "is a file; expected a folder"),
+    ],
+)
+def test_a_path_without_data_is_a_fault_of_the_data_here_and_in_macil(
+    data: str, said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").touch()
+    code, output = call(capsys, "--data", data, "--dry-run")
+    assert code == 1, output
+    assert said in output
+    with pytest.raises(SystemExit) as stop:
+        cli.main(app, ["check", data])
+    assert stop.value.code == 1
     assert not (tmp_path / "runs").exists(), "nothing is left behind"
 
 

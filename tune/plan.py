@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from macil.config import TrialConfig
-from macil.errors import UsageError
+from macil.errors import DataError, UsageError
 from tune.machine import Machine
 from tune.space import Space, describe, published_point, search_space
 from tune.sweeps import SWEEPS, Sweep
@@ -263,21 +263,21 @@ def check_data_path(data: str | None) -> None:
     """Refuse a path that cannot be data, before anything else is done.
 
     Raises:
-        UsageError: Nothing is there, or a file.
+        DataError: Nothing is there, or a file.
     """
     if data is None:
         return
     path = Path(data)
     if not path.exists():
-        raise UsageError(
+        raise DataError(
             f"--data {data} does not exist; expected a folder in the XD-Violence layout or a converted store"
         )
     if not path.is_dir():
-        raise UsageError(
+        raise DataError(
             f"--data {data} is a file; expected a folder in the XD-Violence layout or a converted store"
         )
     if not any(path.iterdir()):
-        raise UsageError(
+        raise DataError(
             f"--data {data} is an empty folder; expected the XD-Violence layout or a converted store"
         )
 
