@@ -1,489 +1,318 @@
-"""How long one training step takes, against the plain way of writing it down.
+"""How long a training step and an epoch take, against the plain way of writing them down.
 
-Both train the audio-visual and the visual network on the same batch, in float32 and with dropout. The reference has
-the structure of the authors' released code: one pass a direction, a Python loop over the videos for every selection,
-`nn.Dropout`, two backward passes. Before anything is timed, losses and gradients of the two are compared in float64
-without dropout; they must agree.
+Both train the audio-visual and the visual network on the same bags, in float32 and with dropout, the data in memory on
+the device. The reference (`benchmarks.reference`) has the structure of the authors' released code. Before anything is
+timed, losses and gradients of the two are compared in float64 without dropout, and accelerated steps with steps as they
+are written; they must agree. `--epochs-at-scale` then runs whole trainings (`benchmarks.scale`).
 
     python -m benchmarks.training --device cpu
 """
 
 from __future__ import annotations
 
-import json
-import platform
-import statistics
-import time
+import math
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, Literal, cast
+from typing import Any, NamedTuple
 
 import click
+import numpy as np
 import torch
-from rich import box
-from rich.console import Console
 from rich.table import Table
-from torch import Tensor, nn
 
+from benchmarks.agreement import EPOCH, check_acceleration, check_reference, padded_batch, same_weights
+from benchmarks.common import (
+    Seconds,
+    describe_machine,
+    device_option,
+    finish,
+    in_ms,
+    json_option,
+    machine_line,
+    make_table,
+    prepare,
+    take_turns,
+    threads_option,
+)
+from benchmarks.reference import Reference
+from benchmarks.scale import describe_scale, scale_table, train_at_scale
+from benchmarks.synthetic import CROPS, TRAIN_VIDEOS, SyntheticStore, training_lengths, uniform_lengths
 from macil.config import TrialConfig
-from macil.data.bags import Batch, TrainingBags
-from macil.data.store import FeatureStore
-from macil.model import AUDIO_DIM, VISUAL_DIM, TwoStreamNetwork, VisualNetwork
-from macil.objective import mil_loss, objective
-from macil.released import to_released
-from macil.training import Trainer
+from macil.data.bags import Place, TrainingBags
+from macil.engine import Engine
 
-# Both weights at their maximum from the first step on.
-EPOCH = 20
 # Small enough that timed steps do not train all videos to one side, where a reference has less to do.
 LEARNING_RATE = 1e-9
-AGREEMENT = 1e-8
+REFERENCE, OURS, HALF = "reference", "macil", "macil, bf16"
+# On an accelerator a step is timed as a part of so many: there they are recorded, and run without a word from the host.
+STEPS_OF_A_TURN = 8
+PUBLISHED = {"batch_size": 128, "snippets": 200, "shortest": 30}
 
 
-# --- ours -----------------------------------------------------------------------------------------------------
+class Case(NamedTuple):
+    """What is timed."""
+
+    name: str
+    lengths: np.ndarray
+    """Of the bags"""
+    crops: int
+    epoch: bool
+    """Whether an epoch is timed, shuffle and gathering included; else a step on a batch that is there"""
+    goal: float | None
+    """Ratio to the reference that is aimed at"""
 
 
-class OneBatch:
-    """Stands in for the training bags: the same batch whatever is asked for."""
+class Turns(NamedTuple):
+    """One run of each contestant."""
 
-    def __init__(self, batch: Batch) -> None:
-        self._batch = batch
-
-    def batch(self, samples: Tensor) -> Batch:
-        """The batch."""
-        assert len(samples) == len(self._batch.labels)
-        return self._batch
+    runs: dict[str, Callable[[], Any]]
+    engines: dict[str, Engine]
+    """Ours among them"""
+    steps: int
+    """Training steps of a run"""
 
 
-class StepTrainer(Trainer):
-    """`Trainer` without a data set: nothing but its step, on one batch."""
-
-    def __init__(
-        self, config: TrialConfig, batch: Batch, device: torch.device, precision: Literal["fp32", "bf16"]
-    ) -> None:
-        self.config, self.device, self.precision, self.epoch = config, device, precision, EPOCH
-        self.store = cast(FeatureStore, SimpleNamespace(visual_dim=VISUAL_DIM, audio_dim=AUDIO_DIM))
-        self._bags = cast(TrainingBags, OneBatch(batch))
-        self._samples = torch.arange(len(batch.labels), device=device)
-        self._build()
-
-    def step(self) -> Tensor:
-        """One step of both networks; returns the loss parts."""
-        self.network.train()
-        if self.visual_network is not None:
-            self.visual_network.train()
-        return self._step(self._samples)
-
-
-# --- the reference --------------------------------------------------------------------------------------------
+def make_cases(
+    device: torch.device, batch_size: int, snippets: int, shortest: int, epoch_bags: int
+) -> list[Case]:
+    """A step on bags of one length, a step on bags of many lengths, an epoch on lengths as in XD-Violence."""
+    gpu = device.type == "cuda"
+    shortest = min(shortest, snippets)
+    published = {"batch_size": batch_size, "snippets": snippets, "shortest": shortest} == PUBLISHED
+    # The goals are for two CPU cores, and for one H200.
+    aimed = published and (gpu or torch.get_num_threads() == 2)
+    goals = (100.0, 100.0) if gpu else (2.5, 4.0)
+    bags = batch_size * (STEPS_OF_A_TURN if gpu else 1)
+    videos = max(1, epoch_bags // CROPS)
+    long, mixed = (uniform_lengths(bags, least, snippets, 2) for least in (snippets, shortest))
+    return [
+        Case(f"all {snippets}", long, 1, False, goals[0] if aimed else None),
+        Case(f"{shortest} to {snippets}", mixed, 1, False, goals[1] if aimed else None),
+        Case("epoch", training_lengths(videos, 2).clip(max=snippets), CROPS, True, None),
+    ]
 
 
-class PlainAttention(nn.Module):
-    """Multi-head attention, every step spelt out."""
-
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
-        super().__init__()
-        self.heads = heads
-        self.linears = nn.ModuleList(nn.Linear(width, width) for _ in range(4))
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, query: Tensor, other: Tensor) -> Tensor:
-        """(B, T, d) over (B, T, d)."""
-        parts = [query, other, other]
-        q, k, v = (
-            linear(x).view(*x.shape[:2], self.heads, -1).transpose(1, 2)
-            for linear, x in zip(self.linears, parts, strict=False)
-        )
-        weights = torch.softmax(q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5, dim=-1)
-        mixed = (self.dropout(weights) @ v).transpose(1, 2).reshape(query.shape)
-        return self.linears[3](mixed)
-
-
-class PlainFeedForward(nn.Module):
-    """Two linear maps."""
-
-    def __init__(self, width: int, inner: int, dropout: float) -> None:
-        super().__init__()
-        self.w_1, self.w_2 = nn.Linear(width, inner), nn.Linear(inner, width)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, T, d)."""
-        return self.w_2(self.dropout(torch.relu(self.w_1(x))))
-
-
-class PlainResidual(nn.Module):
-    """Norm first, dropout on the branch."""
-
-    def __init__(self, width: int, dropout: float) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(width)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, x: Tensor, branch: Callable[[Tensor], Tensor]) -> Tensor:
-        """(B, T, d)."""
-        return x + self.dropout(branch(self.norm(x)))
-
-
-class PlainLayer(nn.Module):
-    """One transformer layer of one direction."""
-
-    def __init__(self, config: TrialConfig, inner_dropout: float) -> None:
-        super().__init__()
-        self.self_attn = PlainAttention(config.hidden_dim, config.num_heads, inner_dropout)
-        self.feed_forward = PlainFeedForward(config.hidden_dim, config.feedforward_dim, inner_dropout)
-        self.sublayer = nn.ModuleList(PlainResidual(config.hidden_dim, config.dropout) for _ in range(2))
-
-    def forward(self, own: Tensor, other: Tensor) -> Tensor:
-        """(B, T, d) and (B, T, d)."""
-        x = self.sublayer[0](own, lambda query: self.self_attn(query, other))
-        return self.sublayer[1](x, self.feed_forward)
-
-
-class PlainTwoStream(nn.Module):
-    """The audio-visual network under the authors' parameter names."""
-
-    def __init__(self, config: TrialConfig, inner_dropout: float) -> None:
-        super().__init__()
-        self.fc_v = nn.Linear(VISUAL_DIM, config.hidden_dim)
-        self.fc_a = nn.Linear(AUDIO_DIM, config.hidden_dim)
-        self.cma = nn.ModuleDict({"layer": PlainLayer(config, inner_dropout)})
-        self.att_mmil = nn.ModuleDict({"fc": nn.Linear(config.hidden_dim, 1)})
-
-    def forward(self, visual: Tensor, audio: Tensor, lengths: Tensor) -> dict[str, Tensor]:
-        """A batch already cut to its longest length."""
-        f_v, f_a = self.fc_v(visual), self.fc_a(audio)
-        h_v, h_a = self.cma["layer"](f_v, f_a), self.cma["layer"](f_a, f_v)
-        l_v, l_a = self.att_mmil["fc"](h_v).squeeze(-1), self.att_mmil["fc"](h_a).squeeze(-1)
-        p = probabilities(l_a + l_v, lengths)
-        return {"h_v": h_v, "h_a": h_a, "l_v": l_v, "l_a": l_a, "p": p}
-
-
-class PlainVisual(nn.Module):
-    """The visual network under the authors' parameter names."""
-
-    def __init__(self, config: TrialConfig, inner_dropout: float) -> None:
-        super().__init__()
-        self.fc_v = nn.Linear(VISUAL_DIM, config.hidden_dim)
-        self.cma = nn.ModuleDict({"layer": PlainLayer(config, inner_dropout)})
-        self.fc = nn.Linear(config.hidden_dim, 1)
-
-    def forward(self, visual: Tensor, lengths: Tensor) -> Tensor:
-        """Video probabilities."""
-        f_v = self.fc_v(visual)
-        return probabilities(self.fc(self.cma["layer"](f_v, f_v)).squeeze(-1), lengths)
-
-
-def probabilities(logits: Tensor, lengths: Tensor) -> Tensor:
-    """K-max pooling, video by video."""
-    means = []
-    for video in range(len(logits)):
-        count = int(lengths[video]) // 16 + 1
-        highest = torch.topk(logits[video, : lengths[video]], count).values
-        means.append(highest.mean())
-    return torch.sigmoid(torch.stack(means))
-
-
-def contrastive_loss(output: dict[str, Tensor], lengths: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Violent against background and against normal, both directions, selections video by video."""
-    zero = output["p"].new_zeros(())
-    bags: dict[str, dict[str, list[Tensor]]] = {}
-    # As released: the logits of one stream select among the embeddings of the other.
-    for stream, logits, embeddings in (("a", "l_a", "h_v"), ("v", "l_v", "h_a")):
-        kinds: dict[str, list[Tensor]] = {"violent": [], "normal": [], "background": []}
-        for video in range(len(lengths)):
-            length = int(lengths[video])
-            count = length // 16 + 1
-            scores = torch.sigmoid(output[logits][video, :length])
-            highest = output[embeddings][video, torch.topk(scores, count).indices]
-            lowest = output[embeddings][video, torch.topk(scores, count, largest=False).indices]
-            if output["p"][video] > 0.5:
-                kinds["violent"].append(highest.mean(0, keepdim=True).repeat(count, 1))
-            else:
-                kinds["normal"].append(highest)
-            kinds["background"].append(lowest)
-        bags[stream] = kinds
-    if not bags["a"]["violent"] or not bags["a"]["normal"]:
-        return zero, zero
-    losses = {"background": zero, "normal": zero}
-    for own, other in (("a", "v"), ("v", "a")):
-        query = nn.functional.normalize(torch.cat(bags[own]["violent"]), dim=-1)
-        positive = nn.functional.normalize(torch.cat(bags[other]["violent"]), dim=-1)
-        near = (query * positive).sum(-1, keepdim=True) / temperature
-        for kind in losses:
-            negatives = nn.functional.normalize(torch.cat(bags[other][kind]), dim=-1)
-            scores = torch.cat([near, query @ negatives.T / temperature], dim=1)
-            target = torch.zeros(len(scores), dtype=torch.long, device=scores.device)
-            losses[kind] = losses[kind] + nn.functional.cross_entropy(scores, target)
-    return losses["background"], losses["normal"]
-
-
-class Reference:
-    """The reference's two networks and optimisers, and its step."""
-
-    def __init__(self, config: TrialConfig, batch: Batch, device: torch.device) -> None:
-        inner = config.dropout if config.dropout_everywhere else 0.1
-        self.config, self.batch = config, batch
-        self.network = PlainTwoStream(config, inner).to(device)
-        self.visual_network = PlainVisual(config, inner).to(device)
-        self.optimizer = torch.optim.Adam(self.network.parameters(), lr=config.learning_rate)
-        self.visual_optimizer = torch.optim.Adam(
-            self.visual_network.parameters(), lr=config.visual_learning_rate
-        )
-
-    def losses(self) -> tuple[Tensor, Tensor]:
-        """The two networks' losses on the batch."""
-        longest = int(self.batch.lengths.max())
-        visual, audio = self.batch.visual[:, :longest], self.batch.audio[:, :longest]
-        output = self.network(visual, audio, self.batch.lengths)
-        labels = self.batch.labels.to(output["p"].dtype)
-        background, normal = contrastive_loss(output, self.batch.lengths, self.config.temperature)
-        total = nn.functional.binary_cross_entropy(output["p"], labels)
-        total = total + min(self.config.ramp * EPOCH, self.config.lambda_v2b) * background
-        total = total + min(self.config.ramp * EPOCH, self.config.lambda_v2n) * normal
-        p = self.visual_network(visual, self.batch.lengths)
-        return total, nn.functional.binary_cross_entropy(p, labels)
-
-    def step(self) -> None:
-        """One step: a backward pass and an optimiser for each network."""
-        losses = self.losses()
-        for loss, optimizer in zip(losses, (self.optimizer, self.visual_optimizer), strict=True):
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-
-
-# --- one case -------------------------------------------------------------------------------------------------
-
-
-def make_batch(
-    size: int,
-    snippets: int,
-    shortest: int,
-    seed: int,
+def make_turns(
+    case: Case,
+    config: TrialConfig,
     device: torch.device,
-    dtype: torch.dtype = torch.float32,
-) -> Batch:
-    """A batch of random features with lengths uniform in shortest..snippets, at least one of them the longest."""
-    generator = torch.Generator().manual_seed(seed)
-    lengths = torch.randint(shortest, snippets + 1, (size,), generator=generator)
-    lengths[0] = snippets
-    labels = (torch.arange(size) % 2).float()
-    strength = torch.rand(size, 1, 1, generator=generator) + 0.5
-    visual = torch.randn(size, snippets, VISUAL_DIM, generator=generator).abs() * strength
-    audio = torch.randn(size, snippets, AUDIO_DIM, generator=generator) * strength
-    padding = (torch.arange(snippets) >= lengths[:, None])[..., None]
-    visual, audio = visual.masked_fill(padding, 0), audio.masked_fill(padding, 0)
-    return Batch(visual.to(device, dtype), audio.to(device, dtype), lengths.to(device), labels.to(device))
+    *,
+    half: bool,
+    place: Place | None = None,
+    accelerate: bool = True,
+) -> Turns:
+    """The contestants of a case, ready to run.
 
-
-def same_weights(ours: StepTrainer, reference: Reference, batch: Batch) -> None:
-    """Centre our network on p = 0.5, so that both classes are predicted, and give the reference its weights."""
-    assert ours.visual_network is not None
-    with torch.no_grad():
-        for network in (ours.network, ours.visual_network):
-            network.eval()
-        middle = ours.network(batch.visual, batch.audio, batch.lengths).video_logits.median()
-        ours.network.head_v.bias.sub_(middle / 2)  # one head, two streams
-        reference.network.load_state_dict(_without_unused(to_released(ours.network)))
-        reference.visual_network.load_state_dict(_without_unused(to_released(ours.visual_network)))
-
-
-def check_agreement(
-    config: TrialConfig, size: int, snippets: int, shortest: int, device: torch.device
-) -> float:
-    """Compare losses and gradients in float64 without dropout.
-
-    Returns:
-        The largest difference, relative to the tensor's largest entry.
-
-    Raises:
-        click.ClickException: They differ by more than `AGREEMENT`, or one class is never predicted.
+    Args:
+        case: What is timed.
+        config: What is trained.
+        device: Where.
+        half: Whether our step in bfloat16 takes part.
+        place: Where our bags are kept; None for what the device gets in a training.
+        accelerate: Whether our steps may be compiled and recorded.
     """
-    config = config.replace(dropout=0.0, dropout_everywhere=True)
-    batch = make_batch(size, snippets, shortest, 1, device, torch.float64)
-    ours, reference = StepTrainer(config, batch, device, "fp32"), Reference(config, batch, device)
-    networks = (ours.network, ours.visual_network, reference.network, reference.visual_network)
-    for network in networks:
-        assert network is not None
-        network.double()
-    same_weights(ours, reference, batch)
-    assert ours.visual_network is not None
+    store = SyntheticStore(case.lengths, np.zeros(0, np.int64), crops=case.crops, seed=2)
+    padded = TrainingBags(store, None, config.max_snippets, device, place="resident", dtype=torch.float32)
+    first = torch.arange(min(len(padded), config.batch_size), device=device)
+    plain = padded_batch(padded, first)
+    resident = place == "resident" or (place is None and device.type != "cpu")
+    # The dense copy of the reference serves both, as both read float32 there.
+    bags = padded if resident else TrainingBags(store, None, config.max_snippets, device, place=place)
+    engine, reference = (
+        Engine(config, [0], bags, accelerate=accelerate),
+        Reference(config, EPOCH, device),
+    )
+    same_weights(engine, reference, plain)
+    engines = {OURS: engine}
+    if half:
+        kept = TrainingBags(store, None, config.max_snippets, device, place=place) if resident else bags
+        engines[HALF] = Engine(config, [0], kept, precision="bf16", accelerate=accelerate)
+        engines[HALF].load_state_of(0, engine.state_of(0))
 
-    output = ours.network(batch.visual, batch.audio, batch.lengths)
-    violent = int((output.video_logits > 0).sum())
-    if not 0 < violent < size:
-        raise click.ClickException(f"{violent} of {size} videos are predicted violent: nothing is compared")
-    total, _ = objective(output, batch.labels, config, EPOCH)
-    loss_visual = mil_loss(ours.visual_network(batch.visual, batch.lengths).video_logits, batch.labels)
-    (total + loss_visual).backward()
-    expected, expected_visual = reference.losses()
-    expected.backward()
-    expected_visual.backward()
-
-    pairs = {"loss": (total, expected), "visual loss": (loss_visual, expected_visual)}
-    for mine, theirs in ((ours.network, reference.network), (ours.visual_network, reference.visual_network)):
-        gradients = _gradients(mine)
-        for name, parameter in theirs.named_parameters():
-            assert parameter.grad is not None
-            pairs[name] = gradients[name].to(device), parameter.grad
-    worst = 0.0
-    for name, (one, other) in pairs.items():
-        # A key bias has no gradient but rounding: what is smaller than 1e-6 everywhere counts as that large.
-        difference = float(((one - other).abs().max() / other.abs().max().clamp(min=1e-6)).detach())
-        if not difference <= AGREEMENT:
-            raise click.ClickException(
-                f"{name} differs from the reference by {difference:.2e}; nothing was timed"
-            )
-        worst = max(worst, difference)
-    return worst
+    if case.epoch or resident:
+        runs: dict[str, Callable[[], Any]] = {REFERENCE: lambda: _plain_epoch(reference, padded)}
+        runs |= {name: _epoch_of(one) for name, one in engines.items()}
+        return Turns(runs, engines, math.ceil(len(padded) / config.batch_size))
+    runs = {REFERENCE: lambda: reference.step(plain)}
+    runs |= {name: _step_of(one, first) for name, one in engines.items()}
+    return Turns(runs, engines, 1)
 
 
-def _gradients(network: TwoStreamNetwork | VisualNetwork) -> dict[str, Tensor]:
-    """Gradients under the authors' names: the export of a network whose weights they are."""
-    config = network.config
-    carrier = TwoStreamNetwork(config) if isinstance(network, TwoStreamNetwork) else VisualNetwork(config)
-    gradients = {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
-    carrier.double().load_state_dict(gradients)
-    return to_released(carrier)
-
-
-def _without_unused(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    unused = ("multiheadattn.", "feedforward.", "cma.layer.self_attn.layer_norm.")
-    return {name: value for name, value in weights.items() if not name.startswith(unused)}
-
-
-def time_steps(
-    steps: dict[str, Callable[[], Any]], repeats: int, warmup: int, device: torch.device
-) -> dict[str, dict[str, float]]:
-    """Seconds a step, the contestants taking turns so that a busy machine is busy for all of them."""
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    memory: dict[str, int] = {}
-    for turn in range(-warmup, repeats):
-        for name, step in steps.items():
-            _wait(device, reset=True)
-            started = time.perf_counter()
-            step()
-            _wait(device)
-            if turn >= 0:
-                seconds[name].append(time.perf_counter() - started)
-            if device.type == "cuda":
-                memory[name] = max(memory.get(name, 0), torch.cuda.max_memory_allocated(device))
+def time_case(
+    turns: Turns, repeats: int, warmup: int, device: torch.device, *, epoch: bool
+) -> dict[str, Seconds]:
+    """Seconds of an epoch or of a step of every contestant."""
+    timed = take_turns(turns.runs, repeats, warmup, device=device)
+    shared = 1 if epoch else turns.steps
     return {
-        name: {"median": statistics.median(values), "fastest": min(values), "slowest": max(values)}
-        | ({"peak_mib": memory[name] / 2**20} if name in memory else {})
-        for name, values in seconds.items()
+        name: {of: value if of == "peak_mib" else value / shared for of, value in seconds.items()}
+        for name, seconds in timed.items()
     }
 
 
-def _wait(device: torch.device, *, reset: bool = False) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-        if reset:
-            torch.cuda.reset_peak_memory_stats(device)
+def _plain_epoch(reference: Reference, bags: TrainingBags) -> None:
+    order = torch.randperm(len(bags)).to(bags.device)
+    reference.train_epoch(padded_batch(bags, part) for part in order.split(reference.config.batch_size))
+
+
+def _epoch_of(engine: Engine) -> Callable[[], Any]:
+    return lambda: engine.train_epoch(EPOCH, (LEARNING_RATE, LEARNING_RATE))
+
+
+def _step_of(engine: Engine, samples: torch.Tensor) -> Callable[[], Any]:
+    batch = engine.bags.batch(samples[None])
+    engine.begin_epoch(EPOCH, (LEARNING_RATE, LEARNING_RATE))
+    return lambda: engine.step(batch)
+
+
+def run_case(
+    case: Case,
+    config: TrialConfig,
+    device: torch.device,
+    *,
+    check_batch: int,
+    repeats: int,
+    warmup: int,
+    half: bool,
+) -> dict[str, Any]:
+    """Check a case, time it."""
+    lengths = case.lengths.clip(max=config.max_snippets)
+    few = lengths[np.arange(6 * check_batch) % len(lengths)]
+    differences = {
+        "largest_difference": check_reference(config, few[:check_batch], config.max_snippets, device),
+        "largest_difference_accelerated": check_acceleration(
+            TrialConfig(batch_size=check_batch), few, config.max_snippets, device
+        ),
+    }
+    turns = make_turns(case, config, device, half=half)
+    seconds = time_case(turns, repeats, warmup, device, epoch=case.epoch)
+    ratios = {
+        f"ratio_of_{of}": {name: seconds[REFERENCE][of] / timed[of] for name, timed in seconds.items()}
+        for of in ("median", "fastest")
+    }
+    return {
+        "bags": len(case.lengths) * case.crops,
+        "mean_length": float(lengths.mean()),
+        "steps": turns.steps,
+        "mode": {name: engine.mode for name, engine in turns.engines.items()},
+        **differences,
+        "seconds": seconds,
+        **ratios,
+        "goal": case.goal,
+    }
 
 
 # --- command --------------------------------------------------------------------------------------------------
 
 
 @click.command(help=__doc__.split("\n\n")[0] if __doc__ else None)
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
-@click.option("--steps", type=click.IntRange(1), default=5, show_default=True, help="Timed steps.")
-@click.option("--warmup", type=click.IntRange(0), default=1, show_default=True, help="Untimed steps before.")
-@click.option("--threads", type=click.IntRange(1), help="CPU threads [default: PyTorch's choice].")
+@device_option
+@click.option("--steps", type=click.IntRange(1), default=5, show_default=True, help="Timed turns.")
+@click.option("--warmup", type=click.IntRange(0), default=1, show_default=True, help="Untimed turns before.")
+@threads_option
 @click.option("--batch-size", type=click.IntRange(2), default=128, show_default=True)
-@click.option("--snippets", type=click.IntRange(2), default=200, show_default=True, help="Longest video.")
+@click.option("--snippets", type=click.IntRange(2), default=200, show_default=True, help="Width of a bag.")
 @click.option("--shortest", type=click.IntRange(1), default=30, show_default=True, help="Of mixed lengths.")
-@click.option("--check-batch", type=click.IntRange(2), default=16, show_default=True, help="Videos compared.")
-@click.option("--bf16", is_flag=True, help="Also time our step under bfloat16 autocast.")
+@click.option("--epoch-bags", type=click.IntRange(5), help="Bags of the epoch.  [default: 320; cuda: 2050]")
+@click.option("--check-batch", type=click.IntRange(2), default=16, show_default=True, help="Bags compared.")
+@click.option("--bf16/--no-bf16", default=True, show_default=True, help="Time our step in bfloat16 as well.")
 @click.option(
-    "--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Write results here."
+    "--epochs-at-scale", type=click.IntRange(0), help="Epochs of XD-Violence's size.  [default: 0; cuda: 50]"
 )
+@click.option(
+    "--videos",
+    type=click.IntRange(2),
+    help=f"Training videos at scale, test videos in proportion.  [default: 100; cuda: {TRAIN_VIDEOS}]",
+)
+@click.option("--bandwidth-gbs", type=click.FloatRange(0, min_open=True), help="Memory bandwidth, GB/s.")
+@json_option
 def main(
-    device: str,
+    device_name: str,
     steps: int,
     warmup: int,
     threads: int | None,
     batch_size: int,
     snippets: int,
     shortest: int,
+    epoch_bags: int | None,
     check_batch: int,
     bf16: bool,
+    epochs_at_scale: int | None,
+    videos: int | None,
+    bandwidth_gbs: float | None,
     json_path: Path | None,
 ) -> None:
     """Check, time, print."""
-    if device == "cuda" and not torch.cuda.is_available():
-        raise click.UsageError("--device cuda was asked for, but PyTorch sees no GPU here")
-    if threads is not None:
-        torch.set_num_threads(threads)
-    torch.manual_seed(0)  # nn.Dropout of the reference
-    where = torch.device(device)
-    config = TrialConfig(learning_rate=LEARNING_RATE, visual_learning_rate=LEARNING_RATE)
-    cases = {f"all {snippets}": snippets, f"{min(shortest, snippets)} to {snippets}": min(shortest, snippets)}
+    device = prepare(device_name, threads)
+    gpu = device.type == "cuda"
+    torch.manual_seed(0)  # dropout and shuffle of the reference
+    config = TrialConfig(
+        batch_size=batch_size,
+        max_snippets=snippets,
+        learning_rate=LEARNING_RATE,
+        visual_learning_rate=LEARNING_RATE,
+    )
     results: dict[str, Any] = {
-        "torch": torch.__version__,
-        "device": _describe(where),
-        "threads": torch.get_num_threads(),
+        "machine": describe_machine(device),
         "batch_size": batch_size,
         "snippets": snippets,
-        "steps": steps,
+        "turns": steps,
         "cases": {},
+        "at_scale": None,
     }
-    for case, least in cases.items():
-        agreement = check_agreement(config, check_batch, snippets, least, where)
-        batch = make_batch(batch_size, snippets, least, 2, where)
-        ours, reference = StepTrainer(config, batch, where, "fp32"), Reference(config, batch, where)
-        same_weights(ours, reference, batch)
-        contestants: dict[str, Callable[[], Any]] = {"reference": reference.step, "macil": ours.step}
-        if bf16:
-            half = StepTrainer(config, batch, where, "bf16")
-            half.network.load_state_dict(ours.network.state_dict())
-            contestants["macil, bf16"] = half.step
-        reference.network.train()
-        reference.visual_network.train()
-        timed = time_steps(contestants, steps, warmup, where)
-        ratios = {
-            f"ratio_of_{of}": timed["reference"][of] / timed["macil"][of] for of in ("median", "fastest")
-        }
-        results["cases"][case] = {"seconds": timed, **ratios, "largest_difference": agreement}
-    _print(results)
-    if json_path is not None:
-        json_path.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    for case in make_cases(device, batch_size, snippets, shortest, epoch_bags or (2050 if gpu else 320)):
+        results["cases"][case.name] = run_case(
+            case, config, device, check_batch=check_batch, repeats=steps, warmup=warmup, half=bf16
+        )
+    tables, remarks = [_table(results)], [machine_line(results["machine"]), _agreement(results)]
+    epochs = (50 if gpu else 0) if epochs_at_scale is None else epochs_at_scale
+    if epochs:
+        trained = train_at_scale(
+            config.replace(learning_rate=4e-4, visual_learning_rate=8e-5),
+            device,
+            epochs=epochs,
+            videos=videos or (TRAIN_VIDEOS if gpu else 100),
+            bandwidth_gbs=bandwidth_gbs,
+        )
+        results["at_scale"] = trained
+        tables.append(scale_table(trained))
+        remarks.append(describe_scale(trained))
+    finish(tables, remarks, results, json_path)
 
 
-def _describe(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{platform.machine()} CPU ({torch.backends.cpu.get_cpu_capability()})"
-
-
-def _print(results: dict[str, Any]) -> None:
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        title=f"One training step in ms, {results['batch_size']} videos, {results['steps']} steps\n"
-        f"{results['device']}, {results['threads']} CPU threads, torch {results['torch']}",
+def _table(results: dict[str, Any]) -> Table:
+    table = make_table(
+        f"One training step, and an epoch, in ms: batches of {results['batch_size']} bags, {results['turns']} turns",
+        ["lengths", "how"],
+        ["median", "min", "max", "ratio,\nmedian", "ratio,\nmin", "goal", "MiB"],
     )
-    table.add_column("lengths", no_wrap=True)
-    table.add_column("step", no_wrap=True)
-    for column in ("median", "min", "max", "ratio of\nmedians", "ratio of\nminima", "peak\nMiB"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for case, result in results["cases"].items():
-        plain = result["seconds"]["reference"]
-        for name, timed in result["seconds"].items():
+    for name, case in results["cases"].items():
+        for contestant, timed in case["seconds"].items():
+            goal = case["goal"] if contestant == OURS else None
             table.add_row(
-                case,
                 name,
-                *(f"{1e3 * timed[of]:.1f}" for of in ("median", "fastest", "slowest")),
-                *(f"{plain[of] / timed[of]:.2f}" for of in ("median", "fastest")),
+                contestant,
+                *(in_ms(timed[of]) for of in ("median", "fastest", "slowest")),
+                *(f"{case[f'ratio_of_{of}'][contestant]:.2f}" for of in ("median", "fastest")),
+                "-" if goal is None else f"≥ {goal:g}",
                 f"{timed['peak_mib']:.0f}" if "peak_mib" in timed else "-",
             )
         table.add_section()
-    console = Console()
-    console.print(table)
-    worst = max(result["largest_difference"] for result in results["cases"].values())
-    console.print(f"Without dropout, in float64, losses and gradients agree to {worst:.1e}.")
+    return table
+
+
+def _agreement(results: dict[str, Any]) -> str:
+    epoch = results["cases"]["epoch"]
+    worst, accelerated = (
+        max(case[key] for case in results["cases"].values())
+        for key in ("largest_difference", "largest_difference_accelerated")
+    )
+    return (
+        f"In float64, losses and gradients agree to {worst:.1e} without dropout; with it, after two epochs, weights of "
+        f"accelerated steps and of steps as they are written to {accelerated:.1e}. The epoch has {epoch['bags']} "
+        f"bags, {epoch['mean_length']:.0f} snippets long on average, in {epoch['steps']} steps. Ours are run "
+        f"{' or '.join(sorted({mode for case in results['cases'].values() for mode in case['mode'].values()}))}."
+    )
 
 
 if __name__ == "__main__":

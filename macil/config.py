@@ -9,7 +9,7 @@ import difflib
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, Self, get_args, get_origin
 
 import tomli_w
 import yaml
@@ -182,6 +182,11 @@ class TrialConfig(BaseModel):
             values = {name: value for name, value in values.items() if name not in FIDELITY[self.fidelity]}
         return type(self)(**{**values, **changes})
 
+    @property
+    def switches(self) -> StepSwitches:
+        """What the code of a training step depends on."""
+        return StepSwitches(*(getattr(self, name) for name in StepSwitches._fields))
+
     def save(self, path: str | Path) -> None:
         """Write as TOML or YAML, by the ending of `path` (.toml, .yaml, .yml), in one step.
 
@@ -218,6 +223,21 @@ class TrialConfig(BaseModel):
             raise ConfigError(f"configuration {path} is not valid {kind.upper()}: {reason}") from None
         except ConfigError as error:
             raise ConfigError(f"in {path}: {error}") from None
+
+
+class StepSwitches(NamedTuple):
+    """The fields of `TrialConfig` that decide which code a training step runs.
+
+    Everything else in a configuration is a number or a shape that it runs on: trials that agree in these and in their
+    shapes share a compiled step.
+    """
+
+    num_heads: int
+    contrast: bool
+    stream_swap: bool
+    bag_weighting: Literal["video", "snippet"]
+    background_pool: Literal["video", "batch"]
+    mask_padding: bool
 
 
 # Rows 1 to 4 of the paper's Table 3; rows 3 and 4 are its light and full models (Table 1).

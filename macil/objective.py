@@ -1,7 +1,8 @@
 """The training objective: K-max MIL loss and modality-aware contrastive instance learning (MA-CIL).
 
-Both work on the output tuple of any two-stream network. Axes: B bags, T snippets, d embedding width, K selected
-snippets of a bag, N negatives. Everything is vectorised over the batch and free of host syncs.
+Both work on the output tuple of any two-stream network; `macil.selective` gives them the selected snippets alone.
+Axes: B bags, T snippets, d embedding width, K selected snippets of a bag, N negatives; an axis of stacked networks may
+come first. Everything is vectorised over the batch and free of host syncs.
 """
 
 from __future__ import annotations
@@ -13,17 +14,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from macil.config import TrialConfig
+from macil.config import StepSwitches, TrialConfig
 from macil.model.networks import NetworkOutput
 from macil.model.pooling import bottom_k, bottom_k_of_batch, full_precision, selected_count, top_k
 
 __all__ = [
     "ContrastiveTerms",
+    "SemiBags",
     "bottom_k",
     "contrastive_terms",
+    "loss_parts",
     "mil_loss",
     "objective",
     "ramp_weight",
+    "select_semi_bags",
     "top_k",
 ]
 
@@ -35,6 +39,19 @@ class ContrastiveTerms(NamedTuple):
     a2v_normal: Tensor
     v2a_background: Tensor
     v2a_normal: Tensor
+
+
+class SemiBags(NamedTuple):
+    """Embeddings of the snippets that one stream's logits select."""
+
+    highest: Tensor
+    """(..., B, K, d): the highest of every bag"""
+    highest_valid: Tensor
+    """(..., B, K) bool"""
+    lowest: Tensor
+    """(..., N, d): the background, of all bags"""
+    lowest_valid: Tensor
+    """(..., N) bool"""
 
 
 def objective(
@@ -52,25 +69,40 @@ def objective(
         The total, a scalar, and its parts before weighting: `loss_mil`, `loss_v2b`, `loss_v2n` (each the sum of both
         directions; zero where `config.contrast` is off).
     """
-    loss_mil = mil_loss(output.video_logits, labels)
-    if not config.contrast:
-        zero = torch.zeros_like(loss_mil)
-        return loss_mil, {"loss_mil": loss_mil, "loss_v2b": zero, "loss_v2n": zero}
-    terms = contrastive_terms(output, config)
-    loss_v2b = terms.a2v_background + terms.v2a_background
-    loss_v2n = terms.a2v_normal + terms.v2a_normal
-    total = (
-        loss_mil
-        + ramp_weight(epoch, config.ramp, config.lambda_v2b) * loss_v2b
-        + ramp_weight(epoch, config.ramp, config.lambda_v2n) * loss_v2n
-    )
-    return total, {"loss_mil": loss_mil, "loss_v2b": loss_v2b, "loss_v2n": loss_v2n}
+    semi_bags = select_semi_bags(output, config) if config.contrast else None
+    parts = loss_parts(output.video_logits, labels, output.lengths, semi_bags, config, config.temperature)
+    weights = (ramp_weight(epoch, config.ramp, most) for most in (config.lambda_v2b, config.lambda_v2n))
+    total = parts[0] + sum(weight * part for weight, part in zip(weights, parts[1:], strict=True))
+    return total, dict(zip(("loss_mil", "loss_v2b", "loss_v2n"), parts, strict=True))
+
+
+def loss_parts(
+    video_logits: Tensor,
+    labels: Tensor,
+    lengths: Tensor,
+    semi_bags: tuple[SemiBags, SemiBags] | None,
+    config: TrialConfig | StepSwitches,
+    temperature: float | Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`loss_mil`, `loss_v2b` and `loss_v2n` before weighting, each (...).
+
+    Args:
+        video_logits, labels, lengths: (..., B).
+        semi_bags: Those of the visual and of the audio logits; None without contrast: both terms are zero then.
+        config: The objective's switches.
+        temperature: Of InfoNCE; a tensor where it must not be a constant of a compiled step.
+    """
+    loss_mil = mil_loss(video_logits, labels)
+    if semi_bags is None:
+        return loss_mil, torch.zeros_like(loss_mil), torch.zeros_like(loss_mil)
+    terms = _terms(video_logits, lengths, *semi_bags, config, temperature)
+    return loss_mil, terms.a2v_background + terms.v2a_background, terms.a2v_normal + terms.v2a_normal
 
 
 def mil_loss(video_logits: Tensor, labels: Tensor) -> Tensor:
-    """Binary cross-entropy of the video logits (B,) with the video labels (B,), mean over the bags."""
+    """Binary cross-entropy of the video logits (..., B) with the video labels (..., B), mean over the bags, (...)."""
     logits = full_precision(video_logits)
-    return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
+    return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), reduction="none").mean(-1)
 
 
 def ramp_weight(epoch: int, ramp: float, maximum: float) -> float:
@@ -86,60 +118,98 @@ def contrastive_terms(output: NetworkOutput, config: TrialConfig) -> Contrastive
     stream: the semi-bags of all normal videos, or the lowest snippets (background). Without a violent or without a
     normal video all four terms are 0 (released code; the paper does not say).
     """
-    violent = torch.sigmoid(full_precision(output.video_logits)) > 0.5  # (B,)
+    semi_bags = select_semi_bags(output, config)
+    return _terms(output.video_logits, output.lengths, *semi_bags, config, config.temperature)
+
+
+def select_semi_bags(output: NetworkOutput, config: TrialConfig | StepSwitches) -> tuple[SemiBags, SemiBags]:
+    """The semi-bags of the visual and of the audio logits.
+
+    In the released code either stream's logits select among the other stream's embeddings (`stream_swap`).
+    """
     visual, audio = output.visual_embeddings, output.audio_embeddings
     if config.stream_swap:
-        # In the released code either stream's logits select among the other stream's embeddings.
         visual, audio = audio, visual
-    visual_bags = _semi_bags(output.visual_logits, visual, output.lengths, violent, config)
-    audio_bags = _semi_bags(output.audio_logits, audio, output.lengths, violent, config)
-
-    weight = violent.to(audio_bags.violent.dtype)
-    if config.bag_weighting == "snippet":
-        weight = weight * selected_count(output.lengths)
-    # 0 / 1 instead of 0 / 0 without a violent video; a batch without normal ones is silenced too.
-    weight = weight / weight.sum().clamp(min=1) * (~violent).any()
-
-    terms = []
-    for query, other in ((audio_bags, visual_bags), (visual_bags, audio_bags)):
-        for negatives in (other.background, other.normal):
-            loss = _info_nce(query.violent, other.violent, *negatives, config.temperature)
-            terms.append((weight * loss).sum())
-    return ContrastiveTerms(*terms)
-
-
-class _SemiBags(NamedTuple):
-    violent: Tensor  # (B, d): mean over each video's K highest
-    normal: tuple[Tensor, Tensor]  # embeddings (N, d) and which of them count (N,)
-    background: tuple[Tensor, Tensor]
+    return (
+        _semi_bags(output.visual_logits, visual, output.lengths, config),
+        _semi_bags(output.audio_logits, audio, output.lengths, config),
+    )
 
 
 def _semi_bags(
-    logits: Tensor, embeddings: Tensor, lengths: Tensor, violent: Tensor, config: TrialConfig
-) -> _SemiBags:
-    embeddings = full_precision(embeddings)
+    logits: Tensor, embeddings: Tensor, lengths: Tensor, config: TrialConfig | StepSwitches
+) -> SemiBags:
     indices, valid = top_k(logits, lengths)
-    highest = torch.take_along_dim(embeddings, indices[..., None], 1)  # (B, K, d)
-    mean = (highest * valid[..., None]).sum(1) / selected_count(lengths)[:, None]
-    normal = highest.flatten(0, 1), (valid & ~violent[:, None]).flatten()
+    highest = torch.take_along_dim(embeddings, indices[..., None], -2)  # (..., B, K, d)
     if config.background_pool == "batch":
-        indices, valid = bottom_k_of_batch(logits, lengths)
-        background = embeddings.flatten(0, 1)[indices], valid
-    else:
-        indices, valid = bottom_k(logits, lengths)
-        background = torch.take_along_dim(embeddings, indices[..., None], 1).flatten(0, 1), valid.flatten()
-    return _SemiBags(mean, normal, background)
+        lowest, lowest_valid = bottom_k_of_batch(logits, lengths)
+        background = torch.take_along_dim(embeddings.flatten(-3, -2), lowest[..., None], -2)
+        return SemiBags(highest, valid, background, lowest_valid)
+    lowest, lowest_valid = bottom_k(logits, lengths)
+    background = torch.take_along_dim(embeddings, lowest[..., None], -2)
+    return SemiBags(highest, valid, background.flatten(-3, -2), lowest_valid.flatten(-2))
+
+
+def _terms(
+    video_logits: Tensor,
+    lengths: Tensor,
+    visual: SemiBags,
+    audio: SemiBags,
+    config: TrialConfig | StepSwitches,
+    temperature: float | Tensor,
+) -> ContrastiveTerms:
+    violent = torch.sigmoid(full_precision(video_logits)) > 0.5  # (..., B)
+    weight = violent.to(full_precision(audio.highest).dtype)
+    if config.bag_weighting == "snippet":
+        weight = weight * selected_count(lengths)
+    # 0 / 1 instead of 0 / 0 without a violent video; a batch without normal ones is silenced too.
+    weight = weight / weight.sum(-1, keepdim=True).clamp(min=1) * (~violent).any(-1, keepdim=True)
+
+    sides = [_normalise(bags, violent) for bags in (audio, visual)]
+    terms = []
+    for query, other in (sides, reversed(sides)):
+        for negatives, counted in (other.background, other.normal):
+            loss = _info_nce(query.violent, other.violent, negatives, counted, temperature)
+            terms.append((weight * loss).sum(-1))
+    return ContrastiveTerms(*terms)
+
+
+class _Side(NamedTuple):
+    """One stream's part in the terms, all embeddings of unit length."""
+
+    violent: Tensor  # (..., B, d): mean over each video's K highest
+    normal: tuple[Tensor, Tensor]  # embeddings (..., N, d) and which of them count (..., N)
+    background: tuple[Tensor, Tensor]
+
+
+def _normalise(bags: SemiBags, violent: Tensor) -> _Side:
+    highest = full_precision(bags.highest)
+    mean = (highest * bags.highest_valid[..., None]).sum(-2) / bags.highest_valid.sum(-1, keepdim=True)
+    normal = (bags.highest_valid & ~violent[..., None]).flatten(-2)
+    return _Side(
+        _unit(mean),
+        (_unit(highest).flatten(-3, -2), normal),
+        (_unit(full_precision(bags.lowest)), bags.lowest_valid),
+    )
+
+
+def _unit(x: Tensor) -> Tensor:
+    return F.normalize(x, dim=-1, eps=1e-8)
 
 
 def _info_nce(
-    query: Tensor, positive: Tensor, negatives: Tensor, counts: Tensor, temperature: float
+    query: Tensor, positive: Tensor, negatives: Tensor, counted: Tensor, temperature: float | Tensor
 ) -> Tensor:
-    """Eq. 5 and 6 for every query (B, d) against its positive (B, d) and the shared negatives (N, d), (B,)."""
-    query, positive, negatives = (F.normalize(x, dim=-1, eps=1e-8) for x in (query, positive, negatives))
-    near = (query * positive).sum(-1, keepdim=True) / temperature  # (B, 1)
+    """Eq. 5 and 6 for every query (..., B, d) against its positive (..., B, d) and the shared negatives (..., N, d).
+
+    All of unit length; the result is (..., B).
+    """
+    near = (query * positive).sum(-1, keepdim=True) / temperature  # (..., B, 1)
     with _no_autocast(query.device):  # a cosine in half precision is off by 0.004, and is divided by tau
-        far = (query @ negatives.T / temperature).masked_fill(~counts, -torch.inf)  # (B, N)
-    return torch.logsumexp(torch.cat([near, far], 1), 1) - near.squeeze(1)
+        far = (query @ negatives.mT / temperature).masked_fill(
+            ~counted[..., None, :], -torch.inf
+        )  # (..., B, N)
+    return torch.logsumexp(torch.cat([near, far], -1), -1) - near.squeeze(-1)
 
 
 def _no_autocast(device: torch.device) -> AbstractContextManager[object]:

@@ -9,7 +9,8 @@ import torch
 
 from macil import __version__
 
-FORMAT_VERSION = 1
+# 2: dropout and shuffle from counter-based numbers; lockstep groups.
+FORMAT_VERSION = 2
 
 
 def describe_environment(device: torch.device, threads: int) -> dict[str, Any]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
-from typing import Any, Literal, get_args
+from collections.abc import Sequence
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from macil.checkpoint import load_checkpoint, save_checkpoint
 from macil.config import TrialConfig
@@ -17,16 +16,17 @@ from macil.data.bags import shared_bags
 from macil.data.split import Split, make_split
 from macil.data.store import FeatureStore
 from macil.device import choose_device
-from macil.distillation import infuse, momentum_at
+from macil.distillation import momentum_at
+from macil.engine import Engine, Precision
 from macil.errors import DataError, DivergedError, UsageError
 from macil.examination import Examiner, Protocol
 from macil.metrics import EpochMetrics
 from macil.model import TwoStreamNetwork, VisualNetwork, parameter_counts
-from macil.objective import mil_loss, objective
-from macil.random import make_generator
 from macil.record import FORMAT_VERSION, describe_environment
 
 __all__ = [
+    "BagDtype",
+    "Precision",
     "Protocol",
     "Trainer",
     "learning_rate_at",
@@ -35,10 +35,10 @@ __all__ = [
     "trainer_from_record",
 ]
 
-Precision = Literal["fp32", "bf16"]
+BagDtype = Literal["float32", "float16"]
 
 # Record fields that a resumed training must share with the one that was stopped.
-_IDENTITY = ("config", "protocol", "split_hash", "store_hash", "dtype", "precision")
+_IDENTITY = ("config", "protocol", "split_hash", "store_hash", "dtype", "bags", "precision", "lockstep")
 
 
 def learning_rate_at(epoch: int, initial: float, period: int = 60) -> float:
@@ -58,8 +58,14 @@ class Trainer:
         split: The held-out split; by default made from `split_seed`. Only for `heldout`.
         split_seed: Seed of the split, apart from `config.seed`.
         device: `cpu`, `cuda`, or `auto` for a GPU where there is one.
-        precision: `fp32`, or `bf16` for autocast (losses stay in float32).
+        precision: `fp32`, `bf16` for autocast (losses stay in float32), or `fp64`; None is bf16 on a GPU, fp32 else.
+        bags: Precision of the training features as kept: `float16` or `float32`; None is float16 on a GPU and the
+            store's own elsewhere.
         threads: CPU threads; None keeps PyTorch's number. Part of what the digits depend on.
+        lockstep: Seeds that are trained along on the device, `config.seed` among them: what a member of a lockstep
+            group (`macil.lockstep`) needs to come out with the same digits again.
+        engine: The engine of a lockstep group that trains this seed; `train_epoch` is then the group's to call.
+        examiner: The examiner that the group shares.
 
     Raises:
         DataError: The store cannot serve the protocol (no split possible, no test labels, ...).
@@ -75,14 +81,22 @@ class Trainer:
         split: Split | None = None,
         split_seed: int = 0,
         device: str = "auto",
-        precision: Precision = "fp32",
+        precision: Precision | None = None,
+        bags: BagDtype | None = None,
         threads: int | None = None,
+        lockstep: Sequence[int] | None = None,
+        engine: Engine | None = None,
+        examiner: Examiner | None = None,
     ) -> None:
         self.config = config
         self.store = store
         self.protocol: Protocol = _one_of("protocol", protocol, get_args(Protocol))
-        self.precision: Precision = _one_of("precision", precision, get_args(Precision))
         self.device = choose_device(device)
+        self.precision: Precision = _one_of(
+            "precision",
+            precision or ("bf16" if self.device.type == "cuda" else "fp32"),
+            get_args(Precision),
+        )
         self.threads = threads or torch.get_num_threads()
         self.split = _resolve_split(store, protocol, split, split_seed)
         self.epoch = 0
@@ -91,12 +105,27 @@ class Trainer:
         self.test_scores: dict[str, np.ndarray] = {}
         self._best_score = -math.inf
         self._resumed_from: list[dict[str, Any]] = []
-
-        trained = self.split.train if self.split else None
-        self._bags = shared_bags(store, trained, config.max_snippets, self.device)
-        self._examiner = Examiner(store, protocol, self.split, self.device)
+        self._owns_engine = engine is None
+        self.engine = engine or self._make_engine(lockstep or [config.seed], bags)
+        self._slot = self.engine.seeds.index(config.seed)
+        self._examiner = examiner or Examiner(store, protocol, self.split, self.device)
         self._counts = parameter_counts(config, store.visual_dim, store.audio_dim)
-        self._build()
+
+    @property
+    def network(self) -> TwoStreamNetwork:
+        """The audio-visual network; a view of what is trained."""
+        return cast(TwoStreamNetwork, self.engine.audio_visual.networks[self._slot])
+
+    @property
+    def visual_network(self) -> VisualNetwork | None:
+        """The visual network likewise; None without self-distillation."""
+        visual = self.engine.visual
+        return None if visual is None else cast(VisualNetwork, visual.networks[self._slot])
+
+    @property
+    def examiner(self) -> Examiner:
+        """What measures an epoch."""
+        return self._examiner
 
     @property
     def finished(self) -> bool:
@@ -111,25 +140,54 @@ class Trainer:
 
         Raises:
             DivergedError: The loss is no finite number, or the scores are all the same; names the epoch.
+            UsageError: All epochs are done, or a lockstep group trains this seed.
+        """
+        if not self._owns_engine:
+            raise UsageError("this seed is trained in lockstep with others; call train_epoch of the group")
+        started = time.perf_counter()
+        losses = self.train_engine()
+        return self.take_epoch(losses[self._slot], started)
+
+    def member_of_group(self) -> Trainer:
+        """Leave the engine to a lockstep group from now on; returns itself."""
+        self._owns_engine = False
+        return self
+
+    def train_engine(self) -> list[list[float]]:
+        """Train the engine for this trainer's next epoch, up to the infusion; the four losses of every seed.
+
+        Raises:
             UsageError: All epochs are done.
         """
         if self.finished:
             raise UsageError(f"all {self.config.epochs} epochs are done; raise `epochs` to train on")
-        started = time.perf_counter()
         torch.set_num_threads(self.threads)
+        losses = self.engine.train_epoch(self.epoch, self._learning_rates()).tolist()
+        self.engine.infuse(momentum_at(self.epoch, self.config.momentum, self.config.momentum_epochs))
+        return cast(list[list[float]], losses)
 
-        learning_rate = self._set_learning_rates()
-        losses = self._train()
-        if self.visual_network is not None:
-            m = momentum_at(self.epoch, self.config.momentum, self.config.momentum_epochs)
-            infuse(self.network, self.visual_network, m)
+    def take_epoch(self, losses: Sequence[float], started: float) -> dict[str, Any]:
+        """Take in an epoch that the engine has trained: evaluate, measure, remember.
+
+        Args:
+            losses: What `train_engine` gave for this seed.
+            started: When the epoch began, by `time.perf_counter`.
+
+        Returns, Raises: As `train_epoch`.
+        """
+        learning_rate = self._learning_rates()[0]
+        loss_mil, loss_v2b, loss_v2n, loss_visual = losses
+        if not math.isfinite(sum(losses)):
+            raise DivergedError(f"diverged in epoch {self.epoch + 1}: the loss is no finite number")
         self.epoch += 1
         measured = self._evaluate()
-
         metrics = EpochMetrics(
             epoch=self.epoch,
             **measured,
-            **losses,
+            loss_mil=loss_mil,
+            loss_v2b=loss_v2b if self.config.contrast else None,
+            loss_v2n=loss_v2n if self.config.contrast else None,
+            loss_visual=loss_visual if self.config.distill else None,
             learning_rate=learning_rate,
             **self._counts._asdict(),
             seconds=time.perf_counter() - started,
@@ -147,13 +205,18 @@ class Trainer:
             "split_hash": self.split.hash if self.split else None,
             "store_hash": self.store.content_hash,
             "dtype": self.store.dtype,
+            "bags": str(self.engine.bags.dtype).removeprefix("torch."),
             "precision": self.precision,
+            "lockstep": self.engine.seeds,
             **describe_environment(self.device, self.threads),
             "resumed_from": self._resumed_from,
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that resuming needs: plain values and tensors, safe to load with `weights_only=True`."""
+        """Everything that resuming needs: plain values and tensors, safe to load with `weights_only=True`.
+
+        Random numbers are functions of seed, epoch and step (`macil.random`): there is no generator to save.
+        """
         state: dict[str, Any] = {
             "record": self.record(),
             "epoch": self.epoch,
@@ -163,11 +226,14 @@ class Trainer:
             "test_scores": {
                 name: torch.from_numpy(scores.copy()) for name, scores in self.test_scores.items()
             },
-            "generators": {name: generator.get_state() for name, generator in self._generators().items()},
             "features": {"visual_dim": self.store.visual_dim, "audio_dim": self.store.audio_dim},
+            **self.engine.state_of(self._slot),
         }
-        for name, part in self._parts().items():
-            state[name] = part.state_dict()
+        if self._owns_engine and len(self.engine.seeds) > 1:
+            others = enumerate(self.engine.seeds)
+            state["others"] = {
+                str(seed): self.engine.state_of(slot) for slot, seed in others if slot != self._slot
+            }
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -186,77 +252,36 @@ class Trainer:
                     for name in differing
                 ],
             )
+        others = state.get("others", {})
+        if self._owns_engine and len(others) + 1 != len(self.engine.seeds):
+            raise DataError(
+                f"this checkpoint holds one seed of the lockstep group {self.engine.seeds}; resume the whole group"
+            )
         self.epoch = state["epoch"]
         self.history = [dict(metrics) for metrics in state["history"]]
         self.chosen_epoch = state["chosen_epoch"]
         self._best_score = state["best_score"]
         self.test_scores = {name: scores.numpy().copy() for name, scores in state["test_scores"].items()}
-        for name, part in self._parts().items():
-            part.load_state_dict(state[name])
-        for name, generator in self._generators().items():
-            generator.set_state(state["generators"][name])
+        self.engine.load_state_of(self._slot, state)
+        for seed, other in others.items():
+            self.engine.load_state_of(self.engine.seeds.index(int(seed)), other)
         here = describe_environment(self.device, self.threads)
         before = {name: theirs[name] for name in here}
         self._resumed_from = list(theirs["resumed_from"])
         if before != here and before not in self._resumed_from:
             self._resumed_from.append(before)
 
-    def _build(self) -> None:
-        config, device = self.config, self.device
-        self._shuffle = make_generator(config.seed, "shuffle")
-        self.network = TwoStreamNetwork(
-            config, self.store.visual_dim, self.store.audio_dim, generator=make_generator(config.seed, "init")
-        ).to(device)
-        self.network.dropout_generator = make_generator(config.seed, "dropout", device)
-        self._optimizer = _adam(self.network, config.learning_rate)
-        self.visual_network: VisualNetwork | None = None
-        self._visual_optimizer: torch.optim.Adam | None = None
-        if config.distill:
-            self.visual_network = VisualNetwork(
-                config, self.store.visual_dim, generator=make_generator(config.seed, "init/visual")
-            ).to(device)
-            self.visual_network.dropout_generator = make_generator(config.seed, "dropout/visual", device)
-            self._visual_optimizer = _adam(self.visual_network, config.visual_learning_rate)
-
-    def _train(self) -> dict[str, Any]:
-        """All steps of one epoch; the losses stay on the device until its end."""
-        self.network.train()
-        if self.visual_network is not None:
-            self.visual_network.train()
-        order = torch.randperm(len(self._bags), generator=self._shuffle).to(self.device)
-        sums = torch.zeros(4, dtype=torch.float64, device=self.device)
-        for samples in order.split(self.config.batch_size):
-            sums += self._step(samples) * len(samples)
-        loss_mil, loss_v2b, loss_v2n, loss_visual = (sums / len(order)).tolist()
-        if not math.isfinite(loss_mil + loss_v2b + loss_v2n + loss_visual):
-            raise DivergedError(f"diverged in epoch {self.epoch + 1}: the loss is no finite number")
-        return {
-            "loss_mil": loss_mil,
-            "loss_v2b": loss_v2b if self.config.contrast else None,
-            "loss_v2n": loss_v2n if self.config.contrast else None,
-            "loss_visual": loss_visual if self.config.distill else None,
-        }
-
-    def _step(self, samples: Tensor) -> Tensor:
-        """One step of both networks; their losses are independent, so one backward pass serves both."""
-        batch = self._bags.batch(samples)
-        with self._autocast():
-            output = self.network(batch.visual, batch.audio, batch.lengths)
-            total, parts = objective(output, batch.labels, self.config, self.epoch)
-            loss_visual = torch.zeros_like(total)
-            if self.visual_network is not None:
-                seen = self.visual_network(batch.visual, batch.lengths)
-                loss_visual = mil_loss(seen.video_logits, batch.labels)
-        for optimizer in self._optimizers():
-            optimizer.zero_grad(set_to_none=True)
-        (total + loss_visual).backward()
-        for optimizer in self._optimizers():
-            optimizer.step()
-        return torch.stack([*parts.values(), loss_visual]).detach().double()
+    def _make_engine(self, seeds: Sequence[int], bags: BagDtype | None) -> Engine:
+        if self.config.seed not in seeds:
+            raise UsageError(f"seed {self.config.seed} is not among those of its lockstep group: {seeds}")
+        dtype = None if bags is None else getattr(torch, _one_of("bags", bags, get_args(BagDtype)))
+        trained = self.split.train if self.split else None
+        shared = shared_bags(self.store, trained, self.config.max_snippets, self.device, dtype)
+        return Engine(self.config, seeds, shared, precision=self.precision)
 
     def _evaluate(self) -> dict[str, Any]:
         """Figures of the protocol after this epoch; keeps the test scores of the chosen and of the last epoch."""
-        with self._autocast():
+        with self.engine.autocast():
             found = self._examiner.examine(self.network, self.visual_network)
         if found.flaw is not None:
             raise DivergedError(f"diverged in epoch {self.epoch}: {found.flaw}")
@@ -271,33 +296,11 @@ class Trainer:
             "selection_score": None if found.steering is None else self._best_score,
         }
 
-    def _set_learning_rates(self) -> float:
-        period = self.config.cosine_epochs
-        rate = learning_rate_at(self.epoch, self.config.learning_rate, period)
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
-        if self._visual_optimizer is not None:
-            for group in self._visual_optimizer.param_groups:
-                group["lr"] = learning_rate_at(self.epoch, self.config.visual_learning_rate, period)
-        return rate
-
-    def _optimizers(self) -> list[torch.optim.Adam]:
-        return [optimizer for optimizer in (self._optimizer, self._visual_optimizer) if optimizer is not None]
-
-    def _parts(self) -> dict[str, Any]:
-        parts = {"network": self.network, "optimizer": self._optimizer}
-        if self.visual_network is not None:
-            parts |= {"visual_network": self.visual_network, "visual_optimizer": self._visual_optimizer}
-        return parts
-
-    def _generators(self) -> dict[str, torch.Generator]:
-        generators = {"shuffle": self._shuffle, "dropout": self.network.dropout_generator}
-        if self.visual_network is not None:
-            generators["dropout/visual"] = self.visual_network.dropout_generator
-        return generators
-
-    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+    def _learning_rates(self) -> tuple[float, float]:
+        config = self.config
+        initial = config.learning_rate, config.visual_learning_rate
+        first, second = (learning_rate_at(self.epoch, rate, config.cosine_epochs) for rate in initial)
+        return first, second
 
 
 def trainer_from_record(
@@ -317,7 +320,7 @@ def trainer_from_record(
     try:
         version, wanted = record["format_version"], record["store_hash"]
         config, protocol, split_hash = record["config"], record["protocol"], record["split_hash"]
-        options = {name: record[name] for name in ("precision", "threads")}
+        options = {name: record[name] for name in ("precision", "threads", "bags", "lockstep")}
         device, split_seed = device or record["device"], record["split_seed"] or 0
     except (KeyError, TypeError) as error:
         raise DataError(f"this is no record of a training: it lacks {error}") from None
@@ -353,10 +356,6 @@ def _resolve_split(store: FeatureStore, protocol: str, split: Split | None, seed
     split = split or make_split(store, seed)
     split.check(store)
     return split
-
-
-def _adam(network: torch.nn.Module, learning_rate: float) -> torch.optim.Adam:
-    return torch.optim.Adam(network.parameters(), lr=learning_rate, fused=True)
 
 
 def _one_of(what: str, value: Any, allowed: tuple[str, ...]) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from macil.data import FeatureStore, convert, write_demo
 
@@ -28,3 +29,9 @@ def demo_layout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def demo_store(demo_layout: Path) -> FeatureStore:
     """The same demo, converted. Never write to it."""
     return FeatureStore.open(convert(demo_layout, demo_layout.parent / "store"))
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """Tensors here are tiny: threads would only wait for one another, for long on a busy machine."""
+    torch.set_num_threads(1)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
-from macil.config import TrialConfig
-from macil.data.bags import TrainingBags, sampled_rows
+from macil.data.bags import Batch, Place, TrainingBags, cut_blocks, packed_layout, sampled_rows
 from macil.data.store import FeatureStore
 from macil.errors import DataError
-from macil.model import TwoStreamNetwork
-from macil.objective import contrastive_terms
+from macil.random import make_keys, permutation
 
 CPU = torch.device("cpu")
 
@@ -30,44 +31,111 @@ def literal_sample(store: FeatureStore, video: int, crop: int, limit: int) -> tu
     return visual, audio
 
 
+def unpacked(batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Visual, audio, lengths and labels of a batch of one training, in the order of its samples, one block."""
+    layout = batch.layout
+    back = layout.numbers[0].argsort()
+    visual, audio = (
+        layout.pad(layout.split(x, 1), layout.width)[0][back] for x in (batch.visual, batch.audio)
+    )
+    return visual, audio, layout.lengths[0][back], batch.labels[0][back]
+
+
+@pytest.mark.parametrize("place", ["mapped", "resident", "streamed"])
 @pytest.mark.parametrize("limit", [12, 200])
-def test_every_sample_is_that_of_the_released_loader(limit: int, demo_store: FeatureStore) -> None:
-    bags = TrainingBags(demo_store, None, limit, CPU)
+def test_every_sample_is_that_of_the_released_loader(
+    limit: int, place: Place, demo_store: FeatureStore
+) -> None:
+    bags = TrainingBags(demo_store, None, limit, CPU, place=place, dtype=torch.float32)
     videos = demo_store.videos("train")
     assert videos.labels is not None
     assert len(bags) == len(videos.names) * videos.crops
-    batch = bags.batch(torch.arange(len(bags)))
+    visual_rows, audio_rows, lengths, labels = unpacked(bags.batch(torch.arange(len(bags))[None]))
+    width = visual_rows.shape[1]
     for sample in range(len(bags)):
         video, crop = divmod(sample, videos.crops)
         visual, audio = literal_sample(demo_store, video, crop, limit)
-        width = batch.visual.shape[1]
-        np.testing.assert_array_equal(batch.visual[sample, : len(visual)], visual)
-        assert not batch.visual[sample, len(visual) :].any()
-        np.testing.assert_array_equal(batch.audio[sample, : len(audio)], audio[:width])
-        assert not batch.audio[sample, len(audio) :].any()
-        assert batch.lengths[sample] == (np.abs(visual).max(1) > 0).sum()
-        assert batch.labels[sample] == videos.labels[video]
+        np.testing.assert_array_equal(visual_rows[sample, : len(visual)], visual)
+        assert not visual_rows[sample, len(visual) :].any()
+        np.testing.assert_array_equal(audio_rows[sample, : len(audio)], audio[:width])
+        assert not audio_rows[sample, len(audio) :].any()
+        assert lengths[sample] == (np.abs(visual).max(1) > 0).sum()
+        assert labels[sample] == videos.labels[video]
 
 
 def test_a_batch_is_cut_to_its_longest_valid_length(demo_store: FeatureStore) -> None:
     bags = TrainingBags(demo_store, None, 200, CPU)
-    samples = torch.tensor([3, 0, 40])
-    batch = bags.batch(samples)
-    assert batch.visual.shape[1] == batch.audio.shape[1] == int(batch.lengths.max())
+    samples = torch.tensor([[3, 0, 40], [7, 8, 9]])
+    for chosen in (samples[:1], samples):
+        layout = bags.batch(chosen).layout
+        assert layout.width == int(layout.lengths.max())
 
 
-def test_resident_bags_of_fixed_width_give_the_same_losses(demo_store: FeatureStore) -> None:
-    config = TrialConfig(hidden_dim=16, feedforward_dim=16, dropout=0.0, dropout_everywhere=True)
-    network = TwoStreamNetwork(config, demo_store.visual_dim, demo_store.audio_dim)
-    streamed = TrainingBags(demo_store, None, 200, CPU)
-    resident = TrainingBags(demo_store, None, 200, CPU, resident=True)
-    shortest = torch.argsort(streamed._lengths)[:9]  # so that the fixed width pads the batch
-    cut, fixed = streamed.batch(shortest), resident.batch(shortest)
-    assert fixed.visual.shape[1] > cut.visual.shape[1]
-    outputs = [network(batch.visual, batch.audio, batch.lengths) for batch in (cut, fixed)]
-    torch.testing.assert_close(outputs[0].video_logits, outputs[1].video_logits, atol=1e-6, rtol=1e-5)
-    terms = [torch.stack(contrastive_terms(output, config)) for output in outputs]
-    torch.testing.assert_close(*terms, atol=1e-5, rtol=1e-5)
+@pytest.mark.parametrize("place", ["mapped", "resident", "streamed"])
+def test_batches_are_those_of_each_part_of_the_order(place: Place, demo_store: FeatureStore) -> None:
+    bags = TrainingBags(demo_store, None, 200, CPU, place=place, dtype=torch.float32)
+    order = permutation(make_keys([1, 2], "test"), len(bags))
+    batches = list(bags.batches(order, 50))
+    assert [batch.labels.shape for batch in batches] == [(2, 50), (2, 50), (2, 20)]
+    for batch, part in zip(batches, order.split(50, 1), strict=True):
+        alone = bags.batch(part)
+        assert torch.equal(batch.visual, alone.visual)
+        assert torch.equal(batch.layout.lengths, alone.layout.lengths)
+
+
+def test_a_stopped_stream_leaves_no_thread_and_a_failing_one_says_why(
+    demo_store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bags = TrainingBags(demo_store, None, 200, CPU, place="streamed", dtype=torch.float32)
+    order = torch.arange(len(bags))[None]
+    stream = bags.batches(order, 10)
+    next(stream)
+    stream.close()  # type: ignore[attr-defined]
+    assert not [thread for thread in threading.enumerate() if thread.name == "macil-prefetch"]
+
+    def fail(samples: Tensor) -> Batch:
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(bags, "batch", fail)
+    with pytest.raises(OSError, match="the disk is gone"):
+        list(bags.batches(order, 10))
+
+
+def test_half_precision_bags_keep_the_lengths_of_the_input(demo_store: FeatureStore) -> None:
+    exact = TrainingBags(demo_store, None, 200, CPU, place="resident", dtype=torch.float32)
+    half = TrainingBags(demo_store, None, 200, CPU, place="resident", dtype=torch.float16)
+    samples = torch.arange(30)[None]
+    one, other = exact.batch(samples), half.batch(samples)
+    assert other.visual.dtype == other.audio.dtype == torch.float16
+    assert torch.equal(one.visual.half(), other.visual)
+    assert torch.equal(one.layout.lengths, other.layout.lengths)
+    assert half.nbytes * 2 == exact.nbytes
+    assert "float16, resident on cpu" in half.describe()
+
+
+def test_audio_is_kept_once_a_video(demo_store: FeatureStore) -> None:
+    bags = TrainingBags(demo_store, None, 200, CPU, place="resident", dtype=torch.float32)
+    videos = len(demo_store.videos("train").names)
+    assert bags._audio.shape == (videos, bags.snippets, demo_store.audio_dim)
+    assert bags._visual.shape == (videos * demo_store.crops, bags.snippets, demo_store.visual_dim)
+
+
+@pytest.mark.parametrize("widths", [[1], [200] * 20, [200, 3, 2, 1], list(range(200, 29, -1)), [40] * 16])
+def test_blocks_hold_every_bag_and_the_longest_first(widths: list[int]) -> None:
+    blocks = cut_blocks(widths)
+    assert sum(block.bags for block in blocks) == len(widths)
+    first = 0
+    for block in blocks:
+        assert block.width == widths[first]
+        first += block.bags
+
+
+def test_bags_of_one_length_need_no_masks() -> None:
+    lengths = torch.tensor([9, 9, 9])
+    assert packed_layout(lengths, lengths).uniform
+    assert not packed_layout(torch.tensor([9, 8, 9]), torch.tensor([9, 8, 9])).uniform
+    # Rows beyond a valid length that hold features are keys too, up to the batch's longest.
+    assert packed_layout(torch.tensor([9, 8, 9]), torch.tensor([9, 12, 9])).uniform
 
 
 def test_chosen_videos_only(demo_store: FeatureStore) -> None:

@@ -380,8 +380,8 @@ def attention_weights(network: TwoStreamNetwork, batch: int) -> Tensor:
             parameter.zero_()
         network.layer.norm_attention.weight.fill_(1)
         spread = torch.eye(KEYS).repeat(HEADS, 1)  # (d, features)
-        network.layer.attention.value.weight.copy_(torch.eye(PROBE))
-        network.layer.attention.output.weight.copy_(torch.eye(PROBE))
+        for name in ("value", "output"):
+            network.get_parameter(f"layer.attention.{name}.weight").copy_(torch.eye(PROBE))
         directions = []
         for own, other in (("fc_a", "fc_v"), ("fc_v", "fc_a")):
             getattr(network, own).weight.zero_()
@@ -411,7 +411,7 @@ def check_mask(values: Tensor, rate: float) -> Tensor:
 )
 def test_attention_dropout_has_the_right_rate_and_scale(switches: dict[str, Any], rate: float) -> None:
     network = probe(**{"dropout": 0.0, **switches})
-    network.layer.dropout.eval()
+    network.rates = network.rates._replace(branch=0)
     weights = attention_weights(network, batch=64) * KEYS
     kept = check_mask(weights, rate)
     # Every direction, video, head, query and key has its own decision.
@@ -438,12 +438,12 @@ def test_neighbouring_decisions_are_independent() -> None:
 )
 def test_dropout_inside_the_feed_forward(switches: dict[str, Any], rate: float) -> None:
     network = probe(**switches)
-    network.layer.dropout.eval()
+    network.rates = network.rates._replace(branch=0)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.zero_()
-        network.layer.feedforward.inner.bias.fill_(1)
-        network.layer.feedforward.outer.weight.copy_(torch.eye(PROBE))
+        network.get_parameter("layer.feedforward.inner.bias").fill_(1)
+        network.get_parameter("layer.feedforward.outer.weight").copy_(torch.eye(PROBE))
         features = torch.zeros(64, KEYS, KEYS)
         output = network(features, features, torch.full((64,), KEYS))
     check_mask(torch.stack([output.visual_embeddings, output.audio_embeddings]), rate)
@@ -453,14 +453,13 @@ def test_dropout_inside_the_feed_forward(switches: dict[str, Any], rate: float) 
 def test_the_dropout_option_reaches_both_residual_branches(everywhere: bool) -> None:
     rate = 0.3
     network = probe(dropout=rate, dropout_everywhere=everywhere)
-    network.layer.attention.dropout.eval()
-    network.layer.feedforward.dropout.eval()
+    network.rates = network.rates._replace(inner=0)
     features = torch.zeros(64, KEYS, KEYS)
-    for branch in (network.layer.attention.output, network.layer.feedforward.outer):
+    for branch in (network.layer.attention["output"], network.layer.feedforward["outer"]):
         with torch.no_grad():
             for parameter in network.parameters():
                 parameter.zero_()
-            branch.bias.fill_(1)
+            nn.init.ones_(branch.get_parameter("bias"))
             output = network(features, features, torch.full((64,), KEYS))
         check_mask(torch.stack([output.visual_embeddings, output.audio_embeddings]), rate)
 
@@ -483,16 +482,15 @@ def test_the_gradient_passes_through_the_same_mask() -> None:
     network = probe(dropout=0.0)
     features = torch.randn(2, KEYS, KEYS, generator=torch.Generator().manual_seed(1))
     lengths = torch.full((2,), KEYS)
-    state = network.dropout_generator.get_state()
 
     def loss() -> Tensor:
-        network.dropout_generator.set_state(state)
+        network.draws = 0
         logits: Tensor = network(features, features, lengths).fused_logits
         return logits.square().sum()
 
     network.double()
     features = features.double()
-    weight = network.layer.attention.value.weight
+    weight = network.get_parameter("layer.attention.value.weight")
     (gradient,) = torch.autograd.grad(loss(), weight)
     direction = torch.randn(weight.shape, generator=torch.Generator().manual_seed(2)).double()
     with torch.no_grad():
@@ -504,7 +502,7 @@ def test_the_gradient_passes_through_the_same_mask() -> None:
 
 
 @BOTH
-def test_dropout_follows_the_networks_own_generator_and_nothing_else(network_class: Any) -> None:
+def test_dropout_is_a_function_of_the_seed_and_the_pass_and_nothing_else(network_class: Any) -> None:
     network = build(network_class, small()).train()
     visual, audio, lengths = bags([4, 33], 33, dtype=torch.float32)
 
@@ -512,26 +510,23 @@ def test_dropout_follows_the_networks_own_generator_and_nothing_else(network_cla
         return run(network, visual, audio, lengths).video_logits
 
     global_state = torch.get_rng_state()
-    state = network.dropout_generator.get_state()
     first, second = logits(), logits()
     assert not torch.equal(first, second)
-    network.dropout_generator.set_state(state)
+    network.draws = 0
     assert torch.equal(logits(), first)
     assert torch.equal(logits(), second)
-    network.dropout_generator = torch.Generator().manual_seed(77)
-    third = logits()
-    network.dropout_generator = torch.Generator().manual_seed(77)
-    assert torch.equal(logits(), third)
     assert torch.equal(torch.get_rng_state(), global_state)
 
 
 @BOTH
-def test_networks_of_other_seeds_and_kinds_drop_other_elements(network_class: Any) -> None:
-    states = [build(network_class, small(seed=seed)).dropout_generator.get_state() for seed in (0, 0, 1)]
-    assert torch.equal(states[0], states[1])
-    assert not torch.equal(states[0], states[2])
-    other = VisualNetwork if network_class is TwoStreamNetwork else TwoStreamNetwork
-    assert not torch.equal(states[0], build(other, small()).dropout_generator.get_state())
+def test_networks_of_other_seeds_drop_other_elements(network_class: Any) -> None:
+    networks = [build(network_class, small(seed=seed)).train() for seed in (0, 0, 1)]
+    for network in networks[1:]:
+        network.load_state_dict(networks[0].state_dict())
+    visual, audio, lengths = bags([4, 33], 33, dtype=torch.float32)
+    first, same, other = (run(network, visual, audio, lengths).video_logits for network in networks)
+    assert torch.equal(first, same)
+    assert not torch.equal(first, other)
 
 
 @BOTH
@@ -541,10 +536,9 @@ def test_evaluation_has_no_dropout_and_draws_nothing(network_class: Any) -> None
     on = build(network_class, small(dropout=0.9, dropout_everywhere=True)).eval()
     on.load_state_dict(off.state_dict())
     for network in (on, off):
-        state = network.dropout_generator.get_state()
         first = run(network, visual, audio, lengths).video_logits
         assert torch.equal(run(network, visual, audio, lengths).video_logits, first)
-        assert torch.equal(network.dropout_generator.get_state(), state)
+    assert on.draws == 0
     ours, expected = (run(network, visual, audio, lengths).video_logits for network in (on, off))
     torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-6)
 

@@ -14,14 +14,17 @@ import torch
 
 from macil.checkpoint import load_checkpoint, load_network, save_checkpoint
 from macil.config import TrialConfig
+from macil.data.bags import TrainingBags
 from macil.data.store import FeatureStore
 from macil.distillation import infuse, momentum_at
 from macil.errors import DataError, DivergedError, UsageError
 from macil.evaluation import frame_average_precision
 from macil.objective import mil_loss, objective
+from macil.random import fold_in, make_keys, permutation
 from macil.scoring import score_videos
 from macil.training import Trainer, learning_rate_at, trainer_from_record
 
+CPU = torch.device("cpu")
 SMALL = TrialConfig(
     epochs=3, batch_size=24, hidden_dim=16, feedforward_dim=16, max_snippets=20, learning_rate=2e-3
 )
@@ -109,8 +112,9 @@ def test_an_epoch_is_the_written_out_recipe(demo_store: FeatureStore) -> None:
     config = SMALL.replace(epochs=2, dropout=0.0, dropout_everywhere=True)
     trainer = Trainer(config, demo_store, threads=1)
     by_hand = Trainer(config, demo_store, threads=1)
-    network, visual_network, bags = by_hand.network, by_hand.visual_network, by_hand._bags
+    network, visual_network = by_hand.network, by_hand.visual_network
     assert visual_network is not None
+    bags = TrainingBags(demo_store, None, config.max_snippets, CPU, place="resident")
     optimizers = [
         torch.optim.Adam(network.parameters(), config.learning_rate),
         torch.optim.Adam(visual_network.parameters(), config.visual_learning_rate),
@@ -121,16 +125,18 @@ def test_an_epoch_is_the_written_out_recipe(demo_store: FeatureStore) -> None:
     labels = demo_store.test_labels()
     for epoch in range(config.epochs):
         network.train(), visual_network.train()
-        for samples in torch.randperm(len(bags), generator=by_hand._shuffle).split(config.batch_size):
+        order = permutation(fold_in(make_keys([config.seed], "shuffle"), epoch), len(bags))
+        for samples in order.split(config.batch_size, 1):
             batch = bags.batch(samples)
-            total, _ = objective(
-                network(batch.visual, batch.audio, batch.lengths), batch.labels, config, epoch
-            )
-            seen = visual_network(batch.visual, batch.lengths)
+            shape = (samples.shape[1], bags.snippets, -1)
+            visual, audio = batch.visual.view(shape), batch.audio.view(shape)
+            labels_of_bags, lengths = batch.labels[0], batch.layout.lengths[0]
+            total, _ = objective(network(visual, audio, lengths), labels_of_bags, config, epoch)
+            seen = visual_network(visual, lengths)
             for each in optimizers:
                 each.zero_grad()
             total.backward()  # two backward passes, as published
-            mil_loss(seen.video_logits, batch.labels).backward()
+            mil_loss(seen.video_logits, labels_of_bags).backward()
             for each in optimizers:
                 each.step()
         for scheduler in schedulers:
@@ -195,9 +201,9 @@ def test_heldout_and_refit_never_open_the_test_labels(
 
 
 def test_refit_trains_on_every_training_video(demo_store: FeatureStore) -> None:
-    heldout = Trainer(SMALL, demo_store, protocol="heldout", threads=1)
-    refit = Trainer(SMALL, demo_store, protocol="refit", threads=1)
-    assert len(heldout._bags) < len(refit._bags) == len(demo_store.videos("train").names) * demo_store.crops
+    heldout = Trainer(SMALL, demo_store, protocol="heldout", threads=1).engine.bags
+    refit = Trainer(SMALL, demo_store, protocol="refit", threads=1).engine.bags
+    assert len(heldout) < len(refit) == len(demo_store.videos("train").names) * demo_store.crops
 
 
 def test_a_diverged_training_names_its_epoch(demo_store: FeatureStore) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from optuna.trial import TrialState
 from rich.console import Console
 
@@ -100,6 +101,19 @@ def digits(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{name: row[name] for name in names} for row in rows]
 
 
+def assert_saved_last(folder: Path, trainer: Trainer) -> None:
+    """The newest checkpoint of a trial's folder is the trainer's state."""
+    newest = max(folder.glob("checkpoint_*"))
+    state = load_checkpoint(newest / CHECKPOINT)
+    assert state["epoch"] == trainer.epoch
+    for name, weights in trainer.network.state_dict().items():
+        assert torch.equal(state["network"][name], weights)
+    with np.load(newest / SCORES) as scores:
+        assert set(scores) == set(trainer.test_scores)
+        for name in scores:
+            assert np.array_equal(scores[name], trainer.test_scores[name])
+
+
 def test_a_reused_worker_gives_the_digits_of_a_fresh_trainer(
     run: Workspace, demo_store: FeatureStore
 ) -> None:
@@ -117,12 +131,7 @@ def test_a_reused_worker_gives_the_digits_of_a_fresh_trainer(
 
         folder = run.path / "trials" / f"row{number}_seed0"
         assert json.loads((folder / "record.json").read_text()) == trainer.record()
-        newest = max(folder.glob("checkpoint_*"))
-        assert load_checkpoint(newest / CHECKPOINT)["epoch"] == SMALL.epochs
-        with np.load(newest / SCORES) as scores:
-            assert set(scores) == set(trainer.test_scores)
-            for name in scores:
-                assert np.array_equal(scores[name], trainer.test_scores[name])
+        assert_saved_last(folder, trainer)
     assert len(pids) == 1, "one trial at a time should need one worker"
 
 
@@ -157,36 +166,75 @@ def test_a_diverged_trial_fails_with_its_reason_and_is_never_told_as_a_number(
         choose_winner(run.path / "trials")
 
 
-def test_a_trial_whose_worker_is_killed_goes_on_from_its_checkpoint(
-    run: Workspace, demo_store: FeatureStore
+@pytest.mark.parametrize(("epochs", "saved_before"), [(40, False), (250, True)])
+def test_a_trial_whose_worker_is_killed_gives_the_same_digits(
+    epochs: int, saved_before: bool, run: Workspace, demo_store: FeatureStore
 ) -> None:
-    epochs = 40
+    """Before its first checkpoint it begins anew; later it goes on from one that is some epochs old."""
     base = SMALL.replace(epochs=epochs)
-    killed = threading.Event()
+    folder = run.path / "trials" / "row0_seed0"
+    over = threading.Event()
+    killed: list[int] = []
 
     def kill_the_worker() -> None:
-        log = run.path / "trials" / "row0_seed0" / "result.json"
-        while not killed.is_set():
+        enough = None if saved_before else 5
+        while not over.is_set() and not killed:
+            log = folder / "result.json"
             lines = log.read_text().splitlines() if log.exists() else []
-            if len(lines) >= 5:
-                os.kill(json.loads(lines[0])["pid"], signal.SIGKILL)
-                killed.set()
+            if enough is None and list(folder.glob(f"checkpoint_*/{SCORES}")):
+                enough = len(lines) + 3
+            if enough is not None and len(lines) >= enough:
+                killed.append(json.loads(lines[0])["pid"])
+                os.kill(killed[0], signal.SIGKILL)
             time.sleep(0.005)
 
     thread = threading.Thread(target=kill_the_worker)
     thread.start()
     said = execute(run, rows_batch(job(run, demo_store, base), [{}]), epochs=epochs)
-    killed.set()
+    over.set()
     thread.join()
 
     rows = logged(run, "row0_seed0")
     assert "trying again from its last checkpoint" in said
     assert [row["epoch"] for row in rows] == list(range(1, epochs + 1)), "every epoch once"
-    assert len({row["pid"] for row in rows}) == 2
-    assert not (run.path / "trials" / "row0_seed0" / "error.txt").exists()
+    assert rows[-1]["pid"] != killed[0]
+    assert (killed[0] in {row["pid"] for row in rows}) == saved_before
+    assert not (folder / "error.txt").exists()
     trainer = Trainer(base, demo_store, protocol="heldout", threads=1)
     history = [trainer.train_epoch() for _ in range(epochs)]
     assert digits(rows) == digits(history)
+    assert_saved_last(folder, trainer)
+    saves = int(max(folder.glob("checkpoint_*")).name.removeprefix("checkpoint_")) + 1
+    assert saves < epochs / 4, "a save costs more than an epoch here"
+
+
+def test_a_trial_that_asha_stops_has_the_checkpoint_of_its_last_epoch(
+    run: Workspace, demo_store: FeatureStore
+) -> None:
+    """The report needs its scores; no worker knows beforehand that this is the last."""
+    space = search_space(SMALL, fixed=["hidden_dim"])
+    batch = Batch(
+        "trials",
+        {"job": job(run, demo_store)},
+        6,
+        1,
+        cpus=1.0,
+        gpus=0.0,
+        retry_failed=False,
+        searcher=partial(StudySearch, space, run.journal, seed=0, epochs=4, startup=3),
+        scheduler=partial(ReplayASHA, 2, 4),
+    )
+    execute(run, batch)
+    ends = []
+    for trial in load_study(run.journal).trials:
+        rows = logged(run, f"{trial.number:05d}")
+        assert rows[-1]["done"] is True
+        ends.append(rows[-1]["epoch"])
+        trainer = Trainer(SMALL.replace(**trial.params), demo_store, protocol="heldout", threads=1)
+        assert digits(rows) == digits([trainer.train_epoch() for _ in rows])
+        assert_saved_last(run.path / "trials" / f"{trial.number:05d}", trainer)
+    assert len(ends) == 6
+    assert min(ends) < 4 == max(ends), "the example should show both"
 
 
 def test_an_exception_of_the_trial_is_retried_once_and_then_kept(

@@ -90,6 +90,34 @@ def test_a_trial_added_again_after_a_failure_counts_once(tmp_path: Path) -> None
     assert scheduler.rungs[2] == {"t": 0.2}
 
 
+@pytest.mark.parametrize("restored", [False, True])
+def test_a_trial_stopped_before_it_was_saved_is_stopped_again_where_it_was(
+    tmp_path: Path, restored: bool
+) -> None:
+    """Its worker or the driver was lost in between, so it repeats epochs whose scores are in the rung already."""
+    scheduler = ReplayASHA(GRACE, EPOCHS)
+    better = trial(tmp_path, "better", [0.5, 0.9])
+    begun, stopped = trial(tmp_path, "stopped", []), trial(tmp_path, "stopped", [0.1, 0.2])
+    scheduler.on_trial_add(CONTROLLER, better)
+    scheduler.on_trial_add(CONTROLLER, begun)
+    assert scheduler.on_trial_result(CONTROLLER, begun, line(2, 0.2)) == "STOP"
+    if restored:
+        scheduler = ReplayASHA(GRACE, EPOCHS)
+        scheduler.on_trial_add(CONTROLLER, better)
+        log = tmp_path / "stopped" / "result.json"
+        log.write_text(
+            "".join(json.dumps(each) + "\n" for each in (line(1, 0.1), {**line(2, 0.2), "done": True}))
+        )
+    scheduler.on_trial_add(CONTROLLER, stopped)
+    decisions = [
+        scheduler.on_trial_result(CONTROLLER, stopped, line(epoch, score))
+        for epoch, score in ((1, 0.1), (2, 0.2))
+    ]
+    assert decisions == ["CONTINUE", "STOP"]
+    scheduler.on_trial_complete(CONTROLLER, stopped, line(2, 0.2))
+    assert scheduler.rungs[2] == {"better": 0.9, "stopped": 0.2}
+
+
 def test_a_diverged_trial_leaves_no_score(tmp_path: Path) -> None:
     scheduler = ReplayASHA(GRACE, EPOCHS)
     diverged = trial(tmp_path, "t", [0.1])

@@ -35,9 +35,12 @@ def run(tmp_path: Path) -> Path:
             sorted(staging.iterdir()),
             journal_bytes=9 + number // 2,
             epochs={"a": number},
+            checkpoints={"a": number - 1},
         )
     trials = tmp_path / "trials"
     log(trials / "a", [1, 2, 3])
+    for number in range(3):
+        (trials / "a" / f"checkpoint_{number:06d}").mkdir()
     log(trials / "begun-later", [1])
     (trials / "experiment_state-3.json").write_text("torn")
     (trials / "searcher-state-1.pkl").write_text("old")
@@ -51,6 +54,10 @@ def test_a_resume_puts_back_the_moment_of_the_newest_snapshot(run: Path) -> None
     assert (run / "study.journal").read_bytes() == b"0123456789"
     assert not (run / "study.journal.lock").is_symlink(), "a killed driver's lock would block the study"
     assert epochs_in(run / "trials/a/result.json") == [1, 2]
+    assert sorted(path.name for path in (run / "trials/a").glob("checkpoint_*")) == [
+        "checkpoint_000000",
+        "checkpoint_000001",
+    ]
     assert sorted(path.name for path in (run / "trials").iterdir()) == [
         "a",
         "experiment_state-2.json",

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,7 @@ from tune.snapshots import failure
 
 _ROWS = 12
 _HEARTBEAT = 30.0  # seconds between lines in a log when nothing ends
+_REDRAW = 0.1  # seconds between two drawings of the table, at least
 
 
 @dataclass
@@ -47,9 +49,16 @@ class Display:
         self._total = total
         self.epochs = epochs
         self._live: Live | None = None
-        self._lines: dict[str, _Line] = {}
         self._kind = ""
-        self._began = self._said = time.monotonic()
+        self._forget()
+
+    def _forget(self) -> None:
+        # A search may have thousands of trials of milliseconds: nothing here grows with their number.
+        self._running: dict[str, _Line] = {}
+        self._ended: deque[_Line] = deque(maxlen=_ROWS)
+        self._done = 0
+        self._best: _Line | None = None
+        self._began = self._said = self._drawn = time.monotonic()
 
     def say(self, text: str) -> None:
         """One line of plain text, above the table if there is one."""
@@ -58,8 +67,8 @@ class Display:
     @contextlib.contextmanager
     def shown(self, kind: str) -> Iterator[None]:
         """Show progress within the block."""
-        self._kind, self._lines = kind, {}
-        self._began = self._said = time.monotonic()
+        self._kind = kind
+        self._forget()
         if not self._console.is_terminal:
             yield
             return
@@ -79,16 +88,18 @@ class Display:
         result = trial.last_result if trial.has_reported_at_least_once else {}
         line = _Line(trial.relative_logdir or trial.trial_id, state)
         line.epoch, line.score = int(result.get(TIME) or 0), result.get(METRIC)
-        self._lines[trial.trial_id] = line
+        self._end(line)
 
     def update(self, trial: Trial, state: str, result: dict[str, Any] | None = None, note: str = "") -> None:
         """Take in what a trial did."""
-        line = self._lines.setdefault(trial.trial_id, _Line(trial.relative_logdir or trial.trial_id, state))
+        line = self._running.setdefault(trial.trial_id, _Line(trial.relative_logdir or trial.trial_id, state))
         line.state, line.note = state, note or line.note
         if result and result.get(TIME):
             line.epoch, line.score = int(result[TIME]), result.get(METRIC)
+        if state != "running":
+            self._end(self._running.pop(trial.trial_id))
         if self._live:
-            self._live.update(self._table(), refresh=True)
+            self._draw(self._live)
         elif state != "running":
             self.say(f"[{self._clock()}] {self._describe(line)}  |  {self.summary}")
             self._said = time.monotonic()
@@ -96,7 +107,7 @@ class Display:
     def tick(self) -> None:
         """Show that time passes."""
         if self._live:
-            self._live.update(self._table(), refresh=True)
+            self._draw(self._live)
         elif time.monotonic() - self._said > _HEARTBEAT:
             self._said = time.monotonic()
             self.say(f"[{self._clock()}] {self.summary}")
@@ -104,13 +115,20 @@ class Display:
     @property
     def summary(self) -> str:
         """Done, running, best, in one line."""
-        ended = [line for line in self._lines.values() if line.state != "running"]
-        text = f"{len(ended)}/{self._total[self._kind]} done, {len(self._lines) - len(ended)} running"
-        scored = [line for line in self._lines.values() if line.score is not None and line.state != "failed"]
-        if scored:
-            best = max(scored, key=lambda line: line.score or 0.0)
-            text += f", best {best.score:.4f} ({best.name})"
-        return text
+        text = f"{self._done}/{self._total[self._kind]} done, {len(self._running)} running"
+        best = _better(self._best, *self._running.values())
+        return text if best is None else f"{text}, best {best.score:.4f} ({best.name})"
+
+    def _end(self, line: _Line) -> None:
+        self._done += 1
+        self._ended.append(line)
+        if line.state != "failed":
+            self._best = _better(self._best, line)
+
+    def _draw(self, live: Live) -> None:
+        if time.monotonic() - self._drawn >= _REDRAW:
+            live.update(self._table(), refresh=True)
+            self._drawn = time.monotonic()
 
     def _describe(self, line: _Line) -> str:
         score = "" if line.score is None else f", {METRIC} {line.score:.4f}"
@@ -128,17 +146,22 @@ class Display:
         )
         for column, justify in (("trial", "left"), ("state", "left"), ("epoch", "right"), (METRIC, "right")):
             table.add_column(column, justify=justify)  # type: ignore[arg-type]
-        running = [line for line in self._lines.values() if line.state == "running"]
-        ended = [line for line in self._lines.values() if line.state != "running"]
-        shown = (
-            [*ended[-max(0, _ROWS - len(running)) :], *running] if len(running) < _ROWS else running[:_ROWS]
-        )
-        if len(shown) < len(self._lines):
-            table.add_row("…", f"{len(self._lines) - len(shown)} more", "", "")
+        running = list(self._running.values())[:_ROWS]
+        ended = list(self._ended)
+        shown = [*ended[max(0, len(ended) - _ROWS + len(running)) :], *running]
+        hidden = self._done + len(self._running) - len(shown)
+        if hidden:
+            table.add_row("…", f"{hidden} more", "", "")
         for line in shown:
             score = "" if line.score is None else f"{line.score:.4f}"
             table.add_row(line.name, line.state, f"{line.epoch}/{self.epochs[self._kind]}", score)
         return table
+
+
+def _better(*lines: _Line | None) -> _Line | None:
+    """The line of the best score, the first among equals."""
+    scored = [line for line in lines if line is not None and line.score is not None]
+    return max(scored, key=lambda line: line.score or 0.0, default=None)
 
 
 class _Watcher(Callback):

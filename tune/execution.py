@@ -103,8 +103,9 @@ def _run_once(
                 reuse_actors=True,
                 max_failures=_MAX_FAILURES,
                 raise_on_failed_trial=False,
+                # In between, a trial's worker says when one is due (tune.saving).
                 checkpoint_config=tune.CheckpointConfig(
-                    checkpoint_frequency=1, checkpoint_at_end=False, num_to_keep=_CHECKPOINTS_KEPT
+                    checkpoint_frequency=0, checkpoint_at_end=True, num_to_keep=_CHECKPOINTS_KEPT
                 ),
                 callbacks=[recorder, display.callback(interrupts)],
                 trial_dirname_creator=trial_folder_name,

@@ -21,6 +21,7 @@ from typing import Any
 
 import optuna
 from optuna.samplers import TPESampler
+from optuna.search_space import IntersectionSearchSpace
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -69,6 +70,10 @@ class StudySearch(OptunaSearch):
         self._search_seed = seed
         self._epochs = epochs
         self._startup = startup
+        # Of every trial. Of trials that ended only this is kept: Optuna's object of a trial holds a copy of its row.
+        self._numbers: dict[str, int] = {}
+        # A sampler finds the space in the rows it has not seen yet; a new sampler would read all of them again.
+        self._seen = IntersectionSearchSpace(include_pruned=True)
         if not self.study.get_trials(deepcopy=False):
             for point in first:
                 self.study.enqueue_trial(dict(point))
@@ -83,12 +88,13 @@ class StudySearch(OptunaSearch):
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         """The next configuration, with the trial's number in the study under `number`."""
         if trial_id not in self._ot_trials:
-            self.study.sampler = _sampler(self._search_seed, len(self._ot_trials), self._startup)
+            self.study.sampler = self._seeded_sampler(len(self._numbers))
         suggestion = super().suggest(trial_id)
         if suggestion is None:
             return None
         trial = self._ot_trials[trial_id]
         trial.set_user_attr(TRIAL_ID, trial_id)
+        self._numbers[trial_id] = trial.number
         return {**suggestion, NUMBER: trial.number}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
@@ -114,11 +120,12 @@ class StudySearch(OptunaSearch):
             else:
                 self.study.tell(trial, score)
         self._completed_trials.add(trial_id)
+        del self._ot_trials[trial_id]
 
     def save(self, checkpoint_path: str) -> None:
         """Write which trial of Tune is which row of the study."""
         state = {
-            "trials": {trial_id: trial.number for trial_id, trial in self._ot_trials.items()},
+            "trials": self._numbers,
             "completed": sorted(self._completed_trials),
         }
         Path(checkpoint_path).write_text(json.dumps(state), encoding="utf-8")
@@ -130,11 +137,13 @@ class StudySearch(OptunaSearch):
         """
         state = json.loads(Path(checkpoint_path).read_text(encoding="utf-8"))
         rows = {row.number: row for row in self.study.get_trials(deepcopy=False)}
+        self._numbers = state["trials"]
+        self._completed_trials = set(state["completed"])
         self._ot_trials = {
             trial_id: Trial(self.study, rows[number]._trial_id)
-            for trial_id, number in state["trials"].items()
+            for trial_id, number in self._numbers.items()
+            if trial_id not in self._completed_trials
         }
-        self._completed_trials = set(state["completed"])
         for number in rows.keys() - set(state["trials"].values()):
             if rows[number].state == TrialState.RUNNING:
                 self.study.tell(number, state=TrialState.FAIL)
@@ -142,8 +151,21 @@ class StudySearch(OptunaSearch):
     def _report(self, trial_id: str, result: Mapping[str, Any]) -> None:
         score, step = _score(result), int(result[TIME])
         trial = self._ot_trials[trial_id]
-        if score is not None and step not in _row(self.study, trial.number).intermediate_values:
+        row: FrozenTrial = self.study._storage.get_trial(trial._trial_id)
+        if score is not None and step not in row.intermediate_values:
             trial.report(score, step)
+
+    def _seeded_sampler(self, number: int) -> TPESampler:
+        digest = hashlib.blake2b(f"{self._search_seed}/suggestion/{number}".encode(), digest_size=4).digest()
+        # constant_liar: running trials count as bad ones, so that parallel trials do not all go to the same place.
+        sampler = TPESampler(
+            seed=int.from_bytes(digest, "little"),
+            multivariate=True,
+            constant_liar=True,
+            n_startup_trials=self._startup,
+        )
+        sampler._search_space = self._seen
+        return sampler
 
 
 def open_journal(path: Path) -> JournalStorage:
@@ -154,18 +176,6 @@ def open_journal(path: Path) -> JournalStorage:
 def load_study(path: Path) -> optuna.Study:
     """The study of a run, for reading."""
     return optuna.load_study(study_name=STUDY_NAME, storage=open_journal(path))
-
-
-def _sampler(seed: int, number: int, startup: int) -> TPESampler:
-    digest = hashlib.blake2b(f"{seed}/suggestion/{number}".encode(), digest_size=4).digest()
-    # constant_liar: running trials count as bad ones, so that parallel trials do not all go to the same place.
-    return TPESampler(
-        seed=int.from_bytes(digest, "little"), multivariate=True, constant_liar=True, n_startup_trials=startup
-    )
-
-
-def _row(study: optuna.Study, number: int) -> FrozenTrial:
-    return study.get_trials(deepcopy=False)[number]
 
 
 def _score(result: Mapping[str, Any]) -> float | None:

@@ -2,9 +2,9 @@
 
 Tune saves its own state every few seconds, file by file and in the background: a kill can leave a torn set, and the
 study (written at once) ahead of it. So after each save its files are copied here into one folder, named into place in
-one step, with the length of the study's journal and the number of epochs each trial had reported. A resume puts this
-moment back: Tune's files, the journal cut to its length, epoch logs cut to their lines. What came later happens again,
-with the same numbers, since trainings and suggestions are functions of what was put back.
+one step, with the length of the study's journal and, for each trial, its last epoch and checkpoint. A resume puts this
+moment back: Tune's files, the journal cut to its length, epoch logs cut to their lines, later checkpoints removed. What
+came later happens again, with the same numbers, since trainings and suggestions are functions of what was put back.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from ray import cloudpickle
 from ray.exceptions import RayTaskError
 from ray.tune import Callback
 from ray.tune.experiment import Trial
+from ray.tune.result import SHOULD_CHECKPOINT
 
 from macil.errors import DataError
 from macil.files import read_json, write_json_atomic, write_text_atomic
-from tune.scheduler import TIME
+from tune.scheduler import TIME, for_tune
 
 FORMAT_VERSION = 1
 _MANIFEST = "snapshot.json"
@@ -36,8 +37,9 @@ _STATE_FILES = (
     "callback-states-*.pkl",
 )
 _KEPT = 2
-# In every line Tune would repeat the whole configuration; it is in params.json.
-_DROPPED = ("config", "job")
+_CHECKPOINT = "checkpoint_"  # as Tune names the folders
+# When checkpoints are written depends on time, and nothing in the log should.
+_DROPPED = (SHOULD_CHECKPOINT,)
 
 
 class RunRecorder(Callback):
@@ -54,7 +56,7 @@ class RunRecorder(Callback):
         self._journal = journal
         self._expected = resumed
         self._restored = False
-        self._saved = 0
+        self._tune_saved = False
         self._logged: dict[str, int] = {}
 
     def setup(self, *_: Any, **__: Any) -> None:
@@ -66,7 +68,11 @@ class RunRecorder(Callback):
             )
 
     def get_state(self) -> dict[str, Any]:
-        """What Tune saves for this callback; its presence tells `set_state` that a restore took place."""
+        """What Tune saves for this callback; its presence tells `set_state` that a restore took place.
+
+        Tune asks for it each time it saves its state, and only then.
+        """
+        self._tune_saved = True
         return {"format_version": FORMAT_VERSION}
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -91,7 +97,10 @@ class RunRecorder(Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: Any
     ) -> None:
-        """Append the epoch; a recovered trial's repeated epochs replace those logged before."""
+        """Append the epoch; a recovered trial's repeated epochs replace those logged before.
+
+        What Tune does not need is then taken out of `result`: Tune would keep it.
+        """
         log = _folder(trial) / "result.json"
         epoch = int(result[TIME])
         if epoch <= self._logged.get(trial.trial_id, 0):
@@ -102,6 +111,8 @@ class RunRecorder(Callback):
         self._logged[trial.trial_id] = epoch
         if result.get("diverged"):
             write_text_atomic(log.with_name("error.txt"), f"{result['reason']}\n")
+        for key in result.keys() - for_tune(result).keys():
+            del result[key]
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         """Grant the trial's own exceptions one retry; lost workers and nodes keep Tune's `max_failures`."""
@@ -132,27 +143,41 @@ class RunRecorder(Callback):
         self._snapshot(trials)
 
     def _snapshot(self, trials: list[Trial]) -> None:
-        if not trials or trials[0].storage is None:
+        if not self._tune_saved or not trials or trials[0].storage is None:
             return
+        self._tune_saved = False
         staging = Path(trials[0].storage.experiment_driver_staging_path)
-        state = _newest(staging.glob(_STATE_FILES[0]))
-        if state is None or state.stat().st_mtime_ns == self._saved:
-            return
-        self._saved = state.stat().st_mtime_ns
+        begun = {str(trial.relative_logdir): trial for trial in trials if trial.relative_logdir}
         write_snapshot(
             self._snapshots,
             [file for pattern in _STATE_FILES if (file := _newest(staging.glob(pattern)))],
             journal_bytes=self._journal.stat().st_size if self._journal and self._journal.exists() else None,
-            epochs={
-                str(trial.relative_logdir): _reported(trial) for trial in trials if trial.relative_logdir
+            epochs={folder: _reported(trial) for folder, trial in begun.items()},
+            checkpoints={
+                folder: trial.storage.current_checkpoint_index
+                for folder, trial in begun.items()
+                if trial.storage is not None
             },
         )
 
 
 def write_snapshot(
-    snapshots: Path, files: Iterable[Path], *, journal_bytes: int | None, epochs: dict[str, int]
+    snapshots: Path,
+    files: Iterable[Path],
+    *,
+    journal_bytes: int | None,
+    epochs: dict[str, int],
+    checkpoints: dict[str, int],
 ) -> None:
-    """Copy `files` and a manifest into a new numbered folder, in one step; older ones but the last few are removed."""
+    """Copy `files` and a manifest into a new numbered folder, in one step; older ones but the last few are removed.
+
+    Args:
+        snapshots: Where to.
+        files: Tune's state.
+        journal_bytes: Length of the study's journal.
+        epochs: The last epoch of each trial, by its folder.
+        checkpoints: The number of each trial's newest checkpoint, -1 without any.
+    """
     numbers = _numbers(snapshots)
     target = snapshots / f"{(numbers[-1] if numbers else 0) + 1:06d}"
     building = snapshots / f".{target.name}.tmp"
@@ -160,7 +185,12 @@ def write_snapshot(
     building.mkdir(parents=True)
     for file in files:
         shutil.copyfile(file, building / file.name)
-    manifest = {"format_version": FORMAT_VERSION, "journal_bytes": journal_bytes, "epochs": epochs}
+    manifest = {
+        "format_version": FORMAT_VERSION,
+        "journal_bytes": journal_bytes,
+        "epochs": epochs,
+        "checkpoints": checkpoints,
+    }
     write_json_atomic(building / _MANIFEST, manifest)
     os.replace(building, target)
     for number in numbers[: max(0, len(numbers) + 1 - _KEPT)]:
@@ -196,7 +226,10 @@ def roll_back(snapshots: Path, experiment: Path, journal: Path | None) -> bool:
     _put_back(snapshot, experiment)
     for folder in [path for path in experiment.iterdir() if path.is_dir() and not path.name.startswith(".")]:
         if folder.name in manifest["epochs"]:
-            cut_log(folder / "result.json", manifest["epochs"][folder.name])
+            epoch = manifest["epochs"][folder.name]
+            cut_log(folder / "result.json", epoch)
+            # Runs begun before checkpoints were counted have one an epoch.
+            _remove_later_checkpoints(folder, manifest.get("checkpoints", {}).get(folder.name, epoch - 1))
         else:
             # Begun after the snapshot: Tune does not know it and will begin it again under the same name.
             shutil.rmtree(folder)
@@ -287,6 +320,15 @@ def _cut_journal(journal: Path, size: int) -> None:
         )
     with journal.open("rb+") as file:
         file.truncate(size)
+
+
+def _remove_later_checkpoints(folder: Path, newest: int) -> None:
+    # Written after the snapshot. The trial will save at other epochs than it did, so one of these could keep a higher
+    # number, and pass for the newest, than the checkpoint of the trial's end.
+    for checkpoint in folder.glob(f"{_CHECKPOINT}*"):
+        number = checkpoint.name.removeprefix(_CHECKPOINT)
+        if number.isdigit() and int(number) > newest:
+            shutil.rmtree(checkpoint)
 
 
 def _remove_stale_locks(journal: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypedDict
 
 import numpy as np
 from ray import tune
+from ray.tune.result import SHOULD_CHECKPOINT
 
 from macil.checkpoint import load_checkpoint, save_checkpoint
 from macil.config import TrialConfig
@@ -16,6 +18,8 @@ from macil.data.store import FeatureStore
 from macil.errors import DataError, DivergedError, MacilError
 from macil.files import write_json_atomic
 from macil.training import Protocol, Trainer
+from tune.saving import SavePolicy
+from tune.scheduler import for_tune
 
 CHECKPOINT = "trainer.pt"
 SCORES = "scores.npz"
@@ -41,13 +45,23 @@ class Job(TypedDict):
 class MacilTrainable(tune.Trainable):
     """Trains the configuration that Tune hands over.
 
-    A step's result is the epoch Tune asks for: a training that is behind (its checkpoint is gone) catches up first, one
-    that is ahead (Tune was restored to an earlier moment) reads the epoch from its history. A diverged training ends
-    with `diverged` and its reason instead of a score; retrying it would give the same.
+    A step's result is the epoch Tune asks for: a training that is behind (its checkpoint is gone) catches up first. A
+    diverged training ends with `diverged` and its reason instead of a score; retrying it would give the same. The
+    result asks for a checkpoint when one is due (`tune.saving`); Tune saves at the end of a trial in any case.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
         """Build the trainer on a new worker."""
+        self._saves = SavePolicy()
+        self._begin(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Begin another trial on this worker; the store and the bags stay."""
+        self._begin(new_config)
+        return True
+
+    def _begin(self, config: dict[str, Any]) -> None:
+        self._saves.begun()
         self._trainer: Trainer | None = None
         self._refusal: MacilError | None = None
         try:
@@ -58,11 +72,6 @@ class MacilTrainable(tune.Trainable):
             return
         write_json_atomic(self._folder() / "record.json", self._trainer.record())
 
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Begin another trial on this worker; the store and the bags stay."""
-        self.setup(new_config)
-        return True
-
     def step(self) -> dict[str, Any]:
         """The next epoch's metrics.
 
@@ -71,6 +80,7 @@ class MacilTrainable(tune.Trainable):
         """
         trainer = self._ready()
         epoch = self.iteration + 1
+        started = time.monotonic()
         try:
             while trainer.epoch < epoch:
                 trainer.train_epoch()
@@ -82,7 +92,26 @@ class MacilTrainable(tune.Trainable):
                 "reason": str(error),
                 "done": True,
             }
-        return {**trainer.history[epoch - 1], "diverged": False, "done": epoch >= trainer.config.epochs}
+        self._saves.trained(time.monotonic() - started)
+        return {
+            **trainer.history[epoch - 1],
+            "diverged": False,
+            "done": epoch >= trainer.config.epochs,
+            SHOULD_CHECKPOINT: self._saves.due,
+        }
+
+    def log_result(self, result: dict[str, Any]) -> None:
+        """Leave out the configuration, which Ray puts into every result: Tune has it with the trial."""
+        result.pop("config", None)
+        super().log_result(result)
+
+    def save(self, checkpoint_dir: str | None = None) -> Any:
+        """Write a checkpoint to the run's storage, and note what that cost."""
+        started = time.monotonic()
+        saved = super().save(checkpoint_dir)
+        self._saves.saved(time.monotonic() - started)
+        saved.metrics = for_tune(saved.metrics)
+        return saved
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write the trainer's state and the test scores it keeps."""
@@ -91,11 +120,21 @@ class MacilTrainable(tune.Trainable):
         np.savez(Path(checkpoint_dir) / SCORES, allow_pickle=False, **trainer.test_scores)
 
     def load_checkpoint(self, checkpoint_dir: Any) -> None:
-        """Continue from `save_checkpoint`."""
-        self._ready().load_state_dict(load_checkpoint(Path(checkpoint_dir) / CHECKPOINT))
+        """Continue from `save_checkpoint`.
+
+        Raises:
+            DataError: Damaged, of another training, or of a later epoch than Tune's: what is saved at the end of a
+                trial must be the state of its last epoch.
+        """
+        state = load_checkpoint(Path(checkpoint_dir) / CHECKPOINT)
+        if state["epoch"] > self.iteration:
+            raise DataError(
+                f"{checkpoint_dir} is of epoch {state['epoch']}, Tune goes on from {self.iteration}"
+            )
+        self._ready().load_state_dict(state)
 
     def restore(self, checkpoint_path: Any) -> None:
-        """Continue from a checkpoint that Tune names; if it is gone or damaged, train those epochs again.
+        """Continue from a checkpoint that Tune names; if it is gone or of no use, train those epochs again.
 
         A driver that is killed can be restored to a moment whose checkpoint has been replaced by later ones since.
         """
@@ -103,7 +142,7 @@ class MacilTrainable(tune.Trainable):
             super().restore(checkpoint_path)
         except (ValueError, OSError, DataError):
             # The number of epochs was set before the file was missed; `step` trains up to it.
-            self.setup(self.config)
+            self._begin(self.config)
 
     def _ready(self) -> Trainer:
         if self._trainer is None:

@@ -34,7 +34,7 @@ from macil.training import Trainer, load_checkpoint, save_checkpoint, trainer_fr
 @click.option("--split", "split_file", type=click.Path(path_type=Path), help="Held-out split (split.json).")
 @click.option("--split-seed", type=int, help="Seed of the held-out split; default 0.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Default auto.")
-@click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="Default fp32.")
+@click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="Default bf16 on a GPU, else fp32.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads; default all.")
 @hyperparameter_options()
 def train(data: Path, out: Path, resume: bool, overwrite: bool, **options: Any) -> None:

@@ -1,13 +1,16 @@
 """Training bags: which rows of the store every sample is made of, and batches of them on a device.
 
-Axes: S samples (a video's crop is a sample), B samples of a batch, T snippets.
+Axes: S trainings in lockstep, B samples of a batch (a video's crop is a sample), T snippets, R rows of a layout.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Sequence
-from typing import NamedTuple
+import queue
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -15,22 +18,32 @@ from torch import Tensor
 
 from macil.data.store import FeatureStore
 from macil.errors import DataError
+from macil.model.layout import Block, Layout, dense_layout
+
+Place = Literal["mapped", "resident", "streamed"]
+"""`mapped`: read from the memory map, on a CPU. `resident`: on the device. `streamed`: to it, batch by batch."""
 
 # A resident copy may take this share of a device's free memory; the rest is for training.
-_RESIDENT_SHARE = 0.6
+_RESIDENT_SHARE = 0.7
+_UPLOADED_AT_ONCE = 256  # samples
+_PREFETCHED = 2  # batches
+# What a block of bags costs apart from its bags, and what bags cost by their length, in operations of a step of both
+# networks at the published widths: measured on two CPU cores. They decide speed alone.
+_BLOCK_COST, _SNIPPET_COST, _PAIR_COST = 2.5e8, 6e5, 5e3
+# Attention weights of a block (bags x snippets squared) that still stay in the cache.
+_LARGEST_BLOCK = 8 * 200**2
 
 
 class Batch(NamedTuple):
-    """One mini-batch."""
+    """One mini-batch for each of S trainings."""
 
     visual: Tensor
-    """(B, T, Dv), zero beyond each bag's rows"""
+    """(S, R, Dv), zero where a bag has no features"""
     audio: Tensor
-    """(B, T, Da)"""
-    lengths: Tensor
-    """(B,) int64: valid snippets"""
+    """(S, R, Da)"""
     labels: Tensor
-    """(B,) float32: 1 violent, 0 normal"""
+    """(S, B) float32: 1 violent, 0 normal; in the order of the layout"""
+    layout: Layout
 
 
 def sampled_rows(length: int, max_snippets: int) -> np.ndarray:
@@ -43,16 +56,18 @@ def sampled_rows(length: int, max_snippets: int) -> np.ndarray:
 class TrainingBags:
     """The training samples of some videos of a store, every crop a sample, as tables of row numbers.
 
-    Nothing is copied on a CPU: a batch gathers its rows from the memory-mapped store and is cut to its longest valid
-    length. On an accelerator the bags are uploaded once where they fit, batches are index selects there and all have
-    the same shape.
+    On a CPU nothing is copied: a batch gathers its rows from the memory-mapped store, in blocks of similar length. On
+    an accelerator the bags are uploaded once, in half precision, where they fit (19,770 of 200 x 1024 take 8.1 GB),
+    and batches are index selects there; where they do not, batches are gathered into pinned memory ahead of their use.
+    Batches on a device all have the same shape. Valid lengths come from the float32 input whatever the precision.
 
     Args:
         store: Where the features are.
         names: The videos to train on; None for all training videos.
         max_snippets: Longer videos are subsampled to this many, each modality by its own length.
         device: Where batches are wanted.
-        resident: Keep the bags on the device; None decides by the device's kind and free memory.
+        place: Where the bags are kept; None decides by the device's kind and free memory.
+        dtype: Of resident and streamed features; None is float16 on an accelerator, and the store's elsewhere.
 
     Raises:
         DataError: No videos, or names that the store does not have.
@@ -65,124 +80,298 @@ class TrainingBags:
         max_snippets: int,
         device: torch.device,
         *,
-        resident: bool | None = None,
+        place: Place | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         videos = store.videos("train")
-        if names is None:
-            chosen = np.arange(len(videos.names))
-        else:
-            position = {name: i for i, name in enumerate(videos.names)}
-            missing = [name for name in names if name not in position]
-            if missing:
-                raise DataError(
-                    f"{store.path} has no training video {missing[0]} ({len(missing)} are missing)"
-                )
-            chosen = np.sort(np.array([position[name] for name in names], dtype=np.int64))
-        if videos.labels is None or not len(chosen):
-            raise DataError(f"{store.path} has no training videos; nothing to train on")
+        chosen = _choose(store, names)
         self.store = store
         self.device = device
         self.snippets = int(min(max_snippets, videos.lengths[chosen].max()))
+        self.crops = store.crops
 
         samples = len(chosen) * store.crops
         visual_rows = np.zeros((samples, self.snippets), np.int64)
-        audio_rows = np.zeros((samples, self.snippets), np.int64)
+        audio_rows = np.zeros((len(chosen), self.snippets), np.int64)
         visual_count = np.zeros(samples, np.int64)
-        audio_count = np.zeros(samples, np.int64)
+        audio_count = np.zeros(len(chosen), np.int64)
         lengths = np.zeros(samples, np.int64)
         for i, video in enumerate(chosen):
             rows = sampled_rows(int(videos.lengths[video]), max_snippets)
             heard = sampled_rows(int(videos.audio_lengths[video]), max_snippets)[: self.snippets]
+            audio_rows[i, : len(heard)] = videos.audio_offsets[video] + heard
+            audio_count[i] = len(heard)
             for crop in range(store.crops):
                 sample = i * store.crops + crop
                 own = videos.visual_offsets[video] + crop * videos.lengths[video] + rows
                 visual_rows[sample, : len(own)] = own
                 visual_count[sample] = len(own)
-                audio_rows[sample, : len(heard)] = videos.audio_offsets[video] + heard
-                audio_count[sample] = len(heard)
                 # The released code's rule; every bag keeps one snippet so that a mean over it exists.
                 lengths[sample] = max(1, int(store.nonzero[own].sum()))
-        self._visual_rows = torch.from_numpy(visual_rows)
-        self._audio_rows = torch.from_numpy(audio_rows)
-        self._visual_count = torch.from_numpy(visual_count)
-        self._audio_count = torch.from_numpy(audio_count)
-        self._lengths = torch.from_numpy(lengths)
+        self._visual_rows, self._visual_count = torch.from_numpy(visual_rows), torch.from_numpy(visual_count)
+        self._audio_rows, self._audio_count = torch.from_numpy(audio_rows), torch.from_numpy(audio_count)
+        self.lengths = torch.from_numpy(lengths)
+        """(samples,) int64: valid snippets"""
+        self._present = torch.maximum(
+            self.lengths, torch.maximum(self._visual_count, self._audio_count.repeat_interleave(store.crops))
+        )
+        assert videos.labels is not None
         self._labels = torch.from_numpy(np.repeat(videos.labels[chosen], store.crops).astype(np.float32))
-        self.resident = self._fits_device() if resident is None else resident
-        if self.resident:
-            everything = torch.arange(samples)
-            visual = torch.empty(
-                samples, self.snippets, store.visual_dim, dtype=store.visual.dtype, device=device
-            )
-            audio = torch.empty(
-                samples, self.snippets, store.audio_dim, dtype=store.audio.dtype, device=device
-            )
-            for part in everything.split(256):
-                visual[part], audio[part] = (x.to(device) for x in self._gather(part, self.snippets))
-            self._visual, self._audio = visual, audio
-            self._device_lengths, self._device_labels = self._lengths.to(device), self._labels.to(device)
+        accelerated = device.type != "cpu"
+        self.dtype = dtype or (torch.float16 if accelerated else store.visual.dtype)
+        """Of the features as kept"""
+        self.place: Place = place or self._choose_place()
+        if self.place == "resident":
+            self._upload()
 
     def __len__(self) -> int:
-        return len(self._lengths)
+        return len(self.lengths)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the bags take on a device."""
+        features = len(self) * self.store.visual_dim + len(self._audio_rows) * self.store.audio_dim
+        return features * self.snippets * self.dtype.itemsize
+
+    def describe(self) -> str:
+        """Say in one line where the bags are, and in which precision."""
+        kind = str(self.dtype).removeprefix("torch.")
+        size = f"{len(self)} bags of up to {self.snippets} snippets, {kind}"
+        where = {
+            "mapped": "read from the memory map",
+            "resident": f"resident on {self.device.type}, {self.nbytes / 1e9:.2f} GB",
+            "streamed": f"streamed to {self.device.type}: {self.nbytes / 1e9:.2f} GB do not fit its free memory",
+        }
+        return f"{size}, {where[self.place]}"
+
+    def batches(self, order: Tensor, size: int) -> Iterator[Batch]:
+        """The samples in the `order` (S, N), `size` at a time; streamed batches are loaded ahead by a thread."""
+        parts = order.split(size, 1)
+        if self.place == "streamed":
+            yield from _ahead(self, parts)
+        else:
+            yield from map(self.batch, parts)
 
     def batch(self, samples: Tensor) -> Batch:
-        """The samples (B,) int64 as a batch on the device, features in float32.
+        """The samples (S, B) int64 as a batch on the device.
 
-        Resident bags take `samples` on the device and give the full width T; else T is the batch's longest valid
-        length. Both give the same losses (`macil.model.networks`).
+        Resident bags take `samples` on the device. The layout is one block of the full width on an accelerator, and one
+        of the longest bag for several seeds; else blocks of similar length. All give the same losses.
         """
-        if self.resident:
-            return Batch(
-                self._visual[samples].float(),
-                self._audio[samples].float(),
-                self._device_lengths[samples],
-                self._device_labels[samples],
-            )
+        if self.place == "resident":
+            visual = self._visual.index_select(0, samples.flatten())
+            audio = self._audio.index_select(0, (samples // self.crops).flatten())
+            seeds, bags = samples.shape
+            layout = dense_layout(self._device_lengths[samples], self._device_present[samples], self.snippets)
+            shape = (seeds, bags * self.snippets, -1)
+            return Batch(visual.view(shape), audio.view(shape), self._device_labels[samples], layout)
         samples = samples.cpu()
-        lengths = self._lengths[samples]
-        visual, audio = self._gather(samples, int(lengths.max()))
-        return Batch(
-            visual.to(self.device).float(),
-            audio.to(self.device).float(),
-            lengths.to(self.device),
-            self._labels[samples].to(self.device),
-        )
+        lengths, present = self.lengths[samples], self._present[samples]
+        if self.place == "streamed":
+            layout = dense_layout(lengths, present, self.snippets)
+            visual, audio = self._gather(samples, layout, pinned=self.device.type == "cuda")
+            return self._to_device(visual, audio, self._labels[samples], layout)
+        if len(samples) > 1:
+            layout = dense_layout(lengths, present, int(lengths.max()))
+        else:
+            layout = packed_layout(lengths[0], present[0])
+        samples = samples.take_along_dim(layout.numbers, 1)
+        visual, audio = self._gather(samples, layout)
+        return Batch(visual, audio, self._labels[samples], layout)
 
-    def _gather(self, samples: Tensor, snippets: int) -> tuple[Tensor, Tensor]:
-        visual = _gather_rows(self.store.visual, self._visual_rows, self._visual_count, samples, snippets)
-        audio = _gather_rows(self.store.audio, self._audio_rows, self._audio_count, samples, snippets)
+    def _gather(self, samples: Tensor, layout: Layout, *, pinned: bool = False) -> tuple[Tensor, Tensor]:
+        """Features of the samples (S, B) in the order of the layout, (S, R, Dv) and (S, R, Da)."""
+        videos = samples // self.crops
+        parts = [
+            (self.store.visual, self._visual_rows, self._visual_count, samples),
+            (self.store.audio, self._audio_rows, self._audio_count, videos),
+        ]
+        visual, audio = (_gather_rows(*part, layout, self.dtype, pinned=pinned) for part in parts)
         return visual, audio
 
-    def _fits_device(self) -> bool:
-        if self.device.type != "cuda":
-            return False
-        width = (self.store.visual_dim + self.store.audio_dim) * self.store.visual.element_size()
+    def _to_device(self, visual: Tensor, audio: Tensor, labels: Tensor, layout: Layout) -> Batch:
+        def move(x: Tensor) -> Tensor:
+            return x.to(self.device, non_blocking=True)
+
+        there = layout._replace(
+            numbers=move(layout.numbers),
+            lengths=move(layout.lengths),
+            present=move(layout.present),
+            longest=move(layout.longest),
+        )
+        return Batch(move(visual), move(audio), move(labels), there)
+
+    def _choose_place(self) -> Place:
+        if self.device.type == "cpu":
+            return "mapped"
         free, _ = torch.cuda.mem_get_info(self.device)
-        return len(self) * self.snippets * width < _RESIDENT_SHARE * free
+        return "resident" if self.nbytes < _RESIDENT_SHARE * free else "streamed"
+
+    def _upload(self) -> None:
+        shape = (self.snippets, -1)
+
+        def filled(table: tuple[Tensor, Tensor, Tensor], width: int) -> Tensor:
+            features, rows, counts = table
+            target = torch.empty(len(rows), self.snippets, width, dtype=self.dtype, device=self.device)
+            for part in torch.arange(len(rows)).split(_UPLOADED_AT_ONCE):
+                layout = dense_layout(counts[None, part], counts[None, part], self.snippets)
+                gathered = _gather_rows(features, rows, counts, part[None], layout, self.dtype)
+                target[part[0] : part[-1] + 1] = gathered.view(len(part), *shape).to(self.device)
+            return target
+
+        self._visual = filled(
+            (self.store.visual, self._visual_rows, self._visual_count), self.store.visual_dim
+        )
+        self._audio = filled((self.store.audio, self._audio_rows, self._audio_count), self.store.audio_dim)
+        self._device_lengths = self.lengths.to(self.device)
+        self._device_present = self._present.to(self.device)
+        self._device_labels = self._labels.to(self.device)
+
+
+def packed_layout(lengths: Tensor, present: Tensor) -> Layout:
+    """Blocks of similar length for the bags of one training, `lengths` and `present` (B,) on the CPU."""
+    longest = lengths.max()
+    present = torch.minimum(present, longest)
+    # One row of padding, which stands for all of it in attention.
+    widths = present + (present < longest)
+    widths, order = widths.sort(descending=True, stable=True)
+    return Layout(
+        cut_blocks(widths.tolist()),
+        order[None],
+        lengths[order][None],
+        present[order][None],
+        longest.view(1, 1),
+        uniform=bool((present == longest).all()),
+    )
+
+
+def cut_blocks(widths: list[int]) -> tuple[Block, ...]:
+    """Cut bags, longest first, where the padding of a longer block would cost more than one block more."""
+    blocks: list[Block] = []
+    first, waste = 0, 0.0
+    for bag, width in enumerate(widths):
+        widest = widths[first]
+        waste += _cost(widest) - _cost(width)
+        if waste > _BLOCK_COST or (bag > first and (bag - first + 1) * widest**2 > _LARGEST_BLOCK):
+            blocks.append(Block(bag - first, widest))
+            first, waste = bag, 0.0
+    return (*blocks, Block(len(widths) - first, widths[first]))
+
+
+def _cost(width: int) -> float:
+    return _SNIPPET_COST * width + _PAIR_COST * width**2
 
 
 _SHARED: dict[str, TrainingBags] = {}
 
 
 def shared_bags(
-    store: FeatureStore, names: Sequence[str] | None, max_snippets: int, device: torch.device
+    store: FeatureStore,
+    names: Sequence[str] | None,
+    max_snippets: int,
+    device: torch.device,
+    dtype: torch.dtype | None = None,
 ) -> TrainingBags:
     """The training bags, kept from one trial of a process to the next: on a GPU they are an upload of gigabytes.
 
     Arguments and errors as of `TrainingBags`; one set of bags is kept, the last one asked for.
     """
     chosen = hashlib.blake2b("\n".join(sorted(names)).encode()).hexdigest() if names is not None else "all"
-    key = f"{store.path} {store.content_hash} {chosen} {max_snippets} {device}"
+    key = f"{store.path} {store.content_hash} {chosen} {max_snippets} {device} {dtype}"
     if key not in _SHARED:
         _SHARED.clear()  # frees the device's memory before the next upload
-        _SHARED[key] = TrainingBags(store, names, max_snippets, device)
+        _SHARED[key] = TrainingBags(store, names, max_snippets, device, dtype=dtype)
     return _SHARED[key]
 
 
-def _gather_rows(features: Tensor, rows: Tensor, counts: Tensor, samples: Tensor, snippets: int) -> Tensor:
-    """Rows of the samples, (B, snippets, D), zero from each sample's count on."""
-    picked = rows[samples, :snippets]
-    gathered = features.index_select(0, picked.flatten())
-    padding = torch.arange(snippets) >= counts[samples, None]
-    gathered.index_fill_(0, padding.flatten().nonzero().squeeze(1), 0)
-    return gathered.view(*picked.shape, -1)
+def _choose(store: FeatureStore, names: Sequence[str] | None) -> np.ndarray:
+    videos = store.videos("train")
+    chosen = np.arange(len(videos.names))
+    if names is not None:
+        position = {name: i for i, name in enumerate(videos.names)}
+        missing = [name for name in names if name not in position]
+        if missing:
+            raise DataError(f"{store.path} has no training video {missing[0]} ({len(missing)} are missing)")
+        chosen = np.sort(np.array([position[name] for name in names], dtype=np.int64))
+    if videos.labels is None or not len(chosen):
+        raise DataError(f"{store.path} has no training videos; nothing to train on")
+    return chosen
+
+
+def _gather_rows(
+    features: Tensor,
+    rows: Tensor,
+    counts: Tensor,
+    samples: Tensor,
+    layout: Layout,
+    dtype: torch.dtype,
+    *,
+    pinned: bool = False,
+) -> Tensor:
+    """Rows of the samples (S, B), block after block, (S, R, D), zero from each sample's count on."""
+    picked, padding = [], []
+    for part, block in zip(layout.split_bags(samples), layout.blocks, strict=True):
+        picked.append(rows[part, : block.width].flatten(1))
+        padding.append((torch.arange(block.width) >= counts[part][..., None]).flatten(1))
+    index = torch.cat(picked, 1)
+    gathered = features.index_select(0, index.flatten())
+    gathered.index_fill_(0, torch.cat(padding, 1).flatten().nonzero().squeeze(1), 0)
+    result = torch.empty(gathered.shape, dtype=dtype, pin_memory=True) if pinned else gathered.to(dtype)
+    if pinned:
+        result.copy_(gathered)
+    return result.view(*index.shape, -1)
+
+
+def _ahead(bags: TrainingBags, parts: Sequence[Tensor]) -> Iterator[Batch]:
+    """Batches in order, loaded by a thread while earlier ones are trained on."""
+    ready: queue.Queue[_Loaded | BaseException | None] = queue.Queue(_PREFETCHED)
+    stopped = threading.Event()
+
+    def put(item: _Loaded | BaseException | None) -> None:
+        while not stopped.is_set():
+            with contextlib.suppress(queue.Full):
+                ready.put(item, timeout=0.1)
+                return
+
+    def load() -> None:
+        try:
+            stream = torch.cuda.Stream(bags.device) if bags.device.type == "cuda" else None
+            for part in parts:
+                if stopped.is_set():
+                    return
+                # A stream of its own, or the copies would wait for the steps before them.
+                with torch.cuda.stream(stream) if stream is not None else contextlib.nullcontext():
+                    put(_Loaded(bags.batch(part), stream.record_event() if stream is not None else None))
+            put(None)
+        except BaseException as error:  # handed to the training, which must not wait for ever
+            put(error)
+
+    thread = threading.Thread(target=load, name="macil-prefetch", daemon=True)
+    thread.start()
+    try:
+        while (item := ready.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            item.take(bags.device)
+            yield item.batch
+    finally:
+        stopped.set()
+        thread.join()
+
+
+class _Loaded(NamedTuple):
+    """A batch on its way to the device."""
+
+    batch: Batch
+    arrival: torch.cuda.Event | None
+
+    def take(self, device: torch.device) -> None:
+        """Make the current stream wait for the batch, and its memory wait for the current stream."""
+        if self.arrival is None:
+            return
+        current = torch.cuda.current_stream(device)
+        current.wait_event(self.arrival)
+        layout = self.batch.layout
+        tensors = (*self.batch[:3], layout.numbers, layout.lengths, layout.present, layout.longest)
+        for tensor in tensors:
+            tensor.record_stream(current)

@@ -6,16 +6,25 @@ Axes: B bags, T snippets, d hidden width, Dv and Da widths of the visual and aud
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from macil.config import TrialConfig
-from macil.model.attention import AttentionLayer
-from macil.model.dropout import DropoutSource
+from macil.model.attention import (
+    AttentionLayer,
+    Context,
+    Parameters,
+    heads_of,
+    keys_and_values,
+    linear,
+    transform,
+)
+from macil.model.dropout import Noise, Rates, row_numbers
 from macil.model.pooling import full_precision, k_max_mean
-from macil.random import make_generator
+from macil.random import fold_in, make_generator, make_keys
 
 VISUAL_DIM = 1024  # I3D RGB
 AUDIO_DIM = 128  # VGGish
@@ -52,21 +61,14 @@ class VisualOutput(NamedTuple):
 
 
 class _Network(nn.Module):
-    """What both networks share: dropout from an own generator, initialisation, key masks."""
+    """What both networks share: initialisation, the layer for whole batches, dropout that never repeats."""
 
     def __init__(self, config: TrialConfig) -> None:
         super().__init__()
         self.config = config
-        self._source = DropoutSource(make_generator(config.seed, type(self).__name__ + "/dropout"))
-
-    @property
-    def dropout_generator(self) -> torch.Generator:
-        """Where every dropout mask of this network comes from; must live on the network's device."""
-        return self._source.generator
-
-    @dropout_generator.setter
-    def dropout_generator(self, generator: torch.Generator) -> None:
-        self._source.generator = generator
+        self.rates = Rates.of(config)
+        self.draws = 0
+        """Training passes so far: each has its own dropout, a function of `config.seed` and this number."""
 
     def _initialise(self, generator: torch.Generator | None) -> None:
         """PyTorch's default initialisation, drawn from `generator` (on the CPU) and so alike on every device."""
@@ -80,21 +82,42 @@ class _Network(nn.Module):
         if self.config.identical_projections:
             for layer in self.modules():
                 if isinstance(layer, AttentionLayer):
-                    first = layer.attention.query
-                    for other in (layer.attention.key, layer.attention.value, layer.attention.output):
-                        other.load_state_dict(first.state_dict())
+                    first = layer.attention["query"]
+                    for other in ("key", "value", "output"):
+                        layer.attention[other].load_state_dict(first.state_dict())
 
-    def _key_mask(self, lengths: Tensor, snippets: int) -> Tensor | None:
-        """Which keys training attends to, (B or 1, T) bool; None for all.
+    def _parameters_of_one(self) -> dict[str, Tensor]:
+        return {name: parameter[None] for name, parameter in self.named_parameters()}
+
+    def _layer(self, p: Parameters, streams: Sequence[Tensor], key_mask: Tensor | None) -> Tensor:
+        """All snippets of D streams (1, B, T, d), (1, D, B, T, d); `key_mask` (B or 1, T) bool."""
+        _, bags, snippets, _ = streams[0].shape
+        device = streams[0].device
+        keys, values = heads_of([keys_and_values(p, x) for x in streams], self.config.num_heads)
+        bias = None
+        if key_mask is not None:
+            bias = torch.where(key_mask, 0.0, -torch.inf).expand(bags, snippets)[None]
+        noise = self._noise(snippets, device) if self.training else None
+        numbers, positions = (torch.arange(count, device=device) for count in (bags, snippets))
+        rows = row_numbers(numbers[None], len(streams), positions[None, None, None])
+        own = torch.stack(list(streams), 1).flatten(2, 3)
+        context = Context(keys, values, bias, None)
+        x = transform(p, own, [context], [rows], self.config.num_heads, noise)
+        return x.unflatten(2, (bags, snippets))
+
+    def _noise(self, snippets: int, device: torch.device) -> Noise | None:
+        self.draws += 1
+        keys = fold_in(make_keys([self.config.seed], type(self).__name__ + "/dropout", device), self.draws)
+        longest = max(snippets, self.config.hidden_dim, self.config.feedforward_dim)
+        return Noise.make(keys, longest, self.rates)
+
+    def _key_mask(self, lengths: Tensor, snippets: int) -> Tensor:
+        """Which keys training attends to, (B or 1, T) bool.
 
         The released code cuts a batch to its longest valid length and attends to padding up to there; with batches of
         a fixed width, keys beyond the longest are masked instead, which gives the same numbers.
         """
         last = lengths if self.config.mask_padding else lengths.amax(0, keepdim=True)
-        if last.device.type == "cpu" and bool((last == snippets).all()):
-            return (
-                None  # a pass over all attention weights saved; on a GPU the question alone would cost a sync
-            )
         return torch.arange(snippets, device=lengths.device) < last[:, None]
 
 
@@ -121,7 +144,7 @@ class TwoStreamNetwork(_Network):
         with torch.random.fork_rng(devices=[]):  # module constructors would advance the global generator
             self.fc_v = nn.Linear(visual_dim, config.hidden_dim)
             self.fc_a = nn.Linear(audio_dim, config.hidden_dim)
-            self.layer = AttentionLayer(config, self._source)
+            self.layer = AttentionLayer(config)
             self.head_v = nn.Linear(config.hidden_dim, 1)
             if not config.shared_head:
                 self.head_a = nn.Linear(config.hidden_dim, 1)
@@ -154,14 +177,10 @@ class TwoStreamNetwork(_Network):
     def _encode(
         self, visual: Tensor, audio: Tensor, key_mask: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        visual, audio = self.fc_v(visual), self.fc_a(audio)
-        if key_mask is not None and key_mask.shape[0] > 1:
-            key_mask = torch.cat([key_mask, key_mask])
-        # The layer's parameters serve both directions (eq. 1 and 2), so both run as one batch.
-        both = self.layer(torch.cat([visual, audio]), torch.cat([audio, visual]), key_mask)
-        visual, audio = both.chunk(2)
-        head_a = self.head_v if self.config.shared_head else self.head_a
-        return visual, audio, _logits(self.head_v, visual), _logits(head_a, audio)
+        p = self._parameters_of_one()
+        both = self._layer(p, [linear(p, "fc_v", visual[None]), linear(p, "fc_a", audio[None])], key_mask)
+        logits = stream_logits(p, both)[0]
+        return both[0, 0], both[0, 1], logits[0], logits[1]
 
 
 class VisualNetwork(_Network):
@@ -181,7 +200,7 @@ class VisualNetwork(_Network):
         super().__init__(config)
         with torch.random.fork_rng(devices=[]):
             self.fc_v = nn.Linear(visual_dim, config.hidden_dim)
-            self.layer = AttentionLayer(config, self._source)
+            self.layer = AttentionLayer(config)
             self.head_v = nn.Linear(config.hidden_dim, 1)
         self._initialise(generator)
 
@@ -200,9 +219,16 @@ class VisualNetwork(_Network):
         return self._encode(visual, torch.arange(visual.shape[1], device=visual.device) < lengths[:, None])
 
     def _encode(self, visual: Tensor, key_mask: Tensor | None) -> Tensor:
-        x = self.fc_v(visual)
-        return _logits(self.head_v, self.layer(x, x, key_mask))
+        p = self._parameters_of_one()
+        return stream_logits(p, self._layer(p, [linear(p, "fc_v", visual[None])], key_mask))[0, 0]
 
 
-def _logits(head: nn.Module, embeddings: Tensor) -> Tensor:
-    return full_precision(head(embeddings).squeeze(-1))
+def stream_logits(p: Parameters, embeddings: Tensor) -> Tensor:
+    """Logits (S, D, ...) of the embeddings (S, D, ..., d) of each stream, in full precision.
+
+    The audio stream, the second, has a head of its own where there is one (`shared_head`).
+    """
+    if "head_a.weight" not in p:
+        return full_precision(linear(p, "head_v", embeddings).squeeze(-1))
+    streams = zip(("head_v", "head_a"), embeddings.unbind(1), strict=True)
+    return full_precision(torch.stack([linear(p, name, x).squeeze(-1) for name, x in streams], 1))
