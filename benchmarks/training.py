@@ -303,6 +303,7 @@ def _table(results: dict[str, Any]) -> Table:
 
 def _agreement(results: dict[str, Any]) -> str:
     epoch = results["cases"]["epoch"]
+    modes = {mode for case in results["cases"].values() for mode in case["mode"].values()}
     worst, accelerated = (
         max(case[key] for case in results["cases"].values())
         for key in ("largest_difference", "largest_difference_accelerated")
@@ -311,7 +312,7 @@ def _agreement(results: dict[str, Any]) -> str:
         f"In float64, losses and gradients agree to {worst:.1e} without dropout; with it, after two epochs, weights of "
         f"accelerated steps and of steps as they are written to {accelerated:.1e}. The epoch has {epoch['bags']} "
         f"bags, {epoch['mean_length']:.0f} snippets long on average, in {epoch['steps']} steps. Ours are run "
-        f"{' or '.join(sorted({mode for case in results['cases'].values() for mode in case['mode'].values()}))}."
+        f"as {' or '.join(sorted(modes))} steps."
     )
 
 

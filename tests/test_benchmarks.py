@@ -56,6 +56,7 @@ def test_the_training_benchmark_compares_and_times_steps_and_an_epoch(tmp_path: 
         for name, timed in case["seconds"].items():
             ratio = case["seconds"]["reference"]["median"] / timed["median"]
             assert case["ratio_of_median"][name] == pytest.approx(ratio)
+        assert case["mode"] == {"macil": "eager", "macil, bf16": "eager"}
         assert case["goal"] is None  # of other sizes
     assert result["at_scale"] is None
     assert result["machine"]["threads"] == 1

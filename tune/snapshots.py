@@ -27,7 +27,8 @@ from macil.errors import DataError
 from macil.files import read_json, write_json_atomic, write_text_atomic
 from tune.scheduler import TIME, for_tune
 
-FORMAT_VERSION = 1
+# 2: trainings of version 0.1.0 of macil come out with other digits; a run must not hold both.
+FORMAT_VERSION = 2
 _MANIFEST = "snapshot.json"
 _STATE_FILES = (
     "experiment_state-*.json",
@@ -218,7 +219,8 @@ def roll_back(snapshots: Path, experiment: Path, journal: Path | None) -> bool:
     manifest = read_json(snapshot / _MANIFEST)
     if manifest["format_version"] != FORMAT_VERSION:
         raise DataError(
-            f"{snapshot} has format_version {manifest['format_version']}; this version reads {FORMAT_VERSION}"
+            f"{snapshot} has format_version {manifest['format_version']}; this version reads {FORMAT_VERSION}: "
+            "resume with the version the run was begun with (run.json), or begin a new run"
         )
     if journal is not None and manifest["journal_bytes"] is not None:
         _cut_journal(journal, manifest["journal_bytes"])
@@ -228,8 +230,7 @@ def roll_back(snapshots: Path, experiment: Path, journal: Path | None) -> bool:
         if folder.name in manifest["epochs"]:
             epoch = manifest["epochs"][folder.name]
             cut_log(folder / "result.json", epoch)
-            # Runs begun before checkpoints were counted have one an epoch.
-            _remove_later_checkpoints(folder, manifest.get("checkpoints", {}).get(folder.name, epoch - 1))
+            _remove_later_checkpoints(folder, manifest["checkpoints"][folder.name])
         else:
             # Begun after the snapshot: Tune does not know it and will begin it again under the same name.
             shutil.rmtree(folder)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import queue
 import threading
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,8 @@ from torch import Tensor
 from macil.data.store import FeatureStore
 from macil.errors import DataError
 from macil.model.layout import Block, Layout, dense_layout
+
+_LOG = logging.getLogger(__name__)
 
 Place = Literal["mapped", "resident", "streamed"]
 """`mapped`: read from the memory map, on a CPU. `resident`: on the device. `streamed`: to it, batch by batch."""
@@ -280,7 +283,8 @@ def shared_bags(
     key = f"{store.path} {store.content_hash} {chosen} {max_snippets} {device} {dtype}"
     if key not in _SHARED:
         _SHARED.clear()  # frees the device's memory before the next upload
-        _SHARED[key] = TrainingBags(store, names, max_snippets, device, dtype=dtype)
+        bags = _SHARED[key] = TrainingBags(store, names, max_snippets, device, dtype=dtype)
+        _LOG.log(logging.WARNING if bags.place == "streamed" else logging.INFO, "%s", bags.describe())
     return _SHARED[key]
 
 
