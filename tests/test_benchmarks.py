@@ -251,7 +251,7 @@ def test_the_precision_benchmark_compares_every_seed_with_its_own(tmp_path: Path
     store = convert(folder, tmp_path / "store")
     options = [f"--data={store}", "--seeds=2", "--epochs=1", "--batch-size=4", "--threads=1"]
     result = run("precision", tmp_path, *options)
-    names = ["float32", "float16 bags", "bfloat16", "float16 bags, bfloat16"]
+    names = ["float32", "float64", "float16 bags", "bfloat16", "both"]
     assert list(result["values"]) == names
     assert list(result["differences"]) == names[1:]
     assert (result["seeds"], result["epochs"], result["batch_size"]) == ([0, 1], 1, 4)
