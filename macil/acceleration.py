@@ -21,11 +21,17 @@ from macil.selective import step_losses
 _LOG = logging.getLogger(__name__)
 # Steps run one by one before a graph is recorded: libraries choose and load their kernels in them.
 _WARMUP = 3
+# Combinations of shapes that a process may compile.
+_SHAPES = 64
 
 
 @functools.cache
 def compiled_losses(backend: str = "inductor") -> Callable[..., Tensor]:
     """`step_losses`, compiled for fixed shapes, once a process: trials of the same shapes share it."""
+    import torch._dynamo  # late: it takes seconds, and only compiling needs it
+
+    # A worker meets more combinations of shapes than the 8 that are allowed by default: widths, batches, data sets.
+    torch._dynamo.config.recompile_limit = _SHAPES
     return torch.compile(step_losses, backend=backend, dynamic=False, fullgraph=True)
 
 

@@ -173,6 +173,23 @@ def test_what_is_searched_never_recompiles_a_step(demo_store: FeatureStore) -> N
             compiled_epoch(config.replace(hidden_dim=32), [7], data, "fp32")
 
 
+def test_a_worker_may_compile_more_shapes_than_dynamo_allows_by_default(
+    demo_store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.compiler.reset()
+    data = bags(demo_store, "resident")
+    engine = Engine(SMALL.replace(distill=False, contrast=False), [1], data)
+    engine.begin_epoch(3, RATES)
+    for size in range(2, 12):
+        batch = data.batch(torch.arange(size)[None])
+        expected = engine.losses(batch).detach()
+        with monkeypatch.context() as patched:
+            # Tracing alone is what the limit is about.
+            patched.setattr(engine._accelerator, "losses", compiled_losses("eager"))
+            found = engine.losses(batch).detach()
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
 def test_a_step_reads_no_value_on_the_host(demo_store: FeatureStore, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = Engine(SMALL, [1, 2], bags(demo_store, "resident"))
     engine.begin_epoch(3, RATES)
