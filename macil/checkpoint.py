@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 
@@ -14,13 +14,17 @@ from macil.model import TwoStreamNetwork
 from macil.record import FORMAT_VERSION
 from macil.tensorfile import read_tensors
 
-if TYPE_CHECKING:
-    from macil.training import Trainer
-
 _KIND = "macil checkpoint"
 
 
-def save_checkpoint(trainer: Trainer, path: str | Path) -> None:
+class Resumable(Protocol):
+    """A training, or a lockstep group of them."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that resuming needs."""
+
+
+def save_checkpoint(trainer: Resumable, path: str | Path) -> None:
     """Write the trainer's state in one step; a reader sees the old file or the new one, never half of it."""
     with atomic_path(path) as temporary:
         torch.save({"kind": _KIND, "format_version": FORMAT_VERSION, **trainer.state_dict()}, temporary)

@@ -81,9 +81,16 @@ class Lockstep:
                 results[seed] = self.diverged[seed] = error
         return results
 
+    def report(self, trainer: Trainer, epoch: int) -> dict[str, Any] | DivergedError | None:
+        """What an epoch, from 1, gave for one of the trainers; None after the epoch in which it diverged."""
+        if len(trainer.history) >= epoch:
+            return trainer.history[epoch - 1]
+        return self.diverged[trainer.config.seed] if len(trainer.history) == epoch - 1 else None
+
     def state_dict(self) -> dict[str, Any]:
         """Everything that resuming needs, safe to load with `weights_only=True`."""
         return {
+            "epoch": self.epoch,
             "members": {str(trainer.config.seed): trainer.state_dict() for trainer in self.trainers},
             "diverged": {str(seed): str(error) for seed, error in self.diverged.items()},
         }

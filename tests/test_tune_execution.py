@@ -21,12 +21,15 @@ from rich.console import Console
 from macil.config import TrialConfig
 from macil.data.split import Split, make_split
 from macil.data.store import FeatureStore
+from macil.files import write_json_atomic
+from macil.lockstep import Lockstep
 from macil.metrics import EpochMetrics
-from macil.training import Trainer, load_checkpoint
+from macil.training import Trainer, load_checkpoint, trainer_from_record
 from tune.display import Display
 from tune.execution import Batch, run_batch
 from tune.interrupts import Interrupts
 from tune.machine import Machine, quiet_ray, ray_running
+from tune.results import load_run
 from tune.scheduler import ReplayASHA
 from tune.searcher import REASON, StudySearch, load_study
 from tune.space import Space, search_space
@@ -206,6 +209,77 @@ def test_a_trial_whose_worker_is_killed_gives_the_same_digits(
     assert_saved_last(folder, trainer)
     saves = int(max(folder.glob("checkpoint_*")).name.removeprefix("checkpoint_")) + 1
     assert saves < epochs / 4, "a save costs more than an epoch here"
+
+
+def group_of(run: Workspace, store: FeatureStore, base: TrialConfig, seeds: list[int]) -> Batch:
+    return Batch(
+        "trials",
+        {"job": job(run, store, base), "row": {"name": "row0", "changes": {"ramp": 0.3}}, "seeds": seeds},
+        1,
+        1,
+        cpus=1.0,
+        gpus=0.0,
+        retry_failed=True,
+    )
+
+
+def test_a_lockstep_group_has_a_row_for_each_seed_and_survives_its_worker(
+    run: Workspace, demo_store: FeatureStore
+) -> None:
+    seeds, base = [3, 0], SMALL.replace(epochs=40)
+    logs = [run.path / "trials" / f"row0_seed{seed}" / "result.json" for seed in seeds]
+    over = threading.Event()
+    killed: list[int] = []
+
+    def kill_the_worker() -> None:
+        while not over.is_set() and not killed:
+            lines = logs[0].read_text().splitlines() if logs[0].exists() else []
+            if len(lines) >= 6:
+                killed.append(json.loads(lines[0])["pid"])
+                os.kill(killed[0], signal.SIGKILL)
+            time.sleep(0.005)
+
+    thread = threading.Thread(target=kill_the_worker)
+    thread.start()
+    said = execute(run, group_of(run, demo_store, base, seeds), epochs=40)
+    over.set()
+    thread.join()
+    assert killed
+    assert "trying again from its last checkpoint" in said
+
+    group = Lockstep(base.replace(ramp=0.3), seeds, demo_store, protocol="heldout", threads=1)
+    while not group.finished:
+        group.train_epoch()
+    for seed, trainer in zip(seeds, group.trainers, strict=True):
+        folder = run.path / "trials" / f"row0_seed{seed}"
+        assert digits(logged(run, folder.name)) == digits(trainer.history)
+        assert_saved_last(folder, trainer)
+        params = json.loads((folder / "params.json").read_text())
+        assert (params["seed"], params["row"], params["ramp"]) == (seed, "row0", 0.3)
+        # Its record runs the group again.
+        record = json.loads((folder / "record.json").read_text())
+        again = trainer_from_record(record, demo_store)
+        assert digits([again.train_epoch()]) == digits(trainer.history[:1])
+
+    write_json_atomic(run.path / "run.json", {"format_version": 1, "status": "finished", "trials": 2})
+    results = load_run(run.path)
+    assert results.trials["seed"].to_pylist() == [0, 3]
+    assert results.trials["status"].to_pylist() == ["finished", "finished"]
+    assert len(set(results.trials["trial_id"].to_pylist())) == 2
+    assert not results.problems
+
+
+def test_a_group_whose_every_seed_diverges_fails_with_their_reasons(
+    run: Workspace, demo_store: FeatureStore
+) -> None:
+    said = execute(run, group_of(run, demo_store, SMALL.replace(learning_rate=1.0), [3, 0]))
+    for seed in (3, 0):
+        rows = logged(run, f"row0_seed{seed}")
+        assert rows[-1]["diverged"] is True
+        error = (run.path / "trials" / f"row0_seed{seed}" / "error.txt").read_text()
+        assert error.strip() == rows[-1]["reason"]
+        assert "diverged in epoch" in error
+    assert "every seed has diverged" in said
 
 
 def test_a_trial_that_asha_stops_has_the_checkpoint_of_its_last_epoch(

@@ -18,11 +18,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet
 import pytest
 from optuna.trial import TrialState
 
 from macil import cli
-from macil.checkpoint import load_checkpoint
+from macil.checkpoint import load_checkpoint, load_network
 from macil.data.store import FeatureStore
 from macil.metrics import EpochMetrics
 from tune.scheduler import logged_scores
@@ -43,12 +44,23 @@ class Command:
     log: Path
 
 
-def start(*arguments: str, cwd: Path) -> Command:
+# What a GPU decides, without one: a configuration's seeds are one trial.
+LOCKSTEP = f"""
+import dataclasses, sys
+sys.path.insert(0, {str(SCRIPT.parent.parent)!r})
+import tune.search
+resolve = tune.search.resolve_plan
+tune.search.resolve_plan = lambda *given: dataclasses.replace(resolve(*given), lockstep=True)
+tune.search.main()
+"""
+
+
+def start(*arguments: str, cwd: Path, lockstep: bool = False) -> Command:
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     log = cwd / f"{uuid.uuid4().hex}.log"
     with log.open("w") as file:
         process = subprocess.Popen(
-            [sys.executable, str(SCRIPT), *arguments],
+            [sys.executable, *(["-c", LOCKSTEP] if lockstep else [str(SCRIPT)]), *arguments],
             cwd=cwd,
             env=environment | {"OMP_NUM_THREADS": "1"},
             stdout=file,
@@ -212,16 +224,20 @@ def test_permuted_test_labels_leave_every_heldout_number_and_choice_as_it_was(
 
 
 @pytest.mark.ray
+@pytest.mark.parametrize("lockstep", [False, True])
 def test_a_sweep_trains_every_row_with_every_seed_once_also_when_killed(
-    folder: Path, demo_store: FeatureStore
+    lockstep: bool, folder: Path, demo_store: FeatureStore
 ) -> None:
-    run = folder / "runs" / "sweep"
+    name = f"sweep-{lockstep}"
+    run = folder / "runs" / name
     sweep = ["--sweep", "table3", "--seeds", "2", "--epochs", "3", *SMALL]
-    command = start("--data", str(demo_store.path), *sweep, "--name", "sweep", cwd=folder)
+    command = start("--data", str(demo_store.path), *sweep, "--name", name, cwd=folder, lockstep=lockstep)
     stop_when(command, lambda: len(list(run.glob("trials/*/result.json"))) >= 3, signal.SIGKILL, group=False)
     command.process.wait()
-    code, output = finish(start("--resume", "sweep", cwd=folder))
+    code, output = finish(start("--resume", name, cwd=folder, lockstep=lockstep))
     assert code == 0, output
+    assert ("in lockstep on one GPU" in output) == lockstep
+    assert len(list(run.glob("trials/lockstep_*"))) == (4 if lockstep else 0)
     expected = {
         f"{row}_seed{seed}" for row in ("two-stream", "two-stream+sd", "light", "full") for seed in (0, 1)
     }
@@ -233,6 +249,25 @@ def test_a_sweep_trains_every_row_with_every_seed_once_also_when_killed(
         assert (log[-1]["visual_ap"] is None) == (name.split("_")[0] in ("two-stream", "light"))
     assert not (run / "study.journal").exists()
     assert not (run / "refit").exists()
+    table = pa.parquet.read_table(run / "report" / "trials.parquet")
+    assert sorted(zip(table["row"].to_pylist(), table["seed"].to_pylist(), strict=True)) == sorted(
+        (folder.rsplit("_seed", 1)[0], int(folder.rsplit("_seed", 1)[1])) for folder in expected
+    )
+    assert set(table["status"].to_pylist()) == {"finished"}
+
+
+@pytest.mark.ray
+def test_a_winner_is_refitted_on_seeds_in_lockstep(folder: Path, demo_store: FeatureStore) -> None:
+    run = folder / "runs" / "together"
+    options = [*SMALL, "--epochs", "3", "--trials", "2", "--seeds", "2", "--name", "together"]
+    code, output = finish(start("--data", str(demo_store.path), *options, cwd=folder, lockstep=True))
+    assert code == 0, output
+    table = pa.parquet.read_table(run / "report" / "trials.parquet").to_pylist()
+    refits = [row for row in table if row["kind"] == "refit"]
+    assert [(row["seed"], row["status"]) for row in refits] == [(0, "refit"), (1, "refit")]
+    assert all(row["ap"] is not None for row in refits)
+    assert load_checkpoint(run / "model.pt")["record"]["lockstep"] == [0, 1]
+    assert load_network(run / "model.pt").config.seed == 0
 
 
 @pytest.mark.ray

@@ -9,6 +9,7 @@ from ray import tune
 from macil.data.split import Split
 from macil.data.store import FeatureStore
 from tune.execution import Batch
+from tune.groups import SEEDS
 from tune.plan import Plan
 from tune.scheduler import ReplayASHA
 from tune.searcher import StudySearch
@@ -22,8 +23,8 @@ def trials_batch(run: Workspace, plan: Plan, store: FeatureStore) -> Batch:
     job = _job(run, plan, store)
     if plan.sweep is not None:
         rows = [{"name": row.name, "changes": dict(row.changes)} for row in plan.sweep.rows]
-        grid = {"row": tune.grid_search(rows), "seed": tune.grid_search(list(plan.seeds))}
-        return _batch(plan, "trials", {"job": job, **grid}, plan.concurrent, cpus=plan.cpus_per_trial)
+        grid = {"job": job, "row": tune.grid_search(rows), **_seeds(plan)}
+        return _batch(plan, "trials", grid, plan.concurrent, cpus=plan.cpus_per_trial)
     searcher = partial(
         StudySearch,
         plan.space,
@@ -56,9 +57,13 @@ def refit_batch(run: Workspace, plan: Plan, store: FeatureStore, winner: Winner)
         "threads": plan.refit_threads,
         "base": winner.refit_config.to_dict(),
     }
-    config = {"job": job, "seed": tune.grid_search(list(plan.seeds))}
-    at_once = min(plan.concurrent, len(plan.seeds))
-    return _batch(plan, "refit", config, at_once, cpus=plan.refit_cpus)
+    at_once = min(plan.concurrent, plan.groups_of_seeds)
+    return _batch(plan, "refit", {"job": job, **_seeds(plan)}, at_once, cpus=plan.refit_cpus)
+
+
+def _seeds(plan: Plan) -> dict[str, object]:
+    """Every seed a trial of its own, or all of them one."""
+    return {SEEDS: list(plan.seeds)} if plan.lockstep else {"seed": tune.grid_search(list(plan.seeds))}
 
 
 def _batch(plan: Plan, kind: str, config: dict[str, object], concurrent: int, *, cpus: float) -> Batch:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ from ray.tune.search.searcher import Searcher
 
 from macil.errors import MacilError
 from tune.display import Display
+from tune.groups import folder_name
 from tune.interrupts import Interrupts
 from tune.snapshots import RunRecorder, roll_back
 from tune.trainable import MacilTrainable
@@ -117,12 +117,8 @@ def _run_once(
 
 
 def trial_folder_name(trial: Trial) -> str:
-    """The trial's folder: its number in the study, or its row and seed. The same again after a restore."""
-    if "number" in trial.config:
-        return f"{trial.config['number']:05d}"
-    row = trial.config.get("row")
-    parts = [*([row["name"]] if row else []), f"seed{trial.config['seed']}"]
-    return re.sub(r"[^A-Za-z0-9._+=-]", "-", "_".join(parts))
+    """The trial's folder, see `tune.groups.folder_name`; the same again after a restore."""
+    return folder_name(trial.config)
 
 
 def _resume_config(batch: Batch) -> tune.ResumeConfig:

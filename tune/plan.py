@@ -80,7 +80,18 @@ class Plan:
     gpus_per_trial: float
     concurrent: int
     refit_cpus: float
+    lockstep: bool
     notes: tuple[str, ...]
+
+    @property
+    def groups_of_seeds(self) -> int:
+        """Trials of Tune that train all seeds of one configuration."""
+        return 1 if self.lockstep else len(self.seeds)
+
+    @property
+    def tune_trials(self) -> int:
+        """Trials of Tune; a lockstep group is one."""
+        return len(self.sweep.rows) * self.groups_of_seeds if self.sweep else self.trials
 
     @property
     def epoch_rule(self) -> Literal["chosen", "last"]:
@@ -156,6 +167,7 @@ class Plan:
             "cpus_per_trial": self.cpus_per_trial,
             "gpus_per_trial": self.gpus_per_trial,
             "concurrent": self.concurrent,
+            "lockstep": self.lockstep,
             "threads": self.threads,
             "refit_threads": self.refit_threads if self.refits else None,
             "device": self.device,
@@ -192,6 +204,8 @@ def resolve_plan(options: Options, machine: Machine | None) -> Plan:
     asha = sweep is None and (trials >= _FEWEST_FOR_ASHA if options.asha is None else options.asha)
     grace = _grace(options, base) if asha else None
     cpus, gpus = _resources(options, machine, trials)
+    # Where it pays (docs/performance.md): on a GPU a configuration's seeds are trained together.
+    lockstep = gpus > 0 and len(seeds) > 1
     concurrent = _concurrent(options, machine, cpus, gpus, trials)
     refit_cpus = _refit_cpus(options, machine, cpus, gpus, len(seeds))
     protocol: RunProtocol = options.protocol or ("published" if sweep else "heldout")
@@ -224,6 +238,7 @@ def resolve_plan(options: Options, machine: Machine | None) -> Plan:
         gpus_per_trial=gpus,
         concurrent=concurrent,
         refit_cpus=refit_cpus,
+        lockstep=lockstep,
         notes=tuple(_notes(base, space, sweep, grace, len(seeds), protocol)),
     )
 

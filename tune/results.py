@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from macil.errors import DataError
 from macil.files import read_json
+from tune.groups import PREFIX
 from tune.measured import read_measured, stamp_of
 from tune.runfolder import RunLocation, locate_run
 from tune.runtables import EPOCHS_SCHEMA, TRIALS_SCHEMA, build_table
@@ -253,7 +254,11 @@ def _trial_folders(parent: Path) -> list[Path]:
     marks = ("record.json", "params.json", "result.json", "error.txt")
     own = [parent] if any((parent / mark).is_file() for mark in marks) else []
     inner = [
-        path for path in parent.iterdir() if path.is_dir() and any((path / mark).is_file() for mark in marks)
+        path
+        for path in parent.iterdir()
+        if path.is_dir()
+        and not path.name.startswith(PREFIX)
+        and any((path / mark).is_file() for mark in marks)
     ]
     return own or sorted(inner, key=lambda path: path.name)
 

@@ -217,7 +217,9 @@ def train(
     from tune.winner import choose_winner, publish_model
 
     shown = Display(
-        console, {"trials": plan.trials, "refit": len(plan.seeds)}, {"trials": plan.base.epochs, "refit": 0}
+        console,
+        {"trials": plan.tune_trials, "refit": plan.groups_of_seeds},
+        {"trials": plan.base.epochs, "refit": 0},
     )
     with ray_running(address, this_machine(), debug=debug) as available:
         interrupts.listen()
@@ -336,7 +338,7 @@ def _plan_lines(plan: Plan, content: dict[str, Any], address: str | None) -> Ite
         for row in plan.sweep.rows:
             published = "" if row.published_ap is None else f"  (published {row.published_ap:.2f} %)"
             yield f"row {row.name}", ", ".join(f"{k} {v}" for k, v in row.changes.items()) + published
-        yield "seeds", ", ".join(map(str, plan.seeds))
+        yield "seeds", ", ".join(map(str, plan.seeds)) + _together(plan)
         yield (
             "trials",
             f"{len(plan.sweep.rows)} rows x {len(plan.seeds)} seeds = {plan.trials}, {epochs} epochs each",
@@ -351,13 +353,26 @@ def _plan_lines(plan: Plan, content: dict[str, Any], address: str | None) -> Ite
         asha = content["asha"]
         yield "ASHA", "no" if asha is None else f"keeps the best third after {_rungs(plan)} epochs"
         if plan.refits:
-            yield "refit", f"the winner on all training videos, seeds {', '.join(map(str, plan.seeds))}"
+            yield (
+                "refit",
+                f"the winner on all training videos, seeds {', '.join(map(str, plan.seeds))}{_together(plan)}",
+            )
     for name, value in plan.options.hyperparameters.items():
         yield f"fixed {name}", str(value)
     yield "epochs", f"at most {plan.most_epochs} in all"
     gpus = f", {plan.gpus_per_trial:g} GPU" if plan.gpus_per_trial else ""
-    yield "resources", f"{plan.concurrent} at once, {plan.cpus_per_trial:g} CPU{gpus} each"
+    at_once = min(plan.concurrent, plan.tune_trials)
+    yield "resources", f"{at_once} at once, {plan.cpus_per_trial:g} CPU{gpus} each"
+    if plan.gpus_per_trial:
+        yield (
+            "data",
+            "one copy of the training bags on each GPU and worker, loaded from this host's one memory map",
+        )
     yield "where", f"the Ray cluster at {address}" if address else "this machine"
+
+
+def _together(plan: Plan) -> str:
+    return ", in lockstep on one GPU" if plan.lockstep else ""
 
 
 def _rungs(plan: Plan) -> str:

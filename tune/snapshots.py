@@ -25,6 +25,7 @@ from ray.tune.result import SHOULD_CHECKPOINT
 
 from macil.errors import DataError
 from macil.files import read_json, write_json_atomic, write_text_atomic
+from tune.groups import MEMBERS, SEEDS, member_folders
 from tune.scheduler import TIME, for_tune
 
 # 2: trainings of version 0.1.0 of macil come out with other digits; a run must not hold both.
@@ -59,6 +60,7 @@ class RunRecorder(Callback):
         self._restored = False
         self._tune_saved = False
         self._logged: dict[str, int] = {}
+        self._diverged: set[Path] = set()
 
     def setup(self, *_: Any, **__: Any) -> None:
         """Refuse to go on when Tune could not restore what it was asked to."""
@@ -82,18 +84,19 @@ class RunRecorder(Callback):
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         """Write the trial's configuration."""
-        folder = _folder(trial)
-        config = {key: value for key, value in trial.config.items() if key != "job"}
+        config = {key: value for key, value in trial.config.items() if key not in ("job", SEEDS)}
         row = config.pop("row", None)
-        content = {
-            **trial.config["job"]["base"],
-            **(row or {}).get("changes", {}),
-            **config,
-            "row": row and row["name"],
-            "trial_id": trial.trial_id,
-        }
-        write_json_atomic(folder / "params.json", content)
-        self._logged.setdefault(trial.trial_id, _last_epoch(folder / "result.json"))
+        for seed, folder in _folders(trial).items():
+            content = {
+                **trial.config["job"]["base"],
+                **(row or {}).get("changes", {}),
+                **config,
+                **({} if seed is None else {"seed": int(seed)}),
+                "row": row and row["name"],
+                "trial_id": _id(trial, seed),
+            }
+            write_json_atomic(folder / "params.json", content)
+            self._logged.setdefault(_id(trial, seed), _last_epoch(folder / "result.json"))
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: Any
@@ -102,18 +105,27 @@ class RunRecorder(Callback):
 
         What Tune does not need is then taken out of `result`: Tune would keep it.
         """
-        log = _folder(trial) / "result.json"
-        epoch = int(result[TIME])
-        if epoch <= self._logged.get(trial.trial_id, 0):
-            cut_log(log, epoch - 1)
-        line = {key: _json_value(value) for key, value in result.items() if key not in _DROPPED}
-        with log.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line, allow_nan=False) + "\n")
-        self._logged[trial.trial_id] = epoch
-        if result.get("diverged"):
-            write_text_atomic(log.with_name("error.txt"), f"{result['reason']}\n")
+        members = result.pop(MEMBERS, None)
+        for seed, folder in _folders(trial).items():
+            if seed is None:
+                self._log(folder, trial.trial_id, result)
+            elif seed in (members or {}):
+                self._log(folder, _id(trial, seed), {**result, "reason": None, **members[seed]})
         for key in result.keys() - for_tune(result).keys():
             del result[key]
+
+    def _log(self, folder: Path, trial_id: str, result: dict[str, Any]) -> None:
+        log, epoch = folder / "result.json", int(result[TIME])
+        if epoch <= self._logged.get(trial_id, 0):
+            cut_log(log, epoch - 1)
+        line = {key: _json_value(value) for key, value in result.items() if key not in _DROPPED}
+        line["trial_id"] = trial_id
+        with log.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line, allow_nan=False) + "\n")
+        self._logged[trial_id] = epoch
+        if result.get("diverged"):
+            write_text_atomic(log.with_name("error.txt"), f"{result['reason']}\n")
+            self._diverged.add(folder)
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         """Grant the trial's own exceptions one retry; lost workers and nodes keep Tune's `max_failures`."""
@@ -122,18 +134,17 @@ class RunRecorder(Callback):
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         """Remove the errors of a trial that recovered: it has a result."""
-        if not trial.last_result.get("diverged"):
-            for folder in (_folder(trial), Path(str(trial.local_path))):
+        for folder in {*_folders(trial).values(), _folder(trial), Path(str(trial.local_path))}:
+            if folder not in self._diverged and not trial.last_result.get("diverged"):
                 (folder / "error.txt").unlink(missing_ok=True)
                 (folder / "error.pkl").unlink(missing_ok=True)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         """Keep Tune's account of the failure at once, not at its next save."""
         if trial.error_file and Path(trial.error_file).exists():
-            write_text_atomic(
-                _folder(trial) / "error.txt",
-                Path(trial.error_file).read_text(encoding="utf-8", errors="replace"),
-            )
+            text = Path(trial.error_file).read_text(encoding="utf-8", errors="replace")
+            for folder in _folders(trial).values():
+                write_text_atomic(folder / "error.txt", text)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **_: Any) -> None:
         """Take a snapshot when Tune has saved its state in this step: same thread, so all files belong together."""
@@ -153,12 +164,18 @@ class RunRecorder(Callback):
             self._snapshots,
             [file for pattern in _STATE_FILES if (file := _newest(staging.glob(pattern)))],
             journal_bytes=self._journal.stat().st_size if self._journal and self._journal.exists() else None,
-            epochs={folder: _reported(trial) for folder, trial in begun.items()},
+            epochs={
+                name: _reported(trial)
+                for folder, trial in begun.items()
+                for name in (folder, *member_folders(trial.config).values())
+            },
             checkpoints={
                 folder: trial.storage.current_checkpoint_index
                 for folder, trial in begun.items()
                 if trial.storage is not None
-            },
+            }
+            # The one checkpoint of a seed in a group is replaced at every save.
+            | {name: 0 for trial in begun.values() for name in member_folders(trial.config).values()},
         )
 
 
@@ -268,6 +285,21 @@ def _folder(trial: Trial) -> Path:
     folder = Path(str(trial.path))
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def _folders(trial: Trial) -> dict[str | None, Path]:
+    """Seed to the folder of its row in the tables: the trial's own under None, or those of its group's seeds."""
+    own, members = _folder(trial), member_folders(trial.config)
+    if not members:
+        return {None: own}
+    folders: dict[str | None, Path] = {seed: own.parent / name for seed, name in members.items()}
+    for folder in folders.values():
+        folder.mkdir(exist_ok=True)
+    return folders
+
+
+def _id(trial: Trial, seed: str | None) -> str:
+    return trial.trial_id if seed is None else f"{trial.trial_id}_seed{seed}"
 
 
 def _reported(trial: Trial) -> int:

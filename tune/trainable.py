@@ -16,13 +16,17 @@ from macil.config import TrialConfig
 from macil.data.split import Split, make_split
 from macil.data.store import FeatureStore
 from macil.errors import DataError, DivergedError, MacilError
-from macil.files import write_json_atomic
+from macil.files import atomic_path, write_json_atomic
+from macil.lockstep import Lockstep
 from macil.training import Protocol, Trainer
+from tune.groups import MEMBERS, SEEDS, member_folders
 from tune.saving import SavePolicy
 from tune.scheduler import for_tune
 
 CHECKPOINT = "trainer.pt"
 SCORES = "scores.npz"
+# Of a seed in a group: replaced by each later one.
+_MEMBER_CHECKPOINT = "checkpoint_000000"
 
 
 class Job(TypedDict):
@@ -62,7 +66,7 @@ class MacilTrainable(tune.Trainable):
 
     def _begin(self, config: dict[str, Any]) -> None:
         self._saves.begun()
-        self._trainer: Trainer | None = None
+        self._trainer: Trainer | Lockstep | None = None
         self._refusal: MacilError | None = None
         try:
             self._trainer = build_trainer(config["job"], config)
@@ -70,7 +74,8 @@ class MacilTrainable(tune.Trainable):
             # Raised in the first step: an exception here would look like a worker that cannot start.
             self._refusal = error
             return
-        write_json_atomic(self._folder() / "record.json", self._trainer.record())
+        for folder, trainer in self._members(self._trainer).items():
+            write_json_atomic(folder / "record.json", trainer.record())
 
     def step(self) -> dict[str, Any]:
         """The next epoch's metrics.
@@ -81,24 +86,11 @@ class MacilTrainable(tune.Trainable):
         trainer = self._ready()
         epoch = self.iteration + 1
         started = time.monotonic()
-        try:
-            while trainer.epoch < epoch:
-                trainer.train_epoch()
-        except DivergedError as error:
-            return {
-                "epoch": epoch,
-                "selection_score": None,
-                "diverged": True,
-                "reason": str(error),
-                "done": True,
-            }
-        self._saves.trained(time.monotonic() - started)
-        return {
-            **trainer.history[epoch - 1],
-            "diverged": False,
-            "done": epoch >= trainer.config.epochs,
-            SHOULD_CHECKPOINT: self._saves.due,
-        }
+        result = _group_epoch(trainer, epoch) if isinstance(trainer, Lockstep) else _epoch(trainer, epoch)
+        if not result["diverged"]:
+            self._saves.trained(time.monotonic() - started)
+            result[SHOULD_CHECKPOINT] = self._saves.due
+        return result
 
     def log_result(self, result: dict[str, Any]) -> None:
         """Leave out the configuration, which Ray puts into every result: Tune has it with the trial."""
@@ -114,10 +106,18 @@ class MacilTrainable(tune.Trainable):
         return saved
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Write the trainer's state and the test scores it keeps."""
+        """Write the trainer's state and the test scores it keeps; of a group, those of each seed in its own folder."""
         trainer = self._ready()
         save_checkpoint(trainer, Path(checkpoint_dir) / CHECKPOINT)
-        np.savez(Path(checkpoint_dir) / SCORES, allow_pickle=False, **trainer.test_scores)
+        if not isinstance(trainer, Lockstep):
+            np.savez(Path(checkpoint_dir) / SCORES, allow_pickle=False, **trainer.test_scores)
+            return
+        for folder, member in self._members(trainer).items():
+            own = folder / _MEMBER_CHECKPOINT
+            own.mkdir(parents=True, exist_ok=True)
+            save_checkpoint(member, own / CHECKPOINT)
+            with atomic_path(own / SCORES) as temporary, temporary.open("wb") as file:
+                np.savez(file, allow_pickle=False, **member.test_scores)
 
     def load_checkpoint(self, checkpoint_dir: Any) -> None:
         """Continue from `save_checkpoint`.
@@ -144,7 +144,16 @@ class MacilTrainable(tune.Trainable):
             # The number of epochs was set before the file was missed; `step` trains up to it.
             self._begin(self.config)
 
-    def _ready(self) -> Trainer:
+    def _members(self, trainer: Trainer | Lockstep) -> dict[Path, Trainer]:
+        """Folder and trainer of every row of the tables."""
+        if not isinstance(trainer, Lockstep):
+            return {self._folder(): trainer}
+        folders = member_folders(self.config)
+        return {
+            self._folder().parent / folders[str(member.config.seed)]: member for member in trainer.trainers
+        }
+
+    def _ready(self) -> Trainer | Lockstep:
         if self._trainer is None:
             raise self._refusal or DataError("the trial has no training")
         return self._trainer
@@ -154,11 +163,58 @@ class MacilTrainable(tune.Trainable):
         return Path(self._storage.trial_fs_path if self._storage else self.logdir)
 
 
+def _epoch(trainer: Trainer, epoch: int) -> dict[str, Any]:
+    """Train up to `epoch` and give its result."""
+    try:
+        while trainer.epoch < epoch:
+            trainer.train_epoch()
+    except DivergedError as error:
+        return _diverged(error, epoch)
+    return _measured(trainer, epoch)
+
+
+def _group_epoch(group: Lockstep, epoch: int) -> dict[str, Any]:
+    """As `_epoch`, for every seed, and their mean score for whoever watches."""
+    while group.epoch < epoch and not group.finished:
+        group.train_epoch()
+    members = {}
+    for trainer in group.trainers:
+        found = group.report(trainer, epoch)
+        if isinstance(found, DivergedError):
+            members[str(trainer.config.seed)] = _diverged(found, epoch)
+        elif found is not None:
+            members[str(trainer.config.seed)] = _measured(trainer, epoch)
+    scores = [member["selection_score"] for member in members.values()]
+    known = [score for score in scores if score is not None]
+    result: dict[str, Any] = {
+        "epoch": epoch,
+        "selection_score": sum(known) / len(known) if known else None,
+        "diverged": all(member["diverged"] for member in members.values()),
+        "done": group.finished,
+        MEMBERS: members,
+    }
+    return result | ({"reason": "every seed has diverged"} if result["diverged"] else {})
+
+
+def _measured(trainer: Trainer, epoch: int) -> dict[str, Any]:
+    return {**trainer.history[epoch - 1], "diverged": False, "done": epoch >= trainer.config.epochs}
+
+
+def _diverged(error: DivergedError, epoch: int) -> dict[str, Any]:
+    return {
+        "epoch": epoch,
+        "selection_score": None,
+        "diverged": True,
+        "reason": str(error),
+        "done": True,
+    }
+
+
 _STORES: dict[str, FeatureStore] = {}
 
 
-def build_trainer(job: Job, hyperparameters: Mapping[str, Any]) -> Trainer:
-    """The trainer of a trial.
+def build_trainer(job: Job, hyperparameters: Mapping[str, Any]) -> Trainer | Lockstep:
+    """The trainer of a trial, or the group of one with several `seeds`.
 
     Args:
         job: What the run's trials share.
@@ -171,15 +227,16 @@ def build_trainer(job: Job, hyperparameters: Mapping[str, Any]) -> Trainer:
     config = trial_config(job["base"], hyperparameters)
     store = _open_store(job["store"], job["store_hash"])
     split = _load_split(job, store) if job["protocol"] == "heldout" else None
-    return Trainer(
-        config,
-        store,
-        protocol=job["protocol"],
-        split=split,
-        split_seed=job["split_seed"],
-        device=job["device"],
-        threads=job["threads"],
-    )
+    options: dict[str, Any] = {
+        "protocol": job["protocol"],
+        "split": split,
+        "split_seed": job["split_seed"],
+        "device": job["device"],
+        "threads": job["threads"],
+    }
+    if SEEDS in hyperparameters:
+        return Lockstep(config, hyperparameters[SEEDS], store, **options)
+    return Trainer(config, store, **options)
 
 
 def trial_config(base: Mapping[str, Any], hyperparameters: Mapping[str, Any]) -> TrialConfig:

@@ -1,0 +1,33 @@
+"""Seeds trained in lockstep as one of Tune's trials, and the folder of each: a run's tables have one row a seed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+# In a trial's configuration: the seeds that are trained together. A trial alone has `seed` instead.
+SEEDS = "seeds"
+# In an epoch's result of a group: seed to the epoch of that seed.
+MEMBERS = "members"
+# Folders of groups hold what resuming needs; no table reads them.
+PREFIX = "lockstep_"
+
+
+def folder_name(config: Mapping[str, Any]) -> str:
+    """Folder of one of Tune's trials: its number in the study, its row and seed, or its group."""
+    if "number" in config:
+        return f"{config['number']:05d}"
+    if SEEDS in config:
+        return PREFIX + _name(config, f"seeds{'-'.join(map(str, config[SEEDS]))}")
+    return _name(config, f"seed{config['seed']}")
+
+
+def member_folders(config: Mapping[str, Any]) -> dict[str, str]:
+    """Seed to the folder that it would have as a trial of its own; empty for such a trial."""
+    return {str(seed): _name(config, f"seed{seed}") for seed in config.get(SEEDS, ())}
+
+
+def _name(config: Mapping[str, Any], last: str) -> str:
+    row = config.get("row")
+    return re.sub(r"[^A-Za-z0-9._+=-]", "-", "_".join([*([row["name"]] if row else []), last]))
