@@ -12,7 +12,7 @@ from macil.data.store import FeatureStore
 from macil.errors import DataError
 from macil.evaluation import frame_average_precision
 from macil.model import TwoStreamNetwork, VisualNetwork
-from macil.scoring import score_videos
+from macil.scoring import score_whole, shared_videos
 from macil.selection import assess_heldout
 
 Protocol = Literal["published", "heldout", "refit"]
@@ -58,23 +58,24 @@ class Examiner:
         self, store: FeatureStore, protocol: Protocol, split: Split | None, device: torch.device
     ) -> None:
         self._store = store
-        self._device = device
-        self._test = store.videos("test")
+        self._test = shared_videos(store, store.videos("test"), None, device)
         self._labels = store.test_labels() if protocol == "published" else None
         if self._labels is not None and not self._labels.frame_labels.any():
             raise DataError(f"{store.path} has no violent test frame; average precision is not defined")
         self._train = store.videos("train")
         heldout = set(split.heldout) if split else set()
         self._heldout = np.array([i for i, name in enumerate(self._train.names) if name in heldout], np.int64)
+        self._heldout_videos = (
+            shared_videos(store, self._train, self._heldout, device) if len(self._heldout) else None
+        )
 
     def examine(self, network: TwoStreamNetwork, visual_network: VisualNetwork | None) -> Examination:
         """Score the test videos, and measure what the protocol allows."""
         figures: dict[str, Any] = dict.fromkeys(_FIGURES)
-        test = score_videos(network, self._store, self._test, device=self._device)
+        test = score_whole(network, self._test)
         scores = {"": test.snippets}
         if visual_network is not None:
-            seen = score_videos(visual_network, self._store, self._test, device=self._device)
-            scores["visual_"] = seen.snippets
+            scores["visual_"] = score_whole(visual_network, self._test).snippets
         flaw = _find_flaw(test.snippets)
         steering = None
         if flaw is None and self._labels is not None:
@@ -83,8 +84,8 @@ class Examiner:
             if "visual_" in scores:
                 figures["visual_ap"] = self._measure(scores["visual_"])["ap"]
             steering = figures["ap_trapezoid"]
-        elif flaw is None and len(self._heldout):
-            predictions = score_videos(network, self._store, self._train, self._heldout, self._device).videos
+        elif flaw is None and self._heldout_videos is not None:
+            predictions = score_whole(network, self._heldout_videos).videos
             flaw = _find_flaw(predictions)
             if flaw is None:
                 assert self._train.labels is not None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -13,8 +15,13 @@ from macil.data.store import FeatureStore, VideoSet
 from macil.model.networks import TwoStreamNetwork, VisualNetwork
 from macil.model.pooling import k_max_mean
 
+_LOG = logging.getLogger(__name__)
 # Rows (crops x snippets) scored at once: large enough to keep a device busy, small enough for its memory.
-_ROWS_AT_ONCE = 16384
+_ROWS_AT_ONCE = {"cpu": 16384, "cuda": 131072}
+# A copy on the device may take this share of its free memory, beside the training bags.
+_RESIDENT_SHARE = 0.3
+# Sets of videos kept on devices: the test videos and the held-out ones.
+_SETS_KEPT = 2
 
 
 class VideoScores(NamedTuple):
@@ -26,7 +33,132 @@ class VideoScores(NamedTuple):
     """(V,) float64: mean over crops of sigmoid(K-max of the fused logits), the video-level prediction p"""
 
 
+class _Group(NamedTuple):
+    """Videos of similar length, padded to the longest, on the device."""
+
+    visual: Tensor  # (n * crops, T, Dv)
+    audio: Tensor  # (n, T, Da)
+    sizes: Tensor  # (n,) valid snippets
+    videos: Tensor  # (n,) places among the videos
+    places: Tensor  # (n, T) places among all snippets; one beyond the last for padding
+
+
+class WholeVideos:
+    """Videos to be scored again and again, in few large batches of similar length.
+
+    On an accelerator the features are uploaded once, in half precision, where they fit; on a CPU every pass reads the
+    memory-mapped store.
+
+    Args:
+        store: Where the features are.
+        videos: The training or the test videos of `store`.
+        chosen: Positions in `videos`; None for all.
+        device: Where to compute.
+        resident: Keep the features on the device; None decides by its kind and free memory.
+    """
+
+    def __init__(
+        self,
+        store: FeatureStore,
+        videos: VideoSet,
+        chosen: np.ndarray | None = None,
+        device: torch.device | str = "cpu",
+        *,
+        resident: bool | None = None,
+    ) -> None:
+        self._store, self._set = store, videos
+        self._chosen = np.arange(len(videos)) if chosen is None else np.asarray(chosen, dtype=np.int64)
+        self.device = torch.device(device)
+        self.crops = videos.crops
+        self._lengths = videos.lengths[self._chosen]
+        self._starts = np.concatenate([[0], np.cumsum(self._lengths)])
+        self.resident = self._fits() if resident is None else resident
+        self._groups = list(self._load_groups(torch.float16)) if self.resident else None
+
+    def __len__(self) -> int:
+        return len(self._chosen)
+
+    @property
+    def snippets(self) -> int:
+        """Snippets of all videos, a crop of each."""
+        return int(self._starts[-1])
+
+    def groups(self) -> Iterator[_Group]:
+        """All videos, longest first."""
+        yield from self._groups if self._groups is not None else self._load_groups(None)
+
+    def _load_groups(self, dtype: torch.dtype | None) -> Iterator[_Group]:
+        for group in _similar(self._lengths, self.crops, _ROWS_AT_ONCE.get(self.device.type, 131072)):
+            visual, audio = _load(self._store, self._set, self._chosen[group])
+            sizes = torch.from_numpy(self._lengths[group])
+            place = torch.arange(visual.shape[1])
+            places = torch.from_numpy(self._starts[group])[:, None] + place
+            places = places.masked_fill(place >= sizes[:, None], self.snippets)
+            yield _Group(
+                visual.to(self.device, dtype),
+                audio.to(self.device, dtype),
+                sizes.to(self.device),
+                torch.from_numpy(group).to(self.device),
+                places.to(self.device),
+            )
+
+    def _fits(self) -> bool:
+        if self.device.type != "cuda":
+            return False
+        width = self.crops * self._store.visual_dim + self._store.audio_dim
+        size = self.snippets * width * torch.float16.itemsize
+        free, _ = torch.cuda.mem_get_info(self.device)
+        fits = size < _RESIDENT_SHARE * free
+        if not fits:
+            _LOG.warning("%.1f GB of videos to score do not fit the GPU; read every epoch", size / 1e9)
+        return fits
+
+
+_SHARED: dict[str, WholeVideos] = {}
+
+
+def shared_videos(
+    store: FeatureStore, videos: VideoSet, chosen: np.ndarray | None, device: torch.device
+) -> WholeVideos:
+    """Videos as `WholeVideos`, kept from one trial of a process to the next."""
+    names = videos.names if chosen is None else tuple(videos.names[i] for i in chosen)
+    digest = hashlib.blake2b("\n".join(names).encode()).hexdigest()
+    key = f"{store.path} {store.content_hash} {digest} {device}"
+    if key not in _SHARED:
+        while len(_SHARED) >= _SETS_KEPT:
+            del _SHARED[next(iter(_SHARED))]
+        _SHARED[key] = WholeVideos(store, videos, chosen, device)
+    return _SHARED[key]
+
+
 @torch.inference_mode()
+def score_whole(network: TwoStreamNetwork | VisualNetwork, videos: WholeVideos) -> VideoScores:
+    """Score whole videos, all snippets and all crops; audio is cut or zero-padded to the visual length.
+
+    Nothing is waited for before all are scored.
+
+    Args:
+        network: Put into evaluation mode meanwhile; on the videos' device.
+        videos: What to score.
+    """
+    device, crops = videos.device, videos.crops
+    snippet_scores = torch.zeros(videos.snippets + 1, dtype=torch.float32, device=device)
+    video_scores = torch.zeros(len(videos), dtype=torch.float64, device=device)
+    dtype = network.fc_v.weight.dtype
+    was_training = network.training
+    network.eval()
+    for group in videos.groups():
+        sizes = group.sizes.repeat_interleave(crops, output_size=len(group.visual))
+        audio = group.audio.to(dtype).repeat_interleave(crops, 0, output_size=len(group.visual))
+        logits = network.snippet_logits(group.visual.to(dtype), audio, sizes).float()
+        shape = (len(group.sizes), crops)
+        snippet_scores[group.places.flatten()] = torch.sigmoid(logits).unflatten(0, shape).mean(1).flatten()
+        whole = torch.sigmoid(k_max_mean(logits, sizes).double())
+        video_scores[group.videos] = whole.unflatten(0, shape).mean(1)
+    network.train(was_training)
+    return VideoScores(snippet_scores[:-1].cpu().numpy(), video_scores.cpu().numpy())
+
+
 def score_videos(
     network: TwoStreamNetwork | VisualNetwork,
     store: FeatureStore,
@@ -34,53 +166,25 @@ def score_videos(
     chosen: np.ndarray | None = None,
     device: torch.device | str = "cpu",
 ) -> VideoScores:
-    """Score whole videos, all snippets and all crops; audio is cut or zero-padded to the visual length.
-
-    Args:
-        network: Put into evaluation mode meanwhile; on `device`.
-        store: Where the features are.
-        videos: The training or the test videos of `store`.
-        chosen: Positions in `videos` to score; None for all.
-        device: Where to compute.
-    """
-    chosen = np.arange(len(videos.names)) if chosen is None else np.asarray(chosen, dtype=np.int64)
-    lengths = videos.lengths[chosen]
-    starts = np.concatenate([[0], np.cumsum(lengths)])
-    snippet_scores = np.zeros(starts[-1], np.float32)
-    video_scores = np.zeros(len(chosen), np.float64)
-    was_training = network.training
-    network.eval()
-    for group in _groups(lengths, videos.crops):
-        valid = torch.from_numpy(lengths[group])
-        visual, audio = _load(store, videos, chosen[group])
-        sizes = valid.repeat_interleave(videos.crops).to(device)
-        visual, audio = (x.to(device, network.fc_v.weight.dtype) for x in (visual, audio))
-        logits = network.snippet_logits(visual, audio, sizes).float()
-        shape = (len(group), videos.crops)
-        snippets = torch.sigmoid(logits).unflatten(0, shape).mean(1).cpu().numpy()
-        whole = torch.sigmoid(k_max_mean(logits, sizes).double()).unflatten(0, shape).mean(1).cpu().numpy()
-        for i, video in enumerate(group):
-            snippet_scores[starts[video] : starts[video + 1]] = snippets[i, : lengths[video]]
-        video_scores[group] = whole
-    network.train(was_training)
-    return VideoScores(snippet_scores, video_scores)
+    """Score videos once: `score_whole` of `WholeVideos`, read as they are needed; arguments as of both."""
+    return score_whole(network, WholeVideos(store, videos, chosen, device, resident=False))
 
 
-def _groups(lengths: np.ndarray, crops: int) -> Iterator[np.ndarray]:
-    """Videos of similar length together, longest first, each group within the row budget after padding."""
+def _similar(lengths: np.ndarray, crops: int, rows: int) -> Iterator[np.ndarray]:
+    """Videos of similar length together, longest first, each group within `rows` after padding."""
     order = np.argsort(-lengths, kind="stable")
     start = 0
     while start < len(order):
-        count = max(1, _ROWS_AT_ONCE // (crops * int(lengths[order[start]])))
+        count = max(1, rows // (crops * int(lengths[order[start]])))
         yield order[start : start + count]
         start += count
 
 
 def _load(store: FeatureStore, videos: VideoSet, chosen: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Features (n * crops, T, Dv) and (n * crops, T, Da) of some videos, zero-padded to the longest, float32."""
+    """Features (n * crops, T, Dv) and (n, T, Da) of some videos, zero-padded to the longest, float32."""
     longest = int(videos.lengths[chosen].max())
     visual = torch.zeros(len(chosen), videos.crops, longest, store.visual_dim)
-    audio = torch.zeros(len(chosen), 1, longest, store.audio_dim)
+    audio = torch.zeros(len(chosen), longest, store.audio_dim)
     for i, video in enumerate(chosen):
         length = int(videos.lengths[video])
         start = int(videos.visual_offsets[video])
@@ -89,5 +193,5 @@ def _load(store: FeatureStore, videos: VideoSet, chosen: np.ndarray) -> tuple[Te
         )
         heard = min(length, int(videos.audio_lengths[video]))
         start = int(videos.audio_offsets[video])
-        audio[i, 0, :heard] = store.audio[start : start + heard]
-    return visual.flatten(0, 1), audio.expand(-1, videos.crops, -1, -1).flatten(0, 1)
+        audio[i, :heard] = store.audio[start : start + heard]
+    return visual.flatten(0, 1), audio

@@ -10,7 +10,7 @@ import macil.scoring
 from macil.config import TrialConfig
 from macil.data.store import FeatureStore
 from macil.model import TwoStreamNetwork, VisualNetwork
-from macil.scoring import score_videos
+from macil.scoring import WholeVideos, score_videos, score_whole, shared_videos
 
 CONFIG = TrialConfig(hidden_dim=16, feedforward_dim=16, seed=4)
 
@@ -37,7 +37,7 @@ def one_at_a_time(network: TwoStreamNetwork, store: FeatureStore) -> tuple[np.nd
 def test_batched_scores_are_those_of_single_videos(
     rows: int, demo_store: FeatureStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(macil.scoring, "_ROWS_AT_ONCE", rows)
+    monkeypatch.setattr(macil.scoring, "_ROWS_AT_ONCE", {"cpu": rows})
     network = TwoStreamNetwork(CONFIG, demo_store.visual_dim, demo_store.audio_dim)
     scores = score_videos(network, demo_store, demo_store.videos("test"))
     snippets, videos = one_at_a_time(network, demo_store)
@@ -54,6 +54,30 @@ def test_chosen_videos_are_scored_in_the_order_asked_for(demo_store: FeatureStor
     ends = np.cumsum(videos.lengths)
     expected = np.concatenate([every.snippets[ends[i] - videos.lengths[i] : ends[i]] for i in (5, 2)])
     np.testing.assert_allclose(some.snippets, expected, atol=1e-6)
+
+
+def test_videos_kept_on_the_device_are_scored_alike(demo_store: FeatureStore) -> None:
+    network = TwoStreamNetwork(CONFIG, demo_store.visual_dim, demo_store.audio_dim)
+    videos = demo_store.videos("test")
+    expected = score_videos(network, demo_store, videos)
+    kept = WholeVideos(demo_store, videos, resident=True)
+    for _ in range(2):
+        scores = score_whole(network, kept)
+        # Half precision of the features, no more.
+        np.testing.assert_allclose(scores.snippets, expected.snippets, atol=2e-4)
+        np.testing.assert_allclose(scores.videos, expected.videos, atol=2e-4)
+    assert {group.visual.dtype for group in kept.groups()} == {torch.float16}
+
+
+def test_a_process_keeps_the_test_and_the_heldout_videos_and_no_more(demo_store: FeatureStore) -> None:
+    cpu = torch.device("cpu")
+    test, train = demo_store.videos("test"), demo_store.videos("train")
+    first = shared_videos(demo_store, test, None, cpu)
+    shared_videos(demo_store, train, np.array([1, 2]), cpu)
+    assert shared_videos(demo_store, test, None, cpu) is first
+    shared_videos(demo_store, train, np.array([3]), cpu)
+    assert len(macil.scoring._SHARED) == 2
+    assert shared_videos(demo_store, test, None, cpu) is not first
 
 
 def test_the_visual_network_scores_too_and_modes_are_restored(demo_store: FeatureStore) -> None:
