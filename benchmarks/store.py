@@ -6,9 +6,10 @@ them in order. The files lie in the system's cache. `.npy, each time` loads a fi
 `.npy, mapped` maps all files when opened, `.npy, in memory` loads them all when opened.
 
 Memory: K processes read everything through the store, in random order, and then K processes everything from arrays
-they have loaded. While all of them live, their proportional set sizes (PSS: a page shared by n processes counts 1/n
-in each) are summed, less those of K processes that imported the same modules and opened nothing, in copies of the data:
-as the processes are, and after their allocator has returned what it kept of freed batches (`malloc_trim`).
+they have loaded; then they let their batch go. While all of them live, their proportional set sizes (PSS: a page shared
+by n processes counts 1/n in each) are summed, less those of K processes that imported the same modules and opened
+nothing, in copies of the data: as the processes are, and after their allocator has returned what it kept of freed
+batches (`malloc_trim`).
 
 Before anything is timed, every value of the store is compared with the files; afterwards, a checksum of what every
 process has read. The data are made up, as `python -m macil demo` makes them.
@@ -49,6 +50,7 @@ from benchmarks.common import (
     ratios,
     take_turns,
 )
+from macil.data.bags import RowBuffer
 from macil.data.convert import convert
 from macil.data.demo import write_demo
 from macil.data.store import FeatureStore
@@ -109,10 +111,11 @@ def list_parts(bags: Sequence[Bag]) -> list[Part]:
 
 
 class StoreReader:
-    """Index selects on the mapped store."""
+    """Index selects on the mapped store, into memory that is used again, as `macil.data.bags` does."""
 
     def __init__(self, path: Path) -> None:
         self.store = FeatureStore.open(path)
+        self.buffers = {"visual": RowBuffer(), "audio": RowBuffer()}
 
     def part(self, part: Part) -> Tensor:
         """The rows of one file, as a view."""
@@ -120,25 +123,31 @@ class StoreReader:
         return features[part.start : part.stop]
 
     def batch(self, parts: Sequence[Part]) -> Tensor:
-        """The rows of some files of one modality, as a copy."""
+        """The rows of some files of one modality, as a copy that lasts until the next."""
         features = self.store.visual if parts[0].modality == "visual" else self.store.audio
         rows = torch.cat([torch.arange(part.start, part.stop) for part in parts])
-        return features.index_select(0, rows)
+        into = self.buffers[parts[0].modality].rows(len(rows), features)
+        return torch.index_select(features, 0, rows, out=into)
 
 
 class FileReader:
-    """`.npy` files; `arrays` are those that are open already."""
+    """`.npy` files, read into memory that is used again; `arrays` are those that are open already."""
 
     def __init__(self, arrays: dict[Path, np.ndarray] | None = None) -> None:
         self.arrays = arrays or {}
+        self.buffers = {"visual": RowBuffer(), "audio": RowBuffer()}
 
     def part(self, part: Part) -> Tensor:
         """The rows of one file."""
         return torch.from_numpy(self._load(part))
 
     def batch(self, parts: Sequence[Part]) -> Tensor:
-        """The rows of some files of one modality, as a copy."""
-        return torch.from_numpy(np.concatenate([self._load(part) for part in parts]))
+        """The rows of some files of one modality, as a copy that lasts until the next."""
+        arrays = [self._load(part) for part in parts]
+        rows = sum(len(array) for array in arrays)
+        into = self.buffers[parts[0].modality].rows(rows, torch.from_numpy(arrays[0]))
+        np.concatenate(arrays, out=into.numpy())
+        return into
 
     def _load(self, part: Part) -> np.ndarray:
         array = self.arrays.get(part.path)
@@ -291,7 +300,10 @@ def hold(task: Task, connection: Connection) -> None:
         reader = StoreReader(store)
     elif kind == "arrays":
         reader = FileReader(load_arrays(list_parts(bags)))
-    connection.send(read_randomly(reader, bags, seed) if reader is not None else 0)
+    read = 0 if reader is None else read_randomly(reader, bags, seed)
+    if reader is not None:
+        reader.buffers.clear()  # a batch is no copy of the data, and there is one a process however large the data
+    connection.send(read)
     with contextlib.suppress(EOFError):
         while True:
             connection.recv()

@@ -75,12 +75,23 @@ def test_a_batch_is_cut_to_its_longest_valid_length(demo_store: FeatureStore) ->
 def test_batches_are_those_of_each_part_of_the_order(place: Place, demo_store: FeatureStore) -> None:
     bags = TrainingBags(demo_store, None, 200, CPU, place=place, dtype=torch.float32)
     order = permutation(make_keys([1, 2], "test"), len(bags))
-    batches = list(bags.batches(order, 50))
-    assert [batch.labels.shape for batch in batches] == [(2, 50), (2, 50), (2, 20)]
-    for batch, part in zip(batches, order.split(50, 1), strict=True):
+    sizes = []
+    for batch, part in zip(bags.batches(order, 50), order.split(50, 1), strict=True):
+        visual, lengths = batch.visual.clone(), batch.layout.lengths
         alone = bags.batch(part)
-        assert torch.equal(batch.visual, alone.visual)
-        assert torch.equal(batch.layout.lengths, alone.layout.lengths)
+        assert torch.equal(visual, alone.visual)
+        assert torch.equal(lengths, alone.layout.lengths)
+        sizes.append(batch.labels.shape)
+    assert sizes == [(2, 50), (2, 50), (2, 20)]
+
+
+def test_mapped_batches_share_their_memory(demo_store: FeatureStore) -> None:
+    bags = TrainingBags(demo_store, None, 200, CPU)
+    large, small = bags.batch(torch.arange(40)[None]), bags.batch(torch.arange(5, 12)[None])
+    assert large.visual.data_ptr() == small.visual.data_ptr()
+    other = TrainingBags(demo_store, None, 200, CPU).batch(torch.arange(5, 12)[None])
+    assert torch.equal(small.visual, other.visual)
+    assert torch.equal(small.audio, other.audio)
 
 
 def test_a_stopped_stream_leaves_no_thread_and_a_failing_one_says_why(

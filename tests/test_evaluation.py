@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import auc, average_precision_score, precision_recall_curve
 
 from macil.errors import DataError
-from macil.evaluation import AveragePrecision, frame_average_precision
+from macil.evaluation import AveragePrecision, _falling, frame_average_precision
 from tests import literal
 
 TESTED = settings(max_examples=200, deadline=None, derandomize=True)
@@ -150,3 +150,10 @@ def test_inputs_are_left_as_they_were() -> None:
     frame_average_precision(scores, labels)
     np.testing.assert_array_equal(scores, before[0])
     np.testing.assert_array_equal(labels, before[1])
+
+
+def test_scores_of_every_sign_and_size_are_sorted_from_high_to_low() -> None:
+    score = np.random.default_rng(3).standard_normal(1000) * 10.0 ** np.arange(-500, 500).clip(-300, 300)
+    score[::7], score[1::7], score[2::7] = 0.0, -0.0, 5e-324
+    assert (np.diff(score[_falling(score)]) <= 0).all()
+    assert sorted(_falling(score)) == list(range(1000))

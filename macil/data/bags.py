@@ -124,6 +124,7 @@ class TrainingBags:
         self.dtype = dtype or (torch.float16 if accelerated else store.visual.dtype)
         """Of the features as kept"""
         self.place: Place = place or self._choose_place()
+        self._buffers = RowBuffer(), RowBuffer()
         if self.place == "resident":
             self._upload()
 
@@ -159,7 +160,8 @@ class TrainingBags:
         """The samples (S, B) int64 as a batch on the device.
 
         Resident bags take `samples` on the device. The layout is one block of the full width on an accelerator, and one
-        of the longest bag for several seeds; else blocks of similar length. All give the same losses.
+        of the longest bag for several seeds; else blocks of similar length. All give the same losses. A mapped batch
+        lasts until the next one is asked for, which takes its memory.
         """
         if self.place == "resident":
             visual = self._visual.index_select(0, samples.flatten())
@@ -189,7 +191,11 @@ class TrainingBags:
             (self.store.visual, self._visual_rows, self._visual_count, samples),
             (self.store.audio, self._audio_rows, self._audio_count, videos),
         ]
-        visual, audio = (_gather_rows(*part, layout, self.dtype, pinned=pinned) for part in parts)
+        buffers = self._buffers if self.place == "mapped" else (None, None)
+        visual, audio = (
+            _gather_rows(*part, layout, self.dtype, pinned=pinned, buffer=buffer)
+            for part, buffer in zip(parts, buffers, strict=True)
+        )
         return visual, audio
 
     def _to_device(self, visual: Tensor, audio: Tensor, labels: Tensor, layout: Layout) -> Batch:
@@ -302,6 +308,19 @@ def _choose(store: FeatureStore, names: Sequence[str] | None) -> np.ndarray:
     return chosen
 
 
+class RowBuffer:
+    """Memory that one batch after the other is gathered into: fresh pages cost more than the copy itself."""
+
+    def __init__(self) -> None:
+        self._memory: Tensor | None = None
+
+    def rows(self, count: int, like: Tensor) -> Tensor:
+        """(count, D) of the width and dtype of `like`, with anything in it."""
+        if self._memory is None or len(self._memory) < count:
+            self._memory = torch.empty(count, like.shape[1], dtype=like.dtype)
+        return self._memory[:count]
+
+
 def _gather_rows(
     features: Tensor,
     rows: Tensor,
@@ -311,6 +330,7 @@ def _gather_rows(
     dtype: torch.dtype,
     *,
     pinned: bool = False,
+    buffer: RowBuffer | None = None,
 ) -> Tensor:
     """Rows of the samples (S, B), block after block, (S, R, D), zero from each sample's count on."""
     picked, padding = [], []
@@ -318,7 +338,8 @@ def _gather_rows(
         picked.append(rows[part, : block.width].flatten(1))
         padding.append((torch.arange(block.width) >= counts[part][..., None]).flatten(1))
     index = torch.cat(picked, 1)
-    gathered = features.index_select(0, index.flatten())
+    into = None if buffer is None else buffer.rows(index.numel(), features)
+    gathered = torch.index_select(features, 0, index.flatten(), out=into)
     gathered.index_fill_(0, torch.cat(padding, 1).flatten().nonzero().squeeze(1), 0)
     result = torch.empty(gathered.shape, dtype=dtype, pin_memory=True) if pinned else gathered.to(dtype)
     if pinned:
