@@ -124,11 +124,13 @@ def shared_videos(
     names = videos.names if chosen is None else tuple(videos.names[i] for i in chosen)
     digest = hashlib.blake2b("\n".join(names).encode()).hexdigest()
     key = f"{store.path} {store.content_hash} {digest} {device}"
-    if key not in _SHARED:
+    found = _SHARED.pop(key, None)
+    if found is None:
         while len(_SHARED) >= _SETS_KEPT:
-            del _SHARED[next(iter(_SHARED))]
-        _SHARED[key] = WholeVideos(store, videos, chosen, device)
-    return _SHARED[key]
+            del _SHARED[next(iter(_SHARED))]  # the one that was not asked for the longest
+        found = WholeVideos(store, videos, chosen, device)
+    _SHARED[key] = found
+    return found
 
 
 @torch.inference_mode()

@@ -76,8 +76,11 @@ def test_a_process_keeps_the_test_and_the_heldout_videos_and_no_more(demo_store:
     shared_videos(demo_store, train, np.array([1, 2]), cpu)
     assert shared_videos(demo_store, test, None, cpu) is first
     shared_videos(demo_store, train, np.array([3]), cpu)
-    assert len(macil.scoring._SHARED) == 2
+    assert shared_videos(demo_store, test, None, cpu) is first, "asked for before the other two"
+    shared_videos(demo_store, train, np.array([1, 2]), cpu)
+    shared_videos(demo_store, train, np.array([3]), cpu)
     assert shared_videos(demo_store, test, None, cpu) is not first
+    assert len(macil.scoring._SHARED) == 2
 
 
 def test_the_visual_network_scores_too_and_modes_are_restored(demo_store: FeatureStore) -> None:
