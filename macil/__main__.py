@@ -1,4 +1,4 @@
-"""`python -m macil`: data, single trainings and scores, without a search."""
+"""`python -m macil`: data, single trainings, scores and exports, without a search."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import click
 from macil import __version__, cli
 from macil.commands.config import config
 from macil.commands.data import check, convert, demo
+from macil.commands.exporting import export
 from macil.commands.scoring import evaluate, score
 from macil.commands.training import train
 
@@ -17,10 +18,10 @@ from macil.commands.training import train
 )
 @click.version_option(__version__, prog_name="macil")
 def app() -> None:
-    """MACIL-SD: data, single trainings and scores. Searches: python tune/search.py."""
+    """MACIL-SD: data, single trainings, scores and exports. Searches: python tune/search.py."""
 
 
-for command in (demo, check, convert, config, train, evaluate, score):
+for command in (demo, check, convert, config, train, evaluate, score, export):
     app.add_command(command)
 
 

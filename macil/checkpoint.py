@@ -50,9 +50,17 @@ def load_network(path: str | Path) -> TwoStreamNetwork:
     """The audio-visual network of a checkpoint, on the CPU, in evaluation mode.
 
     Raises:
-        DataError: As `load_checkpoint`.
+        DataError: As `load_checkpoint`, or the checkpoint of a group of seeds.
     """
-    state = load_checkpoint(path)
+    return network_of(load_checkpoint(path), path)
+
+
+def network_of(state: dict[str, Any], path: str | Path) -> TwoStreamNetwork:
+    """The audio-visual network of a checkpoint that was read from `path`; as `load_network`."""
+    if "members" in state:
+        raise DataError(
+            f"{path} is what a group of seeds resumes from, not one network; give the checkpoint of one seed"
+        )
     network = TwoStreamNetwork(TrialConfig.from_dict(state["record"]["config"]), **state["features"])
     network.load_state_dict(state["network"])
     return network.eval()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -134,7 +134,11 @@ def shared_videos(
 
 
 @torch.inference_mode()
-def score_whole(network: TwoStreamNetwork | VisualNetwork, videos: WholeVideos) -> VideoScores:
+def score_whole(
+    network: TwoStreamNetwork | VisualNetwork,
+    videos: WholeVideos,
+    advance: Callable[[int], None] | None = None,
+) -> VideoScores:
     """Score whole videos, all snippets and all crops; audio is cut or zero-padded to the visual length.
 
     Nothing is waited for before all are scored.
@@ -142,6 +146,7 @@ def score_whole(network: TwoStreamNetwork | VisualNetwork, videos: WholeVideos) 
     Args:
         network: Put into evaluation mode meanwhile; on the videos' device.
         videos: What to score.
+        advance: Told the number of videos after each group.
     """
     device, crops = videos.device, videos.crops
     snippet_scores = torch.zeros(videos.snippets + 1, dtype=torch.float32, device=device)
@@ -157,6 +162,8 @@ def score_whole(network: TwoStreamNetwork | VisualNetwork, videos: WholeVideos) 
         snippet_scores[group.places.flatten()] = torch.sigmoid(logits).unflatten(0, shape).mean(1).flatten()
         whole = torch.sigmoid(k_max_mean(logits, sizes).double())
         video_scores[group.videos] = whole.unflatten(0, shape).mean(1)
+        if advance is not None:
+            advance(len(group.sizes))
     network.train(was_training)
     return VideoScores(snippet_scores[:-1].cpu().numpy(), video_scores.cpu().numpy())
 
@@ -167,9 +174,29 @@ def score_videos(
     videos: VideoSet,
     chosen: np.ndarray | None = None,
     device: torch.device | str = "cpu",
+    advance: Callable[[int], None] | None = None,
 ) -> VideoScores:
     """Score videos once: `score_whole` of `WholeVideos`, read as they are needed; arguments as of both."""
-    return score_whole(network, WholeVideos(store, videos, chosen, device, resident=False))
+    return score_whole(network, WholeVideos(store, videos, chosen, device, resident=False), advance)
+
+
+@torch.inference_mode()
+def score_arrays(network: TwoStreamNetwork, visual: np.ndarray, audio: np.ndarray) -> np.ndarray:
+    """Snippet scores (T,) float32 of one video by the test rule, without a store.
+
+    Args:
+        network: In evaluation mode; the arrays go to its device.
+        visual: (crops, T, Dv) float32.
+        audio: (T', Da) float32; cut or zero-padded to T.
+    """
+    crops, length, _ = visual.shape
+    heard = np.zeros((length, audio.shape[1]), np.float32)
+    heard[: len(audio)] = audio[:length]
+    weight = network.fc_v.weight
+    sizes = torch.full((crops,), length, device=weight.device)
+    both = [torch.from_numpy(x).to(weight.device, weight.dtype) for x in (visual, heard)]
+    logits = network.snippet_logits(both[0], both[1].expand(crops, -1, -1), sizes).float()
+    return torch.sigmoid(logits).mean(0).cpu().numpy()
 
 
 def _similar(lengths: np.ndarray, crops: int, rows: int) -> Iterator[np.ndarray]:

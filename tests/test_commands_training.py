@@ -1,20 +1,16 @@
-"""`python -m macil train`, `evaluate` and `score`, as a person calls them."""
+"""`python -m macil train` and `evaluate`, as a person calls them."""
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
-import torch
 
 from macil.__main__ import app
 from macil.cli import main
 from macil.data.store import FeatureStore
-from macil.released import load_released, to_released
 
 SMALL = [
     "--epochs",
@@ -81,28 +77,6 @@ def test_evaluate_gives_the_ap_of_the_training(
     assert (found["ap"], found["ap_trapezoid"]) == (last["ap"], last["ap_trapezoid"])
 
 
-def test_score_writes_every_snippet(trained: Path, demo_store: FeatureStore, tmp_path: Path) -> None:
-    assert run("score", trained / "last.pt", demo_store.path, tmp_path / "s.parquet") == 0
-    assert run("score", trained / "last.pt", demo_store.path, tmp_path / "s.csv") == 0
-    table = pq.read_table(tmp_path / "s.parquet")
-    with np.load(trained / "scores.npz") as scores:
-        np.testing.assert_array_equal(table["score"].to_numpy(), scores["last"])
-    with (tmp_path / "s.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert [row["video"] for row in rows] == table["video"].to_pylist()
-    assert rows[1]["first_frame"] == "16"
-
-
-def test_released_weights_can_be_evaluated(trained: Path, demo_store: FeatureStore, tmp_path: Path) -> None:
-    from macil.checkpoint import load_network
-
-    torch.save(to_released(load_network(trained / "last.pt")), tmp_path / "released.pkl")
-    assert load_released(tmp_path / "released.pkl").config.hidden_dim == 16
-    assert run("score", tmp_path / "released.pkl", demo_store.path, tmp_path / "a.csv", "--released") == 0
-    assert run("score", trained / "last.pt", demo_store.path, tmp_path / "b.csv") == 0
-    assert (tmp_path / "a.csv").read_text() == (tmp_path / "b.csv").read_text()
-
-
 def test_resume_continues_and_finishes(trained: Path, demo_store: FeatureStore, tmp_path: Path) -> None:
     from macil.training import Trainer, load_checkpoint, save_checkpoint
 
@@ -136,7 +110,6 @@ def test_resume_continues_and_finishes(trained: Path, demo_store: FeatureStore, 
         (["train", "STORE", "--out", "NEW", "--split", "SPLIT"], 2, "belongs to --protocol heldout"),
         (["evaluate", "absent.pt", "STORE"], 1, "absent.pt does not exist"),
         (["evaluate", "FILE", "STORE"], 1, "cannot be read"),
-        (["score", "CHECKPOINT", "STORE", "x.txt"], 2, ".parquet or .csv"),
     ],
 )
 def test_bad_input_is_one_clear_message(
@@ -156,7 +129,6 @@ def test_bad_input_is_one_clear_message(
         "FILE": tmp_path / "file",
         "RECORD": trained / "record.json",
         "SPLIT": trained / "split.json",
-        "CHECKPOINT": trained / "last.pt",
     }
     assert run(*(places.get(argument, argument) for argument in arguments)) == status
     shown = capsys.readouterr()

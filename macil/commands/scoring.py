@@ -3,39 +3,60 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import click
 import numpy as np
-import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet
+import torch
 
-from macil.checkpoint import load_checkpoint, load_network
+from macil.data.annotations import SNIPPET_FRAMES
+from macil.data.ground_truth import truth_of_layout, truth_of_store
+from macil.data.layout import require_layout
+from macil.data.loose_files import videos_of_files, videos_of_folder
 from macil.data.resolve import resolve
-from macil.data.store import FeatureStore
+from macil.data.store import META, FeatureStore
 from macil.device import choose_device
-from macil.errors import DataError, UsageError
+from macil.errors import UsageError
 from macil.evaluation import frame_average_precision
-from macil.files import atomic_path
 from macil.model import TwoStreamNetwork
-from macil.released import load_released
+from macil.score_folder import check_target, write_folder
+from macil.score_tables import TableFormat
+from macil.scored import ScoredVideos, require_widths, score_loose, score_store
 from macil.scoring import score_videos
+from macil.segments import SegmentRule
+from macil.trained import load_trained
 
-_CHECKPOINT = click.Path(path_type=Path)
+_PATH = click.Path(path_type=Path)
+_CHECKPOINT = click.argument("checkpoint", type=_PATH)
+_RELEASED = click.option("--released", is_flag=True, help="CHECKPOINT is a weight file of the authors' code.")
+_NUM_HEADS = click.option(
+    "--num-heads", type=click.IntRange(min=1), help="Attention heads of --released weights; default 4."
+)
+_DEVICE = click.option(
+    "--device", default="auto", type=click.Choice(["auto", "cpu", "cuda"]), show_default=True
+)
 
 
 @click.command()
-@click.argument("checkpoint", type=_CHECKPOINT)
-@click.argument("data", type=click.Path(path_type=Path))
-@click.option("--released", is_flag=True, help="CHECKPOINT is a weight file of the authors' code.")
-@click.option("--device", default="auto", type=click.Choice(["auto", "cpu", "cuda"]), show_default=True)
+@_CHECKPOINT
+@click.argument("data", type=_PATH)
+@_RELEASED
+@_NUM_HEADS
+@_DEVICE
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def evaluate(checkpoint: Path, data: Path, released: bool, device: str, as_json: bool) -> None:
-    """Frame-level average precision of CHECKPOINT on the test videos of DATA."""
-    network, origin = _load(checkpoint, released)
-    store = _fitting(resolve(data), network, checkpoint)
+def evaluate(
+    checkpoint: Path, data: Path, released: bool, num_heads: int | None, device: str, as_json: bool
+) -> None:
+    """Frame-level average precision of CHECKPOINT on the test videos of DATA.
+
+    CHECKPOINT is a checkpoint, the folder of a run (its model.pt) or a .safetensors export.
+    """
+    network, file, known = load_trained(checkpoint, released=released, num_heads=num_heads)
+    origin = {"checkpoint": str(file), **known}
+    store = resolve(data)
+    require_widths(network, store)
     labels = store.test_labels()
     target = choose_device(device)
     scores = score_videos(network.to(target), store, store.videos("test"), device=target)
@@ -60,64 +81,182 @@ def evaluate(checkpoint: Path, data: Path, released: bool, device: str, as_json:
 
 
 @click.command()
-@click.argument("checkpoint", type=_CHECKPOINT)
-@click.argument("data", type=click.Path(path_type=Path))
-@click.argument("out", type=click.Path(path_type=Path))
-@click.option("--split", "part", type=click.Choice(["test", "train"]), default="test", show_default=True)
-@click.option("--released", is_flag=True, help="CHECKPOINT is a weight file of the authors' code.")
-@click.option("--device", default="auto", type=click.Choice(["auto", "cpu", "cuda"]), show_default=True)
-def score(checkpoint: Path, data: Path, out: Path, part: str, released: bool, device: str) -> None:
-    """Write a score for every snippet of DATA to OUT (.parquet or .csv): video, snippet, first and end frame, score.
+@_CHECKPOINT
+@click.argument("features", metavar="FEATURES...", nargs=-1, required=True, type=_PATH)
+@click.option("--out", metavar="DIR", type=_PATH, required=True, help="Folder to write.")
+@click.option("--overwrite", is_flag=True, help="Replace the scores that DIR holds.")
+@click.option(
+    "--split",
+    type=click.Choice(["test", "train"]),
+    help="Which videos of a data folder; default test.",
+)
+@click.option(
+    "--video", "names", metavar="NAME", multiple=True, help="Only this video of a data folder; repeatable."
+)
+@click.option(
+    "--format",
+    "formats",
+    type=click.Choice(["csv", "parquet"]),
+    multiple=True,
+    default=["parquet"],
+    show_default=True,
+    help="Of the tables; repeatable.",
+)
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+    help="Snippets that score above it are violent.",
+)
+@click.option(
+    "--merge-seconds",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    help="Join segments that are at most so far apart.",
+)
+@click.option(
+    "--min-seconds", type=click.FloatRange(min=0), default=0.0, help="Then drop segments shorter than this."
+)
+@click.option(
+    "--fps",
+    type=click.FloatRange(min=0, min_open=True),
+    default=24.0,
+    show_default=True,
+    help="Frames a second of the videos.",
+)
+@click.option(
+    "--snippet-frames",
+    type=click.IntRange(1, 10_000),
+    help="Frames of a snippet; default 16, or what a store says.",
+)
+@click.option(
+    "--pictures",
+    type=click.IntRange(min=0),
+    default=12,
+    show_default=True,
+    help="Timelines of the first so many videos.",
+)
+@click.option(
+    "--labels", is_flag=True, help="Shade the annotated violence in the timelines; reads test labels."
+)
+@_RELEASED
+@_NUM_HEADS
+@_DEVICE
+def score(checkpoint: Path, features: tuple[Path, ...], out: Path, **options: Any) -> None:
+    """Score videos: a number between 0 and 1 for every snippet, violent segments, timelines. No labels are needed.
 
-    Labels are not read.
-    """
-    if out.suffix not in (".parquet", ".csv"):
-        raise UsageError(f"OUT must end in .parquet or .csv, not {out.name!r}")
-    network, _ = _load(checkpoint, released)
-    store = _fitting(resolve(data), network, checkpoint)
-    target = choose_device(device)
-    videos = store.videos("train" if part == "train" else "test")
-    scores = score_videos(network.to(target), store, videos, device=target)
-    snippet = np.concatenate([np.arange(length) for length in videos.lengths] or [np.arange(0)])
-    table = pa.table(
-        {
-            "video": np.repeat(np.array(videos.names, dtype=object), videos.lengths),
-            "snippet": snippet,
-            "first_frame": snippet * store.snippet_frames,
-            "end_frame": (snippet + 1) * store.snippet_frames,
-            "score": scores.snippets,
-        }
+    CHECKPOINT is a checkpoint, the folder of a run (its model.pt) or a .safetensors export. FEATURES is one data
+    folder (in the XD-Violence layout, or a converted store), or .npy files, told apart by their names:
+
+    \b
+    NAME__0.npy           a name of the layout: all crops NAME__0, NAME__1, ... beside it are read, and
+                          NAME__vggish.npy from the layout's audio folder or from beside it
+    NAME__vggish.npy      the audio of a NAME that is given too, where it lies elsewhere
+    VISUAL.npy AUDIO.npy  any other names, one after the other: arrays (T, width) or (crops, T, width) and (T, width)
+
+    DIR gets snippets.parquet and frames.parquet (a score a row), segments.json, and timelines/NAME.png and .svg.
+    """  # noqa: D301 (click reads the escape)
+    endless = [
+        name
+        for name in ("threshold", "fps", "min_seconds", "merge_seconds")
+        if not math.isfinite(options[name])
+    ]
+    if endless:
+        raise UsageError(f"--{endless[0].replace('_', '-')} {options[endless[0]]}: expected a finite number")
+    choice = _Choice(
+        options["split"], options["names"], options["snippet_frames"], with_labels=options["labels"]
     )
-    with atomic_path(out) as temporary:
-        if out.suffix == ".csv":
-            pa.csv.write_csv(table, temporary)
-        else:
-            pa.parquet.write_table(table, temporary)
-    click.echo(f"wrote {table.num_rows} snippet scores of {len(videos.names)} videos to {out}")
+    check_target(out, overwrite=options["overwrite"])
+    network, file, known = load_trained(
+        checkpoint, released=options["released"], num_heads=options["num_heads"]
+    )
+    target = choose_device(options["device"])
+    scored, truth = _score(network.to(target), features, choice, target)
+    rule = SegmentRule(
+        options["threshold"],
+        options["fps"],
+        scored.snippet_frames,
+        options["min_seconds"],
+        options["merge_seconds"],
+    )
+    formats: list[TableFormat] = list(dict.fromkeys(options["formats"]))
+    written = write_folder(
+        scored,
+        rule,
+        out,
+        formats=formats,
+        pictures=options["pictures"],
+        truth=truth,
+        origin={"checkpoint": str(file), **known},
+    )
+    click.echo(
+        f"wrote {out}: {_count(len(scored.names), 'video')}, {_count(written.snippets, 'snippet')}, "
+        f"{_count(written.frames, 'frame')}; {_count(written.segments, 'violent segment')} in "
+        f"{_count(written.violent_videos, 'video')}; {_count(written.pictures, 'timeline')}"
+    )
 
 
-def _load(checkpoint: Path, released: bool) -> tuple[TwoStreamNetwork, dict[str, Any]]:
-    if released:
-        return load_released(checkpoint).eval(), {"checkpoint": str(checkpoint), "origin": "released weights"}
-    state = load_checkpoint(checkpoint)
-    record = state["record"]
-    return load_network(checkpoint), {
-        "checkpoint": str(checkpoint),
-        "epoch": state["epoch"],
-        "protocol": record["protocol"],
-        "seed": record["config"]["seed"],
-    }
+class _Choice(NamedTuple):
+    """What was asked of a data folder."""
+
+    split: Literal["train", "test"] | None
+    names: tuple[str, ...]
+    snippet_frames: int | None
+    with_labels: bool
 
 
-def _fitting(store: FeatureStore, network: TwoStreamNetwork, checkpoint: Path) -> FeatureStore:
-    wanted = (network.fc_v.in_features, network.fc_a.in_features)
-    if wanted != (store.visual_dim, store.audio_dim):
-        raise DataError(
-            f"{checkpoint} reads visual features of width {wanted[0]} and audio of {wanted[1]}; "
-            f"{store.path} has {store.visual_dim} and {store.audio_dim}"
+def _score(
+    network: TwoStreamNetwork, features: tuple[Path, ...], choice: _Choice, device: torch.device
+) -> tuple[ScoredVideos, dict[str, np.ndarray] | None]:
+    folders = [path for path in features if path.is_dir()]
+    if folders and len(features) > 1:
+        raise UsageError(f"{folders[0]} is a data folder; give it alone, or .npy files only")
+    if folders:
+        return _score_folder(network, folders[0], choice, device)
+    given = {"--split": choice.split, "--video": choice.names, "--labels": choice.with_labels}
+    if wrong := [name for name, value in given.items() if value]:
+        raise UsageError(f"{', '.join(wrong)}: for a data folder only, not for {features[0]}")
+    return score_loose(network, videos_of_files(features), choice.snippet_frames or SNIPPET_FRAMES), None
+
+
+def _score_folder(
+    network: TwoStreamNetwork, folder: Path, choice: _Choice, device: torch.device
+) -> tuple[ScoredVideos, dict[str, np.ndarray] | None]:
+    split = choice.split or "test"
+    if choice.with_labels and split == "train":
+        raise UsageError("--labels needs --split test: training videos have no frame labels")
+    if (folder / META).exists():
+        return _score_store(network, FeatureStore.open(folder), split, choice, device)
+    require_layout(folder)
+    loose = videos_of_folder(folder, split, choice.names)
+    frames = choice.snippet_frames or SNIPPET_FRAMES
+    scored = score_loose(network, loose, frames)
+    if not choice.with_labels:
+        return scored, None
+    lengths = dict(zip(scored.names, scored.lengths.tolist(), strict=True))
+    return scored, truth_of_layout(folder, lengths, frames)
+
+
+def _score_store(
+    network: TwoStreamNetwork,
+    store: FeatureStore,
+    split: Literal["train", "test"],
+    choice: _Choice,
+    device: torch.device,
+) -> tuple[ScoredVideos, dict[str, np.ndarray] | None]:
+    if choice.snippet_frames not in (None, store.snippet_frames):
+        raise UsageError(
+            f"--snippet-frames {choice.snippet_frames}: the store {store.path} has {store.snippet_frames}; "
+            "leave the option out"
         )
-    return store
+    truth = truth_of_store(store) if choice.with_labels else None
+    return score_store(network, store, split, choice.names, device), truth
 
 
 def _words(origin: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in origin.items())
+
+
+def _count(number: int, unit: str) -> str:
+    return f"{number:,} {unit}" + "s" * (number != 1)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -33,6 +36,12 @@ def read_header(path: Path) -> ArrayHeader:
     Raises:
         ArrayError: Kind `unreadable`, `truncated`, `shape`, `dtype` or `empty`, with the reason.
     """
+    (rows, width), dtype = read_shape(path)
+    return ArrayHeader(rows=rows, width=width, dtype=dtype.name, nbytes=rows * width * dtype.itemsize)
+
+
+def read_shape(path: Path, dimensions: Collection[int] = (2,)) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and type of a feature file that has one of so many `dimensions`; otherwise as `read_header`."""
     try:
         with path.open("rb") as file:
             version = np.lib.format.read_magic(file)
@@ -51,16 +60,17 @@ def read_header(path: Path) -> ArrayHeader:
 
     if dtype.kind != "f":
         raise ArrayError("dtype", f"holds {dtype}, expected floating-point features (float32)")
-    if len(shape) != 2:
-        raise ArrayError("shape", f"has shape {shape}, expected (snippets, features)")
+    if len(shape) not in dimensions:
+        wanted = "(snippets, features)" + (" or (crops, snippets, features)" if 3 in dimensions else "")
+        raise ArrayError("shape", f"has shape {shape}, expected {wanted}")
     if 0 in shape:
         raise ArrayError("empty", f"is empty: shape {shape}")
-    expected = start + shape[0] * shape[1] * dtype.itemsize
+    expected = start + math.prod(shape) * dtype.itemsize
     if size < expected:
         raise ArrayError("truncated", f"is truncated: {size} of {expected} bytes for shape {shape} {dtype}")
     if size > expected:
         raise ArrayError("truncated", f"has {size - expected} bytes more than shape {shape} {dtype} needs")
-    return ArrayHeader(rows=shape[0], width=shape[1], dtype=dtype.name, nbytes=expected - start)
+    return shape, dtype
 
 
 def load_features(path: Path) -> np.ndarray:

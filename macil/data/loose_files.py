@@ -1,0 +1,252 @@
+"""Videos as the feature files somebody names, or as the visual and audio folders of one split: no labels, no store.
+
+Rules for files, by name alone:
+
+NAME__0.npy      a visual file of the layout: all crops NAME__0, NAME__1, ... beside it are read, and NAME__vggish.npy,
+                 from the audio folder of the layout or from beside it
+NAME__vggish.npy the audio of a NAME that is given too, where it lies elsewhere
+anything else    VISUAL.npy, and the file that follows it is its audio: a video called VISUAL
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from macil.data.arrays import ArrayError, read_shape
+from macil.data.choosing import choose
+from macil.data.folders import FOLDERS, SPLITS, SplitName
+from macil.data.names import match_audio_file, match_visual_file
+from macil.errors import DataError
+
+_Crops = dict[str, dict[int, Path]]  # name -> crop -> file
+
+
+@dataclass(frozen=True)
+class LooseVideo:
+    """The files of a video. `visual`: a file (T, Dv) for each crop, or one file that may be (crops, T, Dv)."""
+
+    name: str
+    visual: tuple[Path, ...]
+    audio: Path
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All of them, the audio last."""
+        return (*self.visual, self.audio)
+
+
+class LooseVideos(NamedTuple):
+    """Videos, and what is wrong with the rest, a text each that begins with the file."""
+
+    videos: tuple[LooseVideo, ...]
+    problems: tuple[str, ...]
+
+
+def videos_of_files(paths: Iterable[Path]) -> LooseVideos:
+    """Group files into videos by their names, in the order of their first file."""
+    given = list(paths)
+    unfit = {path: reason for path in given if (reason := _unfit(path))}
+    problems = [f"{path}: {reason}" for path, reason in unfit.items()]
+    pairs, heard = _pair([path for path in given if path not in unfit], problems)
+    found: dict[str, LooseVideo] = {}
+    named: set[str] = set()
+    folders: dict[Path, _Crops] = {}
+    for path, audio in pairs:
+        if audio is not None:
+            _add(LooseVideo(path.stem, (path,), audio), found, problems)
+            continue
+        name = _name_of(path)
+        named.add(name)
+        if path.parent not in folders:
+            folders[path.parent] = _crops_by_name(path.parent.iterdir())
+        video = _complete(path.parent / name, folders[path.parent][name], heard.get(name), problems)
+        if video is not None:
+            _add(video, found, problems)
+    problems += [
+        f"{path}: is the audio of {name}, of which no visual file ({name}__0.npy) was given"
+        for name, path in heard.items()
+        if name not in named
+    ]
+    return LooseVideos(tuple(found.values()), tuple(dict.fromkeys(problems)))
+
+
+def videos_of_folder(root: Path, split: SplitName, names: Sequence[str] = ()) -> LooseVideos:
+    """Videos of a split of a folder in the layout, in the order of `names`, or all; lists and labels are not read.
+
+    Raises:
+        DataError: There are none, or not all of `names`.
+    """
+    visual = _crops_by_name(_entries(root, FOLDERS["visual", split]))
+    if not visual:
+        expected = f"expected {FOLDERS['visual', split][0]}/NAME__0.npy in it"
+        raise DataError(f"{root} holds no {split} video; {expected}")
+    heard = {
+        name: path
+        for path in _entries(root, FOLDERS["audio", split])
+        if (name := match_audio_file(path.name)) is not None
+    }
+    present = sorted(visual)
+    chosen = [present[i] for i in choose(names, present, f"the {split} videos of {root}")]
+    problems: list[str] = []
+    found = []
+    for name in chosen:
+        crops = visual[name]
+        found.append(_complete(next(iter(crops.values())).parent / name, crops, heard.get(name), problems))
+    return LooseVideos(tuple(video for video in found if video is not None), tuple(problems))
+
+
+def header_faults(video: LooseVideo, visual_dim: int, audio_dim: int) -> dict[Path, str]:
+    """What is wrong with the headers of a video's files, for a network that reads these widths; no value is read."""
+    faults: dict[Path, str] = {}
+    arrays_allowed = len(video.visual) == 1 and match_visual_file(video.visual[0].name) is None
+    lengths: dict[Path, int] = {}
+    for path in video.files:
+        is_audio = path == video.audio
+        what, width = ("audio", audio_dim) if is_audio else ("visual", visual_dim)
+        try:
+            shape, _ = read_shape(path, (2, 3) if arrays_allowed and not is_audio else (2,))
+        except ArrayError as error:
+            faults[path] = str(error)
+            continue
+        if shape[-1] != width:
+            faults[path] = (
+                f"is {shape[-1]} wide, shape {shape}; the network reads {what} features {width} wide"
+            )
+        elif not is_audio:
+            lengths[path] = shape[-2]
+    for path, length in lengths.items():
+        first = next(iter(lengths))
+        if length != lengths[first]:
+            faults[path] = (
+                f"has {length} snippets and {first.name} has {lengths[first]}; crops are equally long"
+            )
+    return faults
+
+
+def load_finite(path: Path) -> np.ndarray:
+    """Load one feature file as C-ordered float32; zeros everywhere are allowed.
+
+    Raises:
+        ArrayError: Unreadable, or a value is not finite or beyond float32.
+    """
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ArrayError("unreadable", f"cannot be read: {error}") from None
+    with np.errstate(over="ignore"):
+        features = np.ascontiguousarray(array, np.float32)
+    finite = np.isfinite(features)
+    if not finite.all():
+        first = ", ".join(map(str, np.argwhere(~finite)[0]))
+        count = np.count_nonzero(~finite)
+        reason = f"holds {count} values that are NaN, infinite or beyond float32, the first at [{first}]"
+        raise ArrayError("not-finite", reason)
+    return features
+
+
+def stack_crops(video: LooseVideo, arrays: Mapping[Path, np.ndarray]) -> np.ndarray:
+    """The visual features (crops, T, Dv) of a video whose files were loaded."""
+    visual = [arrays[path] for path in video.visual]
+    return visual[0] if visual[0].ndim == 3 else np.stack(visual)
+
+
+def _unfit(path: Path) -> str | None:
+    if not path.exists():
+        return "does not exist" + ("" if path.suffix == ".npy" else "; expected a data folder or .npy files")
+    if not path.is_file():
+        return "is no file"
+    return None if path.suffix == ".npy" else "is not a .npy file"
+
+
+def _pair(
+    paths: Sequence[Path], problems: list[str]
+) -> tuple[list[tuple[Path, Path | None]], dict[str, Path]]:
+    """Visual files, each with the audio file that follows it (None: of the layout), and audio files of the layout."""
+    visuals: list[tuple[Path, Path | None]] = []
+    heard: dict[str, Path] = {}
+    waiting: Path | None = None
+    for path in paths:
+        is_visual, audio_of = match_visual_file(path.name) is not None, match_audio_file(path.name)
+        if waiting is not None and not is_visual:
+            visuals.append((waiting, path))
+            waiting = None
+        elif is_visual:
+            problems += _alone(waiting)
+            waiting = None
+            visuals.append((path, None))
+        elif audio_of is not None:
+            heard[audio_of] = path
+        else:
+            waiting = path
+    problems += _alone(waiting)
+    return visuals, heard
+
+
+def _alone(path: Path | None) -> list[str]:
+    if path is None:
+        return []
+    return [
+        f"{path}: stands alone; expected VISUAL.npy AUDIO.npy, or a name of the layout such as NAME__0.npy"
+    ]
+
+
+def _name_of(path: Path) -> str:
+    matched = match_visual_file(path.name)
+    assert matched is not None
+    return matched[0]
+
+
+def _add(video: LooseVideo, found: dict[str, LooseVideo], problems: list[str]) -> None:
+    first = found.setdefault(video.name, video)
+    if first != video:
+        problems.append(f"{video.visual[0]}: is a second video called {video.name}, beside {first.visual[0]}")
+
+
+def _crops_by_name(paths: Iterable[Path]) -> _Crops:
+    crops: _Crops = {}
+    for path in sorted(paths):
+        matched = match_visual_file(path.name)
+        if matched is not None and not path.name.startswith("."):
+            crops.setdefault(matched[0], {})[matched[1]] = path
+    return crops
+
+
+def _complete(
+    stem: Path, crops: dict[int, Path], audio: Path | None, problems: list[str]
+) -> LooseVideo | None:
+    """The video of these crops, called as `stem` is; None, and the reasons, where something is missing."""
+    faults = []
+    if set(crops) != set(range(len(crops))):
+        text = ", ".join(map(str, sorted(crops)))
+        faults.append(f"{stem}: its crops should be numbered from 0 without a gap; there are {text}")
+    if audio is None:
+        places = [folder / f"{stem.name}__vggish.npy" for folder in _audio_folders(stem.parent)]
+        audio = next((place for place in places if place.is_file()), None)
+        if audio is None:
+            faults.append(f"{stem}: its audio is missing, expected {' or '.join(map(str, places))}")
+    problems += faults
+    if faults or audio is None:
+        return None
+    return LooseVideo(stem.name, tuple(crops[crop] for crop in sorted(crops)), audio)
+
+
+def _audio_folders(visual: Path) -> Iterator[Path]:
+    """Where the audio of the videos of a visual folder may lie: the layout's folder for it, then itself."""
+    parent = visual.absolute()
+    for split in SPLITS:
+        for folder in FOLDERS["visual", split]:
+            parts = Path(folder).parts
+            if parent.parts[-len(parts) :] == parts:
+                yield from (parent.parents[len(parts) - 1] / audio for audio in FOLDERS["audio", split])
+    yield visual
+
+
+def _entries(root: Path, folders: Iterable[str]) -> Iterator[Path]:
+    for folder in folders:
+        if (root / folder).is_dir():
+            yield from (root / folder).iterdir()

@@ -1,0 +1,144 @@
+"""The folder that `python -m macil score` leaves: tables, segments, timelines; whole or absent."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from macil import __version__
+from macil.errors import DataError, UsageError
+from macil.files import read_json, write_json_atomic
+from macil.score_tables import TableFormat, write_frames, write_snippets
+from macil.scored import ScoredVideos
+from macil.segments import SegmentRule, describe_segment, find_segments
+
+SEGMENTS = "segments.json"
+KIND = "macil segments"
+FORMAT_VERSION = 1
+_OWN = ("segments.json", "snippets.parquet", "snippets.csv", "frames.parquet", "frames.csv", "timelines")
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a folder holds."""
+
+    snippets: int
+    frames: int
+    segments: int
+    violent_videos: int
+    pictures: int
+
+
+def check_target(out: Path, *, overwrite: bool) -> None:
+    """Refuse a folder that could not be written, before anything is computed.
+
+    Raises:
+        UsageError: It is a file, holds something else, or holds scores and `overwrite` is off.
+    """
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--out {out} is a file; name a folder")
+    if not out.is_dir() or not any(out.iterdir()):
+        return
+    strangers = sorted(path.name for path in out.iterdir() if path.name not in _OWN)
+    if strangers or not _holds_scores(out):
+        what = f"holds {', '.join(strangers[:3])}, which no scoring wrote" if strangers else "is not empty"
+        raise UsageError(f"--out {out} {what}; name a folder that does not exist yet")
+    if not overwrite:
+        raise UsageError(f"--out {out} holds scores; name another folder, or replace them with --overwrite")
+
+
+def write_folder(
+    scored: ScoredVideos,
+    rule: SegmentRule,
+    out: Path,
+    *,
+    formats: Sequence[TableFormat] = ("parquet",),
+    pictures: int = 0,
+    truth: Mapping[str, np.ndarray] | None = None,
+    origin: Mapping[str, Any] | None = None,
+) -> Written:
+    """Write everything beside `out`, then give it its name, in place of scores that it may hold.
+
+    Args:
+        scored: The scores.
+        rule: What counts as a segment; its `snippet_frames` are those of `scored`.
+        out: A folder that `check_target` passed.
+        formats: Of both tables.
+        pictures: Timelines are drawn of so many videos, the first ones.
+        truth: Frame labels by name, shaded in the timelines of the videos they name.
+        origin: Plain values about the network, for `segments.json`.
+
+    Raises:
+        UsageError: The folder cannot be written.
+    """
+    segments = {name: find_segments(scores, rule) for name, scores in scored}
+    with _replacing(out) as folder:
+        snippets = frames = 0
+        for kind in formats:
+            snippets = write_snippets(scored, folder / f"snippets.{kind}", kind)
+            frames = write_frames(scored, folder / f"frames.{kind}", kind)
+        drawn = list(scored)[:pictures]
+        if drawn:
+            from macil.timelines import draw_timeline  # matplotlib takes a second
+
+            (folder / "timelines").mkdir()
+            for name, scores in drawn:
+                labels = (truth or {}).get(name)
+                draw_timeline(folder / "timelines" / name, name, scores, segments[name], rule, labels)
+        described = [
+            {
+                "name": name,
+                "frames": len(scores) * rule.snippet_frames,
+                "seconds": round(rule.seconds(len(scores)), 6),
+                "segments": [describe_segment(segment, rule) for segment in segments[name]],
+            }
+            for name, scores in scored
+        ]
+        write_json_atomic(
+            folder / SEGMENTS,
+            {
+                "kind": KIND,
+                "format_version": FORMAT_VERSION,
+                "macil_version": __version__,
+                "network": dict(origin or {}),
+                **rule._asdict(),
+                "videos": described,
+            },
+        )
+    counts = [len(found) for found in segments.values()]
+    return Written(snippets, frames, sum(counts), sum(count > 0 for count in counts), len(drawn))
+
+
+def _holds_scores(out: Path) -> bool:
+    try:
+        content = read_json(out / SEGMENTS)
+    except DataError:
+        return False
+    return isinstance(content, dict) and content.get("kind") == KIND
+
+
+@contextlib.contextmanager
+def _replacing(out: Path) -> Iterator[Path]:
+    """A folder beside `out` that takes its name on success and is removed on failure."""
+    out = out.resolve()  # a link stays, what it leads to is replaced
+    partial = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        old = partial.with_suffix(".old")
+        if out.exists():
+            os.replace(out, old)
+        os.replace(partial, out)
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise UsageError(f"cannot write {out}: {error.strerror or error}; nothing was written") from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

@@ -1,0 +1,67 @@
+"""A trained audio-visual network, from whatever holds one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from macil.checkpoint import load_checkpoint, network_of
+from macil.errors import DataError, UsageError
+from macil.model import TwoStreamNetwork
+from macil.released import load_released
+from macil.safetensors_format import SUFFIX, load_safetensors
+
+
+class Trained(NamedTuple):
+    """A network and where it comes from."""
+
+    network: TwoStreamNetwork
+    """On the CPU, in evaluation mode."""
+    file: Path
+    origin: dict[str, Any]
+    """What is known of the training, plain values: `epoch`, `protocol`, `seed`; or `origin`, in words."""
+
+
+def load_trained(path: str | Path, *, released: bool = False, num_heads: int | None = None) -> Trained:
+    """Open a checkpoint, the folder of a run (its model.pt), a .safetensors export or the authors' weights.
+
+    Args:
+        path: The file or folder.
+        released: `path` is a weight file of the authors' code.
+        num_heads: Attention heads of released weights, which do not tell; None for the published 4.
+
+    Raises:
+        DataError: Nothing of the kind is there, or it is damaged; names the file.
+        UsageError: `num_heads` without `released`.
+    """
+    path = Path(path)
+    if released:
+        network = load_released(path, num_heads or 4)
+        return Trained(network, path, {"origin": "released weights"})
+    if num_heads is not None:
+        raise UsageError("--num-heads belongs to --released; every other file says how many heads it has")
+    if path.is_dir():
+        path = _model_of_run(path)
+    if path.suffix == SUFFIX:
+        loaded = load_safetensors(path)
+        return Trained(loaded.network, path, loaded.origin)
+    state = load_checkpoint(path)
+    return Trained(network_of(state, path), path, _describe(state))
+
+
+def _model_of_run(folder: Path) -> Path:
+    model = folder / "model.pt"
+    if not model.is_file():
+        others = [name for name in ("best.pt", "last.pt") if (folder / name).is_file()]
+        advice = (
+            f"give one of the checkpoints in it: {', '.join(str(folder / name) for name in others)}"
+            if others
+            else "a search writes it when its winner has been trained again"
+        )
+        raise DataError(f"{folder} holds no model.pt; {advice}")
+    return model
+
+
+def _describe(state: dict[str, Any]) -> dict[str, Any]:
+    record = state["record"]
+    return {"epoch": state["epoch"], "protocol": record["protocol"], "seed": record["config"]["seed"]}

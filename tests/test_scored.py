@@ -1,0 +1,124 @@
+"""Scores of a store, of a layout, of named files and of the examiner are the same scores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from macil.config import TrialConfig
+from macil.data.choosing import choose
+from macil.data.loose_files import videos_of_files, videos_of_folder
+from macil.data.store import FeatureStore
+from macil.errors import DataError
+from macil.examination import Examiner
+from macil.model import TwoStreamNetwork
+from macil.scored import ScoredVideos, score_loose, score_store
+
+CONFIG = TrialConfig(hidden_dim=16, feedforward_dim=16, seed=4)
+
+
+@pytest.fixture(scope="module")
+def network(demo_store: FeatureStore) -> TwoStreamNetwork:
+    network = TwoStreamNetwork(CONFIG, demo_store.visual_dim, demo_store.audio_dim).eval()
+    with torch.no_grad():
+        network.head_v.weight.mul_(20)  # scores far apart
+    return network
+
+
+def test_store_layout_and_examiner_agree(
+    network: TwoStreamNetwork, demo_store: FeatureStore, demo_layout: Path
+) -> None:
+    examined = Examiner(demo_store, "published", None, torch.device("cpu")).examine(network, None)
+    stored = score_store(network, demo_store, "test")
+    loose = score_loose(network, videos_of_folder(demo_layout, "test"))
+    np.testing.assert_array_equal(stored.scores, examined.test_scores[""])
+    assert np.ptp(stored.scores) > 0.1
+    np.testing.assert_allclose(loose.scores, stored.scores, atol=2e-6)
+    assert loose.names == stored.names == demo_store.videos("test").names
+    np.testing.assert_array_equal(loose.lengths, stored.lengths)
+    assert loose.snippet_frames == stored.snippet_frames == 16
+
+
+def test_a_pair_of_arrays_scores_as_the_files_of_the_layout(
+    network: TwoStreamNetwork, demo_layout: Path, tmp_path: Path
+) -> None:
+    loose = videos_of_folder(demo_layout, "test")
+    expected = dict(score_loose(network, loose))
+    uneven = [v for v in loose.videos if len(np.load(v.audio)) != len(np.load(v.visual[0]))]
+    assert uneven, "audio of another length is part of what is tested"
+    for video in [*uneven[:2], loose.videos[0]]:
+        crops = np.stack([np.load(path) for path in video.visual])
+        np.save(tmp_path / "clip.npy", crops)
+        np.save(tmp_path / "sound.npy", np.load(video.audio))
+        ((name, scores),) = score_loose(
+            network, videos_of_files([tmp_path / "clip.npy", tmp_path / "sound.npy"])
+        )
+        assert name == "clip"
+        np.testing.assert_array_equal(scores, expected[video.name])
+        # A single crop, and audio that was cut: by hand.
+        np.save(tmp_path / "clip.npy", crops[0])
+        np.save(tmp_path / "sound.npy", np.load(video.audio)[:3])
+        ((_, scores),) = score_loose(
+            network, videos_of_files([tmp_path / "clip.npy", tmp_path / "sound.npy"])
+        )
+        heard = torch.zeros(1, crops.shape[1], network.fc_a.in_features)
+        heard[0, :3] = torch.from_numpy(np.load(video.audio)[:3])
+        with torch.no_grad():
+            logits = network(torch.from_numpy(crops[:1]), heard).fused_logits[0]
+        np.testing.assert_allclose(scores, torch.sigmoid(logits).numpy(), atol=2e-6)
+
+
+def test_chosen_videos_come_in_the_order_asked_for(
+    network: TwoStreamNetwork, demo_store: FeatureStore
+) -> None:
+    every = dict(score_store(network, demo_store, "train"))
+    names = [demo_store.videos("train").names[i] for i in (5, 2, 5)]
+    some = score_store(network, demo_store, "train", names)
+    assert some.names == (names[0], names[1])
+    for name, scores in some:
+        np.testing.assert_allclose(scores, every[name], atol=2e-6)
+
+
+def test_choosing_names_a_similar_video() -> None:
+    assert choose([], ["a", "b"], "x") == [0, 1]
+    assert choose(["b", "a", "b"], ["a", "b"], "x") == [1, 0]
+    with pytest.raises(DataError) as caught:
+        choose(["Film_1", "zzz"], ["Film_2", "other"], "the videos here")
+    assert caught.value.problems == ("Film_1; did you mean Film_2?", "zzz")
+
+
+def test_every_fault_of_every_file_is_told_at_once(network: TwoStreamNetwork, tmp_path: Path) -> None:
+    def save(name: str, array: np.ndarray) -> Path:
+        np.save(tmp_path / name, array.astype(np.float32))
+        return tmp_path / name
+
+    good, sound = save("good.npy", np.ones((3, 64))), save("sound.npy", np.ones((3, 16)))
+    wide, holed = save("wide.npy", np.ones((3, 65))), save("holed.npy", np.full((3, 64), np.nan))
+    deaf = save("deaf.npy", np.full((3, 16), np.inf))
+    loose = videos_of_files([good, sound, wide, deaf, holed, sound, tmp_path / "absent.npy"])
+    with pytest.raises(DataError) as caught:
+        score_loose(network, loose)
+    assert [problem.split(":")[0] for problem in caught.value.problems] == [
+        str(tmp_path / name) for name in ("absent.npy", "wide.npy", "deaf.npy", "holed.npy")
+    ]
+
+
+def test_other_widths_and_scores_that_are_no_numbers_are_refused(demo_store: FeatureStore) -> None:
+    with pytest.raises(DataError, match=r"width 7 and audio of 16; .* has 64 and 16"):
+        score_store(TwoStreamNetwork(CONFIG, 7, 16), demo_store, "test")
+    broken = TwoStreamNetwork(CONFIG, 64, 16)
+    with torch.no_grad():
+        broken.head_v.bias.fill_(torch.nan)
+    with pytest.raises(DataError, match="no finite numbers"):
+        score_store(broken, demo_store, "test")
+
+
+def test_videos_are_iterated_with_their_own_scores() -> None:
+    scored = ScoredVideos(("a", "b"), np.array([1, 2]), np.array([0.1, 0.2, 0.3], np.float32), 16)
+    assert [(name, scores.tolist()) for name, scores in scored] == [
+        ("a", [np.float32(0.1)]),
+        ("b", [np.float32(0.2), np.float32(0.3)]),
+    ]
