@@ -22,7 +22,10 @@ def test_figures_are_those_of_scikit_learn(predictions: list[float]) -> None:
     assert found.accuracy == pytest.approx(accuracy_score(labels, p > 0.5), abs=1e-12)
     clipped = np.clip(p, 1e-12, 1 - 1e-12)
     assert found.loss == pytest.approx(log_loss(labels, clipped), rel=1e-6)
-    assert 0 <= found.score <= 1
+    assert -1 <= found.score <= 1
+    # Right and wrong exchanged is the same margin on the other side.
+    assert assess_heldout(p, 1 - labels).score == pytest.approx(-found.score, abs=1e-12)
+    assert assess_heldout(1 - p, 1 - labels).score == pytest.approx(found.score, abs=1e-12)
 
 
 def test_a_perfect_ranking_does_not_tie_everything() -> None:
@@ -33,6 +36,8 @@ def test_a_perfect_ranking_does_not_tie_everything() -> None:
     assert unsure.score < sure.score
 
 
-def test_the_score_is_the_mean_of_ap_and_likelihood() -> None:
-    assert heldout_score(1.0, 0.0) == 1.0
-    assert heldout_score(0.5, np.log(2)) == pytest.approx(0.5)
+def test_the_score_is_the_margin_between_the_classes() -> None:
+    labels = np.array([1, 0, 1, 0, 0])
+    assert heldout_score(np.array([0.9, 0.1, 0.5, 0.3, 0.2]), labels) == pytest.approx(0.7 - 0.2)
+    assert heldout_score(labels.astype(float), labels) == 1.0
+    assert heldout_score(np.full(5, 0.5), labels) == 0.0
