@@ -26,6 +26,7 @@ from macil.record import FORMAT_VERSION, describe_environment
 
 __all__ = [
     "BagDtype",
+    "KeptScores",
     "Precision",
     "Protocol",
     "Trainer",
@@ -36,6 +37,7 @@ __all__ = [
 ]
 
 BagDtype = Literal["float32", "float16"]
+KeptScores = Literal["ends", "all"]
 
 # Record fields that a resumed training must share with the one that was stopped.
 _IDENTITY = ("config", "protocol", "split_hash", "store_hash", "dtype", "bags", "precision", "lockstep")
@@ -62,6 +64,8 @@ class Trainer:
         bags: Precision of the training features as kept: `float16` or `float32`; None is float16 on a GPU and the
             store's own elsewhere.
         threads: CPU threads; None keeps PyTorch's number. Part of what the digits depend on.
+        keep_scores: Test scores kept in `test_scores` and in checkpoints: `ends` are those of the chosen and of the
+            last epoch, `all` those of every epoch too, as `epoch_N`. No digit depends on it.
         lockstep: Seeds that are trained along on the device, `config.seed` among them: what a member of a lockstep
             group (`macil.lockstep`) needs to come out with the same digits again.
         engine: The engine of a lockstep group that trains this seed; `train_epoch` is then the group's to call.
@@ -84,6 +88,7 @@ class Trainer:
         precision: Precision | None = None,
         bags: BagDtype | None = None,
         threads: int | None = None,
+        keep_scores: KeptScores = "ends",
         lockstep: Sequence[int] | None = None,
         engine: Engine | None = None,
         examiner: Examiner | None = None,
@@ -98,6 +103,7 @@ class Trainer:
             get_args(Precision),
         )
         self.threads = threads or torch.get_num_threads()
+        self.keep_scores: KeptScores = _one_of("keep_scores", keep_scores, get_args(KeptScores))
         self.split = _resolve_split(store, protocol, split, split_seed)
         self.epoch = 0
         self.history: list[dict[str, Any]] = []
@@ -290,6 +296,10 @@ class Trainer:
             self._best_score = -math.inf if found.steering is None else found.steering
             self.test_scores |= {f"{which}chosen": scores for which, scores in found.test_scores.items()}
         self.test_scores |= {f"{which}last": scores for which, scores in found.test_scores.items()}
+        if self.keep_scores == "all":
+            self.test_scores |= {
+                f"{which}epoch_{self.epoch}": scores for which, scores in found.test_scores.items()
+            }
         return {
             **found.figures,
             "chosen_epoch": self.chosen_epoch,

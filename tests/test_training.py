@@ -149,6 +149,29 @@ def test_an_epoch_is_the_written_out_recipe(demo_store: FeatureStore) -> None:
         np.testing.assert_allclose(trainer.test_scores["last"], scores.snippets, atol=2e-5)
 
 
+def test_the_test_scores_of_every_epoch_are_kept_on_request(
+    whole: Trainer, demo_store: FeatureStore, tmp_path: Path
+) -> None:
+    def begin() -> Trainer:
+        return Trainer(SMALL, demo_store, protocol="heldout", threads=1, keep_scores="all")
+
+    first = train(begin(), 2)
+    save_checkpoint(first, tmp_path / "last.pt")
+    kept = begin()
+    kept.load_state_dict(load_checkpoint(tmp_path / "last.pt"))
+    train(kept)
+    assert digits(kept.history) == digits(whole.history), "no digit depends on it"
+    epochs = {f"{which}epoch_{epoch}" for which in ("", "visual_") for epoch in (1, 2, 3)}
+    assert set(kept.test_scores) == set(whole.test_scores) | epochs
+    assert whole.chosen_epoch is not None
+    for rule, epoch in (("last", 3), ("chosen", whole.chosen_epoch)):
+        np.testing.assert_array_equal(kept.test_scores[f"epoch_{epoch}"], whole.test_scores[rule])
+    assert not np.array_equal(kept.test_scores["epoch_1"], kept.test_scores["epoch_2"])
+    np.testing.assert_array_equal(kept.test_scores["epoch_2"], first.test_scores["last"])
+    with pytest.raises(UsageError, match="keep_scores 'some' is not known; expected ends, all"):
+        Trainer(SMALL, demo_store, keep_scores="some")  # type: ignore[arg-type]
+
+
 def test_learning_rate_is_that_of_pytorchs_scheduler() -> None:
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 4e-4)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 60)

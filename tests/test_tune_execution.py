@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,7 @@ def job(run: Workspace, store: FeatureStore, base: TrialConfig = SMALL) -> dict[
         "split_hash": Split.load(run.split).hash,
         "device": "cpu",
         "threads": 1,
+        "keep_scores": "ends",
         "base": base.to_dict(),
     }
 
@@ -308,6 +309,26 @@ def test_a_trial_that_asha_stops_has_the_checkpoint_of_its_last_epoch(
         assert digits(rows) == digits([trainer.train_epoch() for _ in rows])
         assert_saved_last(run.path / "trials" / f"{trial.number:05d}", trainer)
     assert len(ends) == 6
+    assert min(ends) < 4 == max(ends), "the example should show both"
+
+
+def test_rows_of_a_sweep_may_be_stopped_by_asha(run: Workspace, demo_store: FeatureStore) -> None:
+    """Each row is begun once, in order; the rungs follow from what was logged."""
+    rates = [2e-3, 1e-5, 4e-3, 1e-6]
+    batch = rows_batch(job(run, demo_store), [{"learning_rate": rate} for rate in rates])
+    execute(run, replace(batch, scheduler=partial(ReplayASHA, 1, 4)))
+    rung: list[float] = []
+    ends = []
+    for number in range(len(rates)):
+        rows = logged(run, f"row{number}_seed0")
+        assert [row["epoch"] for row in rows] == list(range(1, len(rows) + 1))
+        at_rung = rows[0]["selection_score"]
+        stopped = bool(rung) and at_rung < np.percentile(rung, 100 * 2 / 3)
+        rung.append(at_rung)
+        ends.append(len(rows))
+        assert (len(rows) < 4) >= stopped, "whoever falls behind at the first rung goes no further"
+        assert not stopped or len(rows) == 1
+        assert rows[-1]["done"] is True
     assert min(ends) < 4 == max(ends), "the example should show both"
 
 

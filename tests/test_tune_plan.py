@@ -60,7 +60,13 @@ def test_impossible_resources_are_refused_by_flag() -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"trials": 6, "hyperparameters": {"ramp": 0.2}}, {"trials": 3}, {"sweep": "table3", "seeds": 2}],
+    [
+        {"trials": 6, "hyperparameters": {"ramp": 0.2}},
+        {"trials": 3},
+        {"sweep": "table3", "seeds": 2},
+        {"sweep": "hidden", "asha": True, "grace": 4},
+        {"trials": 6, "confirm": 2, "confirm_seeds": 3, "keep_scores": "all"},
+    ],
 )
 def test_a_recorded_plan_resolves_to_itself_on_another_machine(options: dict[str, Any]) -> None:
     first = plan(**options)
@@ -128,7 +134,7 @@ def test_changing_a_published_number_changes_no_training(name: str, monkeypatch:
     rows = tuple(replace(row, published_ap=99.99) for row in SWEEPS[name].rows)
     changed = MappingProxyType({**SWEEPS, name: replace(SWEEPS[name], rows=rows)})
     monkeypatch.setattr(sweeps, "SWEEPS", changed)
-    monkeypatch.setattr("tune.plan.SWEEPS", changed)
+    monkeypatch.setattr("tune.sweepfile.SWEEPS", changed)
     after = plan(sweep=name, seeds=3)
     assert after.sweep != before.sweep
 
@@ -174,3 +180,76 @@ def test_the_refit_uses_what_the_trials_leave_free_and_keeps_it_on_resume() -> N
     assert "--refit-cpus" not in first.options.flags()
     with pytest.raises(UsageError, match="planned with 2"):
         check_resources(first, Machine(cpus=1, gpus=0), "here")
+
+
+@pytest.mark.parametrize("name", list(SWEEPS))
+def test_the_reference_row_of_a_sweep_is_the_papers_setting(name: str) -> None:
+    sweep = SWEEPS[name]
+    row = next(row for row in sweep.rows if row.name == sweep.reference)
+    assert TrialConfig().replace(**row.changes) == TrialConfig()
+    assert row.published_ap == 83.40
+    assert all((row.published_ap is None) == (row.source is None) for row in sweep.rows)
+
+
+def test_sweeps_of_one_hyperparameter_vary_nothing_else() -> None:
+    assert [dict(row.changes) for row in SWEEPS["hidden"].rows] == [
+        {"hidden_dim": width} for width in (32, 64, 128, 256)
+    ]
+    assert [set(row.changes) for row in SWEEPS["tau"].rows] == [{"temperature"}] * 6
+    values = [row.changes["momentum"] for row in SWEEPS["figure3"].rows]
+    assert values == [0.81, 0.83, 0.85, 0.87, 0.89, 0.91, 0.93, 0.95, 0.97, 0.99, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("epochs", "groups"),
+    [
+        # λ is 0 in the first epoch: no row differs.
+        (1, "01 = 02 = 03 = 04 = 05 = 06 = 07 = 08 = 09 = 10 = 11 = 12"),
+        # r = 3.0 is at its Λ at once; 0.3 has reached 0.9; 0.1 only 0.3.
+        (4, "01 = 04 = 07 = 10; 02 = 05 = 08 = 11"),
+        (11, "01 = 04 = 07 = 10"),
+        (12, None),
+    ],
+)
+def test_rows_that_are_the_same_training_are_told(epochs: int, groups: str | None) -> None:
+    notes = plan(sweep="table4", hyperparameters={"epochs": epochs}).notes
+    told = [note for note in notes if "rows that are the same training" in note]
+    if groups is None:
+        assert not told
+    else:
+        assert told == [
+            f"rows that are the same training in {epochs} epochs: {groups}; raise --epochs to tell them apart"
+        ]
+
+
+def test_a_sweep_may_be_stopped_early_and_says_what_that_costs() -> None:
+    assert plan(sweep="table4").grace is None
+    stopped = plan(sweep="table4", asha=True)
+    assert stopped.grace == 10
+    assert any("enter no mean" in note for note in stopped.notes)
+    assert any("by their test AP" in note for note in stopped.notes)
+    assert any("when ASHA first compares them: 01 = 04" in note for note in stopped.notes)
+    assert not any(
+        "by their test AP" in note for note in plan(sweep="table4", asha=True, protocol="heldout").notes
+    )
+    with pytest.raises(UsageError, match="--grace belongs to ASHA"):
+        plan(sweep="table4", grace=3)
+
+
+def test_confirmation_seeds_are_none_that_the_run_trains_with() -> None:
+    confirmed = plan(confirm=3)
+    assert confirmed.confirm_seeds == (1000, 1001, 1002, 1003, 1004)
+    assert confirmed.most_epochs == (10 + 1 + 4 * 5) * 20
+    many = plan(confirm=1, confirm_seeds=2, seeds=1500)
+    assert many.confirm_seeds == (2000, 2001)
+    assert not set(many.confirm_seeds) & set(many.seeds)
+    assert plan().confirm_seeds == ()
+    for options, said in (
+        ({"confirm": 11}, "--confirm 11 is more than the 10 configurations"),
+        ({"confirm": 0}, "--confirm 0 is not allowed"),
+        ({"confirm_seeds": 3}, "--confirm-seeds belongs to --confirm"),
+        ({"confirm": 2, "sweep": "table3"}, "--confirm belongs to a search"),
+        ({"confirm": 2, "hyperparameters": {"seed": 2**31 - 1}}, "no 5 seeds are left"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            plan(**options)

@@ -257,6 +257,71 @@ def test_a_sweep_trains_every_row_with_every_seed_once_also_when_killed(
 
 
 @pytest.mark.ray
+def test_the_best_are_confirmed_on_fresh_seeds_before_the_winner_is_named_also_when_killed(
+    folder: Path, demo_store: FeatureStore
+) -> None:
+    run = folder / "runs" / "confirmed"
+    options = [
+        *SMALL,
+        "--epochs",
+        "3",
+        "--trials",
+        "4",
+        "--no-asha",
+        "--confirm",
+        "2",
+        "--confirm-seeds",
+        "2",
+    ]
+    command = start("--data", str(demo_store.path), *options, "--name", "confirmed", cwd=folder)
+    stop_when(command, lambda: len(list(run.glob("confirm/*/result.json"))) >= 3, signal.SIGKILL, group=False)
+    command.process.wait()
+    assert info(run)["phase"] == "confirm"
+    code, output = finish(start("--resume", "confirmed", cwd=folder))
+    assert code == 0, output
+    content = info(run)
+
+    # The best two of the search by its scores, and the paper's setting beside them.
+    searched = {
+        log.parent.name: max(score for _, score in logged_scores(log))
+        for log in run.glob("trials/*/result.json")
+    }
+    best = sorted(searched, key=lambda name: -searched[name])[:2]
+    assert content["confirm"] == {"rows": best, "reference": "00000", "seeds": [1000, 1001]}
+    everyone = [*best, *({"00000"} - set(best))]
+    logs = {log.parent.name: lines_of(log) for log in run.glob("confirm/*/result.json")}
+    assert set(logs) == {f"{name}_seed{seed}" for name in everyone for seed in (1000, 1001)}
+    means = {}
+    for name in everyone:
+        recorded = json.loads((run / "trials" / name / "params.json").read_text())
+        for seed in (1000, 1001):
+            log = logs[f"{name}_seed{seed}"]
+            assert [line["epoch"] for line in log] == [1, 2, 3], "every epoch once"
+            params = json.loads((run / "confirm" / f"{name}_seed{seed}" / "params.json").read_text())
+            own = {"seed": seed, "row": name, "trial_id": params["trial_id"]}
+            assert params == {key: value for key, value in recorded.items() if key != "number"} | own
+        means[name] = sum(logs[f"{name}_seed{seed}"][-1]["selection_score"] for seed in (1000, 1001)) / 2
+    winner = max(everyone, key=lambda name: means[name])
+    assert content["winner"]["trial"] == winner
+    assert content["winner"]["confirmed"] == {
+        "mean": pytest.approx(means[winner]),
+        "n": 2,
+        "searched": searched[winner],
+    }
+    assert load_checkpoint(run / "model.pt")["epoch"] == content["winner"]["chosen_epoch"]
+    table = pa.parquet.read_table(run / "report" / "trials.parquet").to_pylist()
+    confirmed = [row for row in table if row["kind"] == "confirm"]
+    assert {(row["row"], row["seed"]) for row in confirmed} == {
+        (name, seed) for name in everyone for seed in (1000, 1001)
+    }
+    assert all(row["ap"] is not None for row in confirmed)
+
+    code, output = finish(start("--replay", "confirmed", f"confirm/{winner}_seed1001", cwd=folder))
+    assert code == 0, output
+    assert "to the last digit" in output
+
+
+@pytest.mark.ray
 def test_a_winner_is_refitted_on_seeds_in_lockstep(folder: Path, demo_store: FeatureStore) -> None:
     run = folder / "runs" / "together"
     options = [*SMALL, "--epochs", "3", "--trials", "2", "--seeds", "2", "--name", "together"]

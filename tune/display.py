@@ -46,7 +46,7 @@ class Display:
 
     def __init__(self, console: Console, total: dict[str, int], epochs: dict[str, int]) -> None:
         self._console = console
-        self._total = total
+        self.total = total
         self.epochs = epochs
         self._live: Live | None = None
         self._kind = ""
@@ -115,7 +115,7 @@ class Display:
     @property
     def summary(self) -> str:
         """Done, running, best, in one line."""
-        text = f"{self._done}/{self._total[self._kind]} done, {len(self._running)} running"
+        text = f"{self._done}/{self.total[self._kind]} done, {len(self._running)} running"
         best = _better(self._best, *self._running.values())
         return text if best is None else f"{text}, best {best.score:.4f} ({best.name})"
 
@@ -133,7 +133,7 @@ class Display:
     def _describe(self, line: _Line) -> str:
         score = "" if line.score is None else f", {METRIC} {line.score:.4f}"
         note = f": {line.note}" if line.note else ""
-        kind = self._kind.removesuffix("s")
+        kind = {"trials": "trial", "confirm": "confirmation"}.get(self._kind, self._kind)
         return f"{kind} {line.name} {line.state} after {line.epoch}/{self.epochs[self._kind]} epochs{score}{note}"
 
     def _clock(self) -> str:

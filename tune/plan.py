@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from macil.config import TrialConfig
-from macil.errors import DataError, UsageError
+from macil.errors import ConfigError, DataError, UsageError
+from macil.training import KeptScores
 from tune.machine import Machine
+from tune.plannotes import plan_notes
 from tune.space import Space, describe, published_point, search_space
+from tune.sweepfile import find_sweep, parse_sweep, sweep_content
 from tune.sweeps import SWEEPS, Sweep
 
 RunProtocol = Literal["heldout", "published"]
@@ -24,6 +27,11 @@ _GRACE = 15
 _FEWEST_FOR_ASHA = 4
 # ASHA keeps the best of so many at each rung, and each rung is so many times as late as the one before.
 REDUCTION = 3
+# Configurations that are confirmed unless a number is given, and trainings of each.
+CONFIRM, _CONFIRM_SEEDS = 3, 5
+# Confirmation seeds begin at the next multiple of this above the seeds of the run.
+_FRESH = 1000
+_LAST_SEED = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -37,12 +45,16 @@ class Options:
     protocol: RunProtocol | None = None
     asha: bool | None = None
     grace: int | None = None
+    confirm: int | None = None
+    confirm_seeds: int | None = None
+    keep_scores: KeptScores | None = None
     search_seed: int | None = None
     split_seed: int | None = None
     concurrent: int | None = None
     cpus_per_trial: float | None = None
     gpus_per_trial: float | None = None
     refit_cpus: float | None = None  # no flag: recorded, since digits depend on threads
+    sweep_rows: Mapping[str, Any] | None = None  # no flag: what the file of a sweep of one's own said
     preset: str | None = None
     config_file: str | None = None
     base: Mapping[str, Any] | None = None
@@ -50,7 +62,7 @@ class Options:
 
     def flags(self) -> dict[str, Any]:
         """Flag as typed -> value, of those that are set."""
-        hidden = ("hyperparameters", "base", "refit_cpus")
+        hidden = ("hyperparameters", "base", "refit_cpus", "sweep_rows")
         own = {
             name: value for name, value in asdict(self).items() if name not in hidden and value is not None
         }
@@ -76,6 +88,9 @@ class Plan:
     seeds: tuple[int, ...]
     protocol: RunProtocol
     grace: int | None
+    confirm: int
+    confirm_seeds: tuple[int, ...]
+    keep_scores: KeptScores
     cpus_per_trial: float
     gpus_per_trial: float
     concurrent: int
@@ -87,6 +102,11 @@ class Plan:
     def groups_of_seeds(self) -> int:
         """Trials of Tune that train all seeds of one configuration."""
         return 1 if self.lockstep else len(self.seeds)
+
+    @property
+    def confirm_together(self) -> bool:
+        """Whether the confirmation trains a configuration's seeds as one trial."""
+        return len(self.confirm_seeds) > 1 and (self.lockstep or self.gpus_per_trial > 0)
 
     @property
     def tune_trials(self) -> int:
@@ -136,8 +156,9 @@ class Plan:
     @property
     def most_epochs(self) -> int:
         """Epochs if nothing is stopped early."""
-        per_refit = self.base.epochs * len(self.seeds) if self.refits else 0
-        return self.trials * self.base.epochs + per_refit
+        refits = len(self.seeds) if self.refits else 0
+        confirmed = (self.confirm + 1) * len(self.confirm_seeds) if self.confirm else 0
+        return (self.trials + refits + confirmed) * self.base.epochs
 
     def to_dict(self) -> dict[str, Any]:
         """The plan as JSON-able values, for `plan.json`."""
@@ -157,13 +178,24 @@ class Plan:
             "first": dict(self.first),
             "sweep": self.sweep and self.sweep.name,
             "rows": [
-                {"name": row.name, "changes": dict(row.changes), "published_ap": row.published_ap}
+                {
+                    "name": row.name,
+                    "changes": dict(row.changes),
+                    "published_ap": row.published_ap,
+                    "source": row.source,
+                }
                 for row in (self.sweep.rows if self.sweep else ())
             ],
+            "title": self.sweep and self.sweep.title,
             "source": self.sweep and self.sweep.source,
+            "reference": self.sweep and self.sweep.reference,
             "asha": None
             if self.grace is None
             else {"grace_period": self.grace, "reduction_factor": REDUCTION},
+            "confirm": {"configurations": self.confirm, "seeds": list(self.confirm_seeds)}
+            if self.confirm
+            else None,
+            "keep_scores": self.keep_scores,
             "cpus_per_trial": self.cpus_per_trial,
             "gpus_per_trial": self.gpus_per_trial,
             "concurrent": self.concurrent,
@@ -196,33 +228,39 @@ def resolve_plan(options: Options, machine: Machine | None) -> Plan:
     if sweep:
         space: Space = {}
         trials = len(sweep.rows) * len(seeds)
-        for row in sweep.rows:
-            base.replace(**row.changes)
+        _check_rows(base, sweep)
     else:
         space = search_space(base, given)
         trials = _at_least_one("--trials", options.trials, _DEMO_TRIALS if demo else _TRIALS)
-    asha = sweep is None and (trials >= _FEWEST_FOR_ASHA if options.asha is None else options.asha)
+    asha = (sweep is None and trials >= _FEWEST_FOR_ASHA) if options.asha is None else options.asha
     grace = _grace(options, base) if asha else None
+    confirm, confirm_seeds = _confirm(options, sweep, trials, seeds)
     cpus, gpus = _resources(options, machine, trials)
     # Where it pays (docs/performance.md): on a GPU a configuration's seeds are trained together.
     lockstep = gpus > 0 and len(seeds) > 1
     concurrent = _concurrent(options, machine, cpus, gpus, trials)
     refit_cpus = _refit_cpus(options, machine, cpus, gpus, len(seeds))
     protocol: RunProtocol = options.protocol or ("published" if sweep else "heldout")
+    # What the rows of a sweep set is not the command line's, and must not look so on a resume.
+    assumed = {name: value for name, value in start.items() if not (sweep and name in sweep.swept)}
     resolved = replace(
         options,
         seeds=len(seeds),
         trials=None if sweep else trials,
         protocol=protocol,
-        asha=None if sweep else asha,
+        asha=asha,
         grace=grace,
+        confirm=confirm or None,
+        confirm_seeds=len(confirm_seeds) or None,
+        keep_scores=options.keep_scores or "ends",
+        sweep_rows=sweep_content(sweep) if sweep and sweep.name not in SWEEPS else None,
         search_seed=None if sweep else _from_zero("--search-seed", options.search_seed),
         split_seed=_from_zero("--split-seed", options.split_seed),
         concurrent=concurrent,
         cpus_per_trial=cpus,
         gpus_per_trial=gpus,
         refit_cpus=refit_cpus,
-        hyperparameters={**(start if options.base is None else {}), **given, "epochs": base.epochs},
+        hyperparameters={**(assumed if options.base is None else {}), **given, "epochs": base.epochs},
     )
     return Plan(
         options=resolved,
@@ -234,12 +272,15 @@ def resolve_plan(options: Options, machine: Machine | None) -> Plan:
         seeds=seeds,
         protocol=protocol,
         grace=grace,
+        confirm=confirm,
+        confirm_seeds=confirm_seeds,
+        keep_scores=options.keep_scores or "ends",
         cpus_per_trial=cpus,
         gpus_per_trial=gpus,
         concurrent=concurrent,
         refit_cpus=refit_cpus,
         lockstep=lockstep,
-        notes=tuple(_notes(base, space, sweep, grace, len(seeds), protocol)),
+        notes=tuple(plan_notes(base, space, sweep, grace, len(seeds), protocol)),
     )
 
 
@@ -300,22 +341,58 @@ def check_data_path(data: str | None) -> None:
 def _find_sweep(options: Options) -> Sweep | None:
     if options.sweep is None:
         return None
-    sweep = SWEEPS[options.sweep]
+    if options.sweep_rows is not None:  # a recorded run: the file may have gone
+        name = str(options.sweep_rows["name"])
+        sweep = parse_sweep(options.sweep_rows, options.sweep, name)
+    else:
+        sweep = find_sweep(options.sweep)
     for flag, value in (
         ("--trials", options.trials),
-        ("--grace", options.grace),
         ("--search-seed", options.search_seed),
+        ("--confirm", options.confirm),
+        ("--confirm-seeds", options.confirm_seeds),
     ):
         if value is not None:
             raise UsageError(
                 f"{flag} belongs to a search; --sweep {sweep.name} trains each of its {len(sweep.rows)} rows"
             )
-    if options.asha:
-        raise UsageError(f"--asha belongs to a search; --sweep {sweep.name} trains every row to its end")
+    if options.grace is not None and not options.asha:
+        raise UsageError(
+            f"--grace belongs to ASHA; --sweep {sweep.name} trains every row to its end without --asha"
+        )
     fixed = [f"--{name.replace('_', '-')}" for name in sweep.swept if name in options.hyperparameters]
     if fixed:
         raise UsageError(f"{', '.join(fixed)} cannot be given with --sweep {sweep.name}: its rows set it")
     return sweep
+
+
+def _check_rows(base: TrialConfig, sweep: Sweep) -> None:
+    """Every row must be a configuration, together with what the command line sets."""
+    for row in sweep.rows:
+        try:
+            base.replace(**row.changes)
+        except ConfigError as error:
+            raise UsageError(f"--sweep {sweep.name}, row {row.name}: {error}") from None
+
+
+def _confirm(
+    options: Options, sweep: Sweep | None, trials: int, seeds: tuple[int, ...]
+) -> tuple[int, tuple[int, ...]]:
+    """How many configurations are confirmed, and with which seeds: none that the run trains with otherwise."""
+    if options.confirm is None:
+        if options.confirm_seeds is not None:
+            raise UsageError("--confirm-seeds belongs to --confirm; give both, or neither")
+        return 0, ()
+    if sweep is not None:
+        return 0, ()
+    confirm = _at_least_one("--confirm", options.confirm, 1)
+    if confirm > trials:
+        raise UsageError(f"--confirm {confirm} is more than the {trials} configurations that are searched")
+    count = _at_least_one("--confirm-seeds", options.confirm_seeds, _CONFIRM_SEEDS)
+    first = (max(seeds) // _FRESH + 1) * _FRESH
+    if first + count - 1 > _LAST_SEED:
+        raise UsageError(f"--confirm: no {count} seeds are left above {max(seeds)}; give a smaller --seed")
+    return confirm, tuple(range(first, first + count))
 
 
 def _resources(options: Options, machine: Machine | None, trials: int) -> tuple[float, float]:
@@ -348,32 +425,6 @@ def _grace(options: Options, base: TrialConfig) -> int:
     if grace > base.epochs:
         raise UsageError(f"--grace {grace} is more than the {base.epochs} epochs of a trial")
     return grace
-
-
-def _notes(
-    base: TrialConfig, space: Space, sweep: Sweep | None, grace: int | None, seeds: int, protocol: RunProtocol
-) -> list[str]:
-    notes = []
-    if grace is not None and base.contrast and grace < base.epochs:
-        largest = max(
-            getattr(space.get(name), "high", getattr(base, name)) for name in ("lambda_v2b", "lambda_v2n")
-        )
-        if base.ramp * grace < largest:
-            notes.append(
-                f"ASHA first compares trials after {grace} epochs, when λ = r t has reached {base.ramp * grace:g} with "
-                f"r = {base.ramp:g}: trials that differ only in a larger Λ (up to {largest:g}) are still equal then; "
-                "raise --epochs and --grace, or use --no-asha, to tell them apart"
-            )
-    if sweep is None and protocol == "published":
-        notes.append(
-            "published protocol: the search chooses by test AP, which flatters; the headline is the last epoch's, "
-            "and a search steered by held-out videos is the default"
-        )
-    if sweep is None and seeds > 1:
-        notes.append(
-            f"each suggestion is trained with one seed; the winner is trained again with {seeds} seeds"
-        )
-    return notes
 
 
 def _at_least_one(flag: str, value: int | None, default: int) -> int:

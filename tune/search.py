@@ -9,24 +9,23 @@ if __package__ in (None, ""):
     # Run as a script: this folder is first on the path, its parent, which holds both packages, is not on it at all.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
 import click
 from rich.console import Console
-from rich.table import Table
 
 from macil import __version__, cli
 from macil.data.split import make_split
 from macil.data.store import FeatureStore
 from macil.errors import DataError, UsageError
 from macil.files import write_json_atomic
-from tune.interrupts import Interrupted, Interrupts, catching
-from tune.machine import quiet_ray, ray_running, this_machine
-from tune.plan import Options, Plan, check_data_path, check_resources, resolve_plan
+from tune.interrupts import Interrupted, catching
+from tune.machine import quiet_ray, this_machine
+from tune.origin import is_demo_data
+from tune.plan import CONFIRM, Options, Plan, check_data_path, check_resources, resolve_plan
+from tune.planview import print_plan
 from tune.sweeps import SWEEPS
 from tune.workspace import Workspace, clear, existing_workspace, locked, new_workspace, now, versions
 
@@ -40,7 +39,9 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
     "--data", help="Folder in the XD-Violence layout, or a converted store; default the demo data set."
 )
 @click.option(
-    "--sweep", type=click.Choice(list(SWEEPS)), help="Train a fixed list of the paper instead of searching."
+    "--sweep",
+    metavar="NAME|FILE",
+    help=f"Train a fixed list instead of searching: {', '.join(SWEEPS)} of the paper, or a .toml file of your own.",
 )
 @click.option("--trials", type=int, help="Configurations to try; default 10 on the demo data, else 40.")
 @click.option(
@@ -48,15 +49,38 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
     type=int,
     help="Sweep: trainings of each row. Search: trainings of the winner's refit. Default 1.",
 )
+@click.option(
+    "--confirm",
+    type=int,
+    is_flag=False,
+    flag_value=CONFIRM,
+    metavar="[K]",
+    help="Train the K best configurations, and the paper's, on fresh seeds before the winner is named; "
+    f"K is {CONFIRM} if left out.",
+)
+@click.option("--confirm-seeds", type=int, help="Fresh seeds of each of them; default 5.")
+@click.option(
+    "--keep-scores",
+    type=click.Choice(["ends", "all"]),
+    help="Test scores kept of each trial: of the chosen and last epoch, or of all; default ends.",
+)
 @click.option("--name", help="Name of the run; default its kind and the time.")
 @click.option("--storage", help="Folder of the runs; default ./runs.")
 @click.option("--resume", metavar="NAME", help="Go on with a run that was stopped or killed.")
 @click.option("--overwrite", is_flag=True, help="Replace a run of the same name.")
 @click.option(
+    "--replay",
+    nargs=2,
+    metavar="RUN TRIAL",
+    help="Train a recorded trial again, without Ray, and compare every number; --seed N trains it with another seed.",
+)
+@click.option(
     "--protocol", type=click.Choice(["heldout", "published"]), help="Default heldout, for a sweep published."
 )
 @click.option(
-    "--asha/--no-asha", default=None, help="Stop the weaker trials early; default yes from 4 trials on."
+    "--asha/--no-asha",
+    default=None,
+    help="Stop the weaker trials early; default yes for a search from 4 trials on, no for a sweep.",
 )
 @click.option(
     "--grace", type=int, help="Epochs before ASHA compares trials; default 15, at most half of the epochs."
@@ -79,6 +103,7 @@ def search(
     storage: str | None,
     resume: str | None,
     overwrite: bool,
+    replay: tuple[str, str] | None,
     address: str | None,
     dry_run: bool,
     **options: Any,
@@ -91,6 +116,8 @@ def search(
     # A log has no width of its own; 80 columns would fold the leaderboard's every cell.
     console = Console() if sys.stdout.isatty() else Console(width=140)
     storage = storage or "./runs"
+    if replay is not None:
+        return _replay(*replay, storage, options, console)
     given = _options(options)
     if resume is not None:
         if name or overwrite:
@@ -156,10 +183,13 @@ def run_to_end(run: Workspace, plan: Plan, console: Console, address: str | None
             describe_data(run, plan, store)
             if run.info["phase"] != "report":
                 print_plan(console, plan, run, address)
+                # Imported late: a dry run or a wrong option should not wait for Ray.
+                from tune.phases import train
+
                 train(run, plan, store, console, interrupts, address, resume=resume, debug=debug)
             interrupts.check()
             run.update(status="finished")
-            finish(run, plan, console)
+            finish(run, console)
         except (Interrupted, KeyboardInterrupt) as stop:
             run.update(status="interrupted")
             code = getattr(stop, "exit_code", cli.INTERRUPTED)
@@ -194,108 +224,39 @@ def describe_data(run: Workspace, plan: Plan, store: FeatureStore) -> None:
         make_split(store, plan.options.split_seed or 0).save(run.split)
     counts = {split: len(store.videos(split).names) for split in ("train", "test")}
     run.update(
-        data=str(store.path), store_hash=store.content_hash, labels_hash=store.labels_hash, dataset=counts
+        data=str(store.path),
+        store_hash=store.content_hash,
+        labels_hash=store.labels_hash,
+        dataset=counts,
+        demo=plan.options.data is None or is_demo_data(store.path),
     )
 
 
-def train(
-    run: Workspace,
-    plan: Plan,
-    store: FeatureStore,
-    console: Console,
-    interrupts: Interrupts,
-    address: str | None,
-    *,
-    resume: bool,
-    debug: bool,
-) -> None:
-    """All that needs Ray: the trials, then the winner's refit."""
-    # Imported late: a dry run or a wrong option should not wait for Ray.
-    from tune.batches import refit_batch, trials_batch
-    from tune.display import Display
-    from tune.execution import run_batch
-    from tune.winner import choose_winner, publish_model
-
-    shown = Display(
-        console,
-        {"trials": plan.tune_trials, "refit": plan.groups_of_seeds},
-        {"trials": plan.base.epochs, "refit": 0},
-    )
-    with ray_running(address, this_machine(), debug=debug) as available:
-        interrupts.listen()
-        check_resources(plan, available, "this machine" if address is None else "the cluster")
-        go = partial(run_batch, run, display=shown, interrupts=interrupts, debug=debug)
-        if run.info["phase"] == "trials":
-            go(trials_batch(run, plan, store), resume=resume)
-            interrupts.check()
-        if plan.sweep is None:
-            winner = choose_winner(run.experiment("trials"))
-            run.update(winner=winner.to_dict())
-            model = winner.folder
-            if plan.refits:
-                shown.epochs["refit"] = winner.epoch
-                shown.say(
-                    f"winner: trial {winner.folder.name}, selection_score {winner.score:.4f} at epoch {winner.epoch}; "
-                    "training it again on all training videos"
-                )
-                first_time = run.info["phase"] == "trials"
-                run.update(phase="refit")
-                go(refit_batch(run, plan, store, winner), resume=resume and not first_time)
-                interrupts.check()
-                folders = [f"refit/seed{seed}" for seed in plan.seeds]
-                run.update(refit={"trial_dir": folders[0], "trial_dirs": folders, "epochs": winner.epoch})
-                model = run.path / folders[0]
-            publish_model(model, run.model)
-        run.update(phase="report")
-
-
-def finish(run: Workspace, plan: Plan, console: Console) -> None:
-    """Write the report, print the leaderboard and where to look further."""
+def finish(run: Workspace, console: Console) -> None:
+    """Write the report, print what was found and where to look further."""
+    from tune.ending import print_ending
     from tune.report import write_report
-    from tune.results import leaderboard, load_run
+    from tune.results import load_run
 
+    console.print("writing the report ...", highlight=False)
     report = write_report(run.path)
-    print_leaderboard(console, leaderboard(load_run(run.path)).to_pylist(), plan)
+    print_ending(console, load_run(run.path))
     if run.model.exists():
         console.print(f"model   {run.model}", soft_wrap=True, highlight=False)
     console.print(f"report  {report}", soft_wrap=True, highlight=False)
     console.print(f"look further: python tune/report.py {run.path}", soft_wrap=True, highlight=False)
 
 
-def print_plan(console: Console, plan: Plan, run: Workspace, address: str | None) -> None:
-    """The resolved plan, as `--dry-run` shows it."""
-    content = plan.to_dict()
-    table = Table(title=f"run {run.name}", title_justify="left", show_header=False)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    for key, value in _plan_lines(plan, content, address):
-        table.add_row(key, value)
-    table.add_row("folder", str(run.path))
-    console.print(table)
-    notes = [*plan.notes]
-    if address is not None:
-        notes.append(
-            f"every host of the cluster must see {run.path} under that path: give a shared folder as --storage"
+def _replay(run: str, trial: str, storage: str, options: dict[str, Any], console: Console) -> int:
+    given = {name for name, value in options.items() if value is not None} - {"seed", "data"}
+    if given:
+        flags = ", ".join(f"--{name.removesuffix('_file').replace('_', '-')}" for name in sorted(given))
+        raise UsageError(
+            f"--replay trains what was recorded; leave out {flags} (only --seed and --data may be given)"
         )
-    for note in notes:
-        console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
+    from tune.replay import replay_trial
 
-
-def print_leaderboard(console: Console, rows: list[dict[str, Any]], plan: Plan, most: int = 15) -> None:
-    """The best trials and what was searched in them; the whole table is in the report."""
-    swept = list(plan.sweep.swept) if plan.sweep else list(plan.space)
-    title = f"leaderboard: {plan.protocol} protocol, AP of test frames at the {plan.epoch_rule} epoch, one seed a line"
-    table = Table(title=title, title_justify="left")
-    for column in ("rank", "trial", "status", "epoch", "selection_score", "AP", "AP trapezoid"):
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("configuration", overflow="fold")
-    for row in rows[:most]:
-        epoch = row["chosen_epoch"] if row["epoch_rule"] == "chosen" else row["epochs_run"]
-        configuration = ", ".join(f"{name} {_cell(row[name])}" for name in (*swept, "seed"))
-        cells = (row["rank"], Path(row["trial_dir"]).name, row["status"], epoch)
-        scores = (row["selection_score"], row["ap"], row["ap_trapezoid"])
-        table.add_row(*map(_cell, cells), *(_cell(score) for score in scores), configuration)
-    console.print(table)
+    return replay_trial(run, trial, storage, options["data"], options["seed"], console)
 
 
 def cli_debug() -> bool:
@@ -327,62 +288,6 @@ def _refuse_other_flags(given: Options, recorded: Options) -> None:
 
 def _default_name(plan: Plan) -> str:
     return f"{plan.sweep.name if plan.sweep else 'search'}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-
-
-def _plan_lines(plan: Plan, content: dict[str, Any], address: str | None) -> Iterator[tuple[str, str]]:
-    epochs = plan.base.epochs
-    yield "data", plan.options.data or "the demo data set (made on first use)"
-    yield "protocol", f"{plan.protocol}; AP at the {plan.epoch_rule} epoch"
-    if plan.sweep:
-        yield "sweep", f"{plan.sweep.name}: {plan.sweep.title} ({plan.sweep.source})"
-        for row in plan.sweep.rows:
-            published = "" if row.published_ap is None else f"  (published {row.published_ap:.2f} %)"
-            yield f"row {row.name}", ", ".join(f"{k} {v}" for k, v in row.changes.items()) + published
-        yield "seeds", ", ".join(map(str, plan.seeds)) + _together(plan)
-        yield (
-            "trials",
-            f"{len(plan.sweep.rows)} rows x {len(plan.seeds)} seeds = {plan.trials}, {epochs} epochs each",
-        )
-    else:
-        yield (
-            "trials",
-            f"{plan.trials} suggestions of up to {epochs} epochs; {plan.startup} random ones, then TPE",
-        )
-        for name, text in content["space"].items():
-            yield f"search {name}", f"{text}; first {plan.first.get(name, 'suggested')}"
-        asha = content["asha"]
-        yield "ASHA", "no" if asha is None else f"keeps the best third after {_rungs(plan)} epochs"
-        if plan.refits:
-            yield (
-                "refit",
-                f"the winner on all training videos, seeds {', '.join(map(str, plan.seeds))}{_together(plan)}",
-            )
-    for name, value in plan.options.hyperparameters.items():
-        yield f"fixed {name}", str(value)
-    yield "epochs", f"at most {plan.most_epochs} in all"
-    gpus = f", {plan.gpus_per_trial:g} GPU" if plan.gpus_per_trial else ""
-    at_once = min(plan.concurrent, plan.tune_trials)
-    yield "resources", f"{at_once} at once, {plan.cpus_per_trial:g} CPU{gpus} each"
-    if plan.gpus_per_trial:
-        yield (
-            "data",
-            "one copy of the training bags on each GPU and worker, loaded from this host's one memory map",
-        )
-    yield "where", f"the Ray cluster at {address}" if address else "this machine"
-
-
-def _together(plan: Plan) -> str:
-    return ", in lockstep on one GPU" if plan.lockstep else ""
-
-
-def _rungs(plan: Plan) -> str:
-    return " and ".join(map(str, plan.rungs)) or f"{plan.base.epochs} (never)"
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "–"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ from macil.data.store import FeatureStore
 from macil.errors import DataError, DivergedError, MacilError
 from macil.files import atomic_path, write_json_atomic
 from macil.lockstep import Lockstep
-from macil.training import Protocol, Trainer
+from macil.training import KeptScores, Protocol, Trainer
 from tune.groups import MEMBERS, SEEDS, member_folders
 from tune.saving import SavePolicy
 from tune.scheduler import for_tune
@@ -42,6 +42,7 @@ class Job(TypedDict):
     split_hash: str | None
     device: str
     threads: int
+    keep_scores: KeptScores
     base: dict[str, Any]
     """The run's configuration."""
 
@@ -233,6 +234,7 @@ def build_trainer(job: Job, hyperparameters: Mapping[str, Any]) -> Trainer | Loc
         "split_seed": job["split_seed"],
         "device": job["device"],
         "threads": job["threads"],
+        "keep_scores": job["keep_scores"],
     }
     if SEEDS in hyperparameters:
         return Lockstep(config, hyperparameters[SEEDS], store, **options)

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from macil.data.arrow_files import Columns, make_table, write_table
 from macil.data.audit import AuditReport, audit, video_rows
+from macil.data.demo import DEMO_FILE
 from macil.data.layout import VideoFiles
 from macil.data.locking import exclusive
 from macil.data.progress import show_progress
@@ -210,6 +211,7 @@ def _write_tables(partial: Path, plan: Plan, report: AuditReport, digests: list[
         },
         "files": {name: (partial / name).stat().st_size for name in (VISUAL, AUDIO)},
         "source": {"path": str(report.layout.root), "signature": signature},
+        "made_up": (Path(report.layout.root) / DEMO_FILE).is_file(),
     }
     write_json_atomic(partial / META, meta)
 

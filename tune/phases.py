@@ -1,0 +1,101 @@
+"""What a run does, phase by phase: the trials, the confirmation of the best, the winner's refit."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from macil.data.store import FeatureStore
+from tune.batches import confirm_batch, refit_batch, trials_batch
+from tune.display import Display
+from tune.execution import Batch, run_batch
+from tune.interrupts import Interrupts
+from tune.machine import ray_running, this_machine
+from tune.plan import Plan, check_resources
+from tune.winner import (
+    Candidate,
+    Winner,
+    candidates_to_confirm,
+    choose_confirmed,
+    choose_winner,
+    publish_model,
+)
+from tune.workspace import Workspace
+
+
+def train(
+    run: Workspace,
+    plan: Plan,
+    store: FeatureStore,
+    console: Console,
+    interrupts: Interrupts,
+    address: str | None,
+    *,
+    resume: bool,
+    debug: bool,
+) -> None:
+    """All that needs Ray: the trials, the confirmation of the best, the winner's refit."""
+    shown = Display(
+        console,
+        {"trials": plan.tune_trials, "confirm": 0, "refit": plan.groups_of_seeds},
+        {"trials": plan.base.epochs, "confirm": plan.base.epochs, "refit": 0},
+    )
+    begun = run.info["phase"]  # what a resume goes on with; whatever comes after it is begun
+
+    with ray_running(address, this_machine(), debug=debug) as available:
+        interrupts.listen()
+        check_resources(plan, available, "this machine" if address is None else "the cluster")
+
+        def go(batch: Batch) -> None:
+            run.update(phase=batch.kind)
+            again = resume and batch.kind == begun
+            run_batch(run, batch, shown, interrupts, resume=again, debug=debug)
+            interrupts.check()
+
+        trials = run.experiment("trials")
+        if begun == "trials":
+            go(trials_batch(run, plan, store))
+        if plan.sweep is None:
+            winner = choose_winner(trials)
+            if plan.confirm:
+                candidates, paper = candidates_to_confirm(trials, plan)
+                shown.total["confirm"] = len(candidates) * (
+                    1 if plan.confirm_together else len(plan.confirm_seeds)
+                )
+                names = [candidate.name for candidate in candidates[: plan.confirm]]
+                run.update(confirm={"rows": names, "reference": paper, "seeds": list(plan.confirm_seeds)})
+                if begun in ("trials", "confirm"):
+                    shown.say(_say_confirm(candidates, paper, plan))
+                    go(confirm_batch(run, plan, store, candidates))
+                winner = choose_confirmed(run.experiment("confirm"), candidates)
+            run.update(winner=winner.to_dict())
+            model = winner.candidate.folder
+            if plan.refits:
+                shown.epochs["refit"] = winner.epoch
+                shown.say(
+                    f"winner: trial {winner.candidate.name}, {_say_score(winner)}; "
+                    f"training it again on all training videos for {winner.epoch} epochs"
+                )
+                go(refit_batch(run, plan, store, winner))
+                folders = [f"refit/seed{seed}" for seed in plan.seeds]
+                run.update(refit={"trial_dir": folders[0], "trial_dirs": folders, "epochs": winner.epoch})
+                model = run.path / folders[0]
+            publish_model(model, run.model)
+        run.update(phase="report")
+
+
+def _say_confirm(candidates: list[Candidate], paper: str | None, plan: Plan) -> str:
+    names = ", ".join(candidate.name for candidate in candidates[: plan.confirm])
+    added = len(candidates) > plan.confirm and paper
+    beside = f", and the paper's setting ({paper}) beside them" if added else ""
+    seeds = plan.confirm_seeds
+    return f"confirming trials {names}{beside}: {len(seeds)} fresh seeds each, {seeds[0]} to {seeds[-1]}"
+
+
+def _say_score(winner: Winner) -> str:
+    if not winner.confirmed:
+        return f"selection_score {winner.candidate.score:.4f} at epoch {winner.epoch}"
+    mean = sum(winner.confirmed) / len(winner.confirmed)
+    return (
+        f"selection_score {mean:.4f} on average over {len(winner.confirmed)} fresh seeds "
+        f"({winner.candidate.score:.4f} in the search)"
+    )

@@ -1,0 +1,89 @@
+"""The resolved plan, as `--dry-run` and the start of a run show it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from tune.plan import Plan
+from tune.workspace import Workspace
+
+
+def print_plan(console: Console, plan: Plan, run: Workspace, address: str | None) -> None:
+    """The resolved plan, as `--dry-run` shows it."""
+    content = plan.to_dict()
+    table = Table(title=f"run {run.name}", title_justify="left", show_header=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for key, value in _plan_lines(plan, content, address):
+        table.add_row(key, value)
+    table.add_row("folder", str(run.path))
+    console.print(table)
+    notes = [*plan.notes]
+    if address is not None:
+        notes.append(
+            f"every host of the cluster must see {run.path} under that path: give a shared folder as --storage"
+        )
+    for note in notes:
+        console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _plan_lines(plan: Plan, content: dict[str, Any], address: str | None) -> Iterator[tuple[str, str]]:
+    epochs = plan.base.epochs
+    yield "data", plan.options.data or "the demo data set (made on first use)"
+    yield "protocol", f"{plan.protocol}; AP at the {plan.epoch_rule} epoch"
+    if plan.sweep:
+        yield "sweep", f"{plan.sweep.name}: {plan.sweep.title} ({plan.sweep.source})"
+        for row in plan.sweep.rows:
+            source = f", {row.source}" if row.source else ""
+            published = "" if row.published_ap is None else f"  (published {row.published_ap:.2f} %{source})"
+            yield f"row {row.name}", ", ".join(f"{k} {v}" for k, v in row.changes.items()) + published
+        yield "seeds", ", ".join(map(str, plan.seeds)) + _together(plan.lockstep)
+        yield (
+            "trials",
+            f"{len(plan.sweep.rows)} rows x {len(plan.seeds)} seeds = {plan.trials}, {epochs} epochs each",
+        )
+        if plan.grace is not None:
+            yield "ASHA", f"keeps the best third after {_rungs(plan)} epochs"
+    else:
+        yield (
+            "trials",
+            f"{plan.trials} suggestions of up to {epochs} epochs; {plan.startup} random ones, then TPE",
+        )
+        for name, text in content["space"].items():
+            yield f"search {name}", f"{text}; first {plan.first.get(name, 'suggested')}"
+        asha = content["asha"]
+        yield "ASHA", "no" if asha is None else f"keeps the best third after {_rungs(plan)} epochs"
+        if plan.confirm:
+            seeds = plan.confirm_seeds
+            beside = " and the paper's" if set(plan.first) == set(plan.space) else ""
+            what = f"the {plan.confirm} best configurations{beside}, before the winner is named"
+            yield "confirm", f"{what}: seeds {seeds[0]} to {seeds[-1]} each{_together(plan.confirm_together)}"
+        if plan.refits:
+            yield (
+                "refit",
+                f"the winner on all training videos, seeds {', '.join(map(str, plan.seeds))}{_together(plan.lockstep)}",
+            )
+    for name, value in plan.options.hyperparameters.items():
+        yield f"fixed {name}", str(value)
+    yield "epochs", f"at most {plan.most_epochs} in all"
+    gpus = f", {plan.gpus_per_trial:g} GPU" if plan.gpus_per_trial else ""
+    at_once = min(plan.concurrent, plan.tune_trials)
+    yield "resources", f"{at_once} at once, {plan.cpus_per_trial:g} CPU{gpus} each"
+    if plan.gpus_per_trial:
+        yield (
+            "data",
+            "one copy of the training bags on each GPU and worker, loaded from this host's one memory map",
+        )
+    yield "where", f"the Ray cluster at {address}" if address else "this machine"
+
+
+def _together(lockstep: bool) -> str:
+    return ", in lockstep on one GPU" if lockstep else ""
+
+
+def _rungs(plan: Plan) -> str:
+    return " and ".join(map(str, plan.rungs)) or f"{plan.base.epochs} (never)"
