@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +14,8 @@ from macil.config import TrialConfig
 from macil.data import FeatureStore
 from macil.files import write_json_atomic
 from macil.training import Protocol, Trainer, save_checkpoint
+from tune.results import EPOCH_RULES, RunResults
+from tune.runtables import EPOCHS_SCHEMA, TRIALS_SCHEMA, build_table
 
 EPOCHS = 3
 BASE = TrialConfig(
@@ -119,6 +122,37 @@ class RunFolder:
                 f"{error}\n"
             )
         return trainer
+
+
+def made_results(
+    rows: Sequence[Mapping[str, Any]],
+    epochs: Sequence[Mapping[str, Any]] = (),
+    plan: Mapping[str, Any] | None = None,
+    path: Path = Path("nowhere"),
+    **info: Any,
+) -> RunResults:
+    """A run that was never on disk: rows of `TRIALS_SCHEMA`, the fields they leave out as of a finished trial."""
+    problems: list[str] = []
+    protocol = str(info.get("protocol", "heldout"))
+    base = {
+        **BASE.to_dict(),
+        "kind": "search",
+        "status": "finished",
+        "protocol": protocol,
+        "epochs_run": EPOCHS,
+    }
+    base |= {"epoch_rule": EPOCH_RULES[protocol], "chosen_epoch": EPOCHS, "seed": 0}
+    full = [{**base, "trial_id": str(row["trial_dir"]), **row} for row in rows]
+    results = RunResults(
+        path=path,
+        info={"name": "made", "status": "finished", "protocol": protocol, "demo": False, **info},
+        trials=build_table(full, TRIALS_SCHEMA, problems),
+        epochs=build_table(epochs, EPOCHS_SCHEMA, problems),
+        problems=[],
+        plan=dict(plan or {}),
+    )
+    assert problems == []
+    return results
 
 
 def write_report_line(folder: Path, content: dict[str, Any]) -> None:

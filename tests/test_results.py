@@ -17,7 +17,7 @@ from macil.errors import DataError, MacilError, UsageError
 from macil.files import read_json, write_json_atomic
 from tests.runfolders import BASE, EPOCHS, RunFolder, edit_report, write_report_line
 from tune.measured import FILE
-from tune.openings import LOG, needs_opening, open_labels, read_openings
+from tune.openings import LOG, closed_trials, needs_opening, open_labels, read_openings
 from tune.results import RunResults, leaderboard, load_run
 from tune.runfolder import locate_run, mirror
 from tune.runtables import EPOCHS_SCHEMA, TRIALS_SCHEMA
@@ -171,6 +171,19 @@ def test_other_scores_need_and_show_another_opening(copy: Path, demo_store: Feat
     assert len({entry["scores_hash"] for entry in opened.openings}) == 2
     assert not needs_opening(opened, demo_store.labels_hash)
     assert needs_opening(opened, "another hash of labels")
+
+
+def test_scores_kept_of_other_epochs_are_not_looked_at(copy: Path, demo_store: FeatureStore) -> None:
+    first = open_labels(load_run(copy), demo_store)
+    path = max((copy / "trials/0000").glob("checkpoint_*/scores.npz"))
+    with np.load(path) as stored:
+        arrays = dict(stored)
+    np.savez(path, **arrays, epoch_1=np.zeros(3), visual_epoch_1=np.zeros(3))
+    again = open_labels(load_run(copy), demo_store)
+    assert again.trials.equals(first.trials)
+    openings = read_openings(copy, [])
+    assert [entry["scores_hash"] for entry in openings] == [openings[0]["scores_hash"]] * 2
+    assert openings[0]["trials"] == len(closed_trials(again))
 
 
 def test_another_store_is_refused_and_nothing_is_opened(copy: Path, demo_store: FeatureStore) -> None:

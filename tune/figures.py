@@ -1,19 +1,22 @@
-"""Curves over epochs, and how every figure looks: PNG and SVG, colours that the colour-blind and a printer tell apart.
+"""How every figure looks and is saved: PNG and SVG, colours that the colour-blind and a printer tell apart.
 
-Every function returns None where there is nothing to draw. Names from data are never read as mathematics.
+Names from data are never read as mathematics.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -21,12 +24,13 @@ from macil.files import atomic_path
 
 # Okabe and Ito's palette: distinguishable with every common colour blindness. Line styles repeat the distinction.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
+SKY = "#56B4E9"  # the palette's light blue: what stands behind COLOURS[0]
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (4, 1.2, 1.2, 1.2)), (0, (7, 2)))
 _MARKS = ("o", "s", "^", "D", "v")
 GREY = "#9a9a9a"
 BLACK = "#222222"
 
-_STYLE: Any = {
+STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 8.5,
     "axes.titlesize": 9,
@@ -67,34 +71,71 @@ class Group:
 
 
 @dataclass(frozen=True)
+class Drawing:
+    """A figure in words, and what draws it: `draw` is called in the report's style; None when there is nothing to draw.
+
+    `alt` says what the picture shows to whoever cannot see it.
+    """
+
+    title: str
+    caption: str
+    alt: str
+    draw: Callable[[], Figure | None]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A figure that a run may get: file name, title for when it is missing, heading, and what makes the drawing.
+
+    `make` gives None where the figure does not apply to the run, and raises a MacilError that says what is missing.
+    """
+
+    name: str
+    title: str
+    group: str
+    make: Callable[[], Drawing | None]
+
+
+@dataclass(frozen=True)
 class SavedFigure:
-    """A figure on disk, `name`.png and `name`.svg, with what stands below it."""
+    """A figure on disk, `name`.png and `name`.svg, with what stands below it.
+
+    `group` is the heading it belongs under, `alt` its textual alternative.
+    """
 
     name: str
     title: str
     caption: str
     png: Path
     svg: Path
+    group: str = ""
+    alt: str = ""
+
+
+def save_drawing(drawing: Drawing, folder: Path, name: str, group: str) -> SavedFigure | None:
+    """`save_figure` of a drawing."""
+    saved = save_figure(drawing.draw, folder, name, drawing.title, drawing.caption)
+    return None if saved is None else replace(saved, group=group, alt=drawing.alt)
 
 
 def save_figure(
     draw: Callable[[], Figure | None], folder: Path, name: str, title: str, caption: str
 ) -> SavedFigure | None:
     """Draw in the report's style and write PNG and SVG, each in one step; None when there is nothing to draw."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = draw()
         if figure is None:
             return None
         FigureCanvasAgg(figure)
-        paths = [folder / f"{name}.png", folder / f"{name}.svg"]
-        for path in paths:
+        png, svg = (folder / f"{name}.{kind}" for kind in ("png", "svg"))
+        for path in (png, svg):
             kind = path.suffix[1:]
             # A date would make equal figures different files.
             metadata: dict[str, Any] = {"Date": None} if kind == "svg" else {"Software": None}
             with atomic_path(path) as temporary:
                 figure.savefig(temporary, format=kind, dpi=_DPI, metadata=metadata, facecolor="white")
             figure.set_layout_engine("none")  # laid out once: the second file keeps the places of the first
-    return SavedFigure(name, title, caption, *paths)
+    return SavedFigure(name, title, caption, png, svg)
 
 
 def learning_curves(
@@ -140,6 +181,31 @@ def losses(groups: Sequence[Group], epochs: Curves) -> Figure | None:
     return figure
 
 
+def whole_numbers() -> MaxNLocator:
+    """Ticks at round whole numbers."""
+    return MaxNLocator(integer=True, steps=[1, 2, 5, 10])
+
+
+def mark_size(count: int) -> float:
+    """Area of a mark in square points: fewer than `count` would hide one another if they were large."""
+    return 20.0 if count <= 200 else 7.0
+
+
+def view(marks: Sequence[float], intervals: Sequence[tuple[float, float] | None]) -> tuple[float, float]:
+    """Limits of an axis of percentages that shows every mark, and of the intervals what is near them.
+
+    The interval of two seeds is nine times as wide as they are apart: it would leave nothing of all else to see.
+    """
+    low, high = min(marks), max(marks)
+    reach = max(0.6 * (high - low), 1.0)
+    ends = [end for interval in intervals if interval for end in interval]
+    low, high = (
+        max(low - reach, min([low - 0.1 * reach, *ends])),
+        min(high + reach, max([high + 0.1 * reach, *ends])),
+    )
+    return max(low, 0.0), min(high, 100.5)
+
+
 def unique_handles(panels: Iterable[Axes]) -> tuple[list[Any], list[str]]:
     """Legend entries of several panels, each name once."""
     by_label: dict[str, Any] = {}
@@ -155,6 +221,18 @@ def shorten(text: str, most: int) -> str:
     """At most `most` printable characters."""
     text = "".join(character if character.isprintable() else "·" for character in text)
     return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def label_log_axis(axis: Axis) -> None:
+    """Plain numbers on 1, 2, 5 of each decade, so that an axis of less than a decade has labels too."""
+    low, high = sorted(axis.get_view_interval())
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks = [digit * 10.0**decade for decade in decades for digit in (1, 2, 5)]
+    ticks = [tick for tick in ticks if low <= tick <= high]
+    if len(ticks) > 6:
+        ticks = [tick for tick in ticks if f"{tick:e}"[0] in "15"]
+    axis.set_ticks(ticks, [f"{tick:g}" for tick in ticks], minor=False)
+    axis.set_ticks([], minor=True)
 
 
 _Line = tuple[
@@ -179,10 +257,17 @@ def _lines(groups: Sequence[Group], epochs: Curves, metric: str, scale: float = 
 def _draw_curves(axes: Axes, lines: Sequence[_Line]) -> None:
     """The first groups in colour, each under its name once; the refit in black; all others grey."""
     grey = [line for line in lines if line[0] >= _MOST_LINES]
-    for index, (_, _, x, y) in enumerate(grey):
-        label = f"other trials ({len(grey)})" if index == 0 else None
-        mark = "." if len(x) == 1 else None
-        axes.plot(x, y, color=GREY, linewidth=0.7, alpha=0.55, marker=mark, label=label, zorder=1)
+    if grey:
+        # One collection: a thousand lines of their own would take seconds to draw.
+        curves = [np.column_stack([line[2], line[3]]) for line in grey]
+        label = f"other trials ({len(grey)})"
+        axes.add_collection(
+            LineCollection(curves, colors=GREY, linewidths=0.7, alpha=0.55, label=label, zorder=1)
+        )
+        axes.autoscale_view()
+        points = [(line[2][0], line[3][0]) for line in grey if len(line[2]) == 1]
+        if points:
+            axes.plot([x for x, _ in points], [y for _, y in points], ".", color=GREY, alpha=0.55, zorder=1)
     named: set[int] = set()
     for place, group, x, y in lines:
         if place >= _MOST_LINES:
@@ -199,5 +284,5 @@ def _draw_curves(axes: Axes, lines: Sequence[_Line]) -> None:
             zorder=10 - place,
         )
         named.add(place)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(whole_numbers())
     axes.margins(x=0.02)

@@ -34,8 +34,8 @@ def estimate(values: Iterable[float | None]) -> Estimate | None:
         return None
     if n == 1:
         return Estimate(1, mean)
-    deviation = float(measured.std(ddof=1))
-    if deviation == 0:  # scipy gives NaN for a scale of zero
+    if np.ptp(measured) == 0:  # scipy gives NaN for a scale of zero
         return Estimate(n, mean, 0.0, mean, mean)
+    deviation = float(measured.std(ddof=1))
     low, high = stats.t.interval(LEVEL, n - 1, loc=mean, scale=stats.sem(measured))
     return Estimate(n, mean, deviation, float(low), float(high))

@@ -11,7 +11,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from macil.config import hyperparameters
-from tune.figures import BLACK, COLOURS, WIDTH, Trial, shorten, unique_handles
+from tune.figures import (
+    BLACK,
+    COLOURS,
+    GREY,
+    SKY,
+    WIDTH,
+    Trial,
+    label_log_axis,
+    mark_size,
+    shorten,
+    unique_handles,
+    view,
+)
 
 
 def hyperparameter_scores(
@@ -43,56 +55,63 @@ def hyperparameter_scores(
 
 @dataclass(frozen=True)
 class DotRow:
-    """One row of `dots`: its name, the mean, the interval (or None) and the published value (or None), in percent."""
+    """One row of `dots`, in percent.
+
+    Attributes:
+        name: What stands beside it.
+        values: Of the single seeds.
+        mean: Of the seeds; None without any.
+        interval: Of the mean; None for fewer than two seeds.
+        published: As the paper prints it; None where it prints none.
+        best: Mean by the other convention, the best test epoch; None where there is none.
+        begins: Whether a group of rows begins here, which a rule sets apart from the one before.
+    """
 
     name: str
     values: tuple[float, ...]
     mean: float | None
     interval: tuple[float, float] | None
     published: float | None
+    best: float | None = None
+    begins: bool = False
 
 
 def dots(rows: Sequence[DotRow], label: str) -> Figure | None:
-    """A dot and an interval per row with single seeds behind them, and the published value as a hollow diamond."""
+    """A dot and an interval per row with single seeds on them; the best test epoch and the published value hollow."""
     if not any(row.mean is not None for row in rows):
         return None
-    figure = Figure(figsize=(WIDTH, 0.9 + 0.27 * len(rows)), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 1.15 + 0.25 * len(rows)), layout="constrained")
     axes = figure.subplots()
     several = any(len(row.values) > 1 for row in rows)
     ours = "this run, mean over seeds" if several else "this run (one seed)"
     for place, row in enumerate(rows):
-        if row.mean is not None:
-            axes.plot(row.mean, place, "o", color=COLOURS[0], markersize=5, label=ours, zorder=4)
-        if row.interval:
-            axes.plot(
-                row.interval, [place, place], "-", color=COLOURS[0], linewidth=1.8, label="95 % t interval"
-            )
-        if len(row.values) > 1:
-            axes.plot(
-                row.values,
-                [place] * len(row.values),
-                "|",
-                color=BLACK,
-                markersize=8,
-                label="one seed",
-                zorder=5,
-            )
-        if row.published is not None:
-            style: Any = {
-                "markerfacecolor": "white",
-                "markeredgecolor": COLOURS[1],
-                "label": "paper (one seed)",
-            }
-            axes.plot(row.published, place, "D", zorder=3, **style)
-    axes.set_yticks(range(len(rows)), [shorten(row.name, 40) for row in rows])
+        if row.begins and place:
+            axes.axhline(place - 0.5, color=GREY, linewidth=0.6)
+        _draw_dot(axes, row, place, ours)
+    axes.set_yticks(range(len(rows)), [shorten(row.name, 44) for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    # An interval from two seeds can leave the range of an AP; the axis does not.
-    low, high = axes.get_xlim()
-    axes.set_xlim(max(low, 0), min(high, 100))
+    shown = [mark for row in rows for mark in (*row.values, row.mean, row.best, row.published)]
+    axes.set_xlim(view([mark for mark in shown if mark is not None], [row.interval for row in rows]))
     axes.grid(visible=False, axis="y")
+    axes.tick_params(axis="y", length=0)
     axes.set_xlabel(label)
-    figure.legend(*unique_handles([axes]), loc="outside right upper")
+    figure.legend(*unique_handles([axes]), loc="outside lower center", ncols=3)
     return figure
+
+
+def _draw_dot(axes: Axes, row: DotRow, place: int, ours: str) -> None:
+    if row.interval:
+        axes.plot(row.interval, [place, place], "-", color=COLOURS[0], linewidth=1.8, label="95 % t interval")
+    if row.mean is not None:
+        axes.plot(row.mean, place, "o", color=COLOURS[0], markersize=5.5, label=ours, zorder=4)
+    if len(row.values) > 1:
+        where = [place] * len(row.values)
+        axes.plot(row.values, where, "|", color=BLACK, markersize=8, label="one seed", zorder=5)
+    hollow: Any = {"markerfacecolor": "white", "zorder": 3}
+    if row.best is not None:
+        axes.plot(row.best, place, "s", markeredgecolor=SKY, label="best test epoch (convention)", **hollow)
+    if row.published is not None:
+        axes.plot(row.published, place, "D", markeredgecolor=COLOURS[1], label="paper (one seed)", **hollow)
 
 
 def _draw_scatter(axes: Axes, scored: Sequence[Trial], best: Trial, name: str, *, log: bool) -> None:
@@ -108,7 +127,7 @@ def _draw_scatter(axes: Axes, scored: Sequence[Trial], best: Trial, name: str, *
         if not trials:
             continue
         x = [str(t[name]) if named else t[name] for t in trials]
-        size = 80 if label == "best" else 20
+        size = 80 if label == "best" else mark_size(len(scored))
         axes.scatter(
             x,
             [t["selection_score"] for t in trials],
@@ -120,19 +139,7 @@ def _draw_scatter(axes: Axes, scored: Sequence[Trial], best: Trial, name: str, *
         )
     if log and not named and min(trial[name] for trial in present) > 0:
         axes.set_xscale("log")
-        _label_log_axis(axes)
+        label_log_axis(axes.xaxis)
     elif described.type is int and len({trial[name] for trial in present}) <= 5:
         axes.set_xticks(sorted({trial[name] for trial in present}))
     axes.set_xlabel(f"{name} ({described.symbol})" if described.symbol else name)
-
-
-def _label_log_axis(axes: Axes) -> None:
-    """Plain numbers on 1, 2, 5 of each decade, so that an axis of less than a decade has labels too."""
-    low, high = axes.get_xlim()
-    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    ticks = [digit * 10.0**decade for decade in decades for digit in (1, 2, 5)]
-    ticks = [tick for tick in ticks if low <= tick <= high]
-    if len(ticks) > 6:
-        ticks = [tick for tick in ticks if f"{tick:e}"[0] in "15"]
-    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks], minor=False)
-    axes.set_xticks([], minor=True)

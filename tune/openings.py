@@ -10,15 +10,15 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
-import pickle
+import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from macil.data.store import FeatureStore, TestLabels
 from macil.errors import DataError
@@ -27,9 +27,11 @@ from macil.files import write_text_atomic
 from tune.measured import Measured, read_measured, stamp_of, write_measured
 from tune.results import CLOSED_PROTOCOLS, RunResults
 from tune.runtables import TRIALS_SCHEMA, build_table
+from tune.savedepochs import saved_epochs
 from tune.trialfolder import newest_scores
 
 LOG = "report/openings.jsonl"
+_MEASURED = ("chosen", "last", "visual_chosen", "visual_last")
 
 
 def closed_trials(results: RunResults) -> list[dict[str, Any]]:
@@ -66,13 +68,17 @@ def open_labels(results: RunResults, store: FeatureStore) -> RunResults:
         return results
     _check_store(results, store)
     found: dict[str, list[str]] = {trial["trial_dir"]: [] for trial in trials}
-    scores = {trial["trial_dir"]: _read_scores(results, trial, found[trial["trial_dir"]]) for trial in trials}
-    labels = _open(results.path, store, sum(1 for arrays in scores.values() if arrays), _digest(scores))
-    kept = {}
-    for trial in trials:
+    scores = _StoredScores(results, trials, found)
+    labels = open_for(results.path, store, scores, "report")
+
+    def measure(trial: dict[str, Any]) -> Measured:
         folder = trial["trial_dir"]
         metrics = _measure(trial, scores[folder], labels, store.snippet_frames, found[folder])
-        kept[folder] = Measured(_stamp(results, trial), metrics, found[folder])
+        return Measured(_stamp(results, trial), metrics, found[folder])
+
+    # Sorting, nearly all of it, runs without the interpreter's lock.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        kept = dict(zip(found, pool.map(measure, trials), strict=True))
     write_measured(results.path, labels.hash, kept)
     return _with_measured(results, kept, labels)
 
@@ -96,18 +102,33 @@ def read_openings(run: Path, problems: list[str]) -> list[dict[str, Any]]:
     return openings
 
 
-def _open(run: Path, store: FeatureStore, trials: int, digest: str) -> TestLabels:
-    """Read the labels, with the log written first: an opening that then fails is still an opening."""
+def open_for(
+    run: Path, store: FeatureStore, scores: Mapping[str, Mapping[str, np.ndarray]], purpose: str
+) -> TestLabels:
+    """Read the labels, with the log written first: an opening that then fails is still an opening.
+
+    Args:
+        run: The run's folder.
+        store: The data.
+        scores: Trial to test scores by name: what is going to be measured.
+        purpose: Why, for the log.
+
+    Raises:
+        DataError: The store has no test labels.
+    """
     if not store.labels_hash:
         return store.test_labels()  # absent: raises, and nothing was seen
+    digest, trials = _digest(scores)
     entry = {
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "labels_hash": store.labels_hash,
         "store_hash": store.content_hash,
+        "purpose": purpose,
         "trials": trials,
         "scores_hash": digest,
     }
     log = run / LOG
+    log.parent.mkdir(exist_ok=True)
     before = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
     if before and not before.endswith("\n"):
         before += "\n"
@@ -153,6 +174,27 @@ def _check_store(results: RunResults, store: FeatureStore) -> None:
         )
 
 
+class _StoredScores(Mapping[str, dict[str, np.ndarray]]):
+    """Scores by trial folder, read when they are asked for: those of a thousand trials would fill the memory."""
+
+    def __init__(
+        self, results: RunResults, trials: Sequence[dict[str, Any]], problems: dict[str, list[str]]
+    ) -> None:
+        self._results = results
+        self._trials = {trial["trial_dir"]: trial for trial in trials}
+        self._problems = problems
+
+    def __getitem__(self, folder: str) -> dict[str, np.ndarray]:
+        self._problems[folder].clear()
+        return _read_scores(self._results, self._trials[folder], self._problems[folder])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._trials)
+
+    def __len__(self) -> int:
+        return len(self._trials)
+
+
 def _read_scores(results: RunResults, trial: dict[str, Any], problems: list[str]) -> dict[str, np.ndarray]:
     folder = results.path / trial["trial_dir"]
     path = newest_scores(folder)
@@ -162,7 +204,8 @@ def _read_scores(results: RunResults, trial: dict[str, Any], problems: list[str]
     where = f"{folder.name}/{path.parent.name}"
     try:
         with np.load(path, allow_pickle=False) as stored:
-            scores = {name: stored[name] for name in sorted(stored.files)}
+            # A trial may have kept the scores of every epoch; none of the others is measured.
+            scores = {name: stored[name] for name in sorted(stored.files) if name in _MEASURED}
     except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
         problems.append(
             f"{where}/scores.npz cannot be read: {' '.join(str(error).split()) or type(error).__name__}"
@@ -180,13 +223,9 @@ def _stale_epochs(trial: dict[str, Any], checkpoint: Path, where: str, problems:
     if not checkpoint.is_file():
         return set()  # a mirrored run comes without weights
     try:
-        # mmap: the weights, nearly all of the file, are not read.
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
-        saved = {"last": state["epoch"], "chosen": state["chosen_epoch"]}
-    except (OSError, RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError) as error:
-        problems.append(
-            f"{where}/trainer.pt cannot be read: {' '.join(str(error).split())[:200]}; its scores are left out"
-        )
+        saved = saved_epochs(checkpoint)
+    except DataError as error:
+        problems.append(f"{where}/trainer.pt cannot be read: {error.message}; its scores are left out")
         return {"last", "chosen"}
     logged = {"last": trial["epochs_run"], "chosen": trial["chosen_epoch"]}
     stale = {rule for rule in saved if saved[rule] != logged[rule]}
@@ -232,11 +271,17 @@ def _measure(
     return measured | ({"visual_ap": visual[0]} if visual else {})
 
 
-def _digest(scores: Mapping[str, Mapping[str, np.ndarray]]) -> str:
-    """Equal for equal scores: an opening on the same scores shows nothing that an earlier one did not."""
-    digest = hashlib.blake2b(digest_size=16)
+def _digest(scores: Mapping[str, Mapping[str, np.ndarray]]) -> tuple[str, int]:
+    """Equal for equal scores: an opening on the same scores shows nothing that an earlier one did not.
+
+    Returns:
+        The digest, and the number of trials that have scores.
+    """
+    digest, trials = hashlib.blake2b(digest_size=16), 0
     for trial in sorted(scores):
-        for name, array in sorted(scores[trial].items()):
+        arrays = scores[trial]
+        trials += bool(arrays)
+        for name, array in sorted(arrays.items()):
             digest.update(f"{trial}/{name}/{array.shape}/{array.dtype}".encode())
             digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
+    return digest.hexdigest(), trials

@@ -9,22 +9,24 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from tune.page import Page
+
 _TEMPLATES = Path(__file__).parent / "templates"
 # What CommonMark or a table would read as markup; an underscore inside a word is none.
 _MARKDOWN = re.compile(r"([\\`*{}\[\]<>|~$]|(?<!\w)[_#]|_(?!\w))")
 
 
-def html(content: dict[str, Any]) -> str:
+def html(page: Page) -> str:
     """The page, self-contained."""
     environment = _environment(finalize=None)
-    return environment.get_template("report.html").render(content)
+    return environment.get_template("report.html").render(page=page)
 
 
-def markdown(content: dict[str, Any]) -> str:
+def markdown(page: Page) -> str:
     """The same content as Markdown, figures by their file names."""
     environment = _environment(finalize=_escape_markdown)
     environment.filters["code"] = _code_block
-    text = environment.get_template("report.md").render(content)
+    text = environment.get_template("report.md").render(page=page)
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 

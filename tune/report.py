@@ -1,4 +1,4 @@
-"""`python tune/report.py RUN`: a run as tables and figures, in a page that needs no network and in files."""
+"""`python tune/report.py RUN [RUN ...]`: runs as tables and figures, in pages that need no network and in files."""
 
 from __future__ import annotations
 
@@ -9,31 +9,30 @@ if __package__ in (None, ""):
     # Run as a script: this folder is first on the path, its parent, which holds both packages, is not on it at all.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-import base64
-import datetime
 import os
-import shlex
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
 import click
 
-from macil import __version__
 from macil.cli import main
 from macil.data.store import FeatureStore
-from macil.errors import DataError, UsageError
+from macil.errors import DataError, MacilError, UsageError
 from macil.files import write_text_atomic
-from tune import outcome, rendering, sections, summary
-from tune.drawings import draw_all
+from tune import rendering
 from tune.openings import closed_trials, needs_opening, open_labels, read_openings
-from tune.results import RunResults, leaderboard, load_run
+from tune.results import RunResults, load_run
+from tune.runpage import run_page
 from tune.runtables import write_table
-from tune.sweeprows import sweep_table
+from tune.sidebyside import comparison_folder, write_comparison
 
 Labels = Literal["auto", "open", "closed"]
 
 
-def write_report(run: str | Path, storage: str | Path = "./runs", labels: Labels = "auto") -> Path:
+def write_report(
+    run: str | Path, storage: str | Path = "./runs", labels: Labels = "auto", *, figures: bool = True
+) -> Path:
     """Write RUN/report/: report.html, report.md, trials.parquet, epochs.parquet, trials.csv, figures.
 
     Every file is replaced in one step. Test metrics that the protocol has kept closed are computed by opening the test
@@ -43,6 +42,7 @@ def write_report(run: str | Path, storage: str | Path = "./runs", labels: Labels
         run: A name in `storage`, a path or a URI.
         storage: Folder or URI of runs.
         labels: "auto" opens the labels of a run that has ended, "open" of any run, "closed" of none.
+        figures: Draw them; they take most of the time.
 
     Returns:
         Path of report.html; of its local copy when the run lies elsewhere.
@@ -51,32 +51,80 @@ def write_report(run: str | Path, storage: str | Path = "./runs", labels: Labels
         UsageError: There is no such run, or its folder cannot be written.
         DataError: The folder is no run.
     """
+    return _report(run, storage, labels, figures=figures)[1]
+
+
+def write_reports(
+    runs: Sequence[str | Path],
+    storage: str | Path = "./runs",
+    labels: Labels = "auto",
+    out: str | Path | None = None,
+    *,
+    figures: bool = True,
+) -> tuple[list[Path], Path | None, list[tuple[str, str]]]:
+    """The report of each run, and a page that compares them.
+
+    A run that cannot be read or written does not spoil the others.
+
+    Args:
+        runs: Two or more, as for `write_report`.
+        storage: Folder or URI of runs.
+        labels: As for `write_report`.
+        out: Folder of the comparison; None: comparison-NAMES beside the first run.
+        figures: As for `write_report`; the comparison's own are drawn in any case.
+
+    Returns:
+        The pages of the runs, that of the comparison (None when no run could be read), and the runs that could not be
+        read with the reason.
+
+    Raises:
+        UsageError: The folder of the comparison cannot be written.
+    """
+    read: dict[Path, RunResults] = {}
+    paths, unread = [], []
+    for run in runs:
+        try:
+            results, path = _report(run, storage, labels, figures=figures)
+        except (MacilError, OSError) as error:
+            unread.append((str(run), "; ".join(str(error).splitlines())))
+            continue
+        if results.path not in read:
+            read[results.path] = results
+            paths.append(path)
+    if not read:
+        return [], None, unread
+    found = list(read.values())
+    folder = comparison_folder(found) if out is None else Path(out).expanduser()
+    _writable(folder, "choose another --out")
+    return paths, write_comparison(found, unread, folder), unread
+
+
+def _report(
+    run: str | Path, storage: str | Path, labels: Labels, *, figures: bool
+) -> tuple[RunResults, Path]:
     results = load_run(run, storage)
-    folder = _report_folder(results.path)
+    folder = results.path / "report"
+    # Before anything is computed: no label may be opened for a report that cannot be written.
+    _writable(folder, "the report is written into the run")
     results = _with_labels(results, labels)
     write_table(results.trials, folder / "trials.parquet")
     write_table(results.epochs, folder / "epochs.parquet")
     write_table(results.trials, folder / "trials.csv")
-    content = _content(results, folder)
-    write_text_atomic(folder / "report.md", rendering.markdown(content))
-    write_text_atomic(folder / "report.html", rendering.html(content))
+    page = run_page(results, folder, figures=figures)
+    write_text_atomic(folder / "report.md", rendering.markdown(page))
+    write_text_atomic(folder / "report.html", rendering.html(page))
     if results.location:
         results.location.publish("report")
-    return folder / "report.html"
+    return results, folder / "report.html"
 
 
-def _report_folder(run: Path) -> Path:
-    """Made before anything is computed: no label may be opened for a report that cannot be written."""
-    folder = run / "report"
+def _writable(folder: Path, hint: str) -> None:
     try:
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(
-            f"cannot write {folder}: {error.strerror}; the report is written into the run"
-        ) from None
+        raise UsageError(f"cannot write {folder}: {error.strerror}; {hint}") from None
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise UsageError(f"cannot write {folder}: permission denied; the report is written into the run")
-    return folder
+        raise UsageError(f"cannot write {folder}: permission denied; {hint}")
 
 
 def _with_labels(results: RunResults, labels: Labels) -> RunResults:
@@ -112,53 +160,8 @@ def _store_of(results: RunResults) -> FeatureStore:
     return FeatureStore.open(str(place))
 
 
-def _content(results: RunResults, folder: Path) -> dict[str, Any]:
-    subject, tiles, trial = outcome.headline(results)
-    command, expected = outcome.replay(results, trial or _first_ranked(results))
-    drawn = draw_all(results, folder)
-    return {
-        "name": results.name,
-        "status": results.status,
-        "version": __version__,
-        "written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "banners": summary.banners(results),
-        "subject": subject,
-        "tiles": tiles,
-        "facts": summary.facts(results),
-        "result": sections.result_table(results),
-        "sweep": sweep_table(results),
-        "leaderboard": sections.leaderboard_table(results),
-        "states": sections.failures_table(results),
-        "openings": sections.openings_table(results),
-        "closed": needs_opening(results) and not results.openings,
-        "problems": [*results.problems, *outcome.disagreements(results)],
-        "figures": [
-            {"title": f.title, "caption": f.caption, "file": f.png.name, "uri": _data_uri(f.svg, f.png)}
-            for f in drawn
-        ],
-        "replay": command,
-        "expected": expected,
-        "configuration": summary.configuration(trial or _first_ranked(results)),
-        "record": summary.record(results, trial or _first_ranked(results)),
-        "rebuild": shlex.join(
-            ["python", "tune/report.py", str(results.location.shown if results.location else results.path)]
-        ),
-    }
-
-
-def _first_ranked(results: RunResults) -> dict[str, Any] | None:
-    return next((row for row in leaderboard(results).to_pylist() if row["rank"] == 1), None)
-
-
-def _data_uri(svg: Path, png: Path, largest: int = 400_000) -> str:
-    """SVG, which prints sharply, unless thousands of lines make the picture smaller as PNG."""
-    small = svg.stat().st_size <= largest
-    kind, content = ("svg+xml", svg.read_bytes()) if small else ("png", png.read_bytes())
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
-
-
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.argument("run")
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
 @click.option("--storage", default="./runs", show_default=True, help="Folder or URI that holds runs by name.")
 @click.option(
     "--labels",
@@ -167,12 +170,43 @@ def _data_uri(svg: Path, png: Path, largest: int = 400_000) -> str:
     show_default=True,
     help="Test labels of a held-out run: opened when it has ended, now, or not at all. Every opening is logged.",
 )
+@click.option(
+    "--out", help="Several runs: folder of their comparison.  [default: comparison-NAMES beside the first]"
+)
+@click.option(
+    "--figures/--no-figures",
+    default=True,
+    help="Draw the figures, which takes most of the time.  [default: yes]",
+)
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
-def command(run: str, storage: str, labels: Labels, debug: bool) -> None:  # noqa: ARG001 (main takes --debug off the line)
-    """Write the report of RUN (a name, a path or a URI) into RUN/report/; also of one that is running or failed."""
-    path = write_report(run, storage, labels)
-    click.echo(f"report: {path}")
-    click.echo(f"tables: {path.with_name('trials.csv')}, trials.parquet, epochs.parquet beside it")
+def command(
+    runs: tuple[str, ...],
+    storage: str,
+    labels: Labels,
+    out: str | None,
+    figures: bool,
+    debug: bool,  # noqa: ARG001 (main takes --debug off the line)
+) -> int:
+    """Write the report of each RUN (a name, a path or a URI) into RUN/report/; also of one that is running or failed.
+
+    Of several runs, a page that shows them side by side is written too.
+    """
+    if len(runs) == 1:
+        if out is not None:
+            raise UsageError("--out is the folder of a comparison; give two runs or more, or leave it out")
+        path = write_report(runs[0], storage, labels, figures=figures)
+        click.echo(f"report: {path}")
+        click.echo(f"tables: {path.with_name('trials.csv')}, trials.parquet, epochs.parquet beside it")
+        return 0
+    paths, comparison, unread = write_reports(runs, storage, labels, out, figures=figures)
+    for path in paths:
+        click.echo(f"report: {path}")
+    if comparison is not None:
+        click.echo(f"comparison: {comparison}")
+        click.echo(f"tables: {comparison.with_name('trials.csv')}, trials.parquet beside it")
+    for name, reason in unread:
+        click.echo(f"error: {name}: {reason}", err=True)
+    return 1 if unread else 0
 
 
 if __name__ == "__main__":

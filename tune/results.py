@@ -17,12 +17,16 @@ from macil.errors import DataError
 from macil.files import read_json
 from tune.groups import PREFIX
 from tune.measured import read_measured, stamp_of
+from tune.origin import is_demo
 from tune.runfolder import RunLocation, locate_run
 from tune.runtables import EPOCHS_SCHEMA, TRIALS_SCHEMA, build_table
 from tune.trialfolder import TrialFolder, read_trial
 
 # Newer run folders may mean other things by the same names.
 RUN_FORMAT_VERSION = 1
+
+# Folder of the run -> kind of its trials: what was searched, its best again on fresh seeds, the winner on all videos.
+KINDS = {"trials": "search", "confirm": "confirm", "refit": "refit"}
 
 # Trainings that keep test scores and read no test label.
 CLOSED_PROTOCOLS = ("heldout", "refit")
@@ -94,11 +98,14 @@ def load_run(run: str | Path, storage: str | Path = "./runs") -> RunResults:
         problems.append("run.json says running, but the process that ran it is gone: it was killed")
     plan = _read_mapping(path / "plan.json", problems)
     base = _read_base(path / "config.toml", problems)
-    ended = _trial_states(path / "trials")
-    folders = [read_trial(folder, base) for folder in _trial_folders(path / "trials")]
-    folders += [read_trial(folder, base, kind="refit") for folder in _trial_folders(path / "refit")]
+    ended: dict[str, str] = {}
+    folders: list[TrialFolder] = []
+    for place, kind in KINDS.items():
+        ended |= _trial_states(path / place)
+        folders += [read_trial(folder, base, kind) for folder in _trial_folders(path / place)]
     problems += [problem for folder in folders for problem in folder.problems]
-    rows = [_trial_row(folder, info, ended, path) for folder in folders]
+    demo = is_demo(info)
+    rows = [_trial_row(folder, info, ended, path) | {"demo": demo} for folder in folders]
     _add_measured(rows, path, problems)
     epochs = [
         {**report, "trial_id": folder.trial_id, "kind": folder.kind}
@@ -137,6 +144,19 @@ def leaderboard(results: RunResults) -> pa.Table:
         {"rank": n, **row} for n, row in enumerate(ranked, start=1)
     ]
     return pa.Table.from_pylist(table, schema=TRIALS_SCHEMA.insert(0, pa.field("rank", pa.int64())))
+
+
+def planned_confirmation(info: dict[str, Any]) -> list[tuple[str, int]]:
+    """(trial, seed) of each training that `run.json` says will confirm the search's best; empty without any."""
+    confirm = info.get("confirm")
+    if not isinstance(confirm, dict):
+        return []
+    rows, seeds = confirm.get("rows"), confirm.get("seeds")
+    if not (isinstance(rows, list) and isinstance(seeds, list)):
+        return []
+    reference = confirm.get("reference")
+    names = list(dict.fromkeys([*map(str, rows), *([] if reference is None else [str(reference)])]))
+    return [(name, int(seed)) for name in names for seed in seeds if isinstance(seed, int)]
 
 
 def read_record(results: RunResults, trial: dict[str, Any]) -> dict[str, Any]:
@@ -302,3 +322,9 @@ def _check_run(info: dict[str, Any], rows: list[dict[str, Any]], problems: list[
     search = [row for row in rows if row["kind"] == "search"]
     if isinstance(asked, int) and len(search) < asked:
         problems.append(f"{asked - len(search)} of {asked} trials have not started")
+    planned = planned_confirmation(info)
+    begun = sum(row["kind"] == "confirm" for row in rows)
+    if begun < len(planned):
+        problems.append(
+            f"{len(planned) - begun} of {len(planned)} trainings of the confirmation have not started"
+        )

@@ -50,7 +50,7 @@ def _schema(table: str, fields: Mapping[str, pa.DataType]) -> pa.Schema:
     )
 
 
-# One row per (configuration, seed); `kind` tells the search's trials from the winner's refit.
+# One row per (configuration, seed); `kind` tells the search's trials from its confirmation and the winner's refit.
 TRIALS_SCHEMA: pa.Schema = _schema(
     "trials",
     {
@@ -80,6 +80,7 @@ TRIALS_SCHEMA: pa.Schema = _schema(
         "error": pa.string(),
         "failures": pa.int64(),
         "store_hash": pa.string(),
+        "demo": pa.bool_(),
         "threads": pa.int64(),
         "device": pa.string(),
         "trial_dir": pa.string(),

@@ -111,7 +111,8 @@ def failures_table(results: RunResults) -> Table | None:
         return None
     columns: list[_Cell | None] = [
         _text(
-            "Trial", lambda row: trial_name(row) if row["kind"] == "search" else f"{trial_name(row)} (refit)"
+            "Trial",
+            lambda row: trial_name(row) if row["kind"] == "search" else f"{trial_name(row)} ({row['kind']})",
         ),
         _text("Row", lambda row: wording.value(row["row"])) if _any(rows, "row") else None,
         _number("Seed", lambda row: wording.value(row["seed"])),

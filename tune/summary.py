@@ -5,16 +5,17 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from macil.config import hyperparameters
-from tune import wording
-from tune.results import RunResults, read_record
+from tune import origin, wording
+from tune.results import RunResults, planned_confirmation, read_record
 from tune.sections import trial_name
 
 _STATES = {
     "running": "Still running: what follows is partial and will change.",
-    "interrupted": "Interrupted: what follows is partial. Go on with: python tune/search.py --resume {name}",
+    "interrupted": "Interrupted: what follows is partial.",
     "failed": "The run failed: what follows is partial.",
     "unknown": "The state of the run is not known (no run.json): what follows may be partial.",
 }
@@ -26,7 +27,13 @@ def banners(results: RunResults) -> list[str]:
     """Sentences that a reader must see before any number; empty for a whole run."""
     said = []
     if results.status in _STATES:
-        said.append(_STATES[results.status].format(name=results.name))
+        phase = _phase(results)
+        go_on = (
+            f"Go on with: python tune/search.py --resume {results.name}"
+            if results.status == "interrupted"
+            else ""
+        )
+        said.append(" ".join(part for part in (_STATES[results.status], phase, go_on) if part))
     counts = status_counts(results)
     wrong = counts["failed"] + counts["diverged"]
     if wrong:
@@ -40,13 +47,49 @@ def banners(results: RunResults) -> list[str]:
 
 def is_demo(results: RunResults) -> bool:
     """Whether the run was made on the generated data set."""
-    options = results.info.get("options")
-    return isinstance(options, dict) and "data" in options and options["data"] is None
+    return origin.is_demo(results.info)
 
 
-def status_counts(results: RunResults) -> Counter[str]:
-    """Trials of the search by status; the refit is none of them."""
-    return Counter(row["status"] for row in results.trials.to_pylist() if row["kind"] == "search")
+def status_counts(results: RunResults, kind: str = "search") -> Counter[str]:
+    """Trials of a kind by status; those of the search exclude confirmation and refit."""
+    return Counter(row["status"] for row in results.trials.to_pylist() if row["kind"] == kind)
+
+
+def trials_in_short(results: RunResults) -> str:
+    """How many trainings of how many epochs, by what they were for: "8 trials of up to 6 epochs, then ..."."""
+    rows = results.trials.to_pylist()
+    search = [row for row in rows if row["kind"] == "search"]
+    epochs = max((row["epochs"] or row["epochs_run"] for row in search), default=0)
+    asked = results.info.get("trials", results.plan.get("trials"))
+    number = asked if isinstance(asked, int) else len(search)
+    seeds = results.plan.get("seeds") or results.info.get("seeds")
+    seeds = len(seeds) if isinstance(seeds, list) and seeds else 1
+    if results.info.get("sweep"):
+        planned = results.plan.get("rows")
+        among = len(planned) if isinstance(planned, list) and planned else len({row["row"] for row in search})
+        text = f"{_plural(among, 'row')} × {_plural(seeds, 'seed')}"
+    else:
+        text = _plural(number, "trial")
+    if epochs:
+        early = results.plan.get("asha", results.info.get("asha"))
+        text += f" of {'up to ' if isinstance(early, dict) else ''}{_plural(epochs, 'epoch')}"
+    planned_seeds = planned_confirmation(results.info)
+    if planned_seeds:
+        best = len({name for name, _ in planned_seeds})
+        text += f", {_plural(best, 'configuration')} again on {len({seed for _, seed in planned_seeds})} fresh seeds"
+    return text
+
+
+def data_in_short(results: RunResults) -> str:
+    """What the run was trained on, in a few words."""
+    counts = results.info.get("dataset")
+    sizes = ""
+    if isinstance(counts, dict) and {"train", "test"} <= set(counts):
+        sizes = f" ({counts['train']} training, {counts['test']} test videos)"
+    if is_demo(results):
+        return f"Demo data, generated{sizes}"
+    place = _given_data(results)
+    return f"Data {Path(place).name if place else 'unknown'}{sizes}"
 
 
 def facts(results: RunResults) -> list[tuple[str, str]]:
@@ -100,6 +143,22 @@ def configuration(trial: dict[str, Any] | None) -> list[tuple[str, str, str, str
     ]
 
 
+def _phase(results: RunResults) -> str:
+    """What the run is, or was, at: "Phase: confirmation, 4 of 15 trainings finished."; "" where it is not known."""
+    phase = str(results.info.get("phase") or "")
+    if phase == "trials":
+        asked, done = results.info.get("trials"), status_counts(results)
+        ended = sum(done[status] for status in ("finished", "stopped", "failed", "diverged"))
+        return f"Phase: trials, {ended} of {asked} ended." if isinstance(asked, int) else "Phase: trials."
+    if phase == "confirm":
+        finished = status_counts(results, "confirm")["finished"]
+        planned = len(planned_confirmation(results.info))
+        return f"Phase: confirmation on fresh seeds, {finished} of {planned} trainings finished; no winner is named."
+    if phase == "refit":
+        return "Phase: refit of the winner on all training videos."
+    return ""
+
+
 def _kind(results: RunResults) -> str:
     sweep = results.info.get("sweep") or results.plan.get("sweep")
     if sweep:
@@ -111,9 +170,24 @@ def _kind(results: RunResults) -> str:
     return "search"
 
 
+def _given_data(results: RunResults) -> str:
+    options = results.info.get("options")
+    given = options.get("data") if isinstance(options, dict) else None
+    return str(given or results.info.get("data") or "")
+
+
+def _plural(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def _data(results: RunResults) -> str:
     info = results.info
-    parts = ["the embedded demo data set" if is_demo(results) else str(info.get("data") or "unknown")]
+    given = _given_data(results)
+    options = info.get("options")
+    if isinstance(options, dict) and "data" in options and options["data"] is None:
+        parts = ["the embedded demo data set, generated"]
+    else:
+        parts = [f"{given or 'unknown'}{' (demo data, generated)' if is_demo(results) else ''}"]
     counts = info.get("dataset")
     if isinstance(counts, dict):
         said = {"train": "training videos", "test": "test videos"}
@@ -126,12 +200,20 @@ def _data(results: RunResults) -> str:
 def _selection(protocol: str) -> str:
     if protocol == "published":
         return "best test AP so far (trapezoidal): this is the published convention and flatters"
-    return "best held-out score so far: the mean of video-level AP and exp(−loss) on the held-out training videos"
+    return (
+        "best held-out score so far: on the held-out training videos, the mean prediction of the violent ones less "
+        "that of the normal ones"
+    )
 
 
 def _seeds(results: RunResults) -> str:
     each = "each trial is one seed, no interval"
     seeds = results.plan.get("seeds") or results.info.get("seeds")
+    confirm = results.info.get("confirm")
+    if isinstance(confirm, dict) and isinstance(confirm.get("seeds"), list):
+        each += (
+            f"; confirmed with seeds {', '.join(str(seed) for seed in confirm['seeds'])}, which no trial had"
+        )
     if isinstance(seeds, list) and seeds:
         shown = ", ".join(str(seed) for seed in seeds)
         return f"{shown}; {wording.seeds(len(seeds))}" if results.info.get("sweep") else f"{shown}; {each}"

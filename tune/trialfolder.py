@@ -12,6 +12,10 @@ from typing import Any
 from macil.config import TrialConfig
 from macil.errors import ConfigError, DataError
 from macil.files import read_json
+from tune.runtables import METRICS
+
+# What is read of a report. Tune adds as much again, and a thousand trials have tens of thousands of reports.
+_KEPT = ("epoch", *METRICS, "diverged", "reason", "done", "trial_id", "config")
 
 _ANSI = re.compile(r"\x1b?\[[0-9;]*m")
 _EXCEPTION = re.compile(r"^([A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt|Warning))(?::\s*(.*))?$")
@@ -111,7 +115,7 @@ def _read_reports(path: Path, problems: list[str]) -> list[dict[str, Any]]:
                 + "; ignored"
             )
             continue
-        reports.append({key: _finite(value) for key, value in report.items()})
+        reports.append({key: _finite(report[key]) for key in _KEPT if key in report})
     return reports
 
 

@@ -37,7 +37,7 @@ def points(value: float | None) -> str:
 
 def decimal(value: float | None, digits: int = 4) -> str:
     """A score with fixed digits."""
-    return NOT_MEASURED if value is None else f"{value:.{digits}f}"
+    return NOT_MEASURED if value is None else f"{value:.{digits}f}".replace("-", "−")
 
 
 def count(value: int | None) -> str:
@@ -84,6 +84,36 @@ def estimate_text(figure: Estimate | None) -> str:
     if figure.low is None or figure.high is None:
         return percent(figure.mean)
     return f"{percent(figure.mean)} [{percent(figure.low)}, {percent(figure.high)}]"
+
+
+def score_text(figure: Estimate | None) -> str:
+    """`estimate_text` for a score, which is no percentage."""
+    if figure is None:
+        return NOT_MEASURED
+    if figure.low is None or figure.high is None:
+        return decimal(figure.mean)
+    return f"{decimal(figure.mean)} [{decimal(figure.low)}, {decimal(figure.high)}]"
+
+
+def points_text(figure: Estimate | None, scale: float = 100) -> str:
+    """`estimate_text` for a difference, in points with signs; `scale` 1 is for differences that are points already."""
+    if figure is None:
+        return NOT_MEASURED
+    if figure.low is None or figure.high is None:
+        return points(scale * figure.mean)
+    return f"{points(scale * figure.mean)} [{points(scale * figure.low)}, {points(scale * figure.high)}]"
+
+
+def score_difference_text(figure: Estimate) -> str:
+    """A difference of two scores and its interval, with signs."""
+    if figure.low is None or figure.high is None:
+        return signed(figure.mean)
+    return f"{signed(figure.mean)} [{signed(figure.low)}, {signed(figure.high)}]"
+
+
+def signed(value: float | None, digits: int = 4) -> str:
+    """A difference of two scores with its sign."""
+    return NOT_MEASURED if value is None else f"{value:+.{digits}f}".replace("-", "−")
 
 
 def ap_statement(definition: str, protocol: str, epoch_rule: str, n: int) -> str:

@@ -1,0 +1,129 @@
+"""Confirmation on fresh seeds: who wins, how far the search's scores fell, and the paired difference to the paper."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from macil.data import FeatureStore
+from macil.files import write_json_atomic
+from tests.runfolders import RunFolder, made_results
+from tune.confirmed import against_reference, confirmation_table, confirmation_verdicts, confirmed_rows
+from tune.outcome import disagreements
+from tune.results import RunResults, load_run, planned_confirmation
+from tune.runpage import run_page
+from tune.summary import banners
+
+SEEDS = (1000, 1001, 1002)
+# Trial -> searched score; score and AP by fresh seed.
+SCORES = {
+    "00000": (0.60, (0.61, 0.63, 0.59)),
+    "00004": (0.90, (0.70, 0.74, 0.72)),
+    "00007": (0.88, (0.80, 0.78, 0.82)),
+}
+APS = {"00000": (0.50, 0.54, 0.52), "00004": (0.51, 0.53, 0.55), "00007": (0.56, 0.58, 0.60)}
+CONFIRM = {"rows": ["00004", "00007"], "reference": "00000", "seeds": list(SEEDS)}
+
+
+def confirmed(*, failed: str | None = None, **info: Any) -> RunResults:
+    rows: list[dict[str, Any]] = []
+    for name, (searched, fresh) in SCORES.items():
+        rows.append(
+            {"trial_dir": f"trials/{name}", "selection_score": searched, "ap_trapezoid": 0.5, "ap": 0.5}
+        )
+        for seed, score, ap in zip(SEEDS, fresh, APS[name], strict=True):
+            folder = f"confirm/{name}_seed{seed}"
+            row = {
+                "trial_dir": folder,
+                "kind": "confirm",
+                "row": name,
+                "seed": seed,
+                "selection_score": score,
+            }
+            row |= {
+                "ap_trapezoid": ap,
+                "ap": ap - 0.01,
+                "status": "failed" if folder == failed else "finished",
+            }
+            rows.append(row)
+    return made_results(rows, confirm=CONFIRM, **info)
+
+
+def test_the_best_mean_over_fresh_seeds_stands_first_not_the_best_searched() -> None:
+    rows = confirmed_rows(confirmed(winner={"trial": "00007"}))
+    assert [row.name for row in rows] == ["00007", "00004", "00000"]
+    assert [(row.winner, row.reference) for row in rows] == [(True, False), (False, False), (False, True)]
+    assert rows[1].regression == pytest.approx(0.72 - 0.90)
+    low, high = stats.t.interval(0.95, 2, loc=0.72, scale=stats.sem(SCORES["00004"][1]))
+    mean = rows[1].estimate("selection_score")
+    assert mean is not None
+    assert (mean.mean, mean.low, mean.high) == pytest.approx((0.72, low, high))
+
+
+def test_a_configuration_that_lost_a_seed_stands_behind_whole_ones() -> None:
+    rows = confirmed_rows(confirmed(failed="confirm/00007_seed1001"))
+    assert [row.name for row in rows] == ["00004", "00000", "00007"]
+    table = confirmation_table(confirmed(failed="confirm/00007_seed1001"))
+    assert table is not None
+    assert [row[1] for row in table.rows] == ["3/3", "3/3", "2/3, 1 failed"]
+
+
+def test_the_difference_to_the_paper_is_paired_on_the_same_seeds() -> None:
+    found = against_reference(confirmed(), "00007", "ap_trapezoid")
+    assert found is not None
+    differences = np.subtract(APS["00007"], APS["00000"])
+    low, high = stats.t.interval(0.95, 2, loc=differences.mean(), scale=stats.sem(differences))
+    assert (found.difference.low, found.difference.high) == pytest.approx((low, high))
+    assert against_reference(confirmed(), "00000", "ap_trapezoid") is None
+    table = confirmation_table(confirmed(winner={"trial": "00007"}))
+    assert table is not None
+    cells = {row[0]: row[-1] for row in table.rows}
+    assert cells["trial 00000 (paper's setting)"] == "reference"
+    assert cells["trial 00007 (winner)"] == f"+6.00 [{100 * low:+.2f}, {100 * high:+.2f}]"
+    assert cells["trial 00004"].startswith("+1.00 [")
+    assert table.marked == {0}
+
+
+def test_the_sentences_say_how_much_the_best_of_the_search_fell() -> None:
+    said = " ".join(confirmation_verdicts(confirmed()))
+    assert "The best searched score, 0.9000 (trial 00004, one seed), came to 0.7200 [" in said
+    assert "0.1800 less" in said
+    assert "Trial 00007 is the best on fresh seeds; in the search it was trial 00004." in said
+    assert confirmation_verdicts(made_results([])) == []
+
+
+def test_a_winner_other_than_the_best_on_fresh_seeds_is_said() -> None:
+    assert disagreements(confirmed(winner={"trial": "00007"})) == []
+    (said,) = disagreements(confirmed(winner={"trial": "00004"}))
+    assert "but 00007 has the best mean selection score on the fresh seeds" in said
+
+
+def test_what_was_planned_is_every_configuration_on_every_seed_once() -> None:
+    assert len(planned_confirmation({"confirm": CONFIRM})) == 9
+    both = {**CONFIRM, "rows": ["00000", "00004"]}
+    assert planned_confirmation({"confirm": both})[:3] == [("00000", seed) for seed in SEEDS]
+    for nothing in ({}, {"confirm": None}, {"confirm": {"rows": "x"}}):
+        assert planned_confirmation(nothing) == []
+
+
+def test_a_confirmation_under_way_is_read_from_its_folder(demo_store: FeatureStore, tmp_path: Any) -> None:
+    run = RunFolder(tmp_path / "run", demo_store, "heldout")
+    run.begin(
+        "running", trials=2, phase="confirm", confirm={"rows": ["00001"], "reference": "00000", "seeds": [9]}
+    )
+    run.add("00000", epochs=1)
+    run.add("00001", epochs=1, lambda_v2b=0.5)
+    run.add("00001_seed9", kind="confirm", row="00001", epochs=1, seed=9)
+    (run.path / "confirm" / "experiment_state-x.json").write_text("no folder of a trial")
+    results = load_run(run.path)
+    (row,) = [row for row in results.trials.to_pylist() if row["kind"] == "confirm"]
+    assert (row["status"], row["row"], row["seed"], row["protocol"]) == ("finished", "00001", 9, "heldout")
+    assert "1 of 2 trainings of the confirmation have not started" in results.problems
+    assert "1 of 2 trainings finished; no winner is named." in " ".join(banners(results))
+    page = run_page(results, tmp_path, figures=False)
+    assert "confirmation" in {section.id for section in page.sections}
+    write_json_atomic(run.path / "run.json", {**run.info, "confirm": None})
+    assert load_run(run.path).problems == []

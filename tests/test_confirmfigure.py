@@ -1,0 +1,32 @@
+"""The picture of the confirmation."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tune.confirmfigure import Confirmation, regression
+
+
+def test_each_row_has_its_searched_score_its_seeds_their_mean_and_interval() -> None:
+    rows = [
+        Confirmation("trial 7", "winner", 0.9, (0.8, 0.82, 0.84)),
+        Confirmation("trial 3", "", 0.88, (0.85,)),
+        Confirmation("trial 1", "", None, ()),
+    ]
+    figure = regression(rows)
+    assert figure is not None
+    (axes,) = figure.axes
+    drawn: dict[str, list[tuple[float, float]]] = {}
+    for line in axes.get_lines():
+        points = zip(
+            np.asarray(line.get_xdata()).tolist(), np.asarray(line.get_ydata()).tolist(), strict=True
+        )
+        drawn.setdefault(str(line.get_label()), []).extend(points)
+    assert drawn["in the search (one seed)"] == [(0.9, 0), (0.88, 1)]
+    assert drawn["one fresh seed"] == [(0.8, 0), (0.82, 0), (0.84, 0), (0.85, 1)]
+    np.testing.assert_allclose(drawn["mean of the fresh seeds"], [(0.82, 0), (0.85, 1)])
+    # t(0.975, 2 degrees of freedom) = 4.30265; one seed has no interval
+    half = 4.30265 * 0.02 / 3**0.5
+    np.testing.assert_allclose(drawn["95 % t interval"], [(0.82 - half, 0), (0.82 + half, 0)], rtol=1e-5)
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["trial 7\nwinner", "trial 3", "trial 1"]
+    assert regression(rows[2:]) is None

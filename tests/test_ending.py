@@ -1,0 +1,63 @@
+"""What a run prints when it ends: the same numbers as the report, labelled as the report labels them."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from tests.searchruns import search_results
+from tests.sweepruns import sweep_results
+from tune.ending import print_ending
+from tune.results import RunResults
+
+
+def ending(results: RunResults) -> str:
+    text = io.StringIO()
+    print_ending(Console(file=text, width=160), results)
+    return text.getvalue()
+
+
+def test_a_sweep_ends_with_its_rows_beside_the_paper() -> None:
+    results = sweep_results(
+        {"a": [40.0, 42.0], "b": [50.0, "failed"]},
+        published={"a": 82.62, "b": 81.37},
+        changes={"a": {"ramp": 0.1}, "b": {"ramp": 0.3}},
+        reference="a",
+    )
+    said = ending(results)
+    line = {row: next(line for line in said.splitlines() if f"│ {row} " in line) for row in ("a", "b")}
+    assert "41.00" in line["a"]
+    assert "82.62" in line["a"]
+    assert "2/2" in line["a"]
+    assert "50.00" in line["b"]
+    assert "1/2 †, 1 failed" in line["b"]
+    assert "†" in line["b"], "a mean over fewer seeds than asked for is marked"
+    assert "†" in said.split("└")[-1], "and the mark explained"
+    assert "Step-wise" not in said, "what is in the report only"
+    assert "Row a" in said, "two seeds come before one, however good"
+    assert "demo data" not in said
+
+
+def test_a_search_ends_with_its_leaderboard_and_the_comparison_with_the_paper() -> None:
+    trials = [
+        {"selection_score": 0.5, "ap": 0.40, "ap_trapezoid": 0.41},
+        {"selection_score": 0.7, "ap": 0.45, "ap_trapezoid": 0.46, "ramp": 0.3},
+    ]
+    said = ending(search_results(trials, demo=True))
+    lines = said.splitlines()
+    assert "leaderboard: heldout protocol, demo data, made up; AP of test frames at the chosen epoch" in said
+    first, second = (next(i for i, line in enumerate(lines) if name in line) for name in ("00001", "00000"))
+    assert first < second, "the best first"
+    assert "ramp 0.3" in lines[first]
+    assert "+5.00 points" in said
+    assert "the noise between seeds was not measured" in said
+    assert "--replay" in said
+
+
+@pytest.mark.parametrize(
+    "results", [sweep_results({"a": ["running"]}), search_results([])], ids=["sweep", "search"]
+)
+def test_a_run_without_any_result_still_has_an_ending(results: RunResults) -> None:
+    assert "Better than" in ending(results)

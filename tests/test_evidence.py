@@ -1,0 +1,173 @@
+"""What pictures of one training are drawn from, and that labels which are closed stay closed."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from macil.checkpoint import load_network
+from macil.data import FeatureStore
+from macil.errors import DataError
+from macil.files import read_json, write_json_atomic
+from tests.runfolders import RunFolder
+from tests.sweepruns import sweep_results
+from tune import evidence as module
+from tune.evidence import Evidence, newest_checkpoint, reported_trials
+from tune.openings import open_labels, read_openings
+from tune.results import RunResults, load_run
+
+
+@pytest.fixture(scope="module")
+def heldout(demo_store: FeatureStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A search of one trial whose labels are closed; read only."""
+    run = RunFolder(tmp_path_factory.mktemp("runs") / "search", demo_store, "heldout").begin(trials=1)
+    run.add("0000", epochs=2)
+    return run.path
+
+
+@pytest.fixture(scope="module")
+def published(demo_store: FeatureStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sweep of two rows, the second of two seeds; read only."""
+    run = RunFolder(tmp_path_factory.mktemp("runs") / "sweep", demo_store, "published")
+    run.begin(sweep="own", trials=3)
+    run.add("a-0", row="a", epochs=1)
+    run.add("b-1", row="b", epochs=1, seed=1)
+    run.add("b-0", row="b", epochs=1, seed=0)
+    plan = read_json(run.path / "plan.json")
+    write_json_atomic(run.path / "plan.json", {**plan, "reference": "b"})
+    return run.path
+
+
+def opened(run: Path, store: FeatureStore) -> RunResults:
+    return open_labels(load_run(run), store)
+
+
+def test_labels_that_were_not_opened_are_not_read(heldout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(store: FeatureStore) -> None:
+        raise AssertionError("the labels were read")
+
+    monkeypatch.setattr(FeatureStore, "test_labels", refuse)
+    evidence = Evidence(load_run(heldout))
+    for ask in (lambda: evidence.measured, lambda: evidence.labels, evidence.sample):
+        with pytest.raises(DataError, match="have not been opened"):
+            ask()
+    assert not (heldout / "report/openings.jsonl").exists()
+
+
+def test_opened_labels_give_the_scores_of_the_tables(
+    heldout: Path, demo_store: FeatureStore, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(heldout, tmp_path / "search"))
+    results = opened(run, demo_store)
+    (found,) = Evidence(results).measured
+    (row,) = results.trials.to_pylist()
+    assert (found.ap, found.ap_trapezoid) == (row["ap"], row["ap_trapezoid"])
+    assert found.positive.sum() == demo_store.test_labels().frame_labels.sum()
+    assert len(found.scores) == demo_store.videos("test").lengths.sum()
+    assert len(read_openings(run, [])) == 1, "a picture is no opening"
+
+
+def test_other_labels_than_those_of_the_opening_stay_closed(
+    heldout: Path, demo_store: FeatureStore, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(heldout, tmp_path / "search"))
+    results = opened(run, demo_store)
+    measured = read_json(run / "report/measured.json")
+    write_json_atomic(run / "report/measured.json", {**measured, "labels_hash": "0" * 32})
+    with pytest.raises(DataError, match="not those that the run was measured with"):
+        _ = Evidence(results).labels
+
+
+def test_scores_of_another_epoch_than_the_tables_are_refused(published: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(published, tmp_path / "sweep"))
+    for name in ("b-0", "b-1"):
+        (path,) = (run / "trials" / name).glob("checkpoint_*/scores.npz")
+        with np.load(path) as stored:
+            scores = {key: stored[key] for key in stored.files}
+        np.savez(path, **{**scores, "last": scores["last"][::-1]})
+    with pytest.raises(DataError, match="of another epoch"):
+        _ = Evidence(load_run(run)).measured
+
+
+def test_a_seed_without_scores_leaves_the_others(published: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(published, tmp_path / "sweep"))
+    shutil.rmtree(next((run / "trials/b-0").glob("checkpoint_*")))
+    evidence = Evidence(load_run(run))
+    assert [found.seed for found in evidence.measured] == [1]
+    with pytest.raises(DataError, match="no checkpoint"):
+        evidence.sample()
+
+
+def test_data_that_are_gone_or_others_are_said(published: Path, tmp_path: Path) -> None:
+    results = load_run(published)
+    for place, said in ((None, "does not say where"), (str(tmp_path / "gone"), "does not exist")):
+        with pytest.raises(DataError, match=said):
+            _ = Evidence(replace(results, info={**results.info, "data": place})).measured
+    evidence = Evidence(results)
+    evidence.trials = tuple({**trial, "store_hash": "0"} for trial in evidence.trials)
+    with pytest.raises(DataError, match="content hash differs"):
+        _ = evidence.measured
+
+
+def test_the_reported_training_of_a_sweep_is_its_reference_row(published: Path) -> None:
+    results = load_run(published)
+    assert [trial["trial_dir"] for trial in reported_trials(results)] == ["trials/b-0", "trials/b-1"]
+    without = replace(results, plan={**results.plan, "reference": None})
+    assert [trial["trial_dir"] for trial in reported_trials(without)] == ["trials/a-0"]
+    failed = sweep_results({"a": ["failed", "failed"], "b": [50.0]}, reference="a")
+    assert [trial["row"] for trial in reported_trials(failed)] == ["b"]
+    assert reported_trials(sweep_results({})) == ()
+    with pytest.raises(DataError, match="no training"):
+        _ = Evidence(sweep_results({})).measured
+
+
+def test_the_sample_is_seeded_balanced_and_what_the_network_sees(
+    published: Path, demo_store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_SNIPPETS", 20)
+    results = load_run(published)
+    sample = Evidence(results).sample(seed=3)
+    again = Evidence(results).sample(seed=3)
+    assert sample.violent.sum() == 10
+    assert len(sample.violent) == 20
+    for panel, rows in sample.features.items():
+        assert np.array_equal(rows, again.features[panel])
+    assert not np.array_equal(
+        sample.features["visual", "raw features"],
+        Evidence(results).sample(seed=4).features["visual", "raw features"],
+    )
+    # Every row slowly: where its raw features are, there its embedding and its label are.
+    network = load_network(newest_checkpoint(published / "trials/b-0"))
+    labels = demo_store.test_labels().frame_labels
+    videos = demo_store.videos("test")
+    expected = {}
+    start = 0
+    for video, length in enumerate(videos.lengths.tolist()):
+        offset, heard = int(videos.visual_offsets[video]), int(videos.audio_offsets[video])
+        visual = demo_store.visual[offset : offset + length].float()
+        audio = torch.zeros(length, demo_store.audio_dim)
+        have = min(length, int(videos.audio_lengths[video]))
+        audio[:have] = demo_store.audio[heard : heard + have]
+        with torch.inference_mode():
+            output = network(visual[None], audio[None])
+        for t in range(length):
+            frames = labels[(start + t) * demo_store.snippet_frames :][: demo_store.snippet_frames]
+            expected[visual[t].numpy().tobytes()] = (
+                audio[t],
+                output.visual_embeddings[0, t],
+                output.audio_embeddings[0, t],
+                frames.mean() > 0.5,
+            )
+        start += length
+    for row in range(20):
+        raw = sample.features["visual", "raw features"][row]
+        audio_row, visual_embedding, audio_embedding, violent = expected[raw.tobytes()]
+        np.testing.assert_array_equal(sample.features["audio", "raw features"][row], audio_row)
+        np.testing.assert_array_equal(sample.features["visual", "embeddings"][row], visual_embedding)
+        np.testing.assert_array_equal(sample.features["audio", "embeddings"][row], audio_embedding)
+        assert sample.violent[row] == violent

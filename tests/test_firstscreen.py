@@ -1,0 +1,147 @@
+"""The first screen answers four questions, with the noise that belongs to each number, or says that it is not known."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.runfolders import made_results
+from tests.test_confirmed import confirmed
+from tune.firstscreen import answers, reference_trial
+from tune.outcome import find_outcome
+from tune.page import Answer
+from tune.results import RunResults
+from tune.uncertainty import ModelInterval
+
+PLAN = {"space": {"lambda_v2b": "0.25 to 4, logarithmic"}, "first": {"lambda_v2b": 1.5}, "rows": []}
+
+
+def screen(results: RunResults, intervals: dict[str, ModelInterval] | None = None) -> tuple[Answer, ...]:
+    return answers(results, find_outcome(results), intervals or {})
+
+
+def search(**aps: float | None) -> RunResults:
+    rows: list[dict[str, Any]] = [
+        {
+            "trial_dir": "trials/00000",
+            "selection_score": 0.6,
+            "ap_trapezoid": aps.get("first"),
+            "lambda_v2b": 1.5,
+        },
+        {
+            "trial_dir": "trials/00003",
+            "selection_score": 0.7,
+            "ap_trapezoid": aps.get("best"),
+            "lambda_v2b": 0.5,
+        },
+    ]
+    return made_results(rows, plan=PLAN, trials=2)
+
+
+def test_it_answers_what_was_run_the_winner_better_and_the_command() -> None:
+    what, winner, better, again = screen(search(first=0.50, best=0.53))
+    assert "Search over Λ_v2b: 2 trials of 3 epochs" in what.said[0]
+    assert "protocol heldout" in what.said[0]
+    assert winner.number == "AP 53.00 %"
+    assert "one seed, no interval" in winner.small
+    assert "lambda_v2b 0.5" in winner.said[0]
+    assert better.number == "+3.00 points"
+    assert "noise between seeds was not measured" in better.said[0]
+    assert "--confirm 3" in better.said[0]
+    assert "one seed each" in better.small
+    assert again.command == "python tune/search.py --replay nowhere 00003"
+
+
+def test_closed_labels_leave_the_selection_score_and_print_no_ap() -> None:
+    _, winner, better, _ = screen(search())
+    assert winner.number == "test AP not measured"
+    assert better.number == "+0.1000 of selection score"
+
+
+def test_one_model_has_the_bootstrap_interval_and_says_what_is_not_in_it() -> None:
+    interval = ModelInterval("x", (0.4, 0.6), (0.45, 0.58), 40, 1000)
+    winner = screen(search(first=0.5, best=0.53), {"trials/00003": interval})[1]
+    assert winner.number == "AP 53.00 [45.00, 58.00] %"
+    assert "bootstrap interval over the 40 test videos, without the noise between seeds" in winner.small
+
+
+@pytest.mark.parametrize(
+    ("winner", "number", "verdict"),
+    [
+        ("00007", "+6.00 [+1.03, +10.97] points", "Yes"),
+        ("00004", "+1.00 [", "Not shown: the interval holds zero"),
+    ],
+)
+def test_a_confirmation_decides_by_paired_differences(winner: str, number: str, verdict: str) -> None:
+    better = screen(confirmed(winner={"trial": winner}))[2]
+    assert better.number.startswith(number)
+    assert better.said[0].startswith(verdict)
+    assert "paired over 3 fresh seeds" in better.small
+
+
+def test_a_confirmation_under_way_is_not_final_and_names_no_winner() -> None:
+    _, best, better, _ = screen(confirmed(failed="confirm/00004_seed1001", status="interrupted"))
+    assert best.question == "Best trial so far"
+    assert better.said[-1] == "Not final: fresh seeds are missing, 1 in all."
+    assert better.small.startswith("Points of test AP, trial 00004 minus trial 00000")
+
+
+def test_a_winner_that_is_the_papers_setting_is_called_that() -> None:
+    better = screen(confirmed(winner={"trial": "00000"}))[2]
+    assert better.said == (
+        "The winner is the paper's setting: the search found nothing better on held-out videos.",
+    )
+
+
+def test_a_search_without_the_papers_values_has_no_reference() -> None:
+    results = search(first=0.5, best=0.53)
+    assert reference_trial(results) is not None
+    elsewhere = made_results(results.trials.to_pylist(), plan={**PLAN, "first": {"lambda_v2b": 9.0}})
+    assert reference_trial(elsewhere) is None
+    assert "no trial of this search has the paper's values" in screen(elsewhere)[2].said[0]
+
+
+def test_an_empty_run_answers_that_nothing_is_known() -> None:
+    what, result, better, again = screen(made_results([], trials=3))
+    assert "3 trials" in what.said[0]
+    assert result.said == ("No trial has a selection score yet.",)
+    assert better.said == ("Not known yet.",)
+    assert again.said == ("No trial has a result to replay yet.",)
+
+
+def sweep(aps: dict[str, tuple[float, ...]], **plan: Any) -> RunResults:
+    rows = [
+        {"trial_dir": f"trials/{name}_seed{seed}", "row": name, "seed": seed, "ap_trapezoid": ap, "ap": ap,
+         "ap_trapezoid_best": ap, "best_epoch": 3, "selection_score": ap}
+        for name, values in aps.items()
+        for seed, ap in enumerate(values)
+    ]  # fmt: skip
+    names: list[dict[str, Any]] = [
+        {"name": name, "changes": {}, "published_ap": None, "source": None} for name in aps
+    ]
+    whole = {"sweep": "table3", "rows": names, "reference": "full", "seeds": [0, 1, 2], **plan}
+    return made_results(rows, plan=whole, protocol="published", sweep="table3")
+
+
+def test_a_sweep_shows_its_best_row_against_the_reference_on_the_same_seeds() -> None:
+    results = sweep({"light": (0.80, 0.82, 0.84), "full": (0.70, 0.72, 0.74)})
+    what, best, better, again = screen(results)
+    assert "2 rows × 3 seeds" in what.said[0]
+    assert best.number.startswith("AP 82.00 [")
+    assert "chosen on the test set" in best.said[0]
+    assert better.number == "+10.00 [+10.00, +10.00] points"
+    assert better.said[0].startswith("Yes")
+    assert "picked as the best of 2" in better.said[0]
+    assert again.command.endswith(" light_seed0")
+
+
+def test_a_sweep_of_one_seed_measures_no_noise() -> None:
+    better = screen(sweep({"light": (0.80,), "full": (0.70,)}))[2]
+    assert better.number == "+10.00 points"
+    assert "one seed a row measures no noise" in better.said[0]
+
+
+def test_a_sweep_whose_reference_is_best_or_missing_says_so() -> None:
+    assert "reference itself" in screen(sweep({"light": (0.6, 0.6), "full": (0.7, 0.71)}))[2].said[0]
+    assert "names no reference" in screen(sweep({"light": (0.6, 0.6)}, reference=None))[2].said[0]

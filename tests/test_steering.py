@@ -1,0 +1,79 @@
+"""The rank correlation of what steered a search with the test AP: by the ranks, and only where it may be looked at."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.runfolders import made_results
+from tune.results import RunResults
+from tune.steering import agreements, steering_table, steering_verdict
+
+
+def search(
+    scores: list[float], aps: list[float | None], losses: list[float], heldout_ap: float = 1.0, **info: Any
+) -> RunResults:
+    rows, epochs = [], []
+    for number, (score, ap, loss) in enumerate(zip(scores, aps, losses, strict=True)):
+        name = f"trials/{number:05d}"
+        rows.append({"trial_dir": name, "selection_score": score, "ap_trapezoid": ap, "chosen_epoch": 2})
+        for epoch, share in ((1, 9.0), (2, 1.0)):
+            line = {"trial_id": name, "kind": "search", "epoch": epoch, "heldout_loss": loss * share}
+            epochs.append({**line, "heldout_ap": heldout_ap, "heldout_score": score})
+    return made_results(rows, epochs, **info)
+
+
+def ranks(values: list[float]) -> np.ndarray:
+    """Mean ranks, the slow way."""
+    return np.array([sum(b < a for b in values) + (sum(b == a for b in values) + 1) / 2 for a in values])
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=4, max_size=12))
+def test_rho_is_the_correlation_of_mean_ranks(pairs: list[tuple[int, int]]) -> None:
+    scores, aps = [a / 10 for a, _ in pairs], [b / 10 for _, b in pairs]
+    results = search(scores, list(aps), [1.0] * len(pairs))
+    (found,) = [each for each in agreements(results) if each.name.startswith("selection")]
+    assert (found.n, found.distinct) == (len(pairs), len(set(scores)))
+    if len(set(scores)) == 1 or len(set(aps)) == 1:
+        assert found.rho is None
+    else:
+        assert found.rho == pytest.approx(np.corrcoef(ranks(scores), ranks(aps))[0, 1], abs=1e-12)
+
+
+def test_a_loss_counts_with_its_sign_turned_at_the_chosen_epoch_and_a_constant_is_saturated() -> None:
+    results = search([0.1, 0.2, 0.3, 0.4], [0.5, 0.6, 0.7, 0.8], [4.0, 3.0, 2.0, 1.0])
+    found = {each.name: each.rho for each in agreements(results)}
+    assert found["− held-out loss"] == pytest.approx(1.0)
+    assert found["held-out AP, video level"] is None
+    table = steering_table(results)
+    assert table is not None
+    assert ["saturated: all equal" in row[1] for row in table.rows].count(True) == 1
+    assert "took no part in the choice" in table.caption
+    assert "The held-out AP, video level is saturated: all 4 trials are equal in it." in steering_verdict(
+        results
+    )
+    assert "ρ = 1.00" in steering_verdict(results)
+
+
+def test_it_is_shown_only_for_opened_held_out_searches_of_four_trials() -> None:
+    four = ([0.1, 0.2, 0.3, 0.4], [1.0] * 4)
+    assert steering_table(search(four[0][:3], [0.5, 0.6, 0.7], four[1][:3])) is None
+    assert steering_table(search(four[0], [None] * 4, four[1])) is None
+    assert steering_table(search(four[0], [0.5, 0.6, 0.7, 0.8], four[1], protocol="published")) is None
+    assert steering_table(search(four[0], [0.5, 0.6, 0.7, 0.8], four[1], sweep="table3")) is None
+    assert steering_verdict(search(four[0], [None] * 4, four[1])) == ""
+
+
+def test_trials_stopped_early_are_counted_apart() -> None:
+    whole = search([0.1, 0.2, 0.3, 0.4, 0.5], [0.5, 0.6, 0.7, 0.8, 0.4], [1.0] * 5)
+    rows = whole.trials.to_pylist()
+    rows[-1]["status"] = "stopped"
+    results = made_results(rows)
+    assert agreements(results)[0].n == 5
+    (finished,) = agreements(results, finished=True)
+    assert finished.n == 4
+    assert finished.rho == pytest.approx(1.0)

@@ -1,0 +1,107 @@
+"""Optuna's pictures, adopted: what they show, and that nothing of pyplot is left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import matplotlib as mpl
+import numpy as np
+import optuna
+import pytest
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+from tests.searchruns import search_results, spread
+from tune.figures import STYLE, WIDTH
+from tune.studyfigures import history, importances, parallel_coordinates, pareto_front, shares
+from tune.tablestudy import front_study, score_study, searched
+
+
+@pytest.fixture(autouse=True)
+def style() -> Iterator[None]:
+    """As `save_figure` draws."""
+    with mpl.rc_context(STYLE):
+        yield
+
+
+def study_of(count: int, stopped: int = 0) -> tuple[optuna.Study, list[str]]:
+    results = search_results(spread(count, stopped))
+    return score_study(results, results.trials.to_pylist()), searched(results)
+
+
+def test_the_history_shows_trials_that_were_stopped_too() -> None:
+    figure = history(study_of(12, 4)[0])
+    (axes,) = figure.axes
+    ended, stopped = axes.collections
+    assert [len(np.asarray(marks.get_offsets())) for marks in (ended, stopped)] == [8, 4]
+    assert np.asarray(stopped.get_offsets())[:, 0].tolist() == [8, 9, 10, 11]
+    assert not np.array_equal(np.asarray(ended.get_facecolor()), np.asarray(stopped.get_facecolor()))
+    (best,) = axes.get_lines()
+    assert np.all(np.diff(np.asarray(best.get_ydata())) >= 0)
+    assert {text.get_text() for text in figure.legends[0].texts} == {
+        "trained to the end",
+        "stopped early",
+        "best so far",
+    }
+
+
+def test_importances_name_symbols_and_sum_to_one() -> None:
+    study, _ = study_of(12)
+    figure = importances(study)
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert "temperature (τ)" in labels
+    assert len(labels) == 6
+    found = shares(study)
+    assert sum(found.values()) == pytest.approx(1)
+    widths = sorted(patch.get_bbox().width for patch in figure.axes[0].patches)  # type: ignore[attr-defined]
+    assert widths == pytest.approx(sorted(found.values()))
+
+
+def test_of_many_lines_the_best_tenth_stands_out() -> None:
+    study, names = study_of(50)
+    figure = parallel_coordinates(study, names)
+    (lines,) = figure.axes[0].collections
+    scores, widths = np.asarray(lines.get_array()), np.asarray(lines.get_linewidth())
+    assert len(scores) == 50
+    assert scores[widths > 1].min() > scores[widths < 1].max()
+    assert 5 <= (widths > 1).sum() <= 6
+    few, _ = study_of(8)
+    assert len(set(np.asarray(parallel_coordinates(few, names).axes[0].collections[0].get_linewidth()))) == 1
+
+
+def test_every_upright_axis_has_plain_numbers_and_its_symbol() -> None:
+    study, names = study_of(8)
+    figure = parallel_coordinates(study, names)
+    figure.canvas.draw()
+    ticks = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    assert ticks == ["selection score", "d", "Λ_v2b", "Λ_v2n", "m", "r", "τ"]
+    shown = [label.get_text() for axes in figure.axes for label in axes.get_yticklabels()]
+    assert not any("$" in text for text in shown)
+    assert len(figure.axes) == 7
+
+
+def test_the_front_is_marked_and_the_papers_setting_ringed() -> None:
+    trials = [
+        {"parameters": size, "selection_score": score}
+        for size, score in ((100, 0.5), (200, 0.7), (200, 0.6), (300, 0.65))
+    ]
+    figure = pareto_front(front_study(trials, "selection_score", 1.0), "score", (200.0, 0.6))
+    marks = {str(c.get_label()): np.asarray(c.get_offsets()).tolist() for c in figure.axes[0].collections}
+    assert sorted(marks["no trial is smaller and better"]) == [[100, 0.5], [200, 0.7]]
+    assert sorted(marks["other trials"]) == [[200, 0.6], [300, 0.65]]
+    assert marks["paper's setting"] == [[200, 0.6]]
+
+
+@pytest.mark.parametrize("draw", [history, importances, lambda study: parallel_coordinates(study, ["ramp"])])
+def test_nothing_of_pyplot_is_left_behind(draw: Callable[[optuna.Study], Figure]) -> None:
+    study, _ = study_of(9)
+    mine = plt.figure()
+    before = dict(mpl.rcParams), plt.get_fignums(), mpl.get_backend(), optuna.logging.get_verbosity()
+    figure = draw(study)
+    after = dict(mpl.rcParams), plt.get_fignums(), mpl.get_backend(), optuna.logging.get_verbosity()
+    assert after == before
+    assert plt.gcf() is mine
+    plt.close(mine)
+    assert figure.get_figwidth() == WIDTH
+    assert figure.axes[0].get_title(loc="left") == ""
+    assert figure.axes[0].get_facecolor() == (1, 1, 1, 1)

@@ -1,0 +1,95 @@
+"""Which figure a sweep gets, and what its rows are called there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.sweepruns import sweep_results
+from tune.figures import Drawing
+from tune.results import RunResults
+from tune.rowresults import sweep_rows
+from tune.sweepdrawings import entries, row_labels, swept_number
+from tune.sweeps import SWEEPS
+
+
+def planned(name: str, **own: Any) -> RunResults:
+    sweep = SWEEPS[name]
+    return sweep_results(
+        {row.name: [80.0 + n, 81.0 + n] for n, row in enumerate(sweep.rows)},
+        published={row.name: row.published_ap for row in sweep.rows if row.published_ap is not None},
+        changes={row.name: row.changes for row in sweep.rows},
+        sweep=name,
+        reference=sweep.reference,
+        **own,
+    )
+
+
+def drawing(results: RunResults) -> Drawing:
+    found = entries(results)[0].make()
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "varied"),
+    [
+        ("figure3", "momentum"),
+        ("tau", "temperature"),
+        ("hidden", "hidden_dim"),
+        ("table4", None),
+        ("table3", None),
+    ],
+)
+def test_a_sweep_over_one_number_is_a_curve_and_any_other_dots(name: str, varied: str | None) -> None:
+    results = planned(name)
+    assert swept_number(results, sweep_rows(results)) == varied
+    assert entries(results)[0].name == ("rows" if varied is None else "curve")
+
+
+def test_a_row_that_sets_nothing_has_the_runs_value() -> None:
+    changes: dict[str, dict[str, Any]] = {"paper": {}, "cold": {"temperature": 0.05}}
+    results = sweep_results({"paper": [80.0], "cold": [81.0]}, changes=changes, base={"temperature": 0.1})
+    assert swept_number(results, sweep_rows(results)) == "temperature"
+    unknown = sweep_results({"paper": [80.0], "cold": [81.0]}, changes=changes)
+    assert swept_number(unknown, sweep_rows(unknown)) is None
+
+
+def test_rows_are_called_by_their_numbers() -> None:
+    labels = row_labels(sweep_rows(planned("table4")))
+    assert labels[:4] == [
+        "Λ_v2b 1.0, Λ_v2n 1.0, r 0.1",
+        "Λ_v2b 1.0, Λ_v2n 1.0, r 0.3",
+        "Λ_v2b 1.0, Λ_v2n 1.0, r 3.0",
+        "Λ_v2b 1.0, Λ_v2n 1.5, r 0.1",
+    ]
+    assert len(set(labels)) == 12
+    assert row_labels(sweep_rows(planned("table3"))) == ["two-stream", "two-stream+sd", "light", "full"]
+    assert row_labels(sweep_rows(planned("hidden")))[0].startswith("d ")
+
+
+def test_the_caption_says_the_convention_and_what_the_paper_printed() -> None:
+    caption = drawing(planned("table4")).caption
+    for said in ("Protocol published; last epoch; trapezoidal", "up to 2 seeds, 95 % t interval", "flatters"):
+        assert said in caption
+    assert (
+        "Diamonds: as printed in the paper (best test epoch, one seed), to be compared with the squares"
+        in caption
+    )
+    assert "demo data" in drawing(planned("table4", demo=True)).caption
+    curve = drawing(planned("figure3"))
+    assert curve.title == "AP against m (Figure 3 of the paper)"
+    assert "The paper gives its curve as a picture only." in curve.caption
+    assert "the highest mean, 90.50 %, is at 1" in curve.alt
+
+
+def test_a_heldout_sweep_claims_no_best_test_epoch() -> None:
+    caption = drawing(planned("table4", protocol="heldout")).caption
+    assert "Squares" not in caption
+    assert "chosen epoch" in caption
+
+
+def test_means_of_seeds_that_survived_are_said_to_flatter() -> None:
+    results = sweep_results({"a": [80.0, "stopped"], "b": [70.0, 71.0]})
+    assert "let finish, which flatters" in drawing(results).caption
