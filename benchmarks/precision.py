@@ -36,7 +36,7 @@ from macil.data.store import FeatureStore
 from macil.engine import Precision
 from macil.errors import MacilError
 from macil.training import BagDtype, Trainer
-from tune.intervals import estimate
+from tune.reporting.intervals import estimate
 
 
 class Variant(NamedTuple):

@@ -1,46 +1,22 @@
 """Score timelines: what the network says of a video from its beginning to its end, PNG and SVG.
 
-The colours are Okabe and Ito's, which the colour-blind tell apart; a place in the lower strip repeats each.
+A place in the lower strip repeats what each colour says.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MultipleLocator
 
+from macil.look import BLACK, COLOURS, WIDTH, save_picture
 from macil.segments import Segment, SegmentRule
 
-_SCORE, _FOUND, _TRUTH, _BLACK = "#0072B2", "#D55E00", "#E69F00", "#222222"
-_STYLE: Any = {
-    "font.family": "DejaVu Sans",
-    "font.size": 8.5,
-    "axes.titlesize": 9,
-    "axes.labelsize": 8.5,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#555555",
-    "axes.linewidth": 0.7,
-    "axes.axisbelow": True,
-    "grid.color": "#e4e4e4",
-    "grid.linewidth": 0.6,
-    "xtick.labelsize": 8,
-    "ytick.labelsize": 8,
-    "svg.fonttype": "path",
-    "svg.hashsalt": "macil-tune",  # equal figures are equal files
-    "text.parse_math": False,
-    "text.usetex": False,
-}
-_WIDTH = 7.0  # inches: the text width of a page
-_DPI = 200
+_SCORE, _FOUND, _TRUTH = COLOURS[0], COLOURS[1], COLOURS[4]
 _LONGEST_TITLE = 88  # characters that fit the width
 _IN_MINUTES = 180.0  # seconds from which the time axis counts minutes
 _STEPS = (30, 60, 120, 300, 600, 900, 1800, 3600)  # seconds between ticks that read well in minutes
@@ -66,19 +42,11 @@ def draw_timeline(
         rule: Its rule.
         truth: Frame labels (snippet_frames * T,), 1 = violent; None where they are not known.
     """
-    with mpl.rc_context(_STYLE), warnings.catch_warnings():
-        # A name in a script that the font lacks is drawn as boxes.
-        warnings.filterwarnings("ignore", message="Glyph")
-        figure = _figure(name, scores, segments, rule, truth)
-        FigureCanvasAgg(figure)
-        paths = []
-        for kind in ("png", "svg"):
-            # A date would make equal figures different files.
-            metadata: dict[str, Any] = {"Date": None} if kind == "svg" else {"Software": None}
-            paths.append(path.with_name(f"{path.name}.{kind}"))
-            figure.savefig(paths[-1], format=kind, dpi=_DPI, metadata=metadata, facecolor="white")
-            figure.set_layout_engine("none")  # laid out once: the second file keeps the places of the first
-    return paths
+    saved = save_picture(
+        lambda: _figure(name, scores, segments, rule, truth), path.parent, path.name, grid=False
+    )
+    assert saved is not None
+    return list(saved)
 
 
 def true_spans(truth: np.ndarray) -> list[tuple[int, int]]:
@@ -95,7 +63,7 @@ def _figure(
     truth: np.ndarray | None,
 ) -> Figure:
     rows = 1 if truth is None else 2
-    figure = Figure(figsize=(_WIDTH, 2.1 + 0.2 * rows), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 2.1 + 0.2 * rows), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[1.55, 0.2 * rows])
     found = [(rule.seconds(segment.start), rule.seconds(segment.end)) for segment in segments]
     spans = [] if truth is None else [(a / rule.fps, b / rule.fps) for a, b in true_spans(truth)]
@@ -111,7 +79,7 @@ def _figure(
         color=_SCORE,
         linewidth=1.4 if len(scores) < _DENSE else 0.8,
     )
-    upper.axhline(rule.threshold, color=_BLACK, linewidth=0.9, linestyle=(0, (5, 2)))
+    upper.axhline(rule.threshold, color=BLACK, linewidth=0.9, linestyle=(0, (5, 2)))
     upper.annotate(
         f"threshold {rule.threshold:g}",
         (1, rule.threshold),
@@ -120,7 +88,7 @@ def _figure(
         textcoords="offset points",
         va="center",
         fontsize=8,
-        color=_BLACK,
+        color=BLACK,
     )
     upper.set_ylim(-0.03, 1.03)
     upper.set_yticks([0, 0.5, 1])

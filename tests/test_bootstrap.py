@@ -10,7 +10,7 @@ from sklearn.metrics import auc, average_precision_score, precision_recall_curve
 
 from macil.errors import DataError
 from macil.evaluation import frame_average_precision
-from tune.bootstrap import _Curves, ap_interval
+from tune.reporting.bootstrap import _Curves, ap_interval
 
 FRAMES = 4
 

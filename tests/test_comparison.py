@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from tune.comparison import (
+from tune.reporting.comparison import (
     FEWEST_PAIRS,
     Noise,
     Pair,
@@ -23,7 +23,7 @@ from tune.comparison import (
     pooled_noise,
     rank_correlation,
 )
-from tune.intervals import estimate
+from tune.reporting.intervals import estimate
 
 ap = st.floats(0, 100).map(lambda value: round(value, 3))
 groups = st.lists(st.lists(ap, max_size=5), max_size=6)

@@ -11,11 +11,16 @@ from scipy import stats
 from macil.data import FeatureStore
 from macil.files import write_json_atomic
 from tests.runfolders import RunFolder, made_results
-from tune.confirmed import against_reference, confirmation_table, confirmation_verdicts, confirmed_rows
-from tune.outcome import disagreements
+from tune.reporting.confirmed import (
+    against_reference,
+    confirmation_table,
+    confirmation_verdicts,
+    confirmed_rows,
+)
+from tune.reporting.outcome import disagreements
+from tune.reporting.runpage import run_page
+from tune.reporting.summary import banners
 from tune.results import RunResults, load_run, planned_confirmation
-from tune.runpage import run_page
-from tune.summary import banners
 
 SEEDS = (1000, 1001, 1002)
 # Trial -> searched score; score and AP by fresh seed.

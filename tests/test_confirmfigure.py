@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tune.confirmfigure import Confirmation, regression
+from tune.drawing.confirmfigure import Confirmation, regression
 
 
 def test_each_row_has_its_searched_score_its_seeds_their_mean_and_interval() -> None:

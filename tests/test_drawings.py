@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
+from macil import look
 from macil.data import FeatureStore
 from macil.files import read_json, write_json_atomic
 from tests.runfolders import RunFolder
 from tests.searchruns import search_results, spread
-from tune import evidence, figures, searchdrawings
-from tune.drawings import Drawn, draw_all, draw_figures
+from tune.drawing import evidence, searchdrawings
+from tune.drawing.drawings import Drawn, draw_all, draw_figures
 from tune.openings import open_labels
 from tune.results import RunResults, load_run
 
@@ -20,7 +21,7 @@ from tune.results import RunResults, load_run
 def draw_less(patch: pytest.MonkeyPatch) -> None:
     """Everything is drawn, of fewer snippets and in fewer pixels."""
     patch.setattr(evidence, "MOST_SNIPPETS", 40)
-    patch.setattr(figures, "_DPI", 30)
+    patch.setattr(look, "_DPI", 30)
 
 
 REPORTED = ["precision-recall", "training", "timelines", "tsne"]

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from tests.searchruns import search_results
 from tests.sweepruns import sweep_results
-from tune.ending import print_ending
+from tune.reporting.ending import print_ending
 from tune.results import RunResults
 
 

@@ -16,8 +16,8 @@ from macil.errors import DataError
 from macil.files import read_json, write_json_atomic
 from tests.runfolders import RunFolder
 from tests.sweepruns import sweep_results
-from tune import evidence as module
-from tune.evidence import Evidence, newest_checkpoint, reported_trials
+from tune.drawing import evidence as module
+from tune.drawing.evidence import Evidence, newest_checkpoint, reported_trials
 from tune.openings import open_labels, read_openings
 from tune.results import RunResults, load_run
 

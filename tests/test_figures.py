@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
-from tune.figures import Group, label_log_axis, learning_curves, view
+from tune.drawing.figures import Group, label_log_axis, learning_curves, view
 
 PERCENT = st.floats(0, 100)
 

@@ -8,11 +8,11 @@ import pytest
 
 from tests.runfolders import made_results
 from tests.test_confirmed import confirmed
-from tune.firstscreen import answers, reference_trial
-from tune.outcome import find_outcome
-from tune.page import Answer
+from tune.reporting.firstscreen import answers, reference_trial
+from tune.reporting.outcome import find_outcome
+from tune.reporting.page import Answer
+from tune.reporting.uncertainty import ModelInterval
 from tune.results import RunResults
-from tune.uncertainty import ModelInterval
 
 PLAN = {"space": {"lambda_v2b": "0.25 to 4, logarithmic"}, "first": {"lambda_v2b": 1.5}, "rows": []}
 

@@ -10,9 +10,9 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from macil.look import STYLE
 from tests.searchruns import SPACE, search_results, spread
-from tune.figures import STYLE
-from tune.marks import DotRow, dots, hyperparameter_scores
+from tune.drawing.marks import DotRow, dots, hyperparameter_scores
 
 
 def drawn(rows: list[DotRow]) -> Figure:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from scipy import stats
 
 from tests.sweepruns import sweep_results
-from tune.pairedtable import comparison_table
-from tune.wording import NOT_MEASURED, points
+from tune.reporting.pairedtable import comparison_table
+from tune.reporting.wording import NOT_MEASURED, points
 
 SEEDS = [80.0, 80.5, 79.5, 81.0, 80.2, 79.9]
 

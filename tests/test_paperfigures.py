@@ -9,8 +9,8 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.collections import FillBetweenPolyCollection
 
-from tune.figures import Curves, Group
-from tune.paperfigures import SweptPoint, sweep_curve, training_curves
+from tune.drawing.figures import Curves, Group
+from tune.drawing.paperfigures import SweptPoint, sweep_curve, training_curves
 
 
 def point(value: float, *seeds: float, **own: Any) -> SweptPoint:

@@ -22,16 +22,16 @@ from macil import cli
 from macil.data import FeatureStore
 from macil.files import read_json, write_json_atomic
 from tests.runfolders import RunFolder, edit_report
-from tune.figures import Group, learning_curves, losses, save_figure
-from tune.intervals import Estimate, estimate
+from tune.drawing.figures import Group, learning_curves, losses, save_figure
 from tune.openings import LOG
-from tune.rendering import markdown
 from tune.report import command, write_report
+from tune.reporting.intervals import Estimate, estimate
+from tune.reporting.rendering import markdown
+from tune.reporting.rowresults import sweep_rows
+from tune.reporting.sections import leaderboard_table
+from tune.reporting.sweeprows import sweep_table
+from tune.reporting.wording import NOT_MEASURED, duration, percent, value
 from tune.results import load_run
-from tune.rowresults import sweep_rows
-from tune.sections import leaderboard_table
-from tune.sweeprows import sweep_table
-from tune.wording import NOT_MEASURED, duration, percent, value
 
 ROWS: list[tuple[str, float, dict[str, Any]]] = [
     ("two-stream", 71.37, {"contrast": False, "distill": False}),

@@ -11,8 +11,8 @@ from sklearn.metrics import average_precision_score, precision_recall_curve
 
 from macil.data.store import TestLabels
 from macil.evaluation import frame_average_precision
-from tune.evidence import SeedScores
-from tune.scorefigures import Timeline, choose_timelines, curve, precision_recall, timelines
+from tune.drawing.evidence import SeedScores
+from tune.drawing.scorefigures import Timeline, choose_timelines, curve, precision_recall, timelines
 
 FRAMES = 4
 

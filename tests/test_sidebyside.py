@@ -17,12 +17,12 @@ from macil import cli
 from macil.data import FeatureStore
 from macil.files import write_json_atomic
 from tests.runfolders import RunFolder, made_results
-from tune.comparable import incomparable, verdict
 from tune.report import command, write_reports
+from tune.reporting.comparable import incomparable, verdict
+from tune.reporting.sidebyside import comparison_folder
+from tune.reporting.sidefigures import intervals
+from tune.reporting.sidetables import name_runs, rows_tables, runs_table
 from tune.results import RunResults
-from tune.sidebyside import comparison_folder
-from tune.sidefigures import intervals
-from tune.sidetables import name_runs, rows_tables, runs_table
 
 SAME = {"store_hash": "a" * 32, "labels_hash": "b" * 32, "epoch_rule": "last", "sweep": "table3"}
 

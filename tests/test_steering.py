@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.runfolders import made_results
+from tune.reporting.steering import agreements, steering_table, steering_verdict
 from tune.results import RunResults
-from tune.steering import agreements, steering_table, steering_verdict
 
 
 def search(

@@ -8,9 +8,9 @@ import pytest
 from matplotlib.figure import Figure
 
 from tests.searchruns import search_results, spread
+from tune.drawing.stopfigure import epochs_spent, rungs, saved_share, stopping
 from tune.plan import REDUCTION
 from tune.scheduler import ReplayASHA
-from tune.stopfigure import epochs_spent, rungs, saved_share, stopping
 
 
 @pytest.mark.parametrize(("grace", "epochs"), [(1, 9), (1, 10), (15, 50), (4, 9), (9, 9), (20, 9)])

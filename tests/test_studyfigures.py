@@ -11,10 +11,10 @@ import pytest
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from macil.look import STYLE, WIDTH
 from tests.searchruns import search_results, spread
-from tune.figures import STYLE, WIDTH
-from tune.studyfigures import history, importances, parallel_coordinates, pareto_front, shares
-from tune.tablestudy import front_study, score_study, searched
+from tune.drawing.studyfigures import history, importances, parallel_coordinates, pareto_front, shares
+from tune.drawing.tablestudy import front_study, score_study, searched
 
 
 @pytest.fixture(autouse=True)

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from tests.sweepruns import sweep_results
-from tune.figures import Drawing
+from tune.drawing.figures import Drawing
+from tune.drawing.sweepdrawings import entries, row_labels, swept_number
+from tune.reporting.rowresults import sweep_rows
 from tune.results import RunResults
-from tune.rowresults import sweep_rows
-from tune.sweepdrawings import entries, row_labels, swept_number
 from tune.sweeps import SWEEPS
 
 

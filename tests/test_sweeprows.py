@@ -10,12 +10,12 @@ import pytest
 from scipy import stats
 
 from tests.sweepruns import sweep_results
+from tune.reporting.rowresults import measured_noise, published_source, sweep_rows
+from tune.reporting.sections import Table
+from tune.reporting.sweeprows import sweep_table
+from tune.reporting.wording import NOT_MEASURED, percent, points
 from tune.results import RunResults
-from tune.rowresults import measured_noise, published_source, sweep_rows
-from tune.sections import Table
-from tune.sweeprows import sweep_table
 from tune.sweeps import SWEEPS
-from tune.wording import NOT_MEASURED, percent, points
 
 
 def table_of(results: RunResults) -> Table:

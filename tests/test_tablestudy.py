@@ -9,7 +9,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState
 
 from tests.searchruns import SPACE, search_results, spread
-from tune.tablestudy import front_study, score_study, searched
+from tune.drawing.tablestudy import front_study, score_study, searched
 
 
 def test_trials_keep_their_order_state_score_and_values() -> None:

@@ -11,10 +11,10 @@ import pytest
 from macil.data import FeatureStore
 from macil.files import read_json, write_json_atomic
 from tests.runfolders import RunFolder
-from tune.bootstrap import ap_interval
 from tune.openings import open_labels
+from tune.reporting.bootstrap import ap_interval
+from tune.reporting.uncertainty import FILE, model_intervals
 from tune.results import RunResults, load_run
-from tune.uncertainty import FILE, model_intervals
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from tests.sweepruns import Seeds, sweep_results
+from tune.reporting.verdict import verdicts
 from tune.results import RunResults
 from tune.sweeps import SWEEPS
-from tune.verdict import verdicts
 
 PUBLISHED = {"a": 82.0, "b": 83.0, "c": 83.4, "d": 80.0}
 SEEDS: dict[str, Seeds] = {

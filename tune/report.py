@@ -20,12 +20,12 @@ from macil.cli import main
 from macil.data.store import FeatureStore
 from macil.errors import DataError, MacilError, UsageError
 from macil.files import write_text_atomic
-from tune import rendering
 from tune.openings import closed_trials, needs_opening, open_labels, read_openings
+from tune.reporting import rendering
+from tune.reporting.runpage import run_page
+from tune.reporting.sidebyside import comparison_folder, write_comparison
 from tune.results import RunResults, load_run
-from tune.runpage import run_page
 from tune.runtables import write_table
-from tune.sidebyside import comparison_folder, write_comparison
 
 Labels = Literal["auto", "open", "closed"]
 

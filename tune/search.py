@@ -234,8 +234,8 @@ def describe_data(run: Workspace, plan: Plan, store: FeatureStore) -> None:
 
 def finish(run: Workspace, console: Console) -> None:
     """Write the report, print what was found and where to look further."""
-    from tune.ending import print_ending
     from tune.report import write_report
+    from tune.reporting.ending import print_ending
     from tune.results import load_run
 
     console.print("writing the report ...", highlight=False)

@@ -1,0 +1,40 @@
+"""What every picture says below it: protocol, epoch rule, definition, seeds, and whether the data are generated."""
+
+from __future__ import annotations
+
+from tune.reporting import wording
+from tune.reporting.summary import is_demo
+from tune.results import EPOCH_RULES, RunResults
+
+_RULES = {"last": "last epoch", "chosen": "chosen epoch (first best held-out score)"}
+
+
+def basis(
+    results: RunResults,
+    seeds: int | str,
+    *,
+    definition: str | None = None,
+    protocol: str | None = None,
+    rule: str | None = None,
+) -> str:
+    """One sentence, such as "Protocol published; last epoch; trapezoidal AP (the published definition); 3 seeds.".
+
+    Args:
+        results: The run.
+        seeds: Number of seeds behind each value, or what else is to be said of them.
+        definition: "ap" or "ap_trapezoid"; None for what is no AP of test frames.
+        protocol: Of the trainings shown; None for the run's.
+        rule: "last" or "chosen", or an epoch rule in words; None for that of the protocol.
+    """
+    protocol = protocol or results.protocol
+    rule = rule or EPOCH_RULES.get(protocol, "last")
+    said = [f"protocol {protocol}", _RULES.get(rule, rule)]
+    if definition is not None:
+        said.append(
+            {"ap_trapezoid": "trapezoidal AP, the published definition"}.get(definition, "step-wise AP")
+        )
+    said.append(wording.seeds(seeds) if isinstance(seeds, int) else seeds)
+    if is_demo(results):
+        said.append("demo data, generated")
+    text = "; ".join(part for part in said if part)
+    return f"{text[0].upper()}{text[1:]}."

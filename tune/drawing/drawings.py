@@ -1,0 +1,54 @@
+"""Which figures a run gets, in the order of the report, and which are missing and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from macil.errors import DataError, MacilError
+from tune.drawing import sweepdrawings, trainingdrawings
+from tune.drawing.figures import Entry, SavedFigure, save_drawing
+from tune.results import RunResults
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Figures by group, in the report's order; `missing` has a line for each that applies and could not be drawn."""
+
+    figures: list[SavedFigure]
+    missing: list[str]
+
+
+def draw_all(results: RunResults, folder: Path) -> list[SavedFigure]:
+    """The figures of `draw_figures`."""
+    return draw_figures(results, folder).figures
+
+
+def draw_figures(results: RunResults, folder: Path) -> Drawn:
+    """Write every figure that the run has data for into `folder`; one that fails does not stop the others."""
+    drawn = Drawn([], [])
+    for entry in _entries(results):
+        figure = None
+        try:
+            drawing = entry.make()
+            figure = save_drawing(drawing, folder, entry.name, entry.group) if drawing else None
+        except MacilError as error:
+            said = error.message if isinstance(error, DataError) else str(error)
+            drawn.missing.append(f"{entry.title}: {said}")
+        except Exception as error:  # plotting libraries raise anything; the report goes on without the figure
+            said = " ".join(str(error).split())[:300]
+            drawn.missing.append(f"{entry.title}: could not be drawn ({type(error).__name__}: {said})")
+        if figure is not None:
+            drawn.figures.append(figure)
+        else:
+            for kind in ("png", "svg"):  # of an earlier report, which could draw it
+                (folder / f"{entry.name}.{kind}").unlink(missing_ok=True)
+    return drawn
+
+
+def _entries(results: RunResults) -> list[Entry]:
+    if results.info.get("sweep"):
+        return [*sweepdrawings.entries(results), *trainingdrawings.entries(results)]
+    from tune.drawing import searchdrawings  # brings Optuna and pyplot, which no sweep needs
+
+    return [*searchdrawings.entries(results), *trainingdrawings.entries(results)]

@@ -1,0 +1,232 @@
+"""What the pictures of one training need beyond the tables: its test scores, the labels, features and embeddings.
+
+Test labels are read here only where they are no secret any more: under `published`, whose trainings read them every
+epoch, and of trainings whose scores have been measured at a logged opening (`tune.openings`).
+"""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from macil.checkpoint import load_network
+from macil.data.store import FeatureStore, TestLabels
+from macil.errors import DataError
+from macil.evaluation import frame_average_precision
+from tune.measured import read_measured
+from tune.reporting.outcome import find_outcome
+from tune.reporting.rowresults import reference_name, sweep_rows
+from tune.results import CLOSED_PROTOCOLS, RunResults
+from tune.trialfolder import newest_scores
+
+Trial = dict[str, Any]
+
+# Snippets of the t-SNE, and test videos that they are drawn from: bounds on what a picture may cost.
+MOST_SNIPPETS, MOST_VIDEOS = 800, 200
+
+
+class SeedScores(NamedTuple):
+    """Scores of all test snippets by one training, with the labels."""
+
+    seed: int
+    scores: np.ndarray
+    """(S,)"""
+    positive: np.ndarray
+    """(S,) int64: violent frames of each snippet"""
+    frames: int
+    """Frames of a snippet"""
+    ap: float
+    ap_trapezoid: float
+
+
+class Sample(NamedTuple):
+    """Some test snippets: raw features and embeddings of both modalities."""
+
+    violent: np.ndarray
+    """(N,) bool: more than half of the snippet's frames are labelled violent"""
+    videos: int
+    """Test videos that they were drawn from"""
+    features: dict[tuple[str, str], np.ndarray]
+    """("visual" or "audio", "raw features" or "embeddings") -> (N, width)"""
+
+
+class Evidence:
+    """Scores, labels and embeddings of the training that a run's report shows.
+
+    Everything is read when it is asked for, once, and whatever prevents it is a DataError that says what is missing.
+    """
+
+    def __init__(self, results: RunResults) -> None:
+        self.results = results
+        self.trials = reported_trials(results)
+
+    @cached_property
+    def store(self) -> FeatureStore:
+        """The data of the run, if they are still where they were and what they were."""
+        place = self.results.info.get("data")
+        if not place:
+            raise DataError("run.json does not say where the converted data lie")
+        store = FeatureStore.open(str(place))
+        expected = {trial["store_hash"] for trial in self.trials if trial["store_hash"]}
+        if expected - {store.content_hash}:
+            raise DataError(f"{store.path} is not the data this run was trained on: its content hash differs")
+        return store
+
+    @cached_property
+    def labels(self) -> TestLabels:
+        """The test labels, where the protocol has opened them."""
+        if any(trial["protocol"] in CLOSED_PROTOCOLS for trial in self.trials):
+            measured_with, _ = read_measured(self.results.path, [])
+            if not self.results.openings or measured_with is None:
+                raise DataError("the test labels of this run have not been opened")
+            if measured_with != self.store.labels_hash:
+                raise DataError("the test labels in the store are not those that the run was measured with")
+        return self.store.test_labels()
+
+    @cached_property
+    def measured(self) -> list[SeedScores]:
+        """Scores of every seed of the reported training that the tables hold an AP of."""
+        found, problems = [], []
+        for trial in self._trials():
+            try:
+                found.append(self._scores(trial))
+            except DataError as error:
+                problems.append(error.message)
+        if not found:
+            raise DataError(problems[0])
+        return found
+
+    def sample(self, seed: int = 0) -> Sample:
+        """Snippets of the first crop of some test videos, as many violent as background ones where there are.
+
+        Embeddings are those of the newest checkpoint, which is of the last epoch that was saved.
+
+        Args:
+            seed: Of the choice of videos and snippets.
+
+        Raises:
+            DataError: No checkpoint, no store, closed labels, or only one kind of snippets.
+        """
+        path = newest_checkpoint(self.results.path / self._trials()[0]["trial_dir"])
+        lengths, starts = self._lengths_and_starts()
+        violent = 2 * self._positive() > self.store.snippet_frames
+        random = np.random.default_rng(seed)
+        videos = random.permutation(len(lengths))[:MOST_VIDEOS]
+        snippets = np.concatenate([np.arange(starts[video], starts[video + 1]) for video in videos])
+        chosen = []
+        for kind in (False, True):
+            candidates = snippets[violent[snippets] == kind]
+            if not len(candidates):
+                raise DataError(
+                    "the test videos have no snippet that is " + ("violent" if kind else "background")
+                )
+            chosen.append(random.permutation(candidates)[: MOST_SNIPPETS // 2])
+        picked = np.sort(np.concatenate(chosen))
+        return Sample(violent[picked], len(videos), self._features(path, picked, starts))
+
+    def _scores(self, trial: Trial) -> SeedScores:
+        positive, rule = self._positive(), trial["epoch_rule"]
+        if trial["ap"] is None:
+            raise DataError(f"{trial['trial_dir']}: its test AP has not been measured")
+        scores = _stored_scores(self.results.path / trial["trial_dir"], rule)
+        found = frame_average_precision(scores, self.labels.frame_labels, self.store.snippet_frames)
+        if not math.isclose(found.ap, trial["ap"], rel_tol=1e-9):
+            # A process that was killed between report and checkpoint leaves the checkpoint an epoch behind.
+            raise DataError(
+                f"{trial['trial_dir']}: the stored scores are of another epoch than the table's AP "
+                f"({100 * found.ap:.2f} %, the table has {100 * trial['ap']:.2f} %)"
+            )
+        return SeedScores(trial["seed"], scores, positive, self.store.snippet_frames, *found)
+
+    def _trials(self) -> tuple[Trial, ...]:
+        if not self.trials:
+            raise DataError("no training has finished an epoch")
+        return self.trials
+
+    def _positive(self) -> np.ndarray:
+        self._trials()
+        frames: np.ndarray = self.labels.frame_labels.reshape(-1, self.store.snippet_frames)
+        return frames.sum(1, dtype=np.int64)
+
+    def _lengths_and_starts(self) -> tuple[np.ndarray, np.ndarray]:
+        lengths = self.store.videos("test").lengths
+        return lengths, np.concatenate([[0], np.cumsum(lengths)])
+
+    @torch.inference_mode()
+    def _features(
+        self, checkpoint: Path, picked: np.ndarray, starts: np.ndarray
+    ) -> dict[tuple[str, str], np.ndarray]:
+        """Rows of the snippets `picked`, places among all test snippets in rising order."""
+        network = load_network(checkpoint)
+        rows: dict[tuple[str, str], list[np.ndarray]] = {}
+        owners = np.searchsorted(starts, picked, side="right") - 1
+        for video in np.unique(owners):
+            own = torch.from_numpy(picked[owners == video] - starts[video])
+            visual, audio = _first_crop(self.store, int(video))
+            output = network(visual[None], audio[None])
+            panels = {
+                ("visual", "raw features"): visual,
+                ("audio", "raw features"): audio,
+                ("visual", "embeddings"): output.visual_embeddings[0],
+                ("audio", "embeddings"): output.audio_embeddings[0],
+            }
+            for panel, values in panels.items():
+                rows.setdefault(panel, []).append(values[own].numpy())
+        return {panel: np.concatenate(parts) for panel, parts in rows.items()}
+
+
+def reported_trials(results: RunResults) -> tuple[Trial, ...]:
+    """The training that pictures of one training show, by its lowest seed, then its other seeds; empty without any.
+
+    Of a search those of its outcome: the refit, else the best trial. Of a sweep the reference row, else the first row
+    with results: a picture of the best row would be chosen by the numbers that it shows.
+    """
+    if not results.info.get("sweep"):
+        return find_outcome(results).trials
+    reference = reference_name(results)
+    rows = sorted(sweep_rows(results), key=lambda row: row.name != reference)
+    candidates = [row.finished for row in rows] + [list(row.trials) for row in rows]
+    trained = ([trial for trial in trials if trial["epochs_run"]] for trials in candidates)
+    found = next((trials for trials in trained if trials), [])
+    return tuple(sorted(found, key=lambda trial: trial["seed"] or 0))
+
+
+def newest_checkpoint(folder: Path) -> Path:
+    """The newest whole state in a trial's folder.
+
+    Raises:
+        DataError: There is none.
+    """
+    found = sorted(folder.glob("checkpoint_*/trainer.pt"), key=lambda path: path.parent.name)
+    if not found:
+        raise DataError(f"{folder.name} has no checkpoint (a run read from a URI comes without its weights)")
+    return found[-1]
+
+
+def _stored_scores(folder: Path, rule: str) -> np.ndarray:
+    path = newest_scores(folder)
+    if path is None:
+        raise DataError(f"{folder.name} has no checkpoint with test scores")
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            scores: np.ndarray = stored[rule]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{folder.name}/{path.parent.name}/scores.npz cannot be read: {said}") from None
+    return scores
+
+
+def _first_crop(store: FeatureStore, video: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """(T, Dv) and (T, Da) of a test video, float32; audio is cut or zero-padded to the visual length."""
+    videos = store.videos("test")
+    length, start = int(videos.lengths[video]), int(videos.visual_offsets[video])
+    heard, offset = min(length, int(videos.audio_lengths[video])), int(videos.audio_offsets[video])
+    audio = torch.zeros(length, store.audio_dim)
+    audio[:heard] = store.audio[offset : offset + heard]
+    return store.visual[start : start + length].float(), audio

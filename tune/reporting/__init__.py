@@ -1,0 +1,1 @@
+"""What a report says: statistics, tables, sentences, pages."""

@@ -1,0 +1,97 @@
+"""What stands on the terminal at the end of a run: the result in a few lines, tables, and where to look further."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table as Grid
+
+from tune.reporting import sections
+from tune.reporting.confirmed import confirmation_table
+from tune.reporting.firstscreen import answers
+from tune.reporting.outcome import find_outcome
+from tune.reporting.sections import varied
+from tune.reporting.summary import is_demo
+from tune.reporting.sweeprows import sweep_table
+from tune.reporting.uncertainty import model_intervals
+from tune.reporting.verdict import verdicts
+from tune.results import RunResults, leaderboard
+
+# The whole table is in the report.
+_MOST_ROWS = 15
+_REPORT_ONLY = ("Step-wise", "SD", "Difference")
+
+
+def print_ending(console: Console, results: RunResults) -> None:
+    """The leaderboard, or the rows of a sweep; the confirmation; what was found, as the report's first screen says."""
+    demo = "demo data, made up; " if is_demo(results) else ""
+    rows = sweep_table(results)
+    if rows is not None:
+        _print(console, _narrow(rows), f"rows of the sweep: {demo}test AP in %, protocol {results.protocol}")
+    else:
+        _print_leaderboard(console, results, demo)
+    confirmed = confirmation_table(results)
+    if confirmed is not None:
+        _print(console, confirmed, f"confirmation on fresh seeds: {demo}protocol {results.protocol}")
+    found = find_outcome(results)
+    intervals = model_intervals(results, found.trials if len(found.trials) == 1 else ())
+    shown = answers(results, found, intervals)[1:]
+    for answer in shown:
+        said = " ".join(part for part in (answer.number, *answer.said, answer.command) if part)
+        console.print(f"[bold]{answer.question}[/bold]", highlight=False)
+        console.print(f"  {said}", highlight=False, markup=False, soft_wrap=True)
+    told = {line for answer in shown for line in answer.said}
+    for line in [line for line in verdicts(results)[:1] if line not in told]:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _narrow(table: sections.Table) -> sections.Table:
+    """A sweep's table for a terminal: without what is in the report only."""
+    kept = [
+        place
+        for place, column in enumerate(table.columns)
+        if column.group == "Components" or not (column.title in _REPORT_ONLY or column.group == "Parameters")
+    ]
+    columns = tuple(table.columns[place] for place in kept)
+    return replace(
+        table, columns=columns, rows=tuple(tuple(row[place] for place in kept) for row in table.rows)
+    )
+
+
+def _print(console: Console, table: sections.Table, title: str) -> None:
+    grid = Grid(title=title, title_justify="left")
+    for column in table.columns:
+        plain = column.group in ("", "Hyperparameters", "Components")
+        heading = column.title if plain else f"{column.group}\n{column.title}"
+        grid.add_column(heading, justify="right" if column.number else "left", overflow="fold")
+    for row in table.rows:
+        grid.add_row(*row)
+    console.print(grid, markup=False)
+    console.print(table.caption, highlight=False, markup=False, style="dim")
+
+
+def _print_leaderboard(console: Console, results: RunResults, demo: str) -> None:
+    board = leaderboard(results).to_pylist()
+    rule = board[-1]["epoch_rule"] if board else "last"
+    title = f"leaderboard: {results.protocol} protocol, {demo}AP of test frames at the {rule} epoch, one seed a line"
+    grid = Grid(title=title, title_justify="left")
+    for column in ("rank", "trial", "status", "epoch", "selection_score", "AP", "AP trapezoid"):
+        grid.add_column(column, justify="right", no_wrap=True)
+    grid.add_column("configuration", overflow="fold")
+    names = [name for name in varied(results) if name != "seed"]
+    for row in board[:_MOST_ROWS]:
+        epoch = row["chosen_epoch"] if row["epoch_rule"] == "chosen" else row["epochs_run"]
+        configuration = ", ".join(f"{name} {_cell(row[name])}" for name in (*names, "seed"))
+        cells = (row["rank"], Path(row["trial_dir"]).name, row["status"], epoch)
+        scores = (row["selection_score"], row["ap"], row["ap_trapezoid"])
+        grid.add_row(*map(_cell, cells), *(_cell(score) for score in scores), configuration)
+    console.print(grid)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

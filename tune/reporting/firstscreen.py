@@ -1,0 +1,254 @@
+"""The first screen: what was run, what came out, whether it is better than the paper's setting, how to get it again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from macil.config import hyperparameters
+from tune.reporting import wording
+from tune.reporting.comparison import Paired
+from tune.reporting.confirmed import against_reference, confirmed_rows
+from tune.reporting.outcome import Outcome, basis, headline_estimate, replay
+from tune.reporting.page import Answer
+from tune.reporting.rowresults import against_reference as row_against_reference
+from tune.reporting.rowresults import headline_column, reference_name, reference_title, sweep_rows
+from tune.reporting.sections import trial_name, varied
+from tune.reporting.summary import data_in_short, trials_in_short
+from tune.reporting.uncertainty import ModelInterval
+from tune.reporting.verdict import verdicts
+from tune.results import RunResults
+
+Trial = dict[str, Any]
+
+BETTER = "Better than the paper's setting?"
+# Characters of a sweep's first verdict that the first screen of a phone has room for.
+_ROOM = 240
+WITHIN = "the interval holds zero, so the difference may be nothing but noise between seeds"
+BEYOND = "the interval leaves zero out, so the difference is larger than the noise between seeds"
+
+
+def answers(
+    results: RunResults, outcome: Outcome, intervals: Mapping[str, ModelInterval]
+) -> tuple[Answer, ...]:
+    """The four answers, each with a number where one was measured."""
+    command = replay(results, outcome.replayed)
+    return (
+        Answer("What was run", said=(what_was_run(results),)),
+        _found(results, outcome, intervals),
+        better_than_paper(results, outcome),
+        Answer(
+            "Train it again",
+            said=() if command else ("No trial has a result to replay yet.",),
+            command=command,
+        ),
+    )
+
+
+def what_was_run(results: RunResults) -> str:
+    """Kind, size, data and protocol in one line."""
+    described = {parameter.name: parameter for parameter in hyperparameters()}
+    space = results.plan.get("space")
+    names = (
+        [described[name].symbol or name for name in space if name in described]
+        if isinstance(space, dict)
+        else []
+    )
+    sweep = results.info.get("sweep") or results.plan.get("sweep")
+    title = results.plan.get("title")
+    if sweep:
+        kind = f"Sweep {sweep}" + (f" ({title})" if title else "")
+    else:
+        kind = "Search" + (f" over {', '.join(names)}" if names else "")
+    return f"{kind}: {trials_in_short(results)}. {data_in_short(results)}; protocol {results.protocol}."
+
+
+def better_than_paper(results: RunResults, outcome: Outcome) -> Answer:
+    """The difference to the paper's setting, with its interval and what that means, or why there is none."""
+    if results.info.get("sweep"):
+        return _row_against_paper(results, outcome)
+    return _winner_against_paper(results, outcome)
+
+
+def reference_trial(results: RunResults) -> Trial | None:
+    """The search's trial with the paper's values of all that is searched; None when no trial has them."""
+    trials = [row for row in results.trials.to_pylist() if row["kind"] == "search"]
+    confirm = results.info.get("confirm")
+    named = confirm.get("reference") if isinstance(confirm, dict) else None
+    first, space = results.plan.get("first"), results.plan.get("space")
+    if (
+        named is None
+        and isinstance(first, dict)
+        and isinstance(space, dict)
+        and first
+        and set(first) == set(space)
+    ):
+        named = next(
+            (
+                trial_name(row)
+                for row in trials
+                if all(row.get(name) == value for name, value in first.items())
+            ),
+            None,
+        )
+    return next((row for row in trials if trial_name(row) == str(named)), None)
+
+
+def _found(results: RunResults, outcome: Outcome, intervals: Mapping[str, ModelInterval]) -> Answer:
+    question = "Best row" if results.info.get("sweep") else _question(results, outcome)
+    if not outcome.trials:
+        return Answer(question, said=(outcome.subject,))
+    figure = headline_estimate(outcome, intervals)
+    number = "test AP not measured" if figure is None else f"AP {wording.estimate_text(figure)} %"
+    first = outcome.trials[0]
+    names = list(outcome.row.changes) if outcome.row else [name for name in varied(results) if name != "seed"]
+    setting = ", ".join(
+        f"{name} {wording.value(first[name], digits=3)}" for name in names if first[name] is not None
+    )
+    said = outcome.subject if not setting else f"{outcome.subject} {setting[0].upper()}{setting[1:]}."
+    said = f"{outcome.subject}" + (f" With {setting}." if setting else "")
+    return Answer(question, number, (said,), _capital(basis(outcome, intervals)))
+
+
+def _question(results: RunResults, outcome: Outcome) -> str:
+    if not outcome.trials:
+        return "Result"
+    return "Winner" if results.status == "finished" or results.info.get("winner") else "Best trial so far"
+
+
+def _winner_against_paper(results: RunResults, outcome: Outcome) -> Answer:
+    question = BETTER
+    reference, searched = reference_trial(results), outcome.searched
+    if searched is None:
+        return Answer(question, said=("Not known yet.",))
+    if reference is None:
+        return Answer(question, said=("Not known: no trial of this search has the paper's values.",))
+    if trial_name(reference) == trial_name(searched):
+        return Answer(
+            question,
+            said=("The winner is the paper's setting: the search found nothing better on held-out videos.",),
+        )
+    name = f"trial {trial_name(reference)}, the paper's values of what was searched"
+    for column, what in (("ap_trapezoid", "points of test AP"), ("selection_score", "of selection score")):
+        found = against_reference(results, trial_name(searched), column)
+        if found is not None and found.difference.n > 1:
+            return _confirmed_answer(results, found, column, what, f"trial {trial_name(searched)}", name)
+    return _one_seed_answer(results, question, searched, reference, name)
+
+
+def _confirmed_answer(
+    results: RunResults, found: Paired, column: str, what: str, winner: str, name: str
+) -> Answer:
+    test = column == "ap_trapezoid"
+    number = (
+        wording.points_text(found.difference) if test else wording.score_difference_text(found.difference)
+    )
+    verdict = _verdict(found)
+    seeds = f"{found.difference.n} fresh seeds, 95 % t interval"
+    return Answer(
+        BETTER,
+        f"{number} {'points' if test else ''}".strip(),
+        (verdict, *_incomplete(results)),
+        f"{_capital(what)}, {winner} minus {name}: paired over {seeds}, both trained on 80 % of the training videos"
+        + (
+            " (chosen epoch, trapezoidal)"
+            if test
+            else "; the winner was chosen by these scores, which is kind to it"
+        ),
+    )
+
+
+def _one_seed_answer(
+    results: RunResults, question: str, searched: Trial, reference: Trial, name: str
+) -> Answer:
+    number, measured = "", []
+    if searched["ap_trapezoid"] is not None and reference["ap_trapezoid"] is not None:
+        difference = wording.points(100 * (searched["ap_trapezoid"] - reference["ap_trapezoid"]))
+        number = f"{difference} points"
+        measured.append("points of test AP (chosen epoch, trapezoidal)")
+    if searched["selection_score"] is not None and reference["selection_score"] is not None:
+        score = wording.signed(searched["selection_score"] - reference["selection_score"])
+        number = number or f"{score} of selection score"
+        measured.append(f"selection score {score}")
+    return Answer(
+        question,
+        number,
+        (
+            f"Not known: the noise between seeds was not measured, and this may be nothing but noise; {_how(results)}.",
+        ),
+        f"Winner minus {name}, one seed each: {'; '.join(measured)}" if measured else f"Against {name}",
+    )
+
+
+def _incomplete(results: RunResults) -> list[str]:
+    """That fresh seeds are still missing, if so."""
+    missing = sum(row.asked - len(row.finished) for row in confirmed_rows(results))
+    return [f"Not final: fresh seeds are missing, {missing} in all."] if missing else []
+
+
+def _how(results: RunResults) -> str:
+    """What measures the noise between seeds."""
+    rows = confirmed_rows(results)
+    if _incomplete(results):
+        return "the confirmation on fresh seeds is not complete"
+    return "--confirm-seeds 5 measures it" if rows else "a search with --confirm 3 measures it"
+
+
+def _row_against_paper(results: RunResults, outcome: Outcome) -> Answer:
+    reference = reference_name(results)
+    question = "Better than the reference row?"
+    if reference is not None and "paper" in reference_title(results):
+        question = BETTER
+    if outcome.row is None:
+        return Answer(question, said=("Not known yet.",))
+    if reference is None:
+        return Answer(question, said=("Not known: this sweep names no reference row.",))
+    if outcome.row.name == reference:
+        # Nothing else stands in this place: a long verdict has room.
+        return Answer(question, said=("The best row is the reference itself.", *verdicts(results)[:1]))
+    column, rule = headline_column(results)
+    found = row_against_reference(results, sweep_rows(results), column).get(outcome.row.name)
+    if found is None:
+        return Answer(
+            question, said=(f"Not known: {reference_title(results)} has no finished seed in common with it.",)
+        )
+    # Rows are compared in points already.
+    number = wording.points_text(found.difference, scale=1)
+    name = f"Row {outcome.row.name} minus {reference_title(results)}, test AP at the {rule}, trapezoidal"
+    if found.difference.n == 1:
+        return Answer(
+            question,
+            f"{number} points",
+            (
+                "Not known: one seed a row measures no noise, and this may be noise alone; --seeds 5 measures it.",
+            ),
+            name,
+        )
+    return Answer(
+        question,
+        f"{number} points",
+        (_verdict(found) + _picked(results, found), *_first_verdict(results)),
+        f"{name}: paired over {found.difference.n} seeds, 95 % t interval",
+    )
+
+
+def _verdict(found: Paired) -> str:
+    if not found.differs:
+        return f"Not shown: {WITHIN}."
+    return f"{'Yes' if found.difference.mean > 0 else 'No, it is worse'}: {BEYOND}."
+
+
+def _picked(results: RunResults, found: Paired) -> str:
+    """A reserve to a "yes": the row was picked by the numbers that it is now compared by."""
+    rows = sum(1 for row in sweep_rows(results) if row.finished)
+    return (
+        f" It was picked as the best of {rows}, so the interval is too kind to it." if found.differs else ""
+    )
+
+
+def _first_verdict(results: RunResults) -> list[str]:
+    return [said for said in verdicts(results)[:1] if len(said) <= _ROOM]
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -1,0 +1,239 @@
+"""What a run found: whose numbers are the result, the numbers with all they depend on, and how to get them again."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tune.reporting import wording
+from tune.reporting.confirmed import confirmed_rows
+from tune.reporting.intervals import Estimate, estimate
+from tune.reporting.page import Tile
+from tune.reporting.rowresults import RowResult, headline_column, reference_name, sweep_rows
+from tune.reporting.sections import trial_name
+from tune.reporting.uncertainty import ModelInterval
+from tune.results import RunResults, leaderboard
+
+Trial = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The result of a run.
+
+    Attributes:
+        subject: Whose numbers follow, in a sentence; "" for a sweep without a finished row.
+        trials: The trainings behind the headline, one per seed; empty without any.
+        searched: The searched trial that was chosen; None for a sweep, or before there is one.
+        row: The row of a sweep that is shown; None for a search.
+    """
+
+    subject: str
+    trials: tuple[Trial, ...] = ()
+    searched: Trial | None = None
+    row: RowResult | None = None
+
+    @property
+    def replayed(self) -> Trial | None:
+        """The training that the command of the first screen repeats."""
+        return self.trials[0] if self.trials else None
+
+
+def find_outcome(results: RunResults) -> Outcome:
+    """The refit, else the best trial of a search; of a sweep the best row by the mean that the run may compare by."""
+    if results.info.get("sweep"):
+        return _sweep_outcome(results)
+    board = leaderboard(results).to_pylist()
+    refits = tuple(row for row in board if row["status"] == "refit")
+    ranked = [row for row in board if row["rank"] is not None]
+    if refits:
+        name = winner_name(results) or "of the search"
+        searched = next((row for row in ranked if trial_name(row) == name), None)
+        confirmed = next((row for row in confirmed_rows(results) if row.winner and row.finished), None)
+        how = f", the best on {len(confirmed.finished)} fresh seeds" if confirmed else ""
+        subject = f"Trial {name}{how}, trained again on all training videos: the run's result."
+        return Outcome(subject, refits, searched)
+    if not ranked:
+        return Outcome("No trial has a selection score yet.")
+    named = next((row for row in ranked if trial_name(row) == _named(results)), ranked[0])
+    if results.status == "finished":
+        subject = f"Trial {trial_name(named)}, the best by selection score."
+    else:
+        subject = f"Trial {trial_name(named)} ({named['status']}), the best so far by selection score."
+    return Outcome(subject, (named,), named)
+
+
+def winner_name(results: RunResults) -> str | None:
+    """The trial that was refitted: as run.json says, else the first of the leaderboard."""
+    named = _named(results)
+    if named is not None:
+        return named
+    ranked = [row for row in leaderboard(results).to_pylist() if row["rank"] == 1]
+    return trial_name(ranked[0]) if ranked else None
+
+
+def disagreements(results: RunResults) -> list[str]:
+    """Whether the winner that run.json names is not the one that the tables have, in words."""
+    named = _named(results)
+    if named is None:
+        return []
+    confirmed = [row for row in confirmed_rows(results) if row.estimate("selection_score")]
+    if confirmed:
+        first, why = confirmed[0].name, "has the best mean selection score on the fresh seeds"
+    else:
+        ranked = [row for row in leaderboard(results).to_pylist() if row["rank"] == 1]
+        if not ranked:
+            return []
+        first, why = trial_name(ranked[0]), "has the best selection score"
+    return [] if first == named else [f"run.json names trial {named} as the winner, but {first} {why}"]
+
+
+def replay(results: RunResults, trial: Trial | None) -> str:
+    """The command that trains `trial` again; "" without one."""
+    if trial is None:
+        return ""
+    place = results.location.shown if results.location else str(results.path)
+    name = str(trial["trial_dir"]).removeprefix("trials/")
+    return shlex.join(["python", "tune/search.py", "--replay", place, name])
+
+
+def expected(trial: Trial | None) -> list[tuple[str, str]]:
+    """The test AP that a replay must give, to the last digit; [] where none is measured."""
+    if trial is None:
+        return []
+    return [
+        (f"{wording.SHORT_DEFINITIONS[name]}, {where}", repr(trial[f"{name}{suffix}"]))
+        for suffix, where in _epochs_of(trial)
+        for name in ("ap_trapezoid", "ap")
+        if trial[f"{name}{suffix}"] is not None
+    ]
+
+
+def headline_estimate(
+    outcome: Outcome, intervals: Mapping[str, ModelInterval], column: str = "ap_trapezoid"
+) -> Estimate | None:
+    """Mean over the seeds; for one seed its AP with the interval over test videos, where there is one."""
+    found = estimate(trial[column] for trial in outcome.trials)
+    if found is not None and found.n == 1:
+        trial = next(trial for trial in outcome.trials if trial[column] is not None)
+        if str(trial["trial_dir"]) in intervals:
+            return intervals[str(trial["trial_dir"])].estimate(trial, column)
+    return found
+
+
+def basis(outcome: Outcome, intervals: Mapping[str, ModelInterval], column: str = "ap_trapezoid") -> str:
+    """Everything that the headline depends on, in words."""
+    first = outcome.trials[0]
+    figure = headline_estimate(outcome, intervals, column)
+    seeds = figure.n if figure else len(outcome.trials)
+    said = wording.ap_statement(column, str(first["protocol"]), str(first["epoch_rule"]), seeds)
+    if figure is None:
+        return f"not measured ({said})"
+    if figure.n == 1 and figure.low is not None:
+        videos = next(iter(intervals.values())).videos
+        said = said.replace(
+            wording.seeds(1),
+            f"one seed; 95 % bootstrap interval over the {videos} test videos, without the noise between seeds",
+        )
+    return said
+
+
+def result_tiles(
+    results: RunResults, outcome: Outcome, intervals: Mapping[str, ModelInterval]
+) -> tuple[Tile, ...]:
+    """Both definitions of the AP, the published convention under its name, the score that chose, the parameters."""
+    if not outcome.trials:
+        return ()
+    first = outcome.trials[0]
+    tiles = []
+    for column in ("ap_trapezoid", "ap"):
+        figure = headline_estimate(outcome, intervals, column)
+        number = wording.estimate_text(figure)
+        tiles.append(
+            Tile(
+                f"AP, {wording.SHORT_DEFINITIONS[column]}",
+                number if figure is None else f"{number} %",
+                basis(outcome, intervals, column),
+            )
+        )
+    if first["protocol"] == "published" and first["ap_trapezoid_best"] is not None:
+        tiles.append(_convention(outcome.trials))
+    if outcome.searched is not None and first["protocol"] != "published":
+        tiles.append(_selection(results, outcome.searched))
+    tiles.append(
+        Tile(
+            "Parameters",
+            wording.count(first["parameters"]),
+            f"in use; {wording.count(first['parameters_published'])} in the published convention",
+        )
+    )
+    return tuple(tiles)
+
+
+def _named(results: RunResults) -> str | None:
+    winner = results.info.get("winner")
+    return str(winner["trial"]) if isinstance(winner, dict) and winner.get("trial") else None
+
+
+def _sweep_outcome(results: RunResults) -> Outcome:
+    rows = [row for row in sweep_rows(results) if row.finished]
+    column, rule = headline_column(results)
+    by = column if results.protocol == "published" else "selection_score"
+    rows = [row for row in rows if row.estimate(by)]
+    if not rows:
+        return Outcome("No row has a finished training yet.")
+    # A mean over the seeds that a row happened to finish is no equal of those with more; of equals, the reference.
+    best = max(
+        rows,
+        key=lambda row: (len(row.finished), _mean(row.estimate(by)), row.name == reference_name(results)),
+    )
+    how = (
+        f"by mean test AP at the {rule}: chosen on the test set, so its number flatters"
+        if results.protocol == "published"
+        else "by mean selection score"
+    )
+    so_far = "" if results.status == "finished" else " so far"
+    subject = f"Row {best.name}, the best{so_far} of {len(rows)} {how}."
+    return Outcome(subject, tuple(best.finished), None, best)
+
+
+def _mean(figure: Estimate | None) -> float:
+    return figure.mean if figure else float("-inf")
+
+
+def _epochs_of(trial: Trial) -> list[tuple[str, str]]:
+    if trial["epoch_rule"] == "last":
+        return [("", f"last epoch ({trial['epochs_run']})")]
+    return [("", f"chosen epoch ({trial['chosen_epoch']})"), ("_last", f"last epoch ({trial['epochs_run']})")]
+
+
+def _convention(trials: Sequence[Trial]) -> Tile:
+    figure = estimate(trial["ap_trapezoid_best"] for trial in trials)
+    seeds = figure.n if figure else 0
+    which = f"epoch {trials[0]['best_epoch']} chosen" if len(trials) == 1 else "an epoch of each seed chosen"
+    return Tile(
+        "AP, trapezoidal, best test epoch",
+        f"{wording.estimate_text(figure)} %",
+        f"the published convention: {which} on the test set, which flatters; "
+        f"{wording.DEFINITIONS['ap_trapezoid']}; protocol published; {wording.seeds(seeds)}",
+    )
+
+
+def _selection(results: RunResults, searched: Trial) -> Tile:
+    row = next((row for row in confirmed_rows(results) if row.name == trial_name(searched)), None)
+    fresh = row.estimate("selection_score") if row else None
+    if fresh is not None:
+        return Tile(
+            "Selection score",
+            wording.score_text(fresh),
+            f"on fresh seeds, what the winner was chosen by: held-out training videos only; {wording.seeds(fresh.n)}; "
+            f"in the search it was {wording.decimal(searched['selection_score'])} (one seed)",
+        )
+    return Tile(
+        "Selection score",
+        wording.decimal(searched["selection_score"]),
+        "what the winner was chosen by: held-out training videos only, best of its epochs "
+        f"(epoch {wording.count(searched['chosen_epoch'])}); one seed, no interval",
+    )

@@ -1,0 +1,196 @@
+"""The report of one run as a page: the first screen, then everything that stands behind it."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import shlex
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from macil import __version__
+from tune.drawing.drawings import draw_figures
+from tune.drawing.figures import SavedFigure
+from tune.openings import needs_opening
+from tune.reporting import firstscreen, outcome, sections, summary
+from tune.reporting.confirmed import confirmation_table, confirmation_verdicts
+from tune.reporting.page import (
+    Block,
+    Code,
+    Items,
+    Page,
+    Pairs,
+    Picture,
+    Pictures,
+    Section,
+    Sheet,
+    Text,
+    Tiles,
+    labelled,
+)
+from tune.reporting.pairedtable import comparison_table
+from tune.reporting.sections import Table
+from tune.reporting.steering import steering_table, steering_verdict
+from tune.reporting.sweeprows import sweep_table
+from tune.reporting.uncertainty import model_intervals
+from tune.reporting.verdict import verdicts
+from tune.results import RunResults, leaderboard
+
+DEMO = "Demo data, generated:"
+# A picture stays sharp as SVG; one of many lines would make the page heavy, and is embedded as PNG.
+_LARGEST_SVG = 150_000
+
+
+def run_page(results: RunResults, folder: Path, *, figures: bool = True) -> Page:
+    """The whole report of `results`; its figures, if they are to be drawn, go into `folder`."""
+    found = outcome.find_outcome(results)
+    intervals = model_intervals(results, found.trials if len(found.trials) == 1 else ())
+    trial = found.replayed or _first_ranked(results)
+    blocks: list[tuple[str, str, list[Block]]] = [
+        ("result", "Result", _result(results, found, outcome.result_tiles(results, found, intervals))),
+        ("confirmation", "Confirmation on fresh seeds", _confirmation(results)),
+        ("sweep", "Rows of the sweep", _sweep(results)),
+        ("leaderboard", "Leaderboard", _tables(sections.leaderboard_table(results))),
+        ("status", "Status of the trials", _tables(sections.failures_table(results))),
+        ("missing", "Missing or damaged", _items([*results.problems, *outcome.disagreements(results)])),
+        ("figures", "Figures", _figures(results, folder) if figures else [Text("Not drawn: --no-figures.")]),
+        ("steering", "What steered the search, and the test AP", _steering(results)),
+        ("details", "What was run, in full", [Pairs(tuple(summary.facts(results)))]),
+        ("openings", "Openings of the test labels", _openings(results)),
+        ("replay", "Replay", _replay(results, trial)),
+        ("configuration", "Configuration of the reported trial", _tables(_configuration(trial))),
+        ("record", "Record of the run", [Pairs(tuple(summary.record(results, trial)), exact=True)]),
+    ]
+    parts = tuple(Section(name, title, tuple(content)) for name, title, content in blocks if content)
+    place = str(results.location.shown if results.location else results.path)
+    page = Page(
+        title=results.name,
+        state=results.status,
+        subtitle="MACIL-SD, many trainings: report of a run.",
+        banners=tuple(summary.banners(results)),
+        answers=firstscreen.answers(results, found, intervals),
+        sections=parts,
+        beside="report.html, report.md, trials.parquet, trials.csv, epochs.parquet, every figure as PNG and SVG",
+        rebuild=shlex.join(["python", "tune/report.py", place]),
+        written=now(),
+        version=__version__,
+    )
+    return labelled(page, DEMO) if summary.is_demo(results) else page
+
+
+def now() -> str:
+    """The time, to the second, in UTC."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def embed(figures: Iterable[SavedFigure]) -> tuple[Picture, ...]:
+    """Figures as parts of a page that needs no file beside it."""
+    return tuple(
+        Picture(f.title, f.caption, f.alt or f.title, f.png.name, _data_uri(f.svg, f.png)) for f in figures
+    )
+
+
+def _first_ranked(results: RunResults) -> dict[str, Any] | None:
+    return next((row for row in leaderboard(results).to_pylist() if row["rank"] == 1), None)
+
+
+def _result(results: RunResults, found: outcome.Outcome, tiles: Sequence[Any]) -> list[Block]:
+    said: list[Block] = [Text(found.subject)] if found.subject else []
+    if tiles:
+        said.append(Tiles(tuple(tiles)))
+    return [*said, *_tables(sections.result_table(results))]
+
+
+def _confirmation(results: RunResults) -> list[Block]:
+    return [*_items(confirmation_verdicts(results)), *_tables(confirmation_table(results))]
+
+
+def _sweep(results: RunResults) -> list[Block]:
+    table = sweep_table(results)
+    if table is None:
+        return []
+    return [*_items(verdicts(results)), Sheet(table), *_tables(comparison_table(results))]
+
+
+def _steering(results: RunResults) -> list[Block]:
+    table = steering_table(results)
+    if table is None:
+        return []
+    verdict = steering_verdict(results)
+    return [*([Text(verdict)] if verdict else []), Sheet(table)]
+
+
+def _openings(results: RunResults) -> list[Block]:
+    table = sections.openings_table(results)
+    if table is not None:
+        return [Sheet(table)]
+    if needs_opening(results):
+        return [Text("The test labels have not been opened.")]
+    return [
+        Text(
+            "None logged: no training of this run kept its test scores for later; under the published protocol every "
+            "epoch reads the test labels."
+        )
+    ]
+
+
+def _replay(results: RunResults, trial: dict[str, Any] | None) -> list[Block]:
+    command = outcome.replay(results, trial)
+    if not command:
+        return [Text("No trial has a result to replay yet.")]
+    blocks: list[Block] = [
+        Text(
+            "This trains the reported trial again from its record; any other likewise, by the name of its folder."
+        ),
+        Code(command),
+    ]
+    digits = outcome.expected(trial)
+    if digits:
+        blocks += [
+            Text("On the same kind of machine it gives these test AP, to the last digit:"),
+            Pairs(tuple(digits), exact=True),
+        ]
+    return blocks
+
+
+def _configuration(trial: dict[str, Any] | None) -> Table | None:
+    rows = summary.configuration(trial)
+    if not rows:
+        return None
+    columns = (
+        sections.Column("Hyperparameter"),
+        sections.Column("Symbol"),
+        sections.Column("Value", number=True),
+        sections.Column("Default", number=True),
+    )
+    other = frozenset(place for place, (_, _, value, default) in enumerate(rows) if value != default)
+    return Table("Marked: other than the default, which is the paper's.", columns, tuple(rows), other)
+
+
+def _figures(results: RunResults, folder: Path) -> list[Block]:
+    drawn = draw_figures(results, folder)
+    blocks: list[Block] = [
+        Pictures(heading, embed(group))
+        for heading, group in groupby(drawn.figures, key=lambda figure: figure.group)
+    ]
+    if drawn.missing:
+        blocks += [Text("Figures that are missing, and why:"), Items(tuple(drawn.missing))]
+    return blocks
+
+
+def _tables(table: Table | None) -> list[Block]:
+    return [] if table is None else [Sheet(table)]
+
+
+def _items(lines: Sequence[str]) -> list[Block]:
+    return [Items(tuple(lines))] if lines else []
+
+
+def _data_uri(svg: Path, png: Path) -> str:
+    """SVG, which prints sharply, unless it is large and the PNG is smaller."""
+    sizes = {path: path.stat().st_size for path in (svg, png)}
+    path = svg if sizes[svg] <= max(_LARGEST_SVG, sizes[png]) else png
+    kind = "svg+xml" if path is svg else "png"
+    return f"data:image/{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"

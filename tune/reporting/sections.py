@@ -1,0 +1,251 @@
+"""The parts of a report as plain tables, from which both HTML and Markdown are made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from macil.config import hyperparameters
+from tune.openings import LOG
+from tune.reporting import wording
+from tune.reporting.intervals import Estimate, estimate
+from tune.reporting.wording import NOT_MEASURED
+from tune.results import RunResults, leaderboard
+
+Trial = dict[str, Any]
+
+# A page shows so many trials; the files beside it hold all of them.
+MOST_TRIALS = 40
+
+
+@dataclass(frozen=True)
+class Column:
+    """A heading, the group it stands under, and whether its cells are numbers."""
+
+    title: str
+    group: str = ""
+    number: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells as text; `marked` are the rows to look at first."""
+
+    caption: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[str, ...], ...]
+    marked: frozenset[int] = frozenset()
+
+    @property
+    def groups(self) -> list[tuple[str, int]]:
+        """Group headings with the number of columns each spans; empty without groups."""
+        spans: list[tuple[str, int]] = []
+        for column in self.columns:
+            if spans and spans[-1][0] == column.group:
+                spans[-1] = (column.group, spans[-1][1] + 1)
+            else:
+                spans.append((column.group, 1))
+        return spans if any(name for name, _ in spans) else []
+
+
+def trial_name(trial: Trial) -> str:
+    """What a trial is called: its folder, which is also where to look."""
+    return str(trial["trial_dir"]).rsplit("/", 1)[-1]
+
+
+def result_table(results: RunResults) -> Table | None:
+    """The refitted winner, apart from the trials it was chosen from; None without one."""
+    rows = [row for row in results.trials.to_pylist() if row["kind"] == "refit"]
+    if not rows:
+        return None
+    columns = [
+        _text("Training", lambda row: f"refit, seed {row['seed']}"),
+        _text("Status", _status),
+        _number("Epochs", _epochs),
+        *_ap_columns("Test AP (%)", visual=_any(rows, "visual_ap")),
+        *_cost_columns(),
+    ]
+    figures = [_estimate_of(rows, name) for name in ("ap_trapezoid", "ap")]
+    seeds = max((figure.n for figure in figures if figure), default=0)
+    mean = ""
+    if seeds > 1:
+        mean = (
+            f" Mean over {wording.seeds(seeds)}: trapezoidal {wording.estimate_text(figures[0])}, "
+            f"step-wise {wording.estimate_text(figures[1])}."
+        )
+    caption = f"The winner, refitted. {wording.ap_basis('refit', 'last', 1)}{mean}{_visual_note(rows)}"
+    return _table(caption, columns, rows, frozenset(range(len(rows))))
+
+
+def leaderboard_table(results: RunResults) -> Table | None:
+    """All ranked trials, best first, with the hyperparameters that differ between them; None without any."""
+    rows = [row for row in leaderboard(results).to_pylist() if row["rank"] is not None]
+    if not rows:
+        return None
+    shown = rows[:MOST_TRIALS]
+    ranking = "Ranked by selection score; the test AP takes no part in the rank."
+    if results.protocol == "published":
+        ranking = (
+            "Ranked by selection score, which is the best test AP so far (the published convention, chosen on the test "
+            "set); the headline is the last epoch."
+        )
+    caption = f"{wording.ap_basis(results.protocol, rows[0]['epoch_rule'], 1)} {ranking}"
+    caption += _visual_note(rows)
+    # A sweep compares rows; it has no winner.
+    marked: frozenset[int] = frozenset() if results.info.get("sweep") else frozenset({0})
+    trials = [row for row in results.trials.to_pylist() if row["kind"] == "search"]
+    if len(trials) > len(rows):
+        missing = len(trials) - len(rows)
+        caption += f" {missing} of {len(trials)} trials have no place in it: see Status of the trials."
+    if len(rows) > len(shown):
+        caption += f" The first {len(shown)} of {len(rows)}; trials.csv has all."
+    return _table(caption, _leaderboard_columns(results, rows), shown, marked)
+
+
+def failures_table(results: RunResults) -> Table | None:
+    """Trials that failed, diverged, were interrupted or have not reported, with reasons; None when all is well."""
+    wrong = ("failed", "diverged", "interrupted", "pending", "running")
+    rows = [row for row in results.trials.to_pylist() if row["status"] in wrong]
+    if not rows:
+        return None
+    columns: list[_Cell | None] = [
+        _text(
+            "Trial",
+            lambda row: trial_name(row) if row["kind"] == "search" else f"{trial_name(row)} ({row['kind']})",
+        ),
+        _text("Row", lambda row: wording.value(row["row"])) if _any(rows, "row") else None,
+        _number("Seed", lambda row: wording.value(row["seed"])),
+        _text("Status", _status),
+        _number("Epochs", _epochs),
+        _text("Reason", lambda row: row["error"] or NOT_MEASURED),
+        _text("Folder", lambda row: str(row["trial_dir"])),
+    ]
+    caption = "Trials without a whole training. None of them enters a mean or a rank as if it had finished."
+    return _table(caption, columns, rows[:MOST_TRIALS])
+
+
+def openings_table(results: RunResults) -> Table | None:
+    """When the test labels were opened; None when they never were."""
+    if not results.openings:
+        return None
+    digests = [entry.get("scores_hash") for entry in results.openings]
+    changes = len(set(digests))
+    note = "all on the same scores" if changes == 1 else f"on {changes} different sets of scores"
+    times = len(results.openings)
+    said = "once" if times == 1 else f"{times} times, {note}"
+    caption = (
+        f"The test labels were opened {said}. A configuration chosen after the first opening is chosen on the "
+        f"test set. Log: {LOG}."
+    )
+    columns = [
+        _number("#", lambda entry: str(entry["n"])),
+        _text("Time (UTC)", lambda entry: str(entry.get("time") or "unknown")),
+        _number("Trials", lambda entry: wording.value(entry.get("trials"))),
+        _text("Labels", lambda entry: wording.value(entry.get("labels_hash"))),
+        _text("Scores", lambda entry: wording.value(entry.get("scores_hash"))),
+    ]
+    return _table(caption, columns, [{"n": n, **entry} for n, entry in enumerate(results.openings, start=1)])
+
+
+def varied(results: RunResults) -> list[str]:
+    """Hyperparameters that differ between the trials, and those of a search's space, in the order of `TrialConfig`."""
+    rows = [row for row in results.trials.to_pylist() if row["kind"] == "search"]
+    space = results.plan.get("space")
+    names = set(space) if isinstance(space, dict) else set()
+    names |= {
+        p.name for p in hyperparameters() if len({row[p.name] for row in rows if row[p.name] is not None}) > 1
+    }
+    return [p.name for p in hyperparameters() if p.name in names]
+
+
+def _estimate_of(trials: Sequence[Trial], name: str) -> Estimate | None:
+    return estimate(trial[name] for trial in trials)
+
+
+def _any(rows: Sequence[Trial], name: str) -> bool:
+    return any(row[name] is not None for row in rows)
+
+
+def _visual_note(rows: Sequence[Trial]) -> str:
+    return " Visual: the visual network alone, step-wise." if _any(rows, "visual_ap") else ""
+
+
+_Cell = tuple[Column, Callable[[Trial], str]]
+
+
+def _leaderboard_columns(results: RunResults, rows: Sequence[Trial]) -> list[_Cell | None]:
+    rule = rows[0]["epoch_rule"]
+    best = "Best test epoch (convention)"
+    selection = "Selection" if results.protocol == "published" else "Held-out selection"
+    return [
+        _number("#", lambda row: str(row["rank"])),
+        _text("Trial", trial_name),
+        _text("Row", lambda row: wording.value(row["row"])) if _any(rows, "row") else None,
+        _text("Status", _status),
+        _number("Score", lambda row: wording.decimal(row["selection_score"]), selection),
+        _number("Video AP (%)", lambda row: wording.percent(row["heldout_ap"]), selection)
+        if _any(rows, "heldout_ap")
+        else None,
+        *_ap_columns(f"Test AP (%), {rule} epoch", visual=_any(rows, "visual_ap")),
+        *(
+            [
+                _number("Trapezoidal", lambda row: wording.percent(row["ap_trapezoid_best"]), best),
+                _number("Epoch", lambda row: wording.count(row["best_epoch"]), best),
+            ]
+            if results.protocol == "published"
+            else []
+        ),
+        _number("Run", _epochs, "Epochs"),
+        _number("Chosen", lambda row: wording.count(row["chosen_epoch"]), "Epochs")
+        if results.protocol != "published"
+        else None,
+        *_cost_columns(),
+        *[_hyperparameter(name) for name in varied(results)],
+    ]
+
+
+def _text(title: str, cell: Callable[[Trial], str], group: str = "") -> _Cell:
+    return Column(title, group), cell
+
+
+def _number(title: str, cell: Callable[[Trial], str], group: str = "") -> _Cell:
+    return Column(title, group, number=True), cell
+
+
+def _hyperparameter(name: str) -> _Cell:
+    return _number(name, lambda row: wording.value(row[name], digits=3), "Hyperparameters")
+
+
+def _ap_columns(group: str, *, visual: bool) -> list[_Cell]:
+    columns = [
+        _number("Trapezoidal", lambda row: wording.percent(row["ap_trapezoid"]), group),
+        _number("Step-wise", lambda row: wording.percent(row["ap"]), group),
+    ]
+    if visual:
+        columns.append(_number("Visual", lambda row: wording.percent(row["visual_ap"]), group))
+    return columns
+
+
+def _cost_columns() -> list[_Cell]:
+    return [
+        _number("Used", lambda row: wording.count(row["parameters"]), "Parameters"),
+        _number("As published", lambda row: wording.count(row["parameters_published"]), "Parameters"),
+        _number("Time", lambda row: wording.duration(row["seconds"])),
+    ]
+
+
+def _status(row: Trial) -> str:
+    return {"refit": "finished", "pending": "not reported"}.get(row["status"], str(row["status"]))
+
+
+def _epochs(row: Trial) -> str:
+    return f"{row['epochs_run']}/{wording.value(row['epochs'])}"
+
+
+def _table(
+    caption: str, columns: Sequence[_Cell | None], rows: Sequence[Trial], marked: frozenset[int] = frozenset()
+) -> Table:
+    present = [column for column in columns if column is not None]
+    cells = tuple(tuple(cell(row) for _, cell in present) for row in rows)
+    return Table(caption, tuple(column for column, _ in present), cells, marked)

@@ -1,0 +1,174 @@
+"""Several runs as tables: what each found, and the rows of sweeps that more than one did."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tune.openings import read_openings
+from tune.reporting import outcome, summary, wording
+from tune.reporting.comparable import DIGEST
+from tune.reporting.comparison import paired
+from tune.reporting.firstscreen import better_than_paper, what_was_run
+from tune.reporting.intervals import Estimate, estimate
+from tune.reporting.rowresults import headline_column, sweep_rows
+from tune.reporting.sections import Column, Table
+from tune.reporting.uncertainty import ModelInterval, model_intervals
+from tune.reporting.wording import NOT_MEASURED
+from tune.results import RunResults
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A run under the name it has on the page, with its result."""
+
+    name: str
+    results: RunResults
+    found: outcome.Outcome
+    intervals: dict[str, ModelInterval]
+
+    @property
+    def headline(self) -> Estimate | None:
+        """Test AP of the result, trapezoidal, as a share."""
+        return outcome.headline_estimate(self.found, self.intervals)
+
+
+def name_runs(runs: Sequence[RunResults]) -> list[Compared]:
+    """The runs under names that tell them apart, with their results."""
+    ways: tuple[Callable[[RunResults], str], ...] = (
+        lambda run: run.name,
+        lambda run: run.path.name,
+        lambda run: f"{run.path.parent.name}/{run.path.name}",
+        lambda run: str(run.path),
+    )
+    names = next(tried for way in ways if len(set(tried := [way(run) for run in runs])) == len(runs))
+    compared = []
+    for name, run in zip(names, runs, strict=True):
+        found = outcome.find_outcome(run)
+        compared.append(
+            Compared(name, run, found, model_intervals(run, found.trials if len(found.trials) == 1 else ()))
+        )
+    return compared
+
+
+def runs_table(compared: Sequence[Compared]) -> Table:
+    """The runs as columns: what they are, what they found."""
+    lines: list[tuple[str, Callable[[Compared], str]]] = [
+        ("Kind", lambda each: what_was_run(each.results).partition(":")[0]),
+        ("Status", lambda each: each.results.status),
+        ("Data", lambda each: summary.data_in_short(each.results)),
+        (
+            "Data, content hash",
+            lambda each: str(each.results.info.get("store_hash") or NOT_MEASURED)[:DIGEST],
+        ),
+        (
+            "Test labels, hash",
+            lambda each: str(each.results.info.get("labels_hash") or NOT_MEASURED)[:DIGEST],
+        ),
+        ("Protocol", lambda each: each.results.protocol),
+        ("Trainings", lambda each: summary.trials_in_short(each.results)),
+        ("Result", lambda each: each.found.subject),
+        (
+            "Seeds of the result",
+            lambda each: str(len(each.found.trials)) if each.found.trials else NOT_MEASURED,
+        ),
+        ("Epoch rule of the result", _rule),
+        ("Test AP (%), trapezoidal", lambda each: wording.estimate_text(each.headline)),
+        ("Interval", _interval_kind),
+        (
+            "Test AP (%), step-wise",
+            lambda each: wording.estimate_text(outcome.headline_estimate(each.found, each.intervals, "ap")),
+        ),
+        ("Minus the paper's setting", _against_paper),
+        ("Parameters in use", lambda each: wording.count(_first(each, "parameters"))),
+        ("Parameters as published", lambda each: wording.count(_first(each, "parameters_published"))),
+        (
+            "Time of training, all",
+            lambda each: wording.duration(sum(each.results.trials["seconds"].drop_null().to_pylist())),
+        ),
+        ("Openings of the test labels", lambda each: str(len(read_openings(each.results.path, [])))),
+        ("Folder", lambda each: place_of(each.results)),
+    ]
+    if any(each.results.protocol == "published" for each in compared):
+        lines.insert(13, ("Test AP (%), best test epoch (convention)", _best))
+    columns = (Column("Run"), *(Column(each.name) for each in compared))
+    cells = tuple((title, *(cell(each) for each in compared)) for title, cell in lines)
+    caption = (
+        "Test AP: frame level. A mean over several seeds has a 95 % t interval; the AP of a single model one over test "
+        "videos, which holds no noise between seeds. Test APs of a refit (all training videos) and of a trial (80 % of "
+        "them) are different things: see Protocol and Result."
+    )
+    return Table(caption, columns, cells, frozenset({10}))
+
+
+def shared_sweeps(compared: Sequence[Compared]) -> dict[str, list[Compared]]:
+    """The sweeps that two or more of the runs did, with these runs."""
+    sweeps: dict[str, list[Compared]] = {}
+    for each in compared:
+        if each.results.info.get("sweep"):
+            sweeps.setdefault(str(each.results.info["sweep"]), []).append(each)
+    return {sweep: group for sweep, group in sweeps.items() if len(group) > 1}
+
+
+def rows_tables(compared: Sequence[Compared]) -> list[Table]:
+    """For each shared sweep its rows side by side, with the differences to the first of the runs."""
+    return [_rows_table(sweep, group) for sweep, group in shared_sweeps(compared).items()]
+
+
+def place_of(run: RunResults) -> str:
+    """The path or URI of a run, as it is to be typed."""
+    return str(run.location.shown if run.location else run.path)
+
+
+def _rows_table(sweep: str, group: Sequence[Compared]) -> Table:
+    column, rule = headline_column(group[0].results)
+    by_run = [{row.name: row for row in sweep_rows(each.results)} for each in group]
+    names = list(dict.fromkeys(name for rows in by_run for name in rows))
+    first = group[0].name
+    columns = [Column("Row")]
+    for each in group:
+        columns += [Column("AP (%)", each.name, number=True), Column("Seeds", each.name, number=True)]
+    columns += [Column(f"{each.name} − {first}", "Difference (points)", number=True) for each in group[1:]]
+    cells = []
+    for name in names:
+        rows = [own.get(name) for own in by_run]
+        line = [name]
+        for row in rows:
+            mean = row.estimate(column) if row else None
+            line += [wording.estimate_text(mean), str(mean.n) if mean else NOT_MEASURED]
+        reference = rows[0].by_seed(column) if rows[0] else {}
+        for row in rows[1:]:
+            difference = paired(row.by_seed(column), reference) if row else None
+            line.append(wording.points_text(difference.difference, scale=1) if difference else NOT_MEASURED)
+        cells.append(tuple(line))
+    caption = (
+        f"Sweep {sweep}: test AP in %, frame level, trapezoidal, {rule}; mean over finished seeds [95 % t interval]. "
+        f"Difference to {first}: paired, on the seeds that both have [95 % t interval where there are two or more]."
+    )
+    return Table(caption, tuple(columns), tuple(cells))
+
+
+def _rule(each: Compared) -> str:
+    rule = _first(each, "epoch_rule")
+    return NOT_MEASURED if rule is None else wording.EPOCH_RULES.get(str(rule), str(rule))
+
+
+def _first(each: Compared, name: str) -> Any:
+    return each.found.trials[0][name] if each.found.trials else None
+
+
+def _interval_kind(each: Compared) -> str:
+    figure = each.headline
+    if figure is None or figure.low is None:
+        return "none"
+    return f"t, over {figure.n} seeds" if figure.n > 1 else "bootstrap, over test videos"
+
+
+def _best(each: Compared) -> str:
+    return wording.estimate_text(estimate(trial["ap_trapezoid_best"] for trial in each.found.trials))
+
+
+def _against_paper(each: Compared) -> str:
+    answer = better_than_paper(each.results, each.found)
+    return " – ".join(part for part in (answer.number, *answer.said) if part)

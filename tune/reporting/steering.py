@@ -1,0 +1,164 @@
+"""How well what steers a search agrees with the test AP, looked at when it is too late to choose by it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from scipy import stats
+
+from tune.reporting import wording
+from tune.reporting.intervals import estimate
+from tune.reporting.sections import Column, Table
+from tune.reporting.wording import NOT_MEASURED
+from tune.results import RunResults
+from tune.runtables import METRICS
+
+Trial = dict[str, Any]
+
+FEWEST_TRIALS = 4
+
+# What each held-out figure is called; of a loss less is better, so its sign is turned.
+_NAMES = {
+    "selection_score": "selection score (it steered this search)",
+    "heldout_score": "held-out score",
+    "heldout_ap": "held-out AP, video level",
+    "heldout_loss": "− held-out loss",
+}
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Spearman's rank correlation of a held-out figure with the test AP over `n` trials.
+
+    `distinct` is the number of different values; `rho` is None where all are equal.
+    """
+
+    name: str
+    n: int
+    distinct: int
+    rho: float | None
+
+
+def agreements(results: RunResults, *, finished: bool = False) -> list[Agreement]:
+    """Each held-out figure at the trials' chosen epochs against their test AP (trapezoidal) at the same epochs.
+
+    Empty unless the run is a held-out search whose test labels are opened, with at least four trials.
+
+    Args:
+        results: The run.
+        finished: Only trials that were trained to the end.
+    """
+    if results.protocol != "heldout" or results.info.get("sweep"):
+        return []
+    trials = [
+        row
+        for row in results.trials.to_pylist()
+        if row["kind"] == "search"
+        and row["status"] not in ("failed", "diverged")
+        and row["ap_trapezoid"] is not None
+        and (row["status"] == "finished" or not finished)
+    ]
+    if len(trials) < FEWEST_TRIALS:
+        return []
+    chosen = _at_chosen_epochs(results)
+    found = []
+    for column in ("selection_score", *sorted(name for name in METRICS if name.startswith("heldout_"))):
+        pairs = [
+            (value, trial["ap_trapezoid"])
+            for trial in trials
+            if (value := _figure(trial, chosen.get(trial["trial_id"], {}), column)) is not None
+        ]
+        if len(pairs) >= FEWEST_TRIALS:
+            found.append(_agreement(_NAMES.get(column, column.replace("_", " ")), pairs))
+    return found
+
+
+def steering_table(results: RunResults) -> Table | None:
+    """The rank correlations; None where `agreements` has none."""
+    every = agreements(results)
+    if not every:
+        return None
+    whole = {each.name: each for each in agreements(results, finished=True)}
+    columns = (
+        Column("Held-out figure"),
+        Column("Spearman ρ", "All trials", number=True),
+        Column("Trials", "All trials", number=True),
+        Column("Distinct values", "All trials", number=True),
+        Column("Spearman ρ", "Trained to the end", number=True),
+        Column("Trials", "Trained to the end", number=True),
+    )
+    cells = tuple(
+        (each.name, _rho(each), str(each.n), str(each.distinct), *_whole(whole.get(each.name)))
+        for each in every
+    )
+    caption = (
+        "Rank correlation of each held-out figure with the test AP (trapezoidal) over the trials of this search, both "
+        "at the trial's chosen epoch; one seed each. 1: the same order, 0: none, −1: the reverse. The test labels took "
+        "no part in the choice: they were opened after it, and this table changes nothing in it."
+    )
+    return Table(caption, columns, cells)
+
+
+def steering_verdict(results: RunResults) -> str:
+    """What the table says of this search, in a sentence; "" without a table."""
+    found = agreements(results)
+    saturated = [
+        f"The {each.name.split(' (')[0]} is saturated: all {each.n} trials are equal in it."
+        for each in found
+        if each.distinct == 1
+    ]
+    steered = next((each for each in found if each.name == _NAMES["selection_score"]), None)
+    if steered is None or steered.rho is None:
+        return " ".join(saturated)
+    spread = estimate(row["ap_trapezoid"] for row in results.trials.to_pylist() if row["kind"] == "search")
+    deviation = (
+        ""
+        if spread is None or spread.deviation is None
+        else f"; the test AP of the trials has a standard deviation of {wording.percent(spread.deviation)} points"
+    )
+    agreement = (
+        f"What steered this search orders its {steered.n} trials like their test AP with ρ = {_rho(steered)}"
+        f"{deviation}."
+    )
+    return " ".join([agreement, *saturated])
+
+
+def _at_chosen_epochs(results: RunResults) -> dict[str, Trial]:
+    """Trial id -> what was reported of its chosen epoch."""
+    chosen = {
+        row["trial_id"]: row["chosen_epoch"] for row in results.trials.to_pylist() if row["kind"] == "search"
+    }
+    table = results.epochs.select(
+        ["trial_id", "kind", "epoch", *(name for name in METRICS if name.startswith("heldout_"))]
+    )
+    return {
+        row["trial_id"]: row
+        for row in table.to_pylist()
+        if row["kind"] == "search" and row["epoch"] == chosen.get(row["trial_id"])
+    }
+
+
+def _figure(trial: Trial, epoch: Trial, column: str) -> float | None:
+    value = trial["selection_score"] if column == "selection_score" else epoch.get(column)
+    if value is None:
+        return None
+    return -value if column.endswith("loss") else float(value)
+
+
+def _agreement(name: str, pairs: list[tuple[float, float]]) -> Agreement:
+    ours, test = zip(*pairs, strict=True)
+    distinct = len(set(ours))
+    constant = distinct == 1 or len(set(test)) == 1
+    rho = None if constant else float(stats.spearmanr(ours, test).statistic)
+    return Agreement(name, len(pairs), distinct, rho)
+
+
+def _rho(each: Agreement) -> str:
+    if each.rho is None:
+        return "saturated: all equal" if each.distinct == 1 else NOT_MEASURED
+    return f"{each.rho:.2f}".replace("-", "−")
+
+
+def _whole(each: Agreement | None) -> tuple[str, str]:
+    return (NOT_MEASURED, NOT_MEASURED) if each is None else (_rho(each), str(each.n))

@@ -1,0 +1,242 @@
+"""A sweep's table: means over seeds, in the paper's order, beside what the paper prints."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from macil.config import hyperparameters
+from tune.reporting import wording
+from tune.reporting.intervals import Estimate, estimate
+from tune.reporting.pairedtable import DEMO
+from tune.reporting.rowresults import (
+    RowResult,
+    compared_column,
+    headline_column,
+    measured_noise,
+    published_difference,
+    published_source,
+    reference_name,
+    reference_title,
+    seeds_asked,
+    sweep_rows,
+)
+from tune.reporting.sections import Column, Table, varied
+from tune.reporting.summary import is_demo
+from tune.reporting.wording import NOT_MEASURED
+from tune.results import RunResults
+
+FEWER, STOPPED = "†", "‡"
+_CHECK = {True: "✓", False: "✗", None: NOT_MEASURED}
+# What the paper's Table 3 calls the components, of which the two-stream network is in every row.
+_COMPONENTS = {"contrast": "MA-CIL", "distill": "SD"}
+
+
+def sweep_table(results: RunResults) -> Table | None:
+    """The sweep as the paper lays it out, ours beside the published; None for a search."""
+    rows = sweep_rows(results)
+    if not rows:
+        return None
+    asked = seeds_asked(results, rows)
+    columns = [
+        *_configuration_columns(results, rows),
+        (Column("Seeds"), lambda row: _seed_text(row, asked)),
+        *_measured_columns(results, rows, asked),
+        *_published_columns(results, rows, asked),
+        *_parameter_columns(rows),
+    ]
+    marked = [index for index, row in enumerate(rows) if row.name == reference_name(results)]
+    return _table(_caption(results, rows, asked), columns, rows, frozenset(marked))
+
+
+_Cell = tuple[Column, Callable[[RowResult], str]]
+
+
+def _table(
+    caption: str, columns: Sequence[_Cell], rows: Sequence[RowResult], marked: frozenset[int]
+) -> Table:
+    cells = tuple(tuple(cell(row) for _, cell in columns) for row in rows)
+    return Table(caption, tuple(column for column, _ in columns), cells, marked)
+
+
+def _configuration_columns(results: RunResults, rows: Sequence[RowResult]) -> list[_Cell]:
+    described = {parameter.name: parameter for parameter in hyperparameters()}
+    changed = {name for row in rows for name in row.changes} | set(varied(results))
+    names = [name for name in described if name in changed and name != "seed"]
+    if results.plan.get("sweep") == "table4":
+        names.sort(key=lambda name: name != "lambda_v2n")  # the paper's first column
+
+    def title(row: RowResult) -> str:
+        return f"{row.name} (reference)" if row.name == reference_name(results) else row.name
+
+    if len(names) == 1 and all("=" in row.name for row in rows):
+        # "m=0.91" already is the one value that is swept.
+        symbol = described[names[0]].symbol or names[0]
+        return [(Column(symbol, number=True), lambda row: title(row).partition("=")[2])]
+    columns: list[_Cell] = [(Column("Row"), title)]
+    components = [name for name in names if name in _COMPONENTS]
+    if components:
+        columns.append((Column("Two-stream", "Components"), lambda _: _CHECK[True]))
+        columns += [(Column(_COMPONENTS[name], "Components"), _check(name)) for name in components]
+    return columns + [
+        (Column(described[name].symbol or name, "Hyperparameters", number=True), _value(name))
+        for name in names
+        if name not in components
+    ]
+
+
+def _check(name: str) -> Callable[[RowResult], str]:
+    return lambda row: _CHECK[_setting(row, name)]
+
+
+def _value(name: str) -> Callable[[RowResult], str]:
+    return lambda row: wording.value(_setting(row, name))
+
+
+def _measured_columns(results: RunResults, rows: Sequence[RowResult], asked: int) -> list[_Cell]:
+    _, rule = headline_column(results)
+    place, best = f"Test AP (%), {rule}", "Best test epoch"
+    several = any(len(row.finished) > 1 for row in rows)
+
+    def estimates(title: str, place: str, column: str, *, deviation: bool) -> list[_Cell]:
+        def mean(row: RowResult) -> str:
+            figure = row.estimate(column)
+            return _with_mark(wording.estimate_text(figure), figure, row, asked)
+
+        def spread(row: RowResult) -> str:
+            figure = row.estimate(column)
+            return wording.percent(figure.deviation if figure else None)
+
+        cells: list[_Cell] = [(Column(title, place, number=True), mean)]
+        return [*cells, (Column("SD", place, number=True), spread)] if deviation and several else cells
+
+    columns = estimates("Trapezoidal", place, "ap_trapezoid", deviation=True)
+    columns += estimates("Step-wise", place, "ap", deviation=False)
+    if results.protocol == "published":
+        columns += estimates("Trapezoidal", best, "ap_trapezoid_best", deviation=False)
+    return columns
+
+
+def _published_columns(results: RunResults, rows: Sequence[RowResult], asked: int) -> list[_Cell]:
+    if not any(row.published is not None for row in rows):
+        return []
+    column, _ = compared_column(results)
+    noise = measured_noise(rows, column)
+
+    def difference(row: RowResult) -> str:
+        found = published_difference(row, column, noise)
+        if found is None:
+            return NOT_MEASURED
+        return _with_mark(wording.points_text(found, scale=1), found, row, asked)
+
+    place = "Paper (one seed)"
+    return [
+        (
+            Column("AP (%)", place, number=True),
+            lambda row: NOT_MEASURED if row.published is None else f"{row.published:.2f}",
+        ),
+        (Column("Difference", place, number=True), difference),
+    ]
+
+
+def _parameter_columns(rows: Sequence[RowResult]) -> list[_Cell]:
+    """Both counts; none where all rows have the same, which the caption then says."""
+    if len(_parameters(rows)) < 2:
+        return []
+    return [
+        (Column("Used", "Parameters", number=True), lambda row: _first(row, "parameters")),
+        (Column("Published", "Parameters", number=True), lambda row: _first(row, "parameters_published")),
+    ]
+
+
+def _caption(results: RunResults, rows: Sequence[RowResult], asked: int) -> str:
+    most = max((len(row.finished) for row in rows), default=0)
+    seeds = "one seed a row, no interval"
+    if most > 1:
+        seeds = (
+            f"mean over seeds [95 % t interval], up to {most} seeds a row; SD: standard deviation over seeds"
+        )
+    said = [
+        *([DEMO] if is_demo(results) else []),
+        f"Test AP in %, frame level; protocol {results.protocol}; {_rule_text(results)}; {seeds}.",
+        "Only seeds with a whole training enter a mean.",
+    ]
+    if any(0 < len(row.finished) < asked for row in rows):
+        said.append(f"{FEWER} Over fewer seeds than the {asked} asked for: the column Seeds says why.")
+    if any(row.stopped for row in rows):
+        said.append(
+            f"{STOPPED} Stopped early: not a whole training, and in no mean. The seeds that were let finish are the "
+            "better ones, so the mean of such a row flatters."
+        )
+    if results.protocol == "published":
+        said.append(
+            "The best test epoch is the published convention: chosen on the test set, which flatters."
+        )
+    if any(row.published is not None for row in rows):
+        said += _published_notes(results, rows)
+    if any(row.name == reference_name(results) for row in rows):
+        said.append(f"Marked: {reference_title(results)}.")
+    return " ".join([*said, *_costs(rows)])
+
+
+def _costs(rows: Sequence[RowResult]) -> list[str]:
+    said = []
+    counts = _parameters(rows)
+    if len(counts) == 1:
+        ((used, published),) = counts
+        said.append(f"Parameters in every row: {used} in use, {published} in the published convention.")
+    seconds = [
+        figure.mean for row in rows if (figure := estimate(trial["seconds"] for trial in row.finished))
+    ]
+    if seconds:
+        low, high = wording.duration(min(seconds)), wording.duration(max(seconds))
+        said.append(f"Time a seed: {low}." if low == high else f"Time a seed: {low} to {high}.")
+    return said
+
+
+def _parameters(rows: Sequence[RowResult]) -> set[tuple[str, str]]:
+    counts = {(_first(row, "parameters"), _first(row, "parameters_published")) for row in rows}
+    return {pair for pair in counts if NOT_MEASURED not in pair}
+
+
+def _rule_text(results: RunResults) -> str:
+    return wording.EPOCH_RULES["last" if results.protocol == "published" else "chosen"]
+
+
+def _published_notes(results: RunResults, rows: Sequence[RowResult]) -> list[str]:
+    column, rule = compared_column(results)
+    noted = [f"Paper: {published_source(results, rows)}; trapezoidal AP, best test epoch, one seed."]
+    difference = f"Difference: ours ({rule}) minus paper"
+    if measured_noise(rows, column):
+        difference += (
+            ", with the 95 % interval that the noise between our seeds gives to a mean and a single training"
+        )
+    return [*noted, f"{difference}."]
+
+
+def _seed_text(row: RowResult, asked: int) -> str:
+    finished, asked = len(row.finished), max(asked, len(row.trials))
+    mark = f" {FEWER}" if 0 < finished < asked else ""
+    others = Counter(trial["status"] for trial in row.trials if trial["status"] != "finished")
+    said = [
+        f"{number} {status}{f' {STOPPED}' if status == 'stopped' else ''}"
+        for status, number in sorted(others.items())
+    ]
+    missing = asked - len(row.trials)
+    if missing:
+        said.append(f"{missing} not started")
+    return ", ".join([f"{finished}/{asked}{mark}", *said])
+
+
+def _with_mark(text: str, figure: Estimate | None, row: RowResult, asked: int) -> str:
+    return f"{text} {FEWER}" if figure and figure.n < max(asked, len(row.trials)) else text
+
+
+def _setting(row: RowResult, name: str) -> Any:
+    first = row.trials[0] if row.trials else {}
+    return row.changes.get(name, first.get(name))
+
+
+def _first(row: RowResult, name: str) -> str:
+    return wording.count(row.trials[0].get(name) if row.trials else None)

@@ -1,0 +1,140 @@
+"""How the report says a number: never without what it is, and never one that was not measured."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from tune.reporting.intervals import Estimate
+
+NOT_MEASURED = "—"
+
+PROTOCOLS = {
+    "published": "published: trained on all training videos, test AP measured every epoch",
+    "heldout": "heldout: trained on 80 % of the training videos, steered by the other 20 %, test labels unread",
+    "refit": "refit: trained on all training videos for the winner's chosen number of epochs, test labels unread",
+}
+EPOCH_RULES = {
+    "last": "last epoch",
+    "chosen": "chosen epoch (the first with the best held-out score)",
+}
+DEFINITIONS = {
+    "ap_trapezoid": "trapezoidal area under the precision–recall curve, the published definition",
+    "ap": "step-wise sum, scikit-learn's average_precision_score",
+}
+SHORT_DEFINITIONS = {"ap_trapezoid": "trapezoidal", "ap": "step-wise"}
+
+
+def percent(value: float | None, digits: int = 2) -> str:
+    """A share in percent, without the sign: 0.8340 -> "83.40"."""
+    return NOT_MEASURED if value is None else f"{100 * value:.{digits}f}".replace("-", "−")
+
+
+def points(value: float | None) -> str:
+    """A difference of two percentages with its sign."""
+    return NOT_MEASURED if value is None else f"{value:+.2f}".replace("-", "−")
+
+
+def decimal(value: float | None, digits: int = 4) -> str:
+    """A score with fixed digits."""
+    return NOT_MEASURED if value is None else f"{value:.{digits}f}".replace("-", "−")
+
+
+def count(value: int | None) -> str:
+    """A whole number with thousands separated."""
+    return NOT_MEASURED if value is None else f"{value:,}"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds below two minutes, then minutes and hours."""
+    if seconds is None:
+        return NOT_MEASURED
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def value(item: Any, digits: int = 6) -> str:
+    """A hyperparameter as a person writes it: 0.0004, not 4e-04; `digits` significant ones at most."""
+    if item is None:
+        return NOT_MEASURED
+    if isinstance(item, bool):
+        return "yes" if item else "no"
+    if isinstance(item, float):
+        return _plain(item, digits)
+    return str(item)
+
+
+def seeds(n: int, *, interval: bool = True) -> str:
+    """Number of seeds and the kind of interval that goes with it."""
+    if n == 0:
+        return "no seed finished"
+    if n == 1:
+        return "one seed, no interval"
+    return f"{n} seeds, 95 % t interval" if interval else f"{n} seeds"
+
+
+def estimate_text(figure: Estimate | None) -> str:
+    """Mean, and deviation and interval where there are several seeds, all in percent."""
+    if figure is None:
+        return NOT_MEASURED
+    if figure.low is None or figure.high is None:
+        return percent(figure.mean)
+    return f"{percent(figure.mean)} [{percent(figure.low)}, {percent(figure.high)}]"
+
+
+def score_text(figure: Estimate | None) -> str:
+    """`estimate_text` for a score, which is no percentage."""
+    if figure is None:
+        return NOT_MEASURED
+    if figure.low is None or figure.high is None:
+        return decimal(figure.mean)
+    return f"{decimal(figure.mean)} [{decimal(figure.low)}, {decimal(figure.high)}]"
+
+
+def points_text(figure: Estimate | None, scale: float = 100) -> str:
+    """`estimate_text` for a difference, in points with signs; `scale` 1 is for differences that are points already."""
+    if figure is None:
+        return NOT_MEASURED
+    if figure.low is None or figure.high is None:
+        return points(scale * figure.mean)
+    return f"{points(scale * figure.mean)} [{points(scale * figure.low)}, {points(scale * figure.high)}]"
+
+
+def score_difference_text(figure: Estimate) -> str:
+    """A difference of two scores and its interval, with signs."""
+    if figure.low is None or figure.high is None:
+        return signed(figure.mean)
+    return f"{signed(figure.mean)} [{signed(figure.low)}, {signed(figure.high)}]"
+
+
+def signed(value: float | None, digits: int = 4) -> str:
+    """A difference of two scores with its sign."""
+    return NOT_MEASURED if value is None else f"{value:+.{digits}f}".replace("-", "−")
+
+
+def ap_statement(definition: str, protocol: str, epoch_rule: str, n: int) -> str:
+    """What an AP is: definition, protocol, epoch rule, number of seeds, interval."""
+    return (
+        f"{DEFINITIONS[definition]}; protocol {protocol}; "
+        f"{EPOCH_RULES.get(epoch_rule, epoch_rule)}; {seeds(n)}"
+    )
+
+
+def ap_basis(protocol: str, epoch_rule: str, n: int) -> str:
+    """The same for a table that holds both definitions in columns of their own."""
+    each = "each row one seed, no interval" if n == 1 else f"each row {seeds(n)}"
+    return (
+        f"Test AP in %, frame level; protocol {protocol}; {EPOCH_RULES.get(epoch_rule, epoch_rule)}; {each}."
+    )
+
+
+def _plain(number: float, significant: int) -> str:
+    if number == 0 or not math.isfinite(number):
+        return f"{number:g}"
+    digits = significant - 1 - math.floor(math.log10(abs(number)))
+    text = f"{round(number, digits):.{max(digits, 0)}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
