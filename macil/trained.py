@@ -11,6 +11,8 @@ from macil.model import TwoStreamNetwork
 from macil.released import load_released
 from macil.safetensors_format import SUFFIX, load_safetensors
 
+_CHECKPOINTS = "checkpoint_*/trainer.pt"
+
 
 class Trained(NamedTuple):
     """A network and where it comes from."""
@@ -23,7 +25,7 @@ class Trained(NamedTuple):
 
 
 def load_trained(path: str | Path, *, released: bool = False, num_heads: int | None = None) -> Trained:
-    """Open a checkpoint, the folder of a run (its model.pt), a .safetensors export or the authors' weights.
+    """Open a checkpoint, a run (its model.pt), a trial's folder, a .safetensors export or the authors' weights.
 
     Args:
         path: The file or folder.
@@ -50,16 +52,21 @@ def load_trained(path: str | Path, *, released: bool = False, num_heads: int | N
 
 
 def _model_of_run(folder: Path) -> Path:
+    """The run's model.pt, or the newest checkpoint of a trial's folder."""
     model = folder / "model.pt"
-    if not model.is_file():
-        others = [name for name in ("best.pt", "last.pt") if (folder / name).is_file()]
-        advice = (
-            f"give one of the checkpoints in it: {', '.join(str(folder / name) for name in others)}"
-            if others
-            else "a search writes it when its winner has been trained again"
-        )
-        raise DataError(f"{folder} holds no model.pt; {advice}")
-    return model
+    if model.is_file():
+        return model
+    own = sorted(folder.glob(_CHECKPOINTS))
+    if own:
+        return own[-1]
+    files = [folder / name for name in ("best.pt", "last.pt") if (folder / name).is_file()]
+    trials = sorted({path.parents[1] for path in folder.glob(f"trials/*/{_CHECKPOINTS}")})
+    advice = "a search writes it when its winner has been trained again"
+    if files:
+        advice = f"give one of the checkpoints in it: {', '.join(map(str, files))}"
+    elif trials:
+        advice = f"give the folder of one of its {len(trials)} trained trials, as {trials[0]}"
+    raise DataError(f"{folder} holds no model.pt; {advice}")
 
 
 def _describe(state: dict[str, Any]) -> dict[str, Any]:

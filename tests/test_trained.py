@@ -57,6 +57,19 @@ def test_a_folder_without_a_model_names_the_checkpoints_in_it(checkpoint: Path, 
         load_trained(tmp_path / "absent.pt")
 
 
+def test_a_trial_of_a_run_may_be_given_and_a_sweep_names_its_trials(checkpoint: Path, tmp_path: Path) -> None:
+    for number in (1, 2):
+        folder = tmp_path / "run" / "trials" / "full_seed0" / f"checkpoint_{number:06d}"
+        folder.mkdir(parents=True)
+        shutil.copyfile(checkpoint, folder / "trainer.pt")
+    newest = load_trained(tmp_path / "run" / "trials" / "full_seed0")
+    assert newest.file.parent.name == "checkpoint_000002"
+    with pytest.raises(DataError, match=r"one of its 1 trained trials, as .*full_seed0"):
+        load_trained(tmp_path / "run")
+    with pytest.raises(DataError, match="a search writes it when"):
+        load_trained(tmp_path)
+
+
 def test_heads_belong_to_released_weights(checkpoint: Path) -> None:
     with pytest.raises(UsageError, match="--num-heads belongs to --released"):
         load_trained(checkpoint, num_heads=4)

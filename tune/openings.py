@@ -277,11 +277,17 @@ def _digest(scores: Mapping[str, Mapping[str, np.ndarray]]) -> tuple[str, int]:
     Returns:
         The digest, and the number of trials that have scores.
     """
-    digest, trials = hashlib.blake2b(digest_size=16), 0
-    for trial in sorted(scores):
-        arrays = scores[trial]
-        trials += bool(arrays)
-        for name, array in sorted(arrays.items()):
-            digest.update(f"{trial}/{name}/{array.shape}/{array.dtype}".encode())
-            digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest(), trials
+    order = sorted(scores)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # reading and hashing run without the interpreter's lock
+        each = list(pool.map(lambda trial: _digest_of(scores[trial]), order))
+    lines = [f"{trial} {digest}\n" for trial, digest in zip(order, each, strict=True)]
+    return hashlib.blake2b("".join(lines).encode(), digest_size=16).hexdigest(), sum(map(bool, each))
+
+
+def _digest_of(arrays: Mapping[str, np.ndarray]) -> str:
+    """Of one trial's scores; empty without any."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name}/{array.shape}/{array.dtype}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest() if arrays else ""

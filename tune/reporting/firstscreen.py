@@ -47,6 +47,13 @@ def answers(
 
 def what_was_run(results: RunResults) -> str:
     """Kind, size, data and protocol in one line."""
+    return (
+        f"{kind(results)}: {trials_in_short(results)}. {data_in_short(results)}; protocol {results.protocol}."
+    )
+
+
+def kind(results: RunResults) -> str:
+    """Which sweep, or a search over what."""
     described = {parameter.name: parameter for parameter in hyperparameters()}
     space = results.plan.get("space")
     names = (
@@ -57,10 +64,8 @@ def what_was_run(results: RunResults) -> str:
     sweep = results.info.get("sweep") or results.plan.get("sweep")
     title = results.plan.get("title")
     if sweep:
-        kind = f"Sweep {sweep}" + (f" ({title})" if title else "")
-    else:
-        kind = "Search" + (f" over {', '.join(names)}" if names else "")
-    return f"{kind}: {trials_in_short(results)}. {data_in_short(results)}; protocol {results.protocol}."
+        return f"Sweep {sweep}" + (f" ({title})" if title else "")
+    return "Search" + (f" over {', '.join(names)}" if names else "")
 
 
 def better_than_paper(results: RunResults, outcome: Outcome) -> Answer:

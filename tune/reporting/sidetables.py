@@ -10,7 +10,7 @@ from tune.openings import read_openings
 from tune.reporting import outcome, summary, wording
 from tune.reporting.comparable import DIGEST
 from tune.reporting.comparison import paired
-from tune.reporting.firstscreen import better_than_paper, what_was_run
+from tune.reporting.firstscreen import better_than_paper, kind
 from tune.reporting.intervals import Estimate, estimate
 from tune.reporting.rowresults import headline_column, sweep_rows
 from tune.reporting.sections import Column, Table
@@ -55,7 +55,7 @@ def name_runs(runs: Sequence[RunResults]) -> list[Compared]:
 def runs_table(compared: Sequence[Compared]) -> Table:
     """The runs as columns: what they are, what they found."""
     lines: list[tuple[str, Callable[[Compared], str]]] = [
-        ("Kind", lambda each: what_was_run(each.results).partition(":")[0]),
+        ("Kind", lambda each: kind(each.results)),
         ("Status", lambda each: each.results.status),
         ("Data", lambda each: summary.data_in_short(each.results)),
         (
