@@ -29,7 +29,7 @@ test: $(installed_dev)  ## set up, lint, check types, run the tests
 	$(python) -m ruff check .
 	$(python) -m ruff format --check .
 	$(python) -m mypy
-	$(python) -m pytest
+	$(python) -m pytest --numprocesses 2 --dist loadfile
 
 format: $(installed_dev)  ## rewrite the sources in the project's format
 	$(python) -m ruff check --fix .

@@ -170,7 +170,7 @@ def test_a_diverged_trial_fails_with_its_reason_and_is_never_told_as_a_number(
         choose_winner(run.path / "trials")
 
 
-@pytest.mark.parametrize(("epochs", "saved_before"), [(40, False), (250, True)])
+@pytest.mark.parametrize(("epochs", "saved_before"), [(40, False), (160, True)])
 def test_a_trial_whose_worker_is_killed_gives_the_same_digits(
     epochs: int, saved_before: bool, run: Workspace, demo_store: FeatureStore
 ) -> None:

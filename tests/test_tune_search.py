@@ -3,16 +3,9 @@
 from __future__ import annotations
 
 import fcntl
-import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
-import uuid
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -23,73 +16,16 @@ import pytest
 from optuna.trial import TrialState
 
 from macil import cli
-from macil.checkpoint import load_checkpoint, load_network
+from macil.checkpoint import load_checkpoint
 from macil.data.store import FeatureStore
 from macil.metrics import EpochMetrics
+from tests.searchcommand import SMALL, finish, info, lines_of, start, stop_when
 from tune.scheduler import logged_scores
 from tune.search import search
 from tune.searcher import load_study
 
-SCRIPT = Path(__file__).parent.parent / "tune" / "search.py"
-SMALL = ["--hidden-dim", "16", "--feedforward-dim", "16", "--batch-size", "24", "--max-snippets", "20"]
 EPOCHS, GRACE = 6, 2
 SEARCH = [*SMALL, "--epochs", str(EPOCHS), "--grace", str(GRACE), "--trials", "7", "--concurrent", "1"]
-
-
-@dataclass
-class Command:
-    """A running command; its output goes to a file, since processes of a killed Ray hold a pipe open for minutes."""
-
-    process: subprocess.Popen[str]
-    log: Path
-
-
-# What a GPU decides, without one: a configuration's seeds are one trial.
-LOCKSTEP = f"""
-import dataclasses, sys
-sys.path.insert(0, {str(SCRIPT.parent.parent)!r})
-import tune.search
-resolve = tune.search.resolve_plan
-tune.search.resolve_plan = lambda *given: dataclasses.replace(resolve(*given), lockstep=True)
-tune.search.main()
-"""
-
-
-def start(*arguments: str, cwd: Path, lockstep: bool = False) -> Command:
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    log = cwd / f"{uuid.uuid4().hex}.log"
-    with log.open("w") as file:
-        process = subprocess.Popen(
-            [sys.executable, *(["-c", LOCKSTEP] if lockstep else [str(SCRIPT)]), *arguments],
-            cwd=cwd,
-            env=environment | {"OMP_NUM_THREADS": "1"},
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-    return Command(process, log)
-
-
-def finish(command: Command) -> tuple[int, str]:
-    code = command.process.wait(timeout=240)
-    output = command.log.read_text()
-    assert "Traceback" not in output, output
-    return code, output
-
-
-def stop_when(command: Command, reached: Callable[[], bool], number: signal.Signals, *, group: bool) -> None:
-    """Send a signal as soon as the run has got so far."""
-    deadline = time.monotonic() + 120
-    while not reached():
-        assert command.process.poll() is None, f"ended before it could be stopped:\n{command.log.read_text()}"
-        assert time.monotonic() < deadline, "the run did not get so far in two minutes"
-        time.sleep(0.002)
-    (os.killpg if group else os.kill)(command.process.pid, number)
-
-
-def lines_of(log: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
 
 
 def digits(run: Path) -> dict[str, list[dict[str, Any]]]:
@@ -104,11 +40,6 @@ def digits(run: Path) -> dict[str, list[dict[str, Any]]]:
 def rows(run: Path) -> list[tuple[Any, ...]]:
     study = load_study(run / "study.journal")
     return [(t.number, t.state, t.params, t.values, t.intermediate_values) for t in study.trials]
-
-
-def info(run: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((run / "run.json").read_text())
-    return content
 
 
 @pytest.fixture(scope="module")
@@ -221,118 +152,6 @@ def test_permuted_test_labels_leave_every_heldout_number_and_choice_as_it_was(
     assert code == 0, output
     assert digits(run) == digits(unbroken[0])
     assert rows(run) == rows(unbroken[0])
-
-
-@pytest.mark.ray
-@pytest.mark.parametrize("lockstep", [False, True])
-def test_a_sweep_trains_every_row_with_every_seed_once_also_when_killed(
-    lockstep: bool, folder: Path, demo_store: FeatureStore
-) -> None:
-    name = f"sweep-{lockstep}"
-    run = folder / "runs" / name
-    sweep = ["--sweep", "table3", "--seeds", "2", "--epochs", "3", *SMALL]
-    command = start("--data", str(demo_store.path), *sweep, "--name", name, cwd=folder, lockstep=lockstep)
-    stop_when(command, lambda: len(list(run.glob("trials/*/result.json"))) >= 3, signal.SIGKILL, group=False)
-    command.process.wait()
-    code, output = finish(start("--resume", name, cwd=folder, lockstep=lockstep))
-    assert code == 0, output
-    assert ("in lockstep on one GPU" in output) == lockstep
-    assert len(list(run.glob("trials/lockstep_*"))) == (4 if lockstep else 0)
-    expected = {
-        f"{row}_seed{seed}" for row in ("two-stream", "two-stream+sd", "light", "full") for seed in (0, 1)
-    }
-    logs = {log.parent.name: lines_of(log) for log in run.glob("trials/*/result.json")}
-    assert set(logs) == expected
-    for name, log in logs.items():
-        assert [line["epoch"] for line in log] == [1, 2, 3]
-        assert log[-1]["ap_trapezoid"] is not None
-        assert (log[-1]["visual_ap"] is None) == (name.split("_")[0] in ("two-stream", "light"))
-    assert not (run / "study.journal").exists()
-    assert not (run / "refit").exists()
-    table = pa.parquet.read_table(run / "report" / "trials.parquet")
-    assert sorted(zip(table["row"].to_pylist(), table["seed"].to_pylist(), strict=True)) == sorted(
-        (folder.rsplit("_seed", 1)[0], int(folder.rsplit("_seed", 1)[1])) for folder in expected
-    )
-    assert set(table["status"].to_pylist()) == {"finished"}
-
-
-@pytest.mark.ray
-def test_the_best_are_confirmed_on_fresh_seeds_before_the_winner_is_named_also_when_killed(
-    folder: Path, demo_store: FeatureStore
-) -> None:
-    run = folder / "runs" / "confirmed"
-    options = [
-        *SMALL,
-        "--epochs",
-        "3",
-        "--trials",
-        "4",
-        "--no-asha",
-        "--confirm",
-        "2",
-        "--confirm-seeds",
-        "2",
-    ]
-    command = start("--data", str(demo_store.path), *options, "--name", "confirmed", cwd=folder)
-    stop_when(command, lambda: len(list(run.glob("confirm/*/result.json"))) >= 3, signal.SIGKILL, group=False)
-    command.process.wait()
-    assert info(run)["phase"] == "confirm"
-    code, output = finish(start("--resume", "confirmed", cwd=folder))
-    assert code == 0, output
-    content = info(run)
-
-    # The best two of the search by its scores, and the paper's setting beside them.
-    searched = {
-        log.parent.name: max(score for _, score in logged_scores(log))
-        for log in run.glob("trials/*/result.json")
-    }
-    best = sorted(searched, key=lambda name: -searched[name])[:2]
-    assert content["confirm"] == {"rows": best, "reference": "00000", "seeds": [1000, 1001]}
-    everyone = [*best, *({"00000"} - set(best))]
-    logs = {log.parent.name: lines_of(log) for log in run.glob("confirm/*/result.json")}
-    assert set(logs) == {f"{name}_seed{seed}" for name in everyone for seed in (1000, 1001)}
-    means = {}
-    for name in everyone:
-        recorded = json.loads((run / "trials" / name / "params.json").read_text())
-        for seed in (1000, 1001):
-            log = logs[f"{name}_seed{seed}"]
-            assert [line["epoch"] for line in log] == [1, 2, 3], "every epoch once"
-            params = json.loads((run / "confirm" / f"{name}_seed{seed}" / "params.json").read_text())
-            own = {"seed": seed, "row": name, "trial_id": params["trial_id"]}
-            assert params == {key: value for key, value in recorded.items() if key != "number"} | own
-        means[name] = sum(logs[f"{name}_seed{seed}"][-1]["selection_score"] for seed in (1000, 1001)) / 2
-    winner = max(everyone, key=lambda name: means[name])
-    assert content["winner"]["trial"] == winner
-    assert content["winner"]["confirmed"] == {
-        "mean": pytest.approx(means[winner]),
-        "n": 2,
-        "searched": searched[winner],
-    }
-    assert load_checkpoint(run / "model.pt")["epoch"] == content["winner"]["chosen_epoch"]
-    table = pa.parquet.read_table(run / "report" / "trials.parquet").to_pylist()
-    confirmed = [row for row in table if row["kind"] == "confirm"]
-    assert {(row["row"], row["seed"]) for row in confirmed} == {
-        (name, seed) for name in everyone for seed in (1000, 1001)
-    }
-    assert all(row["ap"] is not None for row in confirmed)
-
-    code, output = finish(start("--replay", "confirmed", f"confirm/{winner}_seed1001", cwd=folder))
-    assert code == 0, output
-    assert "to the last digit" in output
-
-
-@pytest.mark.ray
-def test_a_winner_is_refitted_on_seeds_in_lockstep(folder: Path, demo_store: FeatureStore) -> None:
-    run = folder / "runs" / "together"
-    options = [*SMALL, "--epochs", "3", "--trials", "2", "--seeds", "2", "--name", "together"]
-    code, output = finish(start("--data", str(demo_store.path), *options, cwd=folder, lockstep=True))
-    assert code == 0, output
-    table = pa.parquet.read_table(run / "report" / "trials.parquet").to_pylist()
-    refits = [row for row in table if row["kind"] == "refit"]
-    assert [(row["seed"], row["status"]) for row in refits] == [(0, "refit"), (1, "refit")]
-    assert all(row["ap"] is not None for row in refits)
-    assert load_checkpoint(run / "model.pt")["record"]["lockstep"] == [0, 1]
-    assert load_network(run / "model.pt").config.seed == 0
 
 
 @pytest.mark.ray
