@@ -14,6 +14,9 @@ from tune.trialfolder import newest_scores
 FILE = "report/measured.json"
 FORMAT_VERSION = 1
 
+NO_SCORES = "no scores"
+# The arrays of a trial's scores.npz that are measured; it may hold those of every epoch too.
+MEASURED_SCORES = ("chosen", "last", "visual_chosen", "visual_last")
 COLUMNS = ("ap", "ap_trapezoid", "ap_last", "ap_trapezoid_last", "visual_ap")
 
 
@@ -31,11 +34,15 @@ def stamp_of(folder: Path, epochs_run: int, chosen_epoch: int | None) -> str:
     path = newest_scores(folder)
     epochs = f"epochs {epochs_run}, chosen {chosen_epoch}"
     if path is None:
-        return f"no scores, {epochs}"
+        return f"{NO_SCORES}, {epochs}"
     try:
         # The checksums in the archive's directory: the scores themselves are not read.
         with zipfile.ZipFile(path) as archive:
-            sums = sorted((member.filename, member.CRC) for member in archive.infolist())
+            sums = sorted(
+                (member.filename, member.CRC)
+                for member in archive.infolist()
+                if member.filename.removesuffix(".npy") in MEASURED_SCORES
+            )
     except (OSError, zipfile.BadZipFile):
         return f"unreadable scores, {epochs}"
     return f"{path.parent.name}, {', '.join(f'{name} {crc:08x}' for name, crc in sums)}, {epochs}"

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -24,14 +24,13 @@ from macil.data.store import FeatureStore, TestLabels
 from macil.errors import DataError
 from macil.evaluation import frame_average_precision
 from macil.files import write_text_atomic
-from tune.measured import Measured, read_measured, stamp_of, write_measured
+from tune.measured import MEASURED_SCORES, NO_SCORES, Measured, read_measured, stamp_of, write_measured
 from tune.results import CLOSED_PROTOCOLS, RunResults
 from tune.runtables import TRIALS_SCHEMA, build_table
 from tune.savedepochs import saved_epochs
 from tune.trialfolder import newest_scores
 
 LOG = "report/openings.jsonl"
-_MEASURED = ("chosen", "last", "visual_chosen", "visual_last")
 
 
 def closed_trials(results: RunResults) -> list[dict[str, Any]]:
@@ -68,13 +67,15 @@ def open_labels(results: RunResults, store: FeatureStore) -> RunResults:
         return results
     _check_store(results, store)
     found: dict[str, list[str]] = {trial["trial_dir"]: [] for trial in trials}
-    scores = _StoredScores(results, trials, found)
-    labels = open_for(results.path, store, scores, "report")
+    # The checksums in the archives stand for the scores: reading them all twice would take half of the time.
+    stamps = {trial["trial_dir"]: _stamp(results, trial) for trial in trials}
+    labels = open_for(results.path, store, stamps, "report")
 
     def measure(trial: dict[str, Any]) -> Measured:
         folder = trial["trial_dir"]
-        metrics = _measure(trial, scores[folder], labels, store.snippet_frames, found[folder])
-        return Measured(_stamp(results, trial), metrics, found[folder])
+        scores = _read_scores(results, trial, found[folder])
+        metrics = _measure(trial, scores, labels, store.snippet_frames, found[folder])
+        return Measured(stamps[folder], metrics, found[folder])
 
     # Sorting, nearly all of it, runs without the interpreter's lock.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -102,15 +103,13 @@ def read_openings(run: Path, problems: list[str]) -> list[dict[str, Any]]:
     return openings
 
 
-def open_for(
-    run: Path, store: FeatureStore, scores: Mapping[str, Mapping[str, np.ndarray]], purpose: str
-) -> TestLabels:
+def open_for(run: Path, store: FeatureStore, stamps: Mapping[str, str], purpose: str) -> TestLabels:
     """Read the labels, with the log written first: an opening that then fails is still an opening.
 
     Args:
         run: The run's folder.
         store: The data.
-        scores: Trial to test scores by name: what is going to be measured.
+        stamps: Trial to a text that stands for its scores: what is going to be measured.
         purpose: Why, for the log.
 
     Raises:
@@ -118,14 +117,13 @@ def open_for(
     """
     if not store.labels_hash:
         return store.test_labels()  # absent: raises, and nothing was seen
-    digest, trials = _digest(scores)
     entry = {
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "labels_hash": store.labels_hash,
         "store_hash": store.content_hash,
         "purpose": purpose,
-        "trials": trials,
-        "scores_hash": digest,
+        "trials": sum(not stamp.startswith(NO_SCORES) for stamp in stamps.values()),
+        "scores_hash": _digest(stamps),
     }
     log = run / LOG
     log.parent.mkdir(exist_ok=True)
@@ -174,27 +172,6 @@ def _check_store(results: RunResults, store: FeatureStore) -> None:
         )
 
 
-class _StoredScores(Mapping[str, dict[str, np.ndarray]]):
-    """Scores by trial folder, read when they are asked for: those of a thousand trials would fill the memory."""
-
-    def __init__(
-        self, results: RunResults, trials: Sequence[dict[str, Any]], problems: dict[str, list[str]]
-    ) -> None:
-        self._results = results
-        self._trials = {trial["trial_dir"]: trial for trial in trials}
-        self._problems = problems
-
-    def __getitem__(self, folder: str) -> dict[str, np.ndarray]:
-        self._problems[folder].clear()
-        return _read_scores(self._results, self._trials[folder], self._problems[folder])
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._trials)
-
-    def __len__(self) -> int:
-        return len(self._trials)
-
-
 def _read_scores(results: RunResults, trial: dict[str, Any], problems: list[str]) -> dict[str, np.ndarray]:
     folder = results.path / trial["trial_dir"]
     path = newest_scores(folder)
@@ -205,7 +182,7 @@ def _read_scores(results: RunResults, trial: dict[str, Any], problems: list[str]
     try:
         with np.load(path, allow_pickle=False) as stored:
             # A trial may have kept the scores of every epoch; none of the others is measured.
-            scores = {name: stored[name] for name in sorted(stored.files) if name in _MEASURED}
+            scores = {name: stored[name] for name in sorted(stored.files) if name in MEASURED_SCORES}
     except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
         problems.append(
             f"{where}/scores.npz cannot be read: {' '.join(str(error).split()) or type(error).__name__}"
@@ -271,23 +248,7 @@ def _measure(
     return measured | ({"visual_ap": visual[0]} if visual else {})
 
 
-def _digest(scores: Mapping[str, Mapping[str, np.ndarray]]) -> tuple[str, int]:
-    """Equal for equal scores: an opening on the same scores shows nothing that an earlier one did not.
-
-    Returns:
-        The digest, and the number of trials that have scores.
-    """
-    order = sorted(scores)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # reading and hashing run without the interpreter's lock
-        each = list(pool.map(lambda trial: _digest_of(scores[trial]), order))
-    lines = [f"{trial} {digest}\n" for trial, digest in zip(order, each, strict=True)]
-    return hashlib.blake2b("".join(lines).encode(), digest_size=16).hexdigest(), sum(map(bool, each))
-
-
-def _digest_of(arrays: Mapping[str, np.ndarray]) -> str:
-    """Of one trial's scores; empty without any."""
-    digest = hashlib.blake2b(digest_size=16)
-    for name, array in sorted(arrays.items()):
-        digest.update(f"{name}/{array.shape}/{array.dtype}".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest() if arrays else ""
+def _digest(stamps: Mapping[str, str]) -> str:
+    """Equal for equal scores: an opening on the same scores shows nothing that an earlier one did not."""
+    lines = (f"{trial}: {stamps[trial]}\n" for trial in sorted(stamps))
+    return hashlib.blake2b("".join(lines).encode(), digest_size=16).hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -218,9 +219,8 @@ def _test_ap(
     if rule not in trainer.test_scores:
         return None
     seed = trainer.config.seed
-    labels = open_for(
-        root, store, {f"{name} seed {seed}": trainer.test_scores}, f"replay of {name}, seed {seed}"
-    )
+    stamp = hashlib.blake2b(trainer.test_scores[rule].tobytes(), digest_size=16).hexdigest()
+    labels = open_for(root, store, {f"{name} seed {seed}": stamp}, f"replay of {name}, seed {seed}")
     measured = frame_average_precision(trainer.test_scores[rule], labels.frame_labels, store.snippet_frames)
     return {which: [before.get(which), getattr(measured, which)] for which in ("ap", "ap_trapezoid")}
 
