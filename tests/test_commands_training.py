@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ import pytest
 
 from macil.__main__ import app
 from macil.cli import main
+from macil.data.origin import DEMO_NOTE
 from macil.data.store import FeatureStore
+from macil.files import read_json, write_json_atomic
 
 SMALL = [
     "--epochs",
@@ -75,6 +78,21 @@ def test_evaluate_gives_the_ap_of_the_training(
     found = json.loads(capsys.readouterr().out)
     last = json.loads((tmp_path / "run" / "epochs.jsonl").read_text().splitlines()[-1])
     assert (found["ap"], found["ap_trapezoid"]) == (last["ap"], last["ap_trapezoid"])
+    assert found["demo"] is True
+
+
+def test_numbers_on_the_demo_are_labelled_and_others_are_not(
+    demo_store: FeatureStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = Path(shutil.copytree(demo_store.path, tmp_path / "store"))
+    meta = read_json(other / "meta.json")
+    write_json_atomic(other / "meta.json", {**meta, "made_up": False})
+    for store, labelled in ((demo_store.path, True), (other, False)):
+        out = tmp_path / f"run-{labelled}"
+        assert run("train", store, "--out", out, *SMALL) == 0
+        assert (DEMO_NOTE in capsys.readouterr().out) is labelled
+        assert run("evaluate", out / "last.pt", store) == 0
+        assert (DEMO_NOTE in capsys.readouterr().out) is labelled
 
 
 def test_resume_continues_and_finishes(trained: Path, demo_store: FeatureStore, tmp_path: Path) -> None:

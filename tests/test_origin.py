@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from macil.data import FeatureStore
+from macil.data.origin import is_demo_data
 from macil.files import read_json, write_json_atomic
-from tune.origin import is_demo, is_demo_data
+from tune.origin import is_demo
 
 
 def test_a_demo_folder_and_a_store_made_from_it_are_demo_data(

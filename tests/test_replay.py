@@ -46,6 +46,7 @@ def test_a_replay_gives_every_digit_again_and_opens_no_label(run: Path, trial: s
     assert code == 0
     assert "equal: every number of every epoch, and every test score kept, to the last digit" in said
     assert "test AP: not measured" in said
+    assert "demo data, made up" in said
     name = trial if "/" in trial else f"trials/{trial}"
     written = read_json(run / "replays" / f"{name.replace('/', '-')}.json")
     assert (written["trial"], written["equal"], len(written["epochs"])) == (name, True, epochs)

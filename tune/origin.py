@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
 from typing import Any
 
-from macil.data.demo import DEMO_FILE
-from macil.data.store import META
-from macil.errors import DataError
-from macil.files import read_json
-
-# The layout folder that the embedded demo is converted from; it is removed afterwards.
-_EMBEDDED = re.compile(r"demo-[\d.]+\.layout")
+from macil.data.origin import is_demo_data
 
 
 def is_demo(info: dict[str, Any]) -> bool:
@@ -28,18 +20,3 @@ def is_demo(info: dict[str, Any]) -> bool:
     if isinstance(options, dict) and "data" in options and given is None:
         return True
     return any(is_demo_data(str(place)) for place in (given, info.get("data")) if place)
-
-
-def is_demo_data(place: str | Path) -> bool:
-    """Whether a folder is a generated layout, or a store converted from one; False for what is out of reach."""
-    folder = Path(place)
-    if (folder / DEMO_FILE).is_file():
-        return True
-    try:
-        meta = read_json(folder / META)
-        source = meta["source"]["path"]
-    except (DataError, KeyError, TypeError):
-        return False
-    if isinstance(meta.get("made_up"), bool):
-        return bool(meta["made_up"])
-    return bool(_EMBEDDED.fullmatch(Path(source).name)) or (Path(source) / DEMO_FILE).is_file()

@@ -15,6 +15,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from macil.data.origin import DEMO_NOTE, is_demo_data
 from macil.data.progress import show_progress
 from macil.data.resolve import resolve
 from macil.data.split import Split
@@ -89,6 +90,7 @@ def replay_trial(
         "format_version": FORMAT_VERSION,
         "time": now(),
         "trial": name,
+        "demo": is_demo_data(store.path),
         "seed": trainer.config.seed,
         "recorded_seed": recorded.record["config"]["seed"],
         "environment": here,
@@ -256,6 +258,8 @@ def _say(
         for name, (first, second) in found["test_ap"].items():
             table.add_row(f"test {name}", *_cells(first, second))
     console.print(table)
+    if found["demo"]:
+        console.print(DEMO_NOTE, highlight=False)
     for line in _verdict(found, differences, other=other):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 

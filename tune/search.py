@@ -17,13 +17,13 @@ import click
 from rich.console import Console
 
 from macil import __version__, cli
+from macil.data.origin import is_demo_data
 from macil.data.split import make_split
 from macil.data.store import FeatureStore
 from macil.errors import DataError, UsageError
 from macil.files import write_json_atomic
 from tune.interrupts import Interrupted, catching
 from tune.machine import quiet_ray, this_machine
-from tune.origin import is_demo_data
 from tune.plan import CONFIRM, Options, Plan, check_data_path, check_resources, resolve_plan
 from tune.planview import print_plan
 from tune.sweeps import SWEEPS

@@ -15,6 +15,7 @@ from macil.data.annotations import SNIPPET_FRAMES
 from macil.data.ground_truth import truth_of_layout, truth_of_store
 from macil.data.layout import require_layout
 from macil.data.loose_files import videos_of_files, videos_of_folder
+from macil.data.origin import DEMO_NOTE, is_demo_data
 from macil.data.resolve import resolve
 from macil.data.store import META, FeatureStore
 from macil.device import choose_device
@@ -68,6 +69,7 @@ def evaluate(
         "videos": len(labels.names),
         "snippets": len(scores.snippets),
         "positive_frame_rate": float(labels.frame_labels.mean()),
+        "demo": is_demo_data(store.path),
         **origin,
     }
     if as_json:
@@ -78,6 +80,8 @@ def evaluate(
     click.echo(f"video accuracy      {accuracy:.4f}")
     click.echo(f"positive frame rate {found['positive_frame_rate']:.4f}   the AP of random scores")
     click.echo(f"{found['videos']} test videos, {found['snippets']} snippets; " + _words(origin))
+    if found["demo"]:
+        click.echo(DEMO_NOTE)
 
 
 @click.command()

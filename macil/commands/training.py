@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from macil.cli import config_options, given_hyperparameters, hyperparameter_options, resolve_config
+from macil.data.origin import DEMO_NOTE, is_demo_data
 from macil.data.resolve import resolve
 from macil.data.split import Split
 from macil.errors import DataError, UsageError
@@ -62,6 +63,8 @@ def train(data: Path, out: Path, resume: bool, overwrite: bool, **options: Any) 
     _write_epochs(trainer, out)
     _run(trainer, out)
     click.echo(_summary(trainer))
+    if is_demo_data(trainer.store.path):
+        click.echo(DEMO_NOTE)
     click.echo(f"results in {out}; look further: python -m macil evaluate {out / 'last.pt'} {data}")
 
 
