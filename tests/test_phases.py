@@ -123,12 +123,17 @@ def test_the_best_are_confirmed_on_fresh_seeds_before_the_winner_is_named_also_w
 
 
 @pytest.mark.ray
-def test_a_winner_is_refitted_on_seeds_in_lockstep(folder: Path, demo_store: FeatureStore) -> None:
+def test_a_winner_is_confirmed_and_refitted_on_seeds_in_lockstep(folder: Path, demo_store: FeatureStore) -> None:
     run = folder / "runs" / "together"
     options = [*SMALL, "--epochs", "3", "--trials", "2", "--seeds", "2", "--name", "together"]
+    options += ["--confirm", "1", "--confirm-seeds", "2"]
     code, output = finish(start("--data", str(demo_store.path), *options, cwd=folder, lockstep=True))
     assert code == 0, output
     table = pa.parquet.read_table(run / "report" / "trials.parquet").to_pylist()
+    rows = info(run)["confirm"]["rows"]
+    confirmed = {(row["row"], row["seed"]) for row in table if row["kind"] == "confirm"}
+    assert confirmed == {(name, seed) for name in {*rows, "00000"} for seed in (1000, 1001)}
+    assert len(list(run.glob("confirm/lockstep_*"))) == len({*rows, "00000"})
     refits = [row for row in table if row["kind"] == "refit"]
     assert [(row["seed"], row["status"]) for row in refits] == [(0, "refit"), (1, "refit")]
     assert all(row["ap"] is not None for row in refits)
