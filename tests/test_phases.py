@@ -123,7 +123,9 @@ def test_the_best_are_confirmed_on_fresh_seeds_before_the_winner_is_named_also_w
 
 
 @pytest.mark.ray
-def test_a_winner_is_confirmed_and_refitted_on_seeds_in_lockstep(folder: Path, demo_store: FeatureStore) -> None:
+def test_a_winner_is_confirmed_and_refitted_on_seeds_in_lockstep(
+    folder: Path, demo_store: FeatureStore
+) -> None:
     run = folder / "runs" / "together"
     options = [*SMALL, "--epochs", "3", "--trials", "2", "--seeds", "2", "--name", "together"]
     options += ["--confirm", "1", "--confirm-seeds", "2"]
