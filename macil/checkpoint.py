@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
-
-from macil.config import TrialConfig
 from macil.errors import DataError
 from macil.files import atomic_path
 from macil.model import TwoStreamNetwork
+from macil.rebuilding import rebuild_network
 from macil.record import FORMAT_VERSION
-from macil.tensorfile import read_tensors
+from macil.tensorfile import dump_tensors, read_tensors
+from macil.text import brief
 
 _KIND = "macil checkpoint"
 
@@ -25,24 +24,30 @@ class Resumable(Protocol):
 
 
 def save_checkpoint(trainer: Resumable, path: str | Path) -> None:
-    """Write the trainer's state in one step; a reader sees the old file or the new one, never half of it."""
+    """Write the trainer's state in one step; a reader sees the old file or the new one, never half of it.
+
+    Raises:
+        WriteError: The disk is full, or the folder cannot be written.
+    """
+    content = dump_tensors({"kind": _KIND, "format_version": FORMAT_VERSION, **trainer.state_dict()})
     with atomic_path(path) as temporary:
-        torch.save({"kind": _KIND, "format_version": FORMAT_VERSION, **trainer.state_dict()}, temporary)
+        temporary.write_bytes(content)
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a checkpoint to the CPU, plain values and tensors only.
 
     Raises:
-        DataError: Missing, cut short, another file, or another format version; names the file.
+        DataError: Missing, cut short, damaged, another file, or another format version; names the file.
     """
-    state = read_tensors(path, "checkpoint")
+    state = read_tensors(path, "checkpoint", verify=True)
     if not isinstance(state, dict) or state.get("kind") != _KIND:
         raise DataError(f"{path} is not a checkpoint of this project")
-    if state["format_version"] != FORMAT_VERSION:
-        raise DataError(
-            f"{path} has format_version {state['format_version']}; this version reads {FORMAT_VERSION}"
-        )
+    version = state.get("format_version")
+    if version != FORMAT_VERSION:
+        raise DataError(f"{path} has format_version {brief(version)}; this version reads {FORMAT_VERSION}")
+    if "members" not in state and not _is_whole(state):
+        raise DataError(f"checkpoint {path} lacks a part of what it should hold: it is damaged")
     return state
 
 
@@ -61,6 +66,16 @@ def network_of(state: dict[str, Any], path: str | Path) -> TwoStreamNetwork:
         raise DataError(
             f"{path} is what a group of seeds resumes from, not one network; give the checkpoint of one seed"
         )
-    network = TwoStreamNetwork(TrialConfig.from_dict(state["record"]["config"]), **state["features"])
-    network.load_state_dict(state["network"])
-    return network.eval()
+    try:
+        widths = state["features"]["visual_dim"], state["features"]["audio_dim"]
+        return rebuild_network(state["record"]["config"], *widths, state["network"])
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise DataError(f"checkpoint {path} does not fit its own description: {error}") from None
+
+
+def _is_whole(state: dict[str, Any]) -> bool:
+    """Whether the parts that every reader needs are there."""
+    record = state.get("record")
+    if not isinstance(record, dict) or not isinstance(record.get("config"), dict):
+        return False
+    return isinstance(state.get("epoch"), int) and {"protocol"} <= set(record) and "seed" in record["config"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import traceback
@@ -13,6 +14,7 @@ import click
 
 from macil.config import PRESETS, Hyperparameter, TrialConfig, hyperparameters
 from macil.errors import MacilError, UsageError
+from macil.text import printable
 
 _CommandT = TypeVar("_CommandT", bound=Callable[..., Any])
 
@@ -27,6 +29,9 @@ def main(command: click.Command, argv: Sequence[str] | None = None) -> NoReturn:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
+    # A name that is not UTF-8 must not end a command that has done its work when it is printed.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     arguments = [argument for argument in arguments if argument != "--debug"]
     sys.exit(_run(command, arguments, debug=debug))
 
@@ -96,12 +101,14 @@ def _run(command: click.Command, arguments: list[str], *, debug: bool) -> int:
     except click.exceptions.Exit as stop:
         return int(stop.exit_code)
     except click.ClickException as error:
-        error.show()
+        said = io.StringIO()
+        error.show(said)
+        _complain(said.getvalue().rstrip("\n"))
         return error.exit_code
     except MacilError as error:
         if debug:
             traceback.print_exc()
-        print(f"error: {error}", file=sys.stderr)
+        _complain(f"error: {error}")
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         print("interrupted", file=sys.stderr)
@@ -113,11 +120,20 @@ def _run(command: click.Command, arguments: list[str], *, debug: bool) -> int:
     except Exception as error:
         if debug:
             traceback.print_exc()
+        if isinstance(error, OSError) and error.filename is not None:
+            # What the system refuses where no message of ours expects it: a name too long, a folder without permission.
+            _complain(f"error: {os.fsdecode(error.filename)}: {error.strerror or error}")
+            return MacilError.exit_code
         reason = " ".join(str(error).split()) or "no message"
-        print(f"internal error: {type(error).__name__}: {reason[:500]}", file=sys.stderr)
+        _complain(f"internal error: {type(error).__name__}: {reason[:500]}")
         print("this is a bug; run again with --debug to see where, and report it", file=sys.stderr)
         return INTERNAL_ERROR
     return result if isinstance(result, int) else 0
+
+
+def _complain(text: str) -> None:
+    # A name from data could command the terminal it is printed on.
+    print(printable(text, keep="\n"), file=sys.stderr)
 
 
 def _program_name() -> str:

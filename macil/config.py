@@ -17,6 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from macil.errors import ConfigError
 from macil.files import write_text_atomic
+from macil.reading import read_text
+from macil.text import brief
 
 # Where the paper and the authors' released code differ; docs/fidelity.md says how each difference was found.
 FIDELITY: dict[str, dict[str, Any]] = {
@@ -168,7 +170,7 @@ class TrialConfig(BaseModel):
             ConfigError: As the constructor; also when `values` is no mapping.
         """
         if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
-            raise ConfigError(f"a configuration is a table of names and values, not {values!r}")
+            raise ConfigError(f"a configuration is a table of names and values, not {brief(values)}")
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
@@ -211,18 +213,27 @@ class TrialConfig(BaseModel):
         path = Path(path)
         kind = _format_of(path)
         try:
-            text = path.read_text(encoding="utf-8")
-            values = tomllib.loads(text) if kind == "toml" else yaml.safe_load(text)
+            text = read_text(path)
+            values = _parse(text, kind)
             return cls.from_dict({} if values is None else values)
         except FileNotFoundError:
             raise ConfigError(f"configuration {path} does not exist") from None
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"configuration {path} cannot be read: {error}") from None
-        except (tomllib.TOMLDecodeError, yaml.YAMLError, RecursionError) as error:
-            reason = " ".join(str(error).split())
-            raise ConfigError(f"configuration {path} is not valid {kind.upper()}: {reason}") from None
+        except _SyntaxError as error:
+            raise ConfigError(f"configuration {path} is not valid {kind.upper()}: {error}") from None
         except ConfigError as error:
             raise ConfigError(f"in {path}: {error}") from None
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """YAML without aliases: a few hundred bytes of them stand for more values than there is memory."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.YAMLError(f"line {mark.line + 1}: aliases (*) are not supported; write the value")
+        return super().compose_node(parent, index)
 
 
 class StepSwitches(NamedTuple):
@@ -309,6 +320,19 @@ def _describe(name: str) -> Hyperparameter:
     )
 
 
+class _SyntaxError(Exception):
+    pass
+
+
+def _parse(text: str, kind: str) -> Any:
+    try:
+        return tomllib.loads(text) if kind == "toml" else yaml.load(text, _PlainLoader)
+    except (
+        Exception
+    ) as error:  # both parsers let errors out that are not their own: of a date that is none, say
+        raise _SyntaxError(" ".join(str(error).split())[:500] or type(error).__name__) from None
+
+
 def _explain(error: ValidationError, values: dict[str, Any]) -> str:
     """One line per fault: the field, the value received, the values allowed."""
     lines = []
@@ -321,11 +345,11 @@ def _explain(error: ValidationError, values: dict[str, Any]) -> str:
                 if close
                 else f"; known are {', '.join(TrialConfig.model_fields)}"
             )
-            lines.append(f"unknown hyperparameter {name!r}{hint}")
+            lines.append(f"unknown hyperparameter {brief(name)}{hint}")
         elif name in TrialConfig.model_fields:
             hint = _number_hint(fault["input"]) if _describe(name).type in (int, float) else ""
             lines.append(
-                f"{name} = {fault['input']!r} is not allowed: expected {_describe(name).allowed}{hint}"
+                f"{name} = {brief(fault['input'])} is not allowed: expected {_describe(name).allowed}{hint}"
             )
         else:
             lines.append(fault["msg"].removeprefix("Value error, "))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 
@@ -15,6 +16,22 @@ class UsageError(MacilError):
     """The command or the configuration asks for something impossible."""
 
     exit_code = 2
+
+
+class WriteError(UsageError):
+    """A file cannot be written: the disk is full, or the system refuses.
+
+    Args:
+        path: The file.
+        reason: Why, and what to do.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], reason: str) -> None:
+        self.path, self.reason = os.fspath(path), reason
+        super().__init__(f"cannot write {self.path}: {reason}")
+
+    def __reduce__(self) -> tuple[type[WriteError], tuple[str, str]]:
+        return type(self), (self.path, self.reason)
 
 
 class ConfigError(UsageError, ValueError):

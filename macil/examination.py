@@ -28,6 +28,9 @@ _FIGURES = (
 )
 
 
+_WHOSE = {"": "", "visual_": "of the visual network, "}
+
+
 class Examination(NamedTuple):
     """What was found after one epoch."""
 
@@ -76,7 +79,7 @@ class Examiner:
         scores = {"": test.snippets}
         if visual_network is not None:
             scores["visual_"] = score_whole(visual_network, self._test).snippets
-        flaw = _find_flaw(test.snippets)
+        flaw = next((f"{_WHOSE[name]}{found}" for name in scores if (found := find_flaw(scores[name]))), None)
         steering = None
         if flaw is None and self._labels is not None:
             figures |= self._measure(test.snippets)
@@ -86,7 +89,7 @@ class Examiner:
             steering = figures["ap_trapezoid"]
         elif flaw is None and self._heldout_videos is not None:
             predictions = score_whole(network, self._heldout_videos).videos
-            flaw = _find_flaw(predictions)
+            flaw = find_flaw(predictions)
             if flaw is None:
                 assert self._train.labels is not None
                 heldout = assess_heldout(predictions, self._train.labels[self._heldout])
@@ -102,7 +105,8 @@ class Examiner:
         )._asdict()
 
 
-def _find_flaw(scores: np.ndarray) -> str | None:
+def find_flaw(scores: np.ndarray) -> str | None:
+    """Why scores are no result: they are no numbers, or all the same; None when they are one."""
     if not np.isfinite(scores).all():
         return "scores are no finite numbers"
     if len(scores) > 1 and np.ptp(scores) == 0:

@@ -17,6 +17,7 @@ from macil.onnx_format import open_onnx, require_onnx, save_onnx
 from macil.random import make_generator
 from macil.released import load_released, to_released
 from macil.safetensors_format import SUFFIX, load_safetensors, save_safetensors
+from macil.tensorfile import dump_tensors
 
 Format = Literal["safetensors", "onnx", "released"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -119,7 +120,7 @@ def _save(network: TwoStreamNetwork, to: Format, path: Path, origin: Mapping[str
     elif to == "onnx":
         save_onnx(network, path, origin)
     else:
-        torch.save(to_released(network), path)
+        path.write_bytes(dump_tensors(to_released(network)))
 
 
 def _open(network: TwoStreamNetwork, to: Format, path: Path) -> Scorer:

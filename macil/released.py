@@ -129,5 +129,7 @@ def _fill(network: _NetworkT, weights: dict[str, Tensor]) -> _NetworkT:
     problems += [f"{name} is unknown" for name in weights.keys() - set(names.values()) - ignored]
     if problems:
         raise DataError("these are not the released weights of this network:", sorted(problems))
+    if odd := sorted(theirs for theirs in names.values() if not weights[theirs].is_floating_point()):
+        raise DataError("these weights are no floating-point numbers:", odd)
     network.load_state_dict({ours: weights[theirs] for ours, theirs in names.items()})
     return network.eval()

@@ -11,13 +11,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 
 from macil import __version__
-from macil.config import TrialConfig
-from macil.errors import ConfigError, DataError
+from macil.errors import DataError
 from macil.model import TwoStreamNetwork
+from macil.reading import require_file
+from macil.rebuilding import rebuild_network
 
 SUFFIX = ".safetensors"
 KIND = "macil network"
@@ -45,13 +46,14 @@ def load_safetensors(path: str | Path) -> Loaded:
         DataError: Missing, damaged, of something else or of another format version; names the file.
     """
     try:
-        with safe_open(path, framework="pt", device="cpu") as file:
+        with safe_open(require_file(path), framework="pt", device="cpu") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except FileNotFoundError:
         raise DataError(f"safetensors file {path} does not exist") from None
-    except (SafetensorError, OSError) as error:
-        raise DataError(f"safetensors file {path} cannot be read: {error}") from None
+    except Exception as error:  # a damaged header raises anything
+        reason = " ".join(str(error).split())[:300]
+        raise DataError(f"safetensors file {path} cannot be read: {reason}") from None
     if metadata.get("kind") != KIND:
         raise DataError(f"{path} is not a network of this project; make one with `python -m macil export`")
     if metadata.get("format_version") != str(FORMAT_VERSION):
@@ -59,14 +61,15 @@ def load_safetensors(path: str | Path) -> Loaded:
             f"{path} has format_version {metadata.get('format_version')}; this version reads {FORMAT_VERSION}"
         )
     try:
-        config = TrialConfig.from_dict(json.loads(metadata["config"]))
-        network = TwoStreamNetwork(config, int(metadata["visual_dim"]), int(metadata["audio_dim"]))
-        network.load_state_dict(tensors)
+        widths = int(metadata["visual_dim"]), int(metadata["audio_dim"])
+        network = rebuild_network(json.loads(metadata["config"]), *widths, tensors)
         origin = json.loads(metadata["origin"])
-    except (KeyError, ValueError, RuntimeError, ConfigError) as error:
+        if not isinstance(origin, dict):
+            raise ValueError("its origin is no table")
+    except (KeyError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{path} does not fit its own description: {reason}; export it again") from None
-    return Loaded(network.eval(), origin)
+    return Loaded(network, origin)
 
 
 def metadata_of(network: TwoStreamNetwork, origin: Mapping[str, Any]) -> dict[str, str]:

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 
 from macil import __version__
-from macil.errors import DataError, UsageError
-from macil.files import read_json, write_json_atomic
+from macil.errors import DataError, UsageError, WriteError
+from macil.files import TEMPORARY, read_json, refusal, write_json_atomic
 from macil.score_tables import TableFormat, write_frames, write_snippets
 from macil.scored import ScoredVideos
 from macil.segments import SegmentRule, describe_segment, find_segments
+from macil.text import file_name
 
 SEGMENTS = "segments.json"
 KIND = "macil segments"
@@ -77,7 +78,7 @@ def write_folder(
         origin: Plain values about the network, for `segments.json`.
 
     Raises:
-        UsageError: The folder cannot be written.
+        WriteError: The folder cannot be written, or the disk is full; names it.
     """
     segments = {name: find_segments(scores, rule) for name, scores in scored}
     with _replacing(out) as folder:
@@ -92,7 +93,8 @@ def write_folder(
             (folder / "timelines").mkdir()
             for name, scores in drawn:
                 labels = (truth or {}).get(name)
-                draw_timeline(folder / "timelines" / name, name, scores, segments[name], rule, labels)
+                path = folder / "timelines" / file_name(name)
+                draw_timeline(path, name, scores, segments[name], rule, labels)
         described = [
             {
                 "name": name,
@@ -129,7 +131,7 @@ def _holds_scores(out: Path) -> bool:
 def _replacing(out: Path) -> Iterator[Path]:
     """A folder beside `out` that takes its name on success and is removed on failure."""
     out = out.resolve()  # a link stays, what it leads to is replaced
-    partial = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.tmp")
+    partial = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}{TEMPORARY}")
     try:
         partial.mkdir(parents=True)
         yield partial
@@ -138,7 +140,9 @@ def _replacing(out: Path) -> Iterator[Path]:
             os.replace(out, old)
         os.replace(partial, out)
         shutil.rmtree(old, ignore_errors=True)
+    except WriteError as error:
+        raise WriteError(out, f"{error.reason}; nothing was written") from None
     except OSError as error:
-        raise UsageError(f"cannot write {out}: {error.strerror or error}; nothing was written") from None
+        raise WriteError(out, f"{refusal(out, error).reason}; nothing was written") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +13,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from macil.scored import ScoredVideos
+from macil.text import cell_text
 
 TableFormat = Literal["parquet", "csv"]
 
@@ -43,6 +45,8 @@ def write_frames(scored: ScoredVideos, path: Path, kind: TableFormat) -> int:
 def _write(scored: ScoredVideos, repeats: int, path: Path, kind: TableFormat) -> int:
     schema = SNIPPETS if repeats == 1 else FRAMES
     writer = pa.csv.CSVWriter if kind == "csv" else pa.parquet.ParquetWriter
+    if kind == "csv":
+        scored = replace(scored, names=tuple(map(cell_text, scored.names)))
     rows = 0
     with writer(path, schema) as file:
         for block in _blocks(scored, repeats):

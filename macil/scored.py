@@ -57,7 +57,8 @@ def score_store(
     with _progress(len(chosen)) as advance:
         scores = score_videos(network, store, videos, chosen, device, advance)
     picked = tuple(videos.names[i] for i in chosen)
-    return _sound(ScoredVideos(picked, videos.lengths[chosen], scores.snippets, store.snippet_frames))
+    found = ScoredVideos(picked, videos.lengths[chosen], scores.snippets, store.snippet_frames)
+    return _sound(found, f"the features in {store.path} are damaged")
 
 
 def score_loose(
@@ -86,7 +87,8 @@ def score_loose(
         raise DataError("these features cannot be scored:", problems)
     lengths = np.array([len(each) for each in scores], np.int64)
     names = tuple(video.name for video in loose.videos)
-    return _sound(ScoredVideos(names, lengths, np.concatenate(scores), snippet_frames))
+    found = ScoredVideos(names, lengths, np.concatenate(scores), snippet_frames)
+    return _sound(found, "the features are far beyond those it was trained on")
 
 
 def require_widths(network: TwoStreamNetwork, store: FeatureStore) -> None:
@@ -103,11 +105,12 @@ def require_widths(network: TwoStreamNetwork, store: FeatureStore) -> None:
         )
 
 
-def _sound(scored: ScoredVideos) -> ScoredVideos:
+def _sound(scored: ScoredVideos, where: str) -> ScoredVideos:
     bad = [name for name, scores in scored if not np.isfinite(scores).all()]
     if bad:
         raise DataError(
-            "the network gives scores that are no finite numbers; its training diverged, for:", bad
+            f"the network gives scores that are no finite numbers: its training diverged, or {where}; for:",
+            bad,
         )
     return scored
 

@@ -378,7 +378,9 @@ def test_a_disk_that_fills_up_is_said_and_what_is_finished_is_kept(
         write_at(full if count == 2 * (CROPS + 1) + 2 else descriptor, offset, data)
 
     monkeypatch.setattr(WRITER_MODULE, "_write_at", fill)
-    with pytest.raises(UsageError, match=r"disk of .* is full; finished videos are kept"):
+    with pytest.raises(
+        UsageError, match=r"store: the disk is full; .*finished videos are kept in store\.partial"
+    ):
         convert(root, tmp_path / "store")
     os.close(full)
     monkeypatch.undo()

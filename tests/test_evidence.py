@@ -18,6 +18,7 @@ from tests.runfolders import RunFolder
 from tests.sweepruns import sweep_results
 from tune.drawing import evidence as module
 from tune.drawing.evidence import Evidence, newest_checkpoint, reported_trials
+from tune.measured import read_measured, write_measured
 from tune.openings import open_labels, read_openings
 from tune.results import RunResults, load_run
 
@@ -77,8 +78,7 @@ def test_other_labels_than_those_of_the_opening_stay_closed(
 ) -> None:
     run = Path(shutil.copytree(heldout, tmp_path / "search"))
     results = opened(run, demo_store)
-    measured = read_json(run / "report/measured.json")
-    write_json_atomic(run / "report/measured.json", {**measured, "labels_hash": "0" * 32})
+    write_measured(run, "0" * 32, read_measured(run, [])[1])
     with pytest.raises(DataError, match="not those that the run was measured with"):
         _ = Evidence(results).labels
 

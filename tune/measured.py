@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any
 
 from macil.errors import DataError
 from macil.files import read_json, write_json_atomic
+from macil.reading import open_file
 from tune.trialfolder import newest_scores
 
 FILE = "report/measured.json"
@@ -37,13 +40,13 @@ def stamp_of(folder: Path, epochs_run: int, chosen_epoch: int | None) -> str:
         return f"{NO_SCORES}, {epochs}"
     try:
         # The checksums in the archive's directory: the scores themselves are not read.
-        with zipfile.ZipFile(path) as archive:
+        with open_file(path) as file, zipfile.ZipFile(file) as archive:
             sums = sorted(
                 (member.filename, member.CRC)
                 for member in archive.infolist()
                 if member.filename.removesuffix(".npy") in MEASURED_SCORES
             )
-    except (OSError, zipfile.BadZipFile):
+    except Exception:  # a damaged archive raises anything
         return f"unreadable scores, {epochs}"
     return f"{path.parent.name}, {', '.join(f'{name} {crc:08x}' for name, crc in sums)}, {epochs}"
 
@@ -59,12 +62,15 @@ def read_measured(run: Path, problems: list[str]) -> tuple[str | None, dict[str,
             raise DataError(
                 f"{path} has format_version {content['format_version']}; this version reads {FORMAT_VERSION}"
             )
+        # What an earlier version wrote has no hash.
+        if content.get("hash") not in (None, _hash(content)):
+            raise ValueError
         trials = {str(folder): _measured(entry) for folder, entry in content["trials"].items()}
         return str(content["labels_hash"]), trials
     except DataError as error:
-        problems.append(f"{error}; its test metrics are left out")
-    except (KeyError, TypeError, ValueError, AttributeError):
-        problems.append(f"{FILE} is damaged; its test metrics are left out")
+        problems.append(f"{error}; the test metrics in it are not used")
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError):
+        problems.append(f"{FILE} is damaged; the test metrics in it are not used")
     return None, {}
 
 
@@ -75,9 +81,17 @@ def write_measured(run: Path, labels_hash: str, trials: dict[str, Measured]) -> 
         "labels_hash": labels_hash,
         "trials": {folder: asdict(entry) for folder, entry in trials.items()},
     }
-    write_json_atomic(run / FILE, content)
+    write_json_atomic(run / FILE, {**content, "hash": _hash(content)})
+
+
+def _hash(content: dict[str, Any]) -> str:
+    """Of everything else: a flipped digit would be another result, and nothing else would tell."""
+    text = json.dumps({key: content[key] for key in sorted(content) if key != "hash"}, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def _measured(entry: dict[str, Any]) -> Measured:
     metrics = {name: float(entry["metrics"][name]) for name in COLUMNS if name in entry["metrics"]}
+    if not all(0 <= value <= 1 for value in metrics.values()):
+        raise ValueError
     return Measured(str(entry["stamp"]), metrics, [str(problem) for problem in entry["problems"]])

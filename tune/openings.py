@@ -11,7 +11,6 @@ import datetime
 import hashlib
 import json
 import os
-import zipfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -24,10 +23,12 @@ from macil.data.store import FeatureStore, TestLabels
 from macil.errors import DataError
 from macil.evaluation import frame_average_precision
 from macil.files import write_text_atomic
+from macil.reading import read_text
 from tune.measured import MEASURED_SCORES, NO_SCORES, Measured, read_measured, stamp_of, write_measured
 from tune.results import CLOSED_PROTOCOLS, RunResults
 from tune.runtables import TRIALS_SCHEMA, build_table
 from tune.savedepochs import saved_epochs
+from tune.scorefile import read_scores
 from tune.trialfolder import newest_scores
 
 LOG = "report/openings.jsonl"
@@ -87,16 +88,19 @@ def open_labels(results: RunResults, store: FeatureStore) -> RunResults:
 def read_openings(run: Path, problems: list[str]) -> list[dict[str, Any]]:
     """The log of openings, oldest first; a damaged line counts as an opening of unknown time."""
     try:
-        lines = (run / LOG).read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = read_text(run / LOG, errors="replace").splitlines()
     except FileNotFoundError:
         return []
+    except OSError as error:
+        problems.append(f"{LOG} cannot be read: {error.strerror}; when the labels were opened is not known")
+        return [{}]
     openings = []
     for number, line in enumerate((line for line in lines if line.strip()), start=1):
         try:
             entry = json.loads(line)
             if not isinstance(entry, dict):
                 raise ValueError
-        except ValueError:
+        except (ValueError, RecursionError):
             problems.append(f"{LOG} line {number} is damaged; it is counted as an opening of unknown time")
             entry = {}
         openings.append(entry)
@@ -127,7 +131,10 @@ def open_for(run: Path, store: FeatureStore, stamps: Mapping[str, str], purpose:
     }
     log = run / LOG
     log.parent.mkdir(exist_ok=True)
-    before = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+    try:
+        before = read_text(log, errors="replace") if log.exists() else ""
+    except OSError as error:
+        raise DataError(f"{log} cannot be read ({error.strerror}), and no opening may go unlogged") from None
     if before and not before.endswith("\n"):
         before += "\n"
     write_text_atomic(log, before + json.dumps(entry) + "\n")
@@ -180,13 +187,10 @@ def _read_scores(results: RunResults, trial: dict[str, Any], problems: list[str]
         return {}
     where = f"{folder.name}/{path.parent.name}"
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            # A trial may have kept the scores of every epoch; none of the others is measured.
-            scores = {name: stored[name] for name in sorted(stored.files) if name in MEASURED_SCORES}
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
-        problems.append(
-            f"{where}/scores.npz cannot be read: {' '.join(str(error).split()) or type(error).__name__}"
-        )
+        # A trial may have kept the scores of every epoch; none of the others is measured.
+        scores = read_scores(path, MEASURED_SCORES.__contains__)
+    except DataError as error:
+        problems.append(f"{where}/scores.npz cannot be read: {error}")
         return {}
     stale = _stale_epochs(trial, path.with_name("trainer.pt"), where, problems)
     return {name: array for name, array in scores.items() if name.removeprefix("visual_") not in stale}

@@ -21,7 +21,7 @@ def print_plan(console: Console, plan: Plan, run: Workspace, address: str | None
     for key, value in _plan_lines(plan, content, address):
         table.add_row(key, value)
     table.add_row("folder", str(run.path))
-    console.print(table)
+    console.print(table, markup=False)
     notes = [*plan.notes]
     if address is not None:
         notes.append(

@@ -30,6 +30,7 @@ from tune.measured import read_measured
 from tune.openings import open_for, read_openings
 from tune.results import CLOSED_PROTOCOLS
 from tune.runfolder import locate_run
+from tune.scorefile import read_scores
 from tune.trialfolder import TrialFolder, newest_scores, read_trial
 from tune.workspace import now
 
@@ -82,7 +83,8 @@ def replay_trial(
     trainer = _trainer(recorded.record, store, root / "split.json", seed if other else None)
     name = folder.relative_to(root).as_posix()
     epochs = len(recorded.measured)
-    console.print(_opening_line(name, trainer, epochs, recorded.record), highlight=False, soft_wrap=True)
+    line = _opening_line(name, trainer, epochs, recorded.record)
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
     reason = _train(trainer, epochs)
     before = {key: recorded.record.get(key) for key in describe_environment(trainer.device, trainer.threads)}
     here = describe_environment(trainer.device, trainer.threads)
@@ -110,7 +112,7 @@ def replay_trial(
     target = root / "replays" / f"{name.replace('/', '-')}{f'-seed{seed}' if other else ''}.json"
     write_json_atomic(target, found)
     _say(console, found, recorded, trainer, differences, other=other)
-    console.print(f"written to {target}", highlight=False, soft_wrap=True)
+    console.print(f"written to {target}", highlight=False, markup=False, soft_wrap=True)
     return 1 if not other and not equal and here == before else 0
 
 
@@ -190,8 +192,10 @@ def _compare_scores(folder: Path, trainer: Trainer) -> dict[str, float]:
     path = newest_scores(folder)
     if path is None:
         return {}
-    with np.load(path, allow_pickle=False) as stored:
-        kept = {name: stored[name] for name in stored.files if name in trainer.test_scores}
+    try:
+        kept = read_scores(path, trainer.test_scores.__contains__)
+    except DataError as error:
+        raise DataError(f"{path} cannot be read: {error}") from None
     return {
         name: float(np.abs(scores - trainer.test_scores[name]).max(initial=0.0))
         for name, scores in kept.items()

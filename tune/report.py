@@ -9,17 +9,21 @@ if __package__ in (None, ""):
     # Run as a script: this folder is first on the path, its parent, which holds both packages, is not on it at all.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Literal
 
 import click
 
 from macil.cli import main
+from macil.data.locking import Held, exclusive
 from macil.data.store import FeatureStore
 from macil.errors import DataError, MacilError, UsageError
-from macil.files import write_text_atomic
+from macil.files import remove_temporaries, write_text_atomic
+from macil.notes import note
+from macil.text import printable
 from tune.openings import closed_trials, needs_opening, open_labels, read_openings
 from tune.reporting import rendering
 from tune.reporting.runpage import run_page
@@ -29,14 +33,17 @@ from tune.runtables import write_table
 
 Labels = Literal["auto", "open", "closed"]
 
+# In a folder whose report is being written, or was when its process was killed.
+MARK = ".writing"
+
 
 def write_report(
     run: str | Path, storage: str | Path = "./runs", labels: Labels = "auto", *, figures: bool = True
 ) -> Path:
     """Write RUN/report/: report.html, report.md, trials.parquet, epochs.parquet, trials.csv, figures.
 
-    Every file is replaced in one step. Test metrics that the protocol has kept closed are computed by opening the test
-    labels, once for all trials.
+    Every file is replaced in one step, report.html last: until then an older one stays readable. Test metrics that the
+    protocol has kept closed are computed by opening the test labels, once for all trials.
 
     Args:
         run: A name in `storage`, a path or a URI.
@@ -96,7 +103,8 @@ def write_reports(
     found = list(read.values())
     folder = comparison_folder(found) if out is None else Path(out).expanduser()
     _writable(folder, "choose another --out")
-    return paths, write_comparison(found, unread, folder), unread
+    with _writing(folder):
+        return paths, write_comparison(found, unread, folder), unread
 
 
 def _report(
@@ -105,17 +113,34 @@ def _report(
     results = load_run(run, storage)
     folder = results.path / "report"
     # Before anything is computed: no label may be opened for a report that cannot be written.
+    if folder.is_symlink():
+        raise UsageError(
+            f"{folder} is a link; the report is written into the run itself, so remove the link first"
+        )
     _writable(folder, "the report is written into the run")
-    results = _with_labels(results, labels)
-    write_table(results.trials, folder / "trials.parquet")
-    write_table(results.epochs, folder / "epochs.parquet")
-    write_table(results.trials, folder / "trials.csv")
-    page = run_page(results, folder, figures=figures)
-    write_text_atomic(folder / "report.md", rendering.markdown(page))
-    write_text_atomic(folder / "report.html", rendering.html(page))
+    with _writing(folder) as held:
+        if held.waited:
+            results = load_run(run, storage)  # the other process may have opened the labels
+        results = _with_labels(results, labels)
+        write_table(results.trials, folder / "trials.parquet")
+        write_table(results.epochs, folder / "epochs.parquet")
+        write_table(results.trials, folder / "trials.csv")
+        page = run_page(results, folder, figures=figures)
+        write_text_atomic(folder / "report.md", rendering.markdown(page))
+        write_text_atomic(folder / "report.html", rendering.html(page))
     if results.location:
         results.location.publish("report")
     return results, folder / "report.html"
+
+
+@contextlib.contextmanager
+def _writing(folder: Path) -> Iterator[Held]:
+    """One process at a time; a mark stands in the folder meanwhile, and what a killed process left is removed."""
+    with exclusive(folder / MARK, f"writing {folder}") as held:
+        if held.cut_short:
+            note(f"an earlier report was cut short; writing it again ({folder})")
+        remove_temporaries(folder)
+        yield held
 
 
 def _writable(folder: Path, hint: str) -> None:
@@ -205,7 +230,7 @@ def command(
         click.echo(f"comparison: {comparison}")
         click.echo(f"tables: {comparison.with_name('trials.csv')}, trials.parquet beside it")
     for name, reason in unread:
-        click.echo(f"error: {name}: {reason}", err=True)
+        click.echo(f"error: {printable(name)}: {printable(reason)}", err=True)
     return 1 if unread else 0
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import socket
@@ -15,10 +14,12 @@ import pyarrow as pa
 
 from macil.errors import DataError
 from macil.files import read_json
+from macil.reading import read_text
 from tune.groups import PREFIX
 from tune.measured import read_measured, stamp_of
 from tune.origin import is_demo
 from tune.runfolder import RunLocation, locate_run
+from tune.runinfo import usable_info, usable_plan
 from tune.runtables import EPOCHS_SCHEMA, TRIALS_SCHEMA, build_table
 from tune.trialfolder import TrialFolder, read_trial
 
@@ -93,19 +94,18 @@ def load_run(run: str | Path, storage: str | Path = "./runs") -> RunResults:
         raise DataError(
             f"{path / 'run.json'} has format_version {version!r}; this version of macil-tune reads {RUN_FORMAT_VERSION}"
         )
+    info = usable_info(info, problems)
     if info.get("status") == "running" and _driver_is_gone(path):
         info["status"] = "interrupted"
         problems.append("run.json says running, but the process that ran it is gone: it was killed")
-    plan = _read_mapping(path / "plan.json", problems)
+    plan = usable_plan(_read_mapping(path / "plan.json", problems), problems)
     base = _read_base(path / "config.toml", problems)
-    ended: dict[str, str] = {}
     folders: list[TrialFolder] = []
     for place, kind in KINDS.items():
-        ended |= _trial_states(path / place)
         folders += [read_trial(folder, base, kind) for folder in _trial_folders(path / place)]
     problems += [problem for folder in folders for problem in folder.problems]
     demo = is_demo(info)
-    rows = [_trial_row(folder, info, ended, path) | {"demo": demo} for folder in folders]
+    rows = [_trial_row(folder, info, path) | {"demo": demo} for folder in folders]
     _add_measured(rows, path, problems)
     epochs = [
         {**report, "trial_id": folder.trial_id, "kind": folder.kind}
@@ -164,7 +164,7 @@ def read_record(results: RunResults, trial: dict[str, Any]) -> dict[str, Any]:
     return _read_mapping(results.path / str(trial["trial_dir"]) / "record.json", [])
 
 
-def _trial_row(trial: TrialFolder, info: dict[str, Any], ended: dict[str, str], run: Path) -> dict[str, Any]:
+def _trial_row(trial: TrialFolder, info: dict[str, Any], run: Path) -> dict[str, Any]:
     protocol = str(
         trial.record.get("protocol") or ("refit" if trial.kind == "refit" else info.get("protocol") or "")
     )
@@ -180,7 +180,7 @@ def _trial_row(trial: TrialFolder, info: dict[str, Any], ended: dict[str, str], 
         "kind": trial.kind,
         "row": trial.row,
         "protocol": protocol or None,
-        "status": _status(trial, info, ended),
+        "status": _status(trial, info),
         "epochs_run": last.get("epoch", 0),
         "epoch_rule": rule,
         "chosen_epoch": chosen_epoch,
@@ -223,26 +223,24 @@ def _best_test_epoch(trial: TrialFolder) -> dict[str, Any]:
     return {"best_epoch": best["epoch"], "ap_best": best.get("ap"), "ap_trapezoid_best": best["ap_trapezoid"]}
 
 
-def _status(trial: TrialFolder, info: dict[str, Any], ended: dict[str, str]) -> str:
+def _status(trial: TrialFolder, info: dict[str, Any]) -> str:
     asked = trial.config.get("epochs")
     if trial.diverged:
         return "diverged"
     if trial.done:
         complete = asked is None or trial.epochs[-1]["epoch"] >= asked
         return ("refit" if trial.kind == "refit" else "finished") if complete else "stopped"
-    state = ended.get(trial.trial_id)
-    running = info.get("status") == "running"
-    if trial.error is not None and (state == "ERROR" or not running):
+    if trial.error is not None:
         return "failed"
-    if running:
-        return "running" if trial.epochs or state == "RUNNING" else "pending"
+    if info.get("status") == "running":
+        return "running"
     return "interrupted" if trial.epochs else "pending"
 
 
 def _driver_is_gone(run: Path) -> bool:
     """Whether the process that holds the run is known to have ended; only this host's processes can be known."""
     try:
-        holder = re.fullmatch(r"process (\d+) on (.+)", (run / ".lock").read_text(encoding="utf-8").strip())
+        holder = re.fullmatch(r"process (\d+) on (.+)", read_text(run / ".lock").strip())
     except (OSError, UnicodeDecodeError):
         return False
     if holder is None or holder.group(2) != socket.gethostname():
@@ -254,18 +252,6 @@ def _driver_is_gone(run: Path) -> bool:
     except (OSError, OverflowError):
         return False
     return False
-
-
-def _trial_states(trials: Path) -> dict[str, str]:
-    """Tune's own word on each trial, from its newest snapshot; empty when there is none."""
-    snapshots = sorted(trials.glob("experiment_state-*.json"), key=lambda path: path.name)
-    if not snapshots:
-        return {}
-    try:
-        states = [json.loads(state) for state, _ in read_json(snapshots[-1])["trial_data"]]
-        return {str(state["trial_id"]): str(state["status"]) for state in states}
-    except (DataError, KeyError, TypeError, ValueError):
-        return {}  # a snapshot is Tune's to write; the trials' own files say enough without it
 
 
 def _trial_folders(parent: Path) -> list[Path]:
@@ -301,10 +287,10 @@ def _read_mapping(path: Path, problems: list[str], *, needed: bool = False) -> d
 
 def _read_base(path: Path, problems: list[str]) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(read_text(path))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         problems.append(f"{path.name} cannot be read: {error}")
         return {}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pyarrow import fs
 
@@ -69,7 +69,10 @@ def mirror(filesystem: fs.FileSystem, root: str, target: Path) -> Path:
             or name.startswith(_LEFT_BEHIND_PREFIX)
         ):
             continue
-        local = target / os.path.relpath(info.path, root)
+        parts = PurePosixPath(info.path).relative_to(root).parts
+        if ".." in parts:
+            raise OSError(f"{info.path} would be written outside of the copy")
+        local = target.joinpath(*parts)
         changed = info.mtime_ns if info.mtime_ns is not None else 0
         if local.is_file() and local.stat().st_size == info.size and local.stat().st_mtime_ns == changed:
             continue
@@ -130,8 +133,15 @@ def _from_uri(uri: str) -> RunLocation:
         raise UsageError(f"{uri} is a file; expected the folder of a run")
     if info.type == fs.FileType.NotFound:
         raise UsageError(f"no run at {uri}")
-    target = _mirrors() / hashlib.blake2b(uri.encode(), digest_size=6).hexdigest() / root.rsplit("/", 1)[-1]
-    location = _from_paths(uri, str(target.parent), [mirror(filesystem, root, target)])
+    name = root.rsplit("/", 1)[-1]
+    if name in ("", ".", ".."):
+        raise UsageError(f"{uri} does not name a run; expected a URI such as s3://bucket/run")
+    target = _mirrors() / hashlib.blake2b(os.fsencode(uri), digest_size=6).hexdigest() / name
+    try:
+        mirror(filesystem, root, target)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{uri} cannot be copied to {target}: {' '.join(str(error).split())}") from None
+    location = _from_paths(uri, str(target.parent), [target])
     return RunLocation(location.path, uri, (filesystem, root))
 
 

@@ -12,6 +12,7 @@ import pyarrow.parquet
 
 from macil.config import hyperparameters
 from macil.files import atomic_path
+from macil.text import cell_text
 
 FORMAT_VERSION = 1
 
@@ -104,9 +105,18 @@ def write_table(table: pa.Table, path: Path) -> None:
     """Write as Parquet or CSV, by the ending of `path`, in one step; null is an empty field in CSV."""
     with atomic_path(path) as temporary:
         if path.suffix == ".csv":
-            pa.csv.write_csv(table, str(temporary))
+            pa.csv.write_csv(_for_spreadsheets(table), str(temporary))
         else:
             pa.parquet.write_table(table, str(temporary), compression="zstd")
+
+
+def _for_spreadsheets(table: pa.Table) -> pa.Table:
+    """Texts from data, such as an error, that begin as a formula would are marked as text."""
+    for place, field in enumerate(table.schema):
+        if pa.types.is_string(field.type):
+            texts = [text and cell_text(text) for text in table.column(place).to_pylist()]
+            table = table.set_column(place, field, pa.array(texts, field.type))
+    return table
 
 
 def _column(field: pa.Field, values: list[Any], problems: list[str]) -> pa.Array:

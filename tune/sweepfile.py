@@ -27,6 +27,8 @@ from typing import Any
 
 from macil.config import TrialConfig
 from macil.errors import ConfigError, UsageError
+from macil.reading import read_text
+from macil.text import brief, printable
 from tune.sweeps import SWEEPS, Row, Sweep
 
 # Part of folder names.
@@ -55,12 +57,12 @@ def find_sweep(name: str) -> Sweep:
             f"--sweep {name} is not known; expected {', '.join(SWEEPS)}, or a .toml file of your own"
         )
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(read_text(path))
     except FileNotFoundError:
         raise UsageError(f"--sweep {path} does not exist") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--sweep {path} cannot be read: {error}") from None
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also of a number too long, or of tables too deep
         raise UsageError(f"--sweep {path} is not valid TOML: {error}") from None
     return parse_sweep(content, str(path), path.stem)
 
@@ -88,18 +90,20 @@ def parse_sweep(content: Mapping[str, Any], where: str, default_name: str) -> Sw
     # A folder's name may not tell upper from lower case.
     folded = [name.casefold() for name in names]
     faults += [
-        f"rows: the name {name!r} is given more than once"
+        f"rows: the name {brief(name)} is given more than once"
         for place, name in enumerate(names)
         if folded.index(name.casefold()) < place
     ]
-    name = str(content.get("name", default_name))
+    name = _text(content.get("name", default_name))
     if not _NAME.fullmatch(name):
-        faults.append(f"name: {name!r}; {_allowed()}")
+        faults.append(f"name: {brief(name)}; {_allowed()}")
     if name in SWEEPS and where != name:
         faults.append(f"name: {name!r} is a sweep of the paper; choose another")
-    reference = str(content.get("reference", names[0] if names else ""))
+    reference = _text(content.get("reference", names[0] if names else ""))
     if names and reference not in names:
-        faults.append(f"reference: {reference!r} is none of the rows: {', '.join(names)}")
+        faults.append(
+            f"reference: {brief(reference)} is none of the rows: {printable(', '.join(names))[:500]}"
+        )
     if faults:
         raise UsageError(f"--sweep {where}: " + "\n".join(["", *faults]).replace("\n", "\n  "))
     return Sweep(
@@ -132,20 +136,23 @@ def sweep_content(sweep: Sweep) -> dict[str, Any]:
 
 def _parse_row(entry: Any, number: int, faults: list[str]) -> Row | None:
     if not isinstance(entry, dict):
-        faults.append(f"row {number}: {entry!r} is no table; expected name and changes")
+        faults.append(f"row {number}: {brief(entry)} is no table; expected name and changes")
         return None
     name, changes, published = entry.get("name"), entry.get("changes"), entry.get("published_ap")
-    where = f"row {number} ({name})" if isinstance(name, str) else f"row {number}"
+    where = f"row {number} ({printable(name[:60])})" if isinstance(name, str) else f"row {number}"
     faults += _check_keys(entry, _ROW_KEYS, f"{where}: ")
     faults += [f"{where}: {needed} is missing" for needed in ("name", "changes") if needed not in entry]
     if isinstance(name, str) and not _NAME.fullmatch(name):
-        faults.append(f"{where}: name: {name!r}; {_allowed()}")
+        faults.append(f"{where}: name: {brief(name)}; {_allowed()}")
     if isinstance(changes, dict):
         faults += [f"{where}: changes: {key}: {why}" for key, why in _NOT_HERE.items() if key in changes]
         faults += _check_changes(changes, where)
-    ap = float(published) if isinstance(published, int | float) and not isinstance(published, bool) else None
-    if ap is not None and not 0 <= ap <= 100:
-        faults.append(f"{where}: published_ap: {published!r}; expected percent, 0 to 100")
+    ap = None
+    if isinstance(published, int | float) and not isinstance(published, bool):
+        if not 0 <= published <= 100:
+            faults.append(f"{where}: published_ap: {brief(published)}; expected percent, 0 to 100")
+            return None  # it may not even fit a float
+        ap = float(published)
     if not isinstance(name, str) or not isinstance(changes, dict):
         return None
     return Row(name, MappingProxyType(dict(changes)), ap, entry.get("source"))
@@ -164,13 +171,21 @@ def _check_changes(changes: Mapping[str, Any], where: str) -> list[str]:
 
 
 def _check_keys(content: Mapping[str, Any], known: Mapping[str, Any], where: str) -> list[str]:
-    faults = [f"{where}{key}: unknown; expected {', '.join(known)}" for key in content if key not in known]
+    faults = [
+        f"{where}{printable(key[:60])}: unknown; expected {', '.join(known)}"
+        for key in content
+        if key not in known
+    ]
     for key, kind in known.items():
         value = content.get(key)
         if key in content and (not isinstance(value, kind) or isinstance(value, bool)):
             expected = {str: "text in quotes", list: "[[rows]]", dict: "a table"}.get(kind, "a number")
-            faults.append(f"{where}{key}: {value!r}; expected {expected}")
+            faults.append(f"{where}{key}: {brief(value)}; expected {expected}")
     return faults
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""  # any other type is a fault that was told already
 
 
 def _allowed() -> str:

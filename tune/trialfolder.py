@@ -9,13 +9,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from macil.config import TrialConfig
+import pyarrow as pa
+
+from macil.config import TrialConfig, hyperparameters
 from macil.errors import ConfigError, DataError
 from macil.files import read_json
+from macil.reading import read_text
+from macil.text import brief
+from tune.checkpoints import WENT_ON
 from tune.runtables import METRICS
 
+NOTES = "notes.txt"
+
 # What is read of a report. Tune adds as much again, and a thousand trials have tens of thousands of reports.
-_KEPT = ("epoch", *METRICS, "diverged", "reason", "done", "trial_id", "config")
+_OTHERS = {"diverged": bool, "reason": str, "done": bool, "trial_id": str, "config": dict}
+_KEPT = ("epoch", *METRICS, *_OTHERS)
+
+_LAST_EPOCH = {parameter.name: parameter.high for parameter in hyperparameters()}["epochs"] or math.inf
 
 _ANSI = re.compile(r"\x1b?\[[0-9;]*m")
 _EXCEPTION = re.compile(r"^([A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt|Warning))(?::\s*(.*))?$")
@@ -71,6 +81,7 @@ def read_trial(path: Path, base: dict[str, Any], kind: str = "search") -> TrialF
     epochs = [by_epoch[epoch] for epoch in sorted(by_epoch)]
     _check_epochs(sorted(by_epoch), problems)
     error, failures = _read_error(path / "error.txt", problems)
+    problems += _read_notes(path / NOTES)
     last = reports[-1] if reports else {}
     if last.get("diverged") and error is None:
         error = str(last.get("reason") or "diverged")
@@ -93,13 +104,14 @@ def read_trial(path: Path, base: dict[str, Any], kind: str = "search") -> TrialF
 
 def _read_reports(path: Path, problems: list[str]) -> list[dict[str, Any]]:
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        text = read_text(path, errors="replace")
     except FileNotFoundError:
         return []
     except OSError as error:
         problems.append(f"result.json cannot be read: {error.strerror}")
         return []
     reports = []
+    wrong: dict[str, Any] = {}
     lines = text.splitlines()
     for number, line in enumerate(lines, start=1):
         if not line.strip():
@@ -107,7 +119,9 @@ def _read_reports(path: Path, problems: list[str]) -> list[dict[str, Any]]:
         try:
             report = json.loads(line)
             report["epoch"] = int(report.get("epoch") or report["training_iteration"])
-        except (ValueError, TypeError, KeyError, AttributeError):
+            if not 1 <= report["epoch"] <= _LAST_EPOCH:
+                raise ValueError
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
             last = number == len(lines)
             problems.append(
                 f"result.json line {number} "
@@ -115,7 +129,16 @@ def _read_reports(path: Path, problems: list[str]) -> list[dict[str, Any]]:
                 + "; ignored"
             )
             continue
-        reports.append({key: _finite(report[key]) for key in _KEPT if key in report})
+        fitting = {key: _fitting(key, report[key]) for key in _KEPT if key in report}
+        for key in fitting:
+            if fitting[key] is None and _is_said(report[key]):
+                wrong.setdefault(key, report[key])
+        reports.append(fitting)
+    problems += [
+        f"result.json: {key}: {brief(value)} is not a value of type {METRICS.get(key, _OTHERS.get(key, int))}; "
+        "treated as absent"
+        for key, value in wrong.items()
+    ]
     return reports
 
 
@@ -129,7 +152,7 @@ def _check_epochs(epochs: list[int], problems: list[str]) -> None:
 def _read_error(path: Path, problems: list[str]) -> tuple[str | None, int]:
     """The reason of the last failure in one line, and the number of failures."""
     try:
-        lines = _ANSI.sub("", path.read_text(encoding="utf-8", errors="replace")).splitlines()
+        lines = _ANSI.sub("", read_text(path, errors="replace")).splitlines()
     except FileNotFoundError:
         return None, 0
     except OSError as error:
@@ -144,6 +167,15 @@ def _read_error(path: Path, problems: list[str]) -> tuple[str | None, int]:
     return (said[-1][:400] if said else "unknown: error.txt is empty"), failures
 
 
+def _read_notes(path: Path) -> list[str]:
+    """What went wrong on the way; to go on from a checkpoint is what a resume is for."""
+    try:
+        lines = read_text(path, errors="replace").splitlines()
+    except OSError:
+        return []
+    return [line for line in lines if line and not line.startswith(WENT_ON)]
+
+
 def _configuration(
     record: dict[str, Any], params: dict[str, Any], base: dict[str, Any], problems: list[str]
 ) -> dict[str, Any]:
@@ -156,7 +188,17 @@ def _configuration(
         return TrialConfig.from_dict(values).to_dict() if values else {}
     except ConfigError as error:
         problems.append(f"its configuration is not valid: {'; '.join(str(error).splitlines())}")
-        return {key: value for key, value in values.items() if key in TrialConfig.model_fields}
+        return {key: value for key, value in values.items() if _is_valid(key, value)}
+
+
+def _is_valid(name: str, value: Any) -> bool:
+    if name not in TrialConfig.model_fields:
+        return False
+    try:
+        TrialConfig.from_dict({name: value})
+    except ConfigError as error:
+        return "is not divisible by" in str(error)  # which is for two of them to agree on
+    return True
 
 
 def _mapping(path: Path, problems: list[str]) -> dict[str, Any]:
@@ -189,6 +231,16 @@ def _id_from_name(name: str) -> str:
     return found.group(1) if found else name
 
 
-def _finite(value: Any) -> Any:
-    """NaN and infinities are no measurements."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def _fitting(key: str, value: Any) -> Any:
+    """A value of a report, None where it is of another type, or NaN or infinite, which are no measurements."""
+    if key in METRICS:
+        whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+        if pa.types.is_integer(METRICS[key]):
+            return value if whole else None
+        return value if whole or (isinstance(value, float) and math.isfinite(value)) else None
+    return value if isinstance(value, _OTHERS.get(key, int)) else None
+
+
+def _is_said(value: Any) -> bool:
+    """Whether a value says something: null and what JSON has no numbers for are how "not measured" is written."""
+    return value is not None and not (isinstance(value, float) and not math.isfinite(value))

@@ -15,7 +15,10 @@ from macil.data.audit import DEEP_BY_DEFAULT_BYTES, AuditReport
 from macil.data.convert import DTYPES
 from macil.data.demo_generator import DemoSize
 from macil.data.folders import Finding
-from macil.data.store import FeatureStore
+from macil.data.store import FeatureStore, looks_like_store
+from macil.data.verify import verify_store
+from macil.errors import UsageError
+from macil.text import printable
 
 _FOLDER = click.Path(path_type=Path)
 _SNIPPET_FRAMES = click.option(
@@ -32,12 +35,17 @@ _DEFAULTS = DemoSize()
 @click.option("--deep", "mode", flag_value="deep", help="Every value of every file.")
 @_SNIPPET_FRAMES
 def check(folder: Path, mode: str | None, snippet_frames: int | None) -> int:
-    """List everything wrong in DIR, a folder in the XD-Violence layout.
+    """List everything wrong in DIR, a folder in the XD-Violence layout or a converted store.
 
-    Without --quick or --deep, every value is read up to 2 GiB of features, and a sample of them beyond. Exit status 1
-    when something is wrong.
+    Without --quick or --deep, every value of a folder is read up to 2 GiB of features, and a sample of them beyond. A
+    store is compared with the hashes of what was converted: every byte, or with --quick all but the features. Exit
+    status 1 when something is wrong.
     """
     deep = {"quick": False, "deep": True, None: None}[mode]
+    if looks_like_store(folder):
+        if snippet_frames is not None:
+            raise UsageError("--snippet-frames is for a folder in the layout; a store says it itself")
+        return _check_store(folder, deep=deep is not False)
     report = data.audit(folder, deep=deep, snippet_frames=snippet_frames, progress=True)
     _print_report(report)
     return 0 if report.ok else 1
@@ -82,6 +90,24 @@ def demo(out: Path, ground_truth: bool, overwrite: bool, **size: int) -> None:
     with _saying_what_is_kept(out):
         path = data.write_demo(out, ground_truth=ground_truth, overwrite=overwrite, progress=True, **size)
     click.echo(f"wrote {path}; next: python -m macil check {out}")
+
+
+def _check_store(path: Path, *, deep: bool) -> int:
+    problems = verify_store(path, deep=deep, progress=True)
+    if problems:
+        click.echo(f"faults ({len(problems)}):")
+    for problem in problems:
+        click.echo(f"  {printable(problem)}")
+    click.echo(f"{printable(str(path))}: {FeatureStore.open(path).describe()}")
+    click.echo(
+        "every byte was compared with what was converted"
+        if deep
+        else "the layout and the small files were compared with what was converted; --deep reads the features"
+    )
+    if problems:
+        click.echo("convert again: python -m macil convert DIR OUT --overwrite")
+    click.echo(f"{len(problems)} fault{'s' * (len(problems) > 1)}" if problems else "no faults")
+    return 1 if problems else 0
 
 
 @contextlib.contextmanager

@@ -17,10 +17,11 @@ from macil.data.layout import require_layout
 from macil.data.loose_files import videos_of_files, videos_of_folder
 from macil.data.origin import DEMO_NOTE, is_demo_data
 from macil.data.resolve import resolve
-from macil.data.store import META, FeatureStore
+from macil.data.store import FeatureStore, looks_like_store
 from macil.device import choose_device
-from macil.errors import UsageError
+from macil.errors import DivergedError, UsageError
 from macil.evaluation import frame_average_precision
+from macil.examination import find_flaw
 from macil.model import TwoStreamNetwork
 from macil.score_folder import check_target, write_folder
 from macil.score_tables import TableFormat
@@ -61,6 +62,8 @@ def evaluate(
     labels = store.test_labels()
     target = choose_device(device)
     scores = score_videos(network.to(target), store, store.videos("test"), device=target)
+    if flaw := find_flaw(scores.snippets):
+        raise DivergedError(f"{file} gives no result on {store.path}: of the test snippets, {flaw}")
     ap = frame_average_precision(scores.snippets, labels.frame_labels, store.snippet_frames)
     accuracy = float(np.mean((scores.videos > 0.5) == labels.video_labels))
     found: dict[str, Any] = {
@@ -124,7 +127,7 @@ def evaluate(
 )
 @click.option(
     "--fps",
-    type=click.FloatRange(min=0, min_open=True),
+    type=click.FloatRange(0.001, 100_000),
     default=24.0,
     show_default=True,
     help="Frames a second of the videos.",
@@ -230,7 +233,7 @@ def _score_folder(
     split = choice.split or "test"
     if choice.with_labels and split == "train":
         raise UsageError("--labels needs --split test: training videos have no frame labels")
-    if (folder / META).exists():
+    if looks_like_store(folder):
         return _score_store(network, FeatureStore.open(folder), split, choice, device)
     require_layout(folder)
     loose = videos_of_folder(folder, split, choice.names)

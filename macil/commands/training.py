@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +15,25 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from macil.cli import config_options, given_hyperparameters, hyperparameter_options, resolve_config
+from macil.data.locking import exclusive
 from macil.data.origin import DEMO_NOTE, is_demo_data
 from macil.data.resolve import resolve
 from macil.data.split import Split
-from macil.errors import DataError, UsageError
+from macil.errors import DataError, UsageError, WriteError
 from macil.evaluation import frame_average_precision
-from macil.files import atomic_path, read_json, write_json_atomic, write_text_atomic
+from macil.files import (
+    atomic_path,
+    read_json,
+    refusal,
+    remove_temporaries,
+    write_json_atomic,
+    write_text_atomic,
+)
+from macil.notes import note
 from macil.training import Trainer, load_checkpoint, save_checkpoint, trainer_from_record
+
+# The newest first: both are whole trainings to go on from.
+_CHECKPOINTS = ("last.pt", "best.pt")
 
 
 @click.command()
@@ -29,7 +43,9 @@ from macil.training import Trainer, load_checkpoint, save_checkpoint, trainer_fr
 )
 @config_options
 @click.option("--record", type=click.Path(path_type=Path), help="Run the training of this record.json again.")
-@click.option("--resume", is_flag=True, help="Continue from OUT/last.pt.")
+@click.option(
+    "--resume", is_flag=True, help="Continue from OUT/last.pt, or from best.pt where that is damaged."
+)
 @click.option("--overwrite", is_flag=True, help="Replace an earlier training in OUT.")
 @click.option("--protocol", type=click.Choice(["published", "heldout", "refit"]), help="Default published.")
 @click.option("--split", "split_file", type=click.Path(path_type=Path), help="Held-out split (split.json).")
@@ -42,33 +58,83 @@ def train(data: Path, out: Path, resume: bool, overwrite: bool, **options: Any) 
     """Train one configuration on DATA, a folder in the XD-Violence layout or a converted store.
 
     OUT gets best.pt and last.pt (checkpoints that hold their configuration), record.json, config.toml, epochs.jsonl
-    (one line an epoch, as it arrives) and scores.npz (test snippet scores).
+    (one line an epoch, rewritten after each) and scores.npz (test snippet scores).
     """
     if resume and overwrite:
         raise UsageError("--resume continues and --overwrite replaces; give one of them")
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out} is a file; give a folder")
-    if (out / "last.pt").exists() and not (resume or overwrite):
+    there = any((out / name).exists() for name in _CHECKPOINTS)
+    if there and not (resume or overwrite):
         raise UsageError(f"{out} holds a training; continue it with --resume, or replace it with --overwrite")
-    if resume and not (out / "last.pt").exists():
-        raise UsageError(f"there is nothing to resume in {out}: it has no last.pt")
-    trainer = _make_trainer(data, out if resume else None, options)
-    if resume:
-        trainer.load_state_dict(load_checkpoint(out / "last.pt"))
+    if resume and not there:
+        raise UsageError(f"there is nothing to resume in {out}: it has neither {' nor '.join(_CHECKPOINTS)}")
+    saved = _newest_good(out) if resume else None
+    trainer = _make_trainer(data, out if resume else None, saved, options)
+    if saved:
+        trainer.load_state_dict(saved)
+        note(f"going on after epoch {trainer.epoch} of {trainer.config.epochs} ({out})")
 
-    write_json_atomic(out / "record.json", trainer.record())
-    trainer.config.save(out / "config.toml")
-    if trainer.split is not None:
-        trainer.split.save(out / "split.json")
-    _write_epochs(trainer, out)
-    _run(trainer, out)
+    with _in_use(out):
+        if not resume:
+            for name in (
+                *_CHECKPOINTS,
+                "scores.npz",
+            ):  # of what is replaced: a kill now must not leave them for a resume
+                (out / name).unlink(missing_ok=True)
+        write_json_atomic(out / "record.json", trainer.record())
+        trainer.config.save(out / "config.toml")
+        if trainer.split is not None:
+            trainer.split.save(out / "split.json")
+        _write_epochs(trainer, out)
+        _run(trainer, out)
     click.echo(_summary(trainer))
     if is_demo_data(trainer.store.path):
         click.echo(DEMO_NOTE)
     click.echo(f"results in {out}; look further: python -m macil evaluate {out / 'last.pt'} {data}")
 
 
-def _make_trainer(data: Path, resumed: Path | None, options: dict[str, Any]) -> Trainer:
+@contextlib.contextmanager
+def _in_use(out: Path) -> Iterator[None]:
+    """One training at a time in a folder; what a killed one left half-written is removed."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise refusal(out, error) from None
+    try:
+        with exclusive(out / ".lock", f"training into {out}", wait=False):
+            remove_temporaries(out)
+            yield
+    except WriteError as error:
+        if not any((out / name).exists() for name in _CHECKPOINTS):
+            raise
+        raise WriteError(
+            error.path, f"{error.reason}; finished epochs are kept, go on with --resume"
+        ) from None
+
+
+def _newest_good(out: Path) -> dict[str, Any]:
+    """The last checkpoint, or where it is damaged the one of the chosen epoch.
+
+    Raises:
+        DataError: None can be read; names each.
+    """
+    problems = []
+    for name in _CHECKPOINTS:
+        try:
+            state = load_checkpoint(out / name)
+        except DataError as error:
+            problems.append(str(error))
+            continue
+        for problem in problems:
+            note(f"{problem}; {name} is used, and what comes after it is trained again, to the same digits")
+        return state
+    raise DataError(f"no checkpoint in {out} can be read; begin again with --overwrite:", problems)
+
+
+def _make_trainer(
+    data: Path, resumed: Path | None, saved: dict[str, Any] | None, options: dict[str, Any]
+) -> Trainer:
     given = given_hyperparameters(options)
     chosen = {
         name: options[name]
@@ -85,16 +151,28 @@ def _make_trainer(data: Path, resumed: Path | None, options: dict[str, Any]) -> 
         raise UsageError(f"{where} fixes everything; leave out {', '.join('--' + n for n in fixed)}")
     split = Split.load(options["split_file"]) if options["split_file"] else None
     if resumed:
-        record = resumed / "record.json"
-        split = split or (Split.load(resumed / "split.json") if (resumed / "split.json").exists() else None)
-    if record:
-        content = read_json(record)
+        split = split or _split_of(resumed)
+    if saved or record:
+        # A checkpoint holds its record, so that a resume needs no other file.
+        content = saved["record"] if saved else read_json(record)
         store = resolve(data)
         return trainer_from_record(content, store, split=split, device=chosen.get("device"))
     config = resolve_config(options["preset"], options["config_file"], options)
     if split is not None and chosen.get("protocol") != "heldout":
         raise UsageError("--split belongs to --protocol heldout")
     return Trainer(config, resolve(data), split=split, split_seed=options["split_seed"] or 0, **chosen)
+
+
+def _split_of(out: Path) -> Split | None:
+    """The split of the training in `out`; None where it has none, or has to be made again from its seed."""
+    path = out / "split.json"
+    if not path.exists():
+        return None
+    try:
+        return Split.load(path)
+    except DataError as error:
+        note(f"{error}; the split is made again from its seed, and must have the recorded hash")
+        return None
 
 
 def _run(trainer: Trainer, out: Path) -> None:
@@ -116,7 +194,7 @@ def _run(trainer: Trainer, out: Path) -> None:
             else:
                 click.echo(f"epoch {trainer.epoch}/{trainer.config.epochs}  {line}")
             # The checkpoint last: whatever it holds has been written before.
-            _append(out / "epochs.jsonl", metrics)
+            _write_epochs(trainer, out)
             _write_scores(trainer, out / "scores.npz")
             if trainer.chosen_epoch == trainer.epoch:
                 save_checkpoint(trainer, out / "best.pt")
@@ -165,11 +243,6 @@ def _write_epochs(trainer: Trainer, out: Path) -> None:
     write_text_atomic(
         out / "epochs.jsonl", "".join(json.dumps(metrics) + "\n" for metrics in trainer.history)
     )
-
-
-def _append(path: Path, metrics: dict[str, Any]) -> None:
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(metrics) + "\n")
 
 
 def _write_scores(trainer: Trainer, path: Path) -> None:

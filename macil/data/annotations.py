@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from macil.data.arrays import ArrayError, load_array
 from macil.data.folders import Finding
 from macil.data.layout import Layout, VideoFiles
+from macil.reading import read_text
 
 SNIPPET_FRAMES = 16
 """Frames of a snippet in XD-Violence (24 frames a second)."""
@@ -173,7 +175,7 @@ def _parse_annotations(
 
 def _read_lines(layout: Layout, path: Path, result: FrameLabels) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
+        return read_text(path, "utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         result.faults.append(Finding("unreadable", layout.relative(path), f"cannot be read: {error}"))
         return []
@@ -200,9 +202,9 @@ def _load_ground_truth(layout: Layout) -> np.ndarray | Finding | None:
         return None
     where = layout.relative(path)
     try:
-        labels = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        return Finding("unreadable", where, f"cannot be read: {str(error).splitlines()[0]}")
+        labels = load_array(path)
+    except ArrayError as error:
+        return Finding(error.kind, where, str(error))
     if labels.ndim != 1 or labels.dtype.kind not in "biuf":
         return Finding(
             "gt", where, f"has shape {labels.shape} {labels.dtype}, expected one 0/1 number a frame"

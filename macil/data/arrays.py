@@ -7,9 +7,11 @@ import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+
+from macil.reading import open_file
 
 
 class ArrayError(Exception):
@@ -42,8 +44,49 @@ def read_header(path: Path) -> ArrayHeader:
 
 def read_shape(path: Path, dimensions: Collection[int] = (2,)) -> tuple[tuple[int, ...], np.dtype[Any]]:
     """Shape and type of a feature file that has one of so many `dimensions`; otherwise as `read_header`."""
+    header = _read_header(path)
+    if header.dtype.kind != "f":
+        raise ArrayError("dtype", f"holds {header.dtype}, expected floating-point features (float32)")
+    if len(header.shape) not in dimensions:
+        wanted = "(snippets, features)" + (" or (crops, snippets, features)" if 3 in dimensions else "")
+        raise ArrayError("shape", f"has shape {header.shape}, expected {wanted}")
+    if 0 in header.shape:
+        raise ArrayError("empty", f"is empty: shape {header.shape}")
+    _check_size(header)
+    return header.shape, header.dtype
+
+
+def load_array(path: Path) -> np.ndarray:
+    """Load any array of plain numbers, of the size that its header promises.
+
+    Raises:
+        ArrayError: Kind `unreadable`, `truncated` or `shape`, with the reason.
+    """
+    header = _read_header(path)
+    if header.dtype.hasobject:
+        raise ArrayError("unreadable", f"holds {header.dtype}, which is never loaded; expected plain numbers")
+    # Before anything is allocated: the header of a small file may promise more than there is memory.
+    _check_size(header)
     try:
-        with path.open("rb") as file:
+        array: np.ndarray = np.load(path, allow_pickle=False)
+    except Exception as error:  # a damaged file raises anything
+        reason = error.strerror if isinstance(error, OSError) else None
+        raise ArrayError("unreadable", f"cannot be read: {reason or _first_line(error)}") from None
+    return array
+
+
+class _Header(NamedTuple):
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    start: int
+    """Bytes before the values."""
+    size: int
+    """Bytes of the file."""
+
+
+def _read_header(path: Path) -> _Header:
+    try:
+        with open_file(path) as file:
             version = np.lib.format.read_magic(file)
             if version == (1, 0):
                 shape, _, dtype = np.lib.format.read_array_header_1_0(file)
@@ -51,26 +94,24 @@ def read_shape(path: Path, dimensions: Collection[int] = (2,)) -> tuple[tuple[in
                 shape, _, dtype = np.lib.format.read_array_header_2_0(file)
             else:
                 raise ArrayError("unreadable", f".npy format {version[0]}.{version[1]} is not supported")
-            start = file.tell()
-            size = os.fstat(file.fileno()).st_size
+            return _Header(shape, dtype, file.tell(), os.fstat(file.fileno()).st_size)
+    except ArrayError:
+        raise
     except OSError as error:
         raise ArrayError("unreadable", f"cannot be read: {error.strerror or error}") from None
-    except (ValueError, EOFError, SyntaxError) as error:
+    except Exception as error:  # NumPy evaluates the header as a Python literal: damaged, it raises anything
         raise ArrayError("unreadable", f"is not a .npy file: {_first_line(error)}") from None
 
-    if dtype.kind != "f":
-        raise ArrayError("dtype", f"holds {dtype}, expected floating-point features (float32)")
-    if len(shape) not in dimensions:
-        wanted = "(snippets, features)" + (" or (crops, snippets, features)" if 3 in dimensions else "")
-        raise ArrayError("shape", f"has shape {shape}, expected {wanted}")
-    if 0 in shape:
-        raise ArrayError("empty", f"is empty: shape {shape}")
+
+def _check_size(header: _Header) -> None:
+    shape, dtype, start, size = header
     expected = start + math.prod(shape) * dtype.itemsize
+    if min(shape, default=0) < 0:
+        raise ArrayError("shape", f"has shape {shape}, which no array has")
     if size < expected:
         raise ArrayError("truncated", f"is truncated: {size} of {expected} bytes for shape {shape} {dtype}")
     if size > expected:
         raise ArrayError("truncated", f"has {size - expected} bytes more than shape {shape} {dtype} needs")
-    return shape, dtype
 
 
 def load_features(path: Path) -> np.ndarray:
@@ -79,12 +120,7 @@ def load_features(path: Path) -> np.ndarray:
     Raises:
         ArrayError: Kind `unreadable`, `not-finite`, `all-zero` or `overflow` (a float64 value beyond float32).
     """
-    try:
-        array = np.load(path, allow_pickle=False)
-    except OSError as error:
-        raise ArrayError("unreadable", f"cannot be read: {error.strerror or error}") from None
-    except (ValueError, EOFError) as error:
-        raise ArrayError("unreadable", f"cannot be read: {_first_line(error)}") from None
+    array = load_array(path)
     _check_values(array)
     return cast_features(array, "float32")
 

@@ -7,8 +7,10 @@ later at their offset with plain writes: a full disk is then an error, where in 
 
 from __future__ import annotations
 
+import errno
 import mmap
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,11 +19,14 @@ import numpy as np
 import pyarrow as pa
 
 from macil.errors import DataError
+from macil.reading import require_file
 
 Columns = Mapping[str, tuple[pa.DataType, list[Any]]]
 
 FEATURES = "features"
 NONZERO = "nonzero"
+
+_BLOCK_BYTES = 8 * 1024**2
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,34 @@ def locate_buffers(path: Path) -> FeatureFileLayout:
         return FeatureFileLayout(values, batch.column(NONZERO).buffers()[1].address - base)
 
 
+def measure_frame(path: Path) -> tuple[int, int]:
+    """Bytes before the first and behind the last buffer of a feature file: what tells a reader how to take it."""
+    with pa.memory_map(str(path)) as file:
+        batch = pa.ipc.open_file(file).get_batch(0)
+        last = batch.column(NONZERO) if NONZERO in batch.schema.names else batch.column(FEATURES).values
+        size = last.buffers()[1].size
+        layout = locate_buffers(path)
+        end = size + (layout.values if layout.nonzero is None else layout.nonzero)
+        return layout.values, file.size() - end
+
+
+def read_blocks(descriptor: int, offset: int, size: int, unit: int = 1) -> Iterator[bytes]:
+    """Read `size` bytes of an open file in blocks of bounded memory, each a whole number of units.
+
+    Raises:
+        OSError: The disk cannot read them, or the file ends before.
+    """
+    most = max(unit, _BLOCK_BYTES // unit * unit)
+    while size:
+        wanted = min(size, most)
+        block = os.pread(descriptor, wanted, offset)
+        if len(block) < wanted:
+            raise OSError(errno.EIO, "the file ends too early")
+        yield block
+        offset += wanted
+        size -= wanted
+
+
 def map_batch(path: Path) -> pa.RecordBatch:
     """Memory-map the one record batch of an Arrow file; nothing is read but its layout.
 
@@ -73,15 +106,20 @@ def map_batch(path: Path) -> pa.RecordBatch:
         DataError: The file is missing, truncated or no such file.
     """
     try:
-        reader = pa.ipc.open_file(pa.memory_map(str(path)))
+        reader = pa.ipc.open_file(pa.memory_map(str(require_file(path))))
         if reader.num_record_batches != 1:
             raise DataError(
                 f"{path} holds {reader.num_record_batches} record batches, expected one; convert again"
             )
-        return reader.get_batch(0)
+        batch = reader.get_batch(0)
+        # A wrong offset in a table, or a buffer too short for its rows, would be read beyond the file. Of fixed-size
+        # lists of numbers and bits, which features are, no value is looked at.
+        batch.validate(full=True)
+        _ = batch.schema.names  # one that is not UTF-8 is found only when it is asked for
+        return batch
     except FileNotFoundError:
         raise DataError(f"{path} is missing; the store is incomplete, convert again") from None
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         first_line = str(error).splitlines()[0]
         raise DataError(f"{path} cannot be read ({first_line}); it is damaged, convert again") from None
 

@@ -3,27 +3,43 @@
 from __future__ import annotations
 
 import contextlib
-import errno
+import glob
 import hashlib
 import os
 import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from macil.data.arrow_files import Columns, make_table, write_table
+from macil.data.arrow_files import Columns, make_table, measure_frame, write_table
 from macil.data.audit import AuditReport, audit, video_rows
 from macil.data.demo import DEMO_FILE
 from macil.data.layout import VideoFiles
 from macil.data.locking import exclusive
 from macil.data.progress import show_progress
-from macil.data.store import AUDIO, FORMAT, FORMAT_VERSION, INDEX, LABELS, META, VISUAL, hash_labels, is_store
+from macil.data.store import (
+    AUDIO,
+    FORMAT,
+    FORMAT_VERSION,
+    INDEX,
+    LABELS,
+    META,
+    VISUAL,
+    FeatureStore,
+    hash_content,
+    hash_file,
+    hash_frame,
+    hash_labels,
+    is_store,
+)
 from macil.data.writer import JOURNAL, Plan, PlannedVideo, StoreWriter, VideoError
-from macil.errors import DataError, UsageError
-from macil.files import read_json, write_json_atomic
+from macil.errors import DataError, UsageError, WriteError
+from macil.files import is_full, read_json, refusal, write_json_atomic
+from macil.notes import note
 
 DTYPES = ("float32", "float16")
 
@@ -67,13 +83,14 @@ def convert(
     signature = _sign_source(plan, report)
     partial = out.with_name(out.name + ".partial")
     with _writing_to(out), exclusive(out.with_name(out.name + ".lock"), f"converting to {out}"):
-        if _is_taken(out, signature, overwrite):
-            return out
-        partial.mkdir(exist_ok=True)
-        _check_space(partial, plan)
-        digests = _write_features(partial, plan, report, progress)
-        _write_tables(partial, plan, report, digests, signature)
-        _publish(partial, out)
+        if not _is_taken(out, signature, overwrite):
+            if not _is_finished(partial, signature):
+                partial.mkdir(exist_ok=True)
+                _check_space(partial, plan)
+                digests = _write_features(partial, plan, report, progress)
+                _write_tables(partial, plan, report, digests, signature)
+            _publish(partial, out)
+        _remove_replaced(out)
     return out
 
 
@@ -118,22 +135,56 @@ def _check_target(out: Path) -> None:
     """Refuse what would be lost or cannot be written, before any work."""
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file; name a folder that does not exist yet")
-    if out.is_dir() and any(out.iterdir()) and not is_store(out):
+    if out.is_dir() and any(out.iterdir()) and not _was_written_here(out):
         raise UsageError(f"{out} is not empty and not a store; name a folder that does not exist yet")
     parent = next(folder for folder in out.parents if folder.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
         raise UsageError(f"cannot write {out}: {parent} is not a folder you may write to")
 
 
+def _was_written_here(out: Path) -> bool:
+    """Whether a folder is a store, however damaged: only that may be deleted by this program."""
+    names = {path.name for path in out.iterdir()}
+    return is_store(out) or (VISUAL in names and names <= {META, VISUAL, AUDIO, INDEX, LABELS})
+
+
 def _is_taken(out: Path, signature: str, overwrite: bool) -> bool:
     """Whether `out` is finished already, from this very input; refuse one that is not, unless it may be replaced."""
-    if overwrite or not is_store(out):
+    if overwrite or not out.is_dir() or not any(out.iterdir()):
         return False
-    if read_json(out / META).get("source", {}).get("signature") == signature:
+    same = _signature_of(out) == signature
+    try:
+        FeatureStore.open(out)
+    except DataError as error:
+        if not same:
+            raise DataError(f"{error.message}; with --overwrite it is replaced") from None
+        note(f"{error.message}: done now")
+        return False
+    if same:
         return True
     raise UsageError(
         f"{out} holds a store of other data; name another folder, or replace it with --overwrite"
     )
+
+
+def _is_finished(partial: Path, signature: str) -> bool:
+    """Whether a conversion of this very input was killed when nothing but the name was missing."""
+    if (partial / JOURNAL).exists() or _signature_of(partial) != signature:
+        return False
+    try:
+        FeatureStore.open(partial)
+    except DataError:
+        return False
+    note(f"an earlier conversion of this folder was finished but for its name: {partial} becomes the store")
+    return True
+
+
+def _signature_of(folder: Path) -> str | None:
+    """What a store, damaged or not, was made from."""
+    try:
+        return str(read_json(folder / META)["source"]["signature"])
+    except (DataError, KeyError, TypeError):
+        return None
 
 
 @contextlib.contextmanager
@@ -142,13 +193,13 @@ def _writing_to(out: Path) -> Iterator[None]:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UsageError(
-                f"the disk of {out} is full; finished videos are kept in {out.name}.partial: free some space, then run"
-                " the same command again"
-            ) from None
-        raise UsageError(f"cannot write {error.filename or out}: {error.strerror or error}") from None
+    except (OSError, WriteError) as error:
+        refused = error if isinstance(error, WriteError) else refusal(error.filename or out, error)
+        partial = out.with_name(out.name + ".partial")
+        if not partial.exists():
+            raise refused from None
+        where = out if isinstance(error, OSError) and is_full(error) else refused.path
+        raise WriteError(where, f"{refused.reason}; finished videos are kept in {partial.name}") from None
 
 
 def _check_space(partial: Path, plan: Plan) -> None:
@@ -165,7 +216,9 @@ def _check_space(partial: Path, plan: Plan) -> None:
 def _write_features(partial: Path, plan: Plan, report: AuditReport, progress: bool) -> list[str]:
     """Write every video that is not finished yet; return the features' hash of each, in store order."""
     problems = []
-    writer = StoreWriter(partial, plan)
+    writer = StoreWriter(partial, plan, progress=progress)
+    if writer.found:
+        note(f"{writer.found} ({report.layout.root})")
     try:
         with show_progress("converting", len(plan.videos), "videos", enabled=progress) as advance:
             advance(len(writer.digests))
@@ -191,7 +244,7 @@ def _write_features(partial: Path, plan: Plan, report: AuditReport, progress: bo
 
 
 def _write_tables(partial: Path, plan: Plan, report: AuditReport, digests: list[str], signature: str) -> None:
-    _write_index(partial / INDEX, plan)
+    _write_index(partial / INDEX, plan, digests)
     _write_labels(partial / LABELS, plan, report)
     meta = {
         "format": FORMAT,
@@ -210,13 +263,22 @@ def _write_tables(partial: Path, plan: Plan, report: AuditReport, digests: list[
             "audio_rows": plan.audio_rows,
         },
         "files": {name: (partial / name).stat().st_size for name in (VISUAL, AUDIO)},
+        "hashes": {
+            **{name: _hash_frame(partial / name) for name in (VISUAL, AUDIO)},
+            **{name: hash_file(partial / name) for name in (INDEX, LABELS)},
+        },
         "source": {"path": str(report.layout.root), "signature": signature},
         "made_up": (Path(report.layout.root) / DEMO_FILE).is_file(),
     }
     write_json_atomic(partial / META, meta)
 
 
-def _write_index(path: Path, plan: Plan) -> None:
+def _hash_frame(path: Path) -> list[Any]:
+    head, tail = measure_frame(path)
+    return [head, tail, hash_frame(path, head, tail)]
+
+
+def _write_index(path: Path, plan: Plan, digests: list[str]) -> None:
     videos = plan.videos
     # What a test video is must not be known to a training: its label and category are in labels.arrow only.
     trained = [video.files.split == "train" for video in videos]
@@ -232,6 +294,8 @@ def _write_index(path: Path, plan: Plan) -> None:
         "audio_offset": (pa.int64(), [video.audio_offset for video in videos]),
         "audio_length": (pa.int64(), [video.audio_length for video in videos]),
         "crops": (pa.int32(), [plan.crops] * len(videos)),
+        # Of its features: tells which video is damaged. The content hash is made of these.
+        "digest": (pa.string(), digests),
     }
     write_table(path, make_table(columns))
 
@@ -250,14 +314,18 @@ def _write_labels(path: Path, plan: Plan, report: AuditReport) -> None:
 
 
 def _hash_content(plan: Plan, digests: list[str]) -> str:
-    """Hash names, training labels and features in store order; how they came to be written is no part of it."""
-    digest = hashlib.blake2b(digest_size=16)
-    digest.update(f"{plan.dtype}/{plan.crops}/{plan.visual_dim}/{plan.audio_dim}".encode())
-    for video, features in zip(plan.videos, digests, strict=True):
-        label = video.files.parsed.label if video.files.split == "train" else None
-        fields = (video.files.split, video.files.name, label, video.length, video.audio_length, features)
-        digest.update(("\0".join(map(str, fields)) + "\n").encode())
-    return digest.hexdigest()
+    widths = plan.visual_dim, plan.audio_dim
+    rows = [
+        (
+            video.files.split,
+            video.files.name,
+            video.files.parsed.label if video.files.split == "train" else None,
+            video.length,
+            video.audio_length,
+        )
+        for video in plan.videos
+    ]
+    return hash_content(plan.dtype, plan.crops, widths, rows, digests)
 
 
 def _hash_test_labels(report: AuditReport) -> str:
@@ -268,17 +336,19 @@ def _hash_test_labels(report: AuditReport) -> str:
 
 
 def _publish(partial: Path, out: Path) -> None:
-    """Turn the finished folder into `out` in one step."""
-    (partial / JOURNAL).unlink()
+    """Turn the finished folder into `out`: after a kill at any of these lines the next run finds what to do."""
     for path in partial.iterdir():
         _sync(path)
-    old = None
+    (partial / JOURNAL).unlink(missing_ok=True)
     if out.is_dir() and any(out.iterdir()):
-        old = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.old")
-        out.rename(old)
+        out.rename(out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.old"))
     os.replace(partial, out)
     _sync(out.parent)
-    if old is not None:
+
+
+def _remove_replaced(out: Path) -> None:
+    """Remove the store that `out` replaces, also one that a killed process had put aside."""
+    for old in out.parent.glob(f".{glob.escape(out.name)}.*.old"):
         shutil.rmtree(old)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import glob
+import io
 import os
 import shutil
 import uuid
@@ -16,8 +18,9 @@ from macil.data.arrays import ArrayError, read_header
 from macil.data.demo_generator import GENERATOR_VERSION, DemoGenerator, DemoSize, DemoVideo
 from macil.data.folders import FOLDERS, SPLITS
 from macil.data.progress import show_progress
-from macil.errors import DataError, UsageError
-from macil.files import read_json, write_json_atomic
+from macil.errors import DataError, UsageError, WriteError
+from macil.files import is_full, read_json, refusal, write_json_atomic
+from macil.notes import note
 
 DEMO_FILE = "demo.json"
 
@@ -65,7 +68,9 @@ def write_demo(
         _write_labels(partial, generator, ground_truth)
         _publish(partial, out)
     except OSError as error:
-        raise UsageError(f"cannot write {error.filename or out}: {error.strerror or error}") from None
+        refused = refusal(error.filename or out, error)
+        kept = f"finished videos are kept in {partial.name}"
+        raise WriteError(out if is_full(error) else refused.path, f"{refused.reason}; {kept}") from None
     return out
 
 
@@ -109,18 +114,29 @@ def _read_description(folder: Path) -> Any:
 
 
 def _write_features(partial: Path, generator: DemoGenerator, size: DemoSize, progress: bool) -> None:
-    with show_progress("writing the demo", len(generator.videos), "videos", enabled=progress) as advance:
-        for video in generator.videos:
-            if not _is_written(partial, video, size):
+    videos = generator.videos
+    first = next((i for i, video in enumerate(videos) if not _is_written(partial, video, size)), len(videos))
+    if first:
+        note(f"taking up the demo at video {min(first + 1, len(videos))} of {len(videos)} ({partial})")
+    with show_progress("writing the demo", len(videos), "videos", enabled=progress) as advance:
+        for index, video in enumerate(videos):
+            if index >= first and not _is_written(partial, video, size):
                 visual, audio = generator.draw(video)
                 for path, crop in zip(_visual_paths(partial, video, size), visual, strict=True):
-                    np.save(path, crop, allow_pickle=False)
+                    _save(path, crop)
                 # The audio comes last and whole: where it is, the video is finished.
                 path = _audio_path(partial, video)
                 temporary = path.with_name(f".{path.name}")
-                np.save(temporary, audio, allow_pickle=False)
+                _save(temporary, audio)
                 os.replace(temporary, path)
             advance(1)
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+    # Not straight into the file: NumPy's own write hides from its error that the disk is full.
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    path.write_bytes(buffer.getbuffer())
 
 
 def _is_written(partial: Path, video: DemoVideo, size: DemoSize) -> bool:
@@ -154,7 +170,7 @@ def _write_labels(partial: Path, generator: DemoGenerator, ground_truth: bool) -
     if ground_truth:
         ordered = violent + [video for video in videos if not video.violent]
         frames = [rasterise(video.intervals, SNIPPET_FRAMES * video.length) for video in ordered]
-        np.save(partial / "gt.npy", np.concatenate(frames).astype(np.float32))
+        _save(partial / "gt.npy", np.concatenate(frames).astype(np.float32))
 
 
 def _annotate(video: DemoVideo, rng: np.random.Generator, *, mp4: bool) -> str:
@@ -167,10 +183,9 @@ def _annotate(video: DemoVideo, rng: np.random.Generator, *, mp4: bool) -> str:
 
 
 def _publish(partial: Path, out: Path) -> None:
-    old = None
     if out.is_dir() and any(out.iterdir()):
-        old = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.old")
-        out.rename(old)
+        out.rename(out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.old"))
     os.replace(partial, out)
-    if old is not None:
+    # Also one that a killed process had put aside.
+    for old in out.parent.glob(f".{glob.escape(out.name)}.*.old"):
         shutil.rmtree(old)

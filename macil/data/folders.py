@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from macil.text import printable
+
 SplitName = Literal["train", "test"]
 Modality = Literal["visual", "audio"]
 
@@ -30,4 +32,4 @@ class Finding:
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.reason}" if self.where else self.reason
+        return printable(f"{self.where}: {self.reason}" if self.where else self.reason)

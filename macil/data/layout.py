@@ -12,12 +12,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from macil.data.folders import FOLDERS, SIDE_FOLDERS, SPLITS, Finding, Modality, SplitName
 from macil.data.lists import read_lists
 from macil.data.names import ParsedName, match_audio_file, match_visual_file, parse_name
 from macil.errors import DataError
+from macil.text import is_printable
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,9 @@ def _scan_folder(layout: Layout, folder: Path, modality: Modality, found: _Found
         path = folder / filename
         if not filename.endswith(".npy"):
             others += 1
+        elif not is_printable(filename):
+            reason = "the name holds a control character or is not UTF-8; rename the file"
+            layout.faults.append(Finding("name", layout.relative(path), reason))
         elif filename in found.filenames[modality]:
             layout.faults.append(
                 Finding("duplicate", layout.relative(path), "the same file is in another folder too")
@@ -202,15 +207,15 @@ def _apply_lists(layout: Layout, split: SplitName, found: dict[SplitName, _Found
 def _check_crop_numbers(layout: Layout, found: dict[SplitName, _Found]) -> int:
     """Return the number of crops of the data: what any video has, every video must have."""
     numbers = {crop for split in SPLITS for crops in found[split].visual.values() for crop in crops}
-    count = max(numbers, default=-1) + 1
-    absent = sorted(set(range(count)) - numbers)
-    if absent:
-        text = ", ".join(map(str, absent[:10])) + (", ..." if len(absent) > 10 else "")
-        reason = f"no video has crop {text}; crops are numbered from 0 to {count - 1} without a gap"
+    highest = max(numbers, default=-1)
+    if highest >= len(numbers):
+        absent = list(islice((crop for crop in range(highest) if crop not in numbers), 10))
+        text = ", ".join(map(str, absent)) + (", ..." if highest + 1 - len(numbers) > len(absent) else "")
+        reason = f"no video has crop {text}; crops are numbered from 0 to {highest} without a gap"
         layout.faults.append(Finding("missing", FOLDERS["visual", "train"][0] + "/", reason))
         # Numbers such as a frame index at the end of a name must not ask for thousands of absent files.
         return len(numbers)
-    return count
+    return highest + 1
 
 
 def _pair_split(

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from macil.data.folders import FOLDERS, SIDE_FOLDERS, Finding, Modality, SplitName
 from macil.data.names import match_visual_file
+from macil.reading import read_text
 
 
 @dataclass
@@ -66,7 +67,7 @@ def read_lists(
 
 def _read_list(path: Path, where: str, result: ListedVideos) -> list[str]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_text(path).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         result.faults.append(Finding("unreadable", where, f"cannot be read: {error}"))
         return []

@@ -17,11 +17,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from macil.data.arrays import ArrayError, read_shape
+from macil.data.arrays import ArrayError, load_array, read_shape
 from macil.data.choosing import choose
 from macil.data.folders import FOLDERS, SPLITS, SplitName
 from macil.data.names import match_audio_file, match_visual_file
 from macil.errors import DataError
+from macil.text import is_printable
 
 _Crops = dict[str, dict[int, Path]]  # name -> crop -> file
 
@@ -134,10 +135,7 @@ def load_finite(path: Path) -> np.ndarray:
     Raises:
         ArrayError: Unreadable, or a value is not finite or beyond float32.
     """
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise ArrayError("unreadable", f"cannot be read: {error}") from None
+    array = load_array(path)
     with np.errstate(over="ignore"):
         features = np.ascontiguousarray(array, np.float32)
     finite = np.isfinite(features)
@@ -156,6 +154,8 @@ def stack_crops(video: LooseVideo, arrays: Mapping[Path, np.ndarray]) -> np.ndar
 
 
 def _unfit(path: Path) -> str | None:
+    if not is_printable(path.name):
+        return "the name holds a control character or is not UTF-8; rename the file"
     if not path.exists():
         return "does not exist" + ("" if path.suffix == ".npy" else "; expected a data folder or .npy files")
     if not path.is_file():
@@ -221,6 +221,8 @@ def _complete(
 ) -> LooseVideo | None:
     """The video of these crops, called as `stem` is; None, and the reasons, where something is missing."""
     faults = []
+    if not is_printable(stem.name):
+        faults.append(f"{stem}: the name holds a control character or is not UTF-8; rename its files")
     if set(crops) != set(range(len(crops))):
         text = ", ".join(map(str, sorted(crops)))
         faults.append(f"{stem}: its crops should be numbered from 0 without a gap; there are {text}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -9,15 +10,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from macil.data.convert import convert
 from macil.data.demo import write_demo
 from macil.data.demo_generator import GENERATOR_VERSION
 from macil.data.layout import layout_files, require_layout
 from macil.data.locking import exclusive
-from macil.data.store import FORMAT_VERSION, META, FeatureStore, is_store
+from macil.data.store import FORMAT_VERSION, FeatureStore, is_store, looks_like_store
 from macil.errors import DataError, UsageError
+from macil.notes import note
 
 
 def resolve(
@@ -42,7 +42,7 @@ def resolve(
     """
     if data is not None:
         path = Path(data).absolute()
-        if (path / META).exists():
+        if looks_like_store(path):
             return FeatureStore.open(path)
         require_layout(path)
         folder = _open_cache(cache)
@@ -52,7 +52,9 @@ def resolve(
             target, lambda overwrite: convert(path, target, overwrite=overwrite, progress=progress)
         )
     target = _open_cache(cache) / f"demo-{GENERATOR_VERSION}.{FORMAT_VERSION}"
-    return _open_or_make(target, lambda overwrite: _make_demo(target, overwrite, progress))
+    store = _open_or_make(target, lambda overwrite: _make_demo(target, overwrite, progress))
+    _clear_demo(target)
+    return store
 
 
 def default_cache() -> Path:
@@ -110,35 +112,65 @@ def _clear_stale(folder: Path, target: Path) -> None:
             continue
         if path.suffix != ".partial":
             # A running search may still map it.
-            print(f"note: {path} is an older conversion; delete it when nothing uses it", file=sys.stderr)
+            note(f"{path} is an older conversion; delete it when nothing uses it")
             continue
-        try:
-            with FileLock(path.with_suffix(".lock"), timeout=0):
-                shutil.rmtree(path)
-                path.with_suffix(".lock").unlink(missing_ok=True)
-        except Timeout:
-            pass
+        lock = path.with_suffix(".lock")
+        with contextlib.suppress(UsageError), exclusive(lock, f"converting to {path}", wait=False):
+            shutil.rmtree(path)
 
 
 def _open_or_make(target: Path, make: Callable[[bool], object]) -> FeatureStore:
-    if not is_store(target):
-        make(False)
-        return FeatureStore.open(target)
-    try:
-        return FeatureStore.open(target)
-    except DataError as error:
-        print(f"note: {error.message.splitlines()[0]}; making it again", file=sys.stderr)
-        make(True)
-        return FeatureStore.open(target)
+    there = target.is_dir() and any(target.iterdir())
+    if there:
+        try:
+            return FeatureStore.open(target)
+        except DataError as error:
+            note(f"{error.message.splitlines()[0]}; making it again")
+    make(there)
+    return FeatureStore.open(target)
 
 
 def _make_demo(target: Path, overwrite: bool, progress: bool) -> None:
-    layout = target.with_name(f"{target.name}.layout")
-    with exclusive(target.with_name(f"{target.name}.demo.lock"), f"making the demo in {target.parent}"):
+    layout = _demo_layout(target)
+    with exclusive(_demo_lock(target), f"making the demo in {target.parent}"):
         if is_store(target) and not overwrite:
             return
-        if not layout.exists():
+        if layout.exists():
+            note(
+                f"the demo was written already, by a process that was killed ({layout}); it is converted now"
+            )
+        else:
             write_demo(layout, progress=progress)
         convert(layout, target, overwrite=overwrite, progress=progress)
-        # The store holds all of it.
-        shutil.rmtree(layout)
+        _remove_layout(layout)
+
+
+def _clear_demo(target: Path) -> None:
+    """Remove the layout folder of a finished demo, which a process that was killed may have left."""
+    layout = _demo_layout(target)
+    if layout.exists() or _unfinished(layout).exists():
+        with (
+            contextlib.suppress(UsageError),
+            exclusive(_demo_lock(target), f"making the demo in {target.parent}", wait=False),
+        ):
+            _remove_layout(layout)
+
+
+def _remove_layout(layout: Path) -> None:
+    """The store holds all of it."""
+    # What a kill leaves half-removed must not be taken for a whole folder.
+    if layout.exists():
+        layout.rename(_unfinished(layout))
+    shutil.rmtree(_unfinished(layout))
+
+
+def _demo_layout(target: Path) -> Path:
+    return target.with_name(f"{target.name}.layout")
+
+
+def _unfinished(layout: Path) -> Path:
+    return layout.with_name(f"{layout.name}.partial")
+
+
+def _demo_lock(target: Path) -> Path:
+    return target.with_name(f"{target.name}.demo.lock")

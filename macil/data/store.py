@@ -24,6 +24,7 @@ import pyarrow as pa
 import torch
 
 from macil.data.arrow_files import FEATURES, NONZERO, map_batch
+from macil.data.store_faults import index_faults, meta_faults
 from macil.errors import DataError
 from macil.files import read_json
 
@@ -98,8 +99,10 @@ class FeatureStore:
         self.content_hash: str = meta["content_hash"]
         self.labels_hash: str | None = meta["labels_hash"]
         self._visual_batch = _map_features(path / VISUAL, meta)
-        self.visual = _as_tensor(self._visual_batch, self.visual_dim)
-        self.audio = _as_tensor(_map_features(path / AUDIO, meta), self.audio_dim)
+        self.visual = _as_tensor(path / VISUAL, self._visual_batch, self.visual_dim, self.dtype)
+        audio = _map_features(path / AUDIO, meta)
+        self.audio = _as_tensor(path / AUDIO, audio, self.audio_dim, self.dtype)
+        _require_hash(path / INDEX, meta)
         self._index = _read_index(path / INDEX, self)
 
     @classmethod
@@ -155,6 +158,7 @@ class FeatureStore:
             raise DataError(
                 f"{path} is missing: this store has no test labels; convert again, or use held-out data"
             )
+        _require_hash(path, self.meta)
         batch = map_batch(path)
         try:
             names = tuple(batch.column("name").to_pylist())
@@ -163,12 +167,21 @@ class FeatureStore:
             column = batch.column("frame_labels")
             frame_labels = column.flatten().flatten().to_numpy(zero_copy_only=False).astype(np.uint8)
             snippets = column.value_lengths().to_numpy()
-        except (KeyError, AttributeError, pa.ArrowException) as error:
+            frames = self.snippet_frames * snippets.sum()
+            if (
+                frame_labels.shape != (frames,)
+                or frame_labels.max(initial=0) > 1
+                or not set(video_labels) <= {0, 1}
+            ):
+                raise ValueError("a label is neither 0 nor 1, or missing")
+        except (KeyError, AttributeError, TypeError, ValueError, pa.ArrowException) as error:
             raise DataError(f"{path} is damaged ({error}); convert again") from None
         videos = self.videos("test")
         if names != videos.names or not np.array_equal(snippets, videos.lengths):
             raise DataError(f"{path} labels other videos than index.arrow lists; convert again")
         digest = hash_labels(names, video_labels, frame_labels)
+        if self.labels_hash and digest != self.labels_hash:
+            raise DataError(f"{path} is not what was converted: it is damaged or was changed; convert again")
         return TestLabels(names, categories, video_labels, frame_labels, digest)
 
 
@@ -182,6 +195,48 @@ def is_store(path: str | os.PathLike[str]) -> bool:
     except DataError:
         return False
     return isinstance(content, dict) and content.get("format") == FORMAT
+
+
+def looks_like_store(path: str | os.PathLike[str]) -> bool:
+    """Whether a folder is meant to be a store, whole or damaged."""
+    return any((Path(path) / name).exists() for name in (META, VISUAL))
+
+
+def hash_content(
+    dtype: str,
+    crops: int,
+    widths: tuple[int, int],
+    videos: Iterable[tuple[str, str, int | None, int, int]],
+    digests: Iterable[str],
+) -> str:
+    """Hash names, training labels and features in store order; how they came to be written is no part of it.
+
+    Args:
+        dtype: Of the features.
+        crops: Of a video.
+        widths: Of the visual and of the audio features.
+        videos: Split, name, label (None for a test video), visual and audio snippets of each.
+        digests: The hash of each one's features: all crops, then audio.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(f"{dtype}/{crops}/{widths[0]}/{widths[1]}".encode())
+    for video, features in zip(videos, digests, strict=True):
+        digest.update(("\0".join(map(str, (*video, features))) + "\n").encode())
+    return digest.hexdigest()
+
+
+def hash_file(path: Path) -> str:
+    """Hash a small file."""
+    return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+
+
+def hash_frame(path: Path, head: int, tail: int) -> str:
+    """Hash the first and the last bytes of a feature file, see `arrow_files.measure_frame`."""
+    with path.open("rb") as file:
+        digest = hashlib.blake2b(file.read(head), digest_size=16)
+        file.seek(-tail, os.SEEK_END)
+        digest.update(file.read())
+    return digest.hexdigest()
 
 
 def hash_labels(names: Iterable[str], video_labels: np.ndarray, frame_labels: np.ndarray) -> str:
@@ -225,6 +280,8 @@ def _read_meta(path: Path) -> dict[str, Any]:
     missing = [key for key in required if key not in meta]
     if missing:
         raise DataError(f"{path / META} lacks {', '.join(missing)}; it is damaged, convert again")
+    if faults := meta_faults(meta):
+        raise DataError(f"{path / META} is damaged, convert again:", faults)
     return meta
 
 
@@ -234,10 +291,39 @@ def _map_features(path: Path, meta: dict[str, Any]) -> pa.RecordBatch:
     size = path.stat().st_size if path.is_file() else None
     if size is not None and size != expected:
         raise DataError(f"{path} has {size} bytes, expected {expected}; it is truncated, convert again")
+    _require_hash(path, meta)
     return map_batch(path)
 
 
-def _as_tensor(batch: pa.RecordBatch, width: int) -> torch.Tensor:
+def _require_hash(path: Path, meta: dict[str, Any]) -> None:
+    """Refuse a file that is not what was written; a store of an earlier version does not say what that was.
+
+    Of the feature files only what is not features is read: `macil.data.verify` reads all.
+    """
+    hashes = meta.get("hashes")
+    expected = hashes.get(path.name) if isinstance(hashes, dict) else None
+    if expected is None or not path.is_file():
+        return
+    try:
+        found = hash_frame(path, *expected[:-1]) if isinstance(expected, list) else hash_file(path)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}); convert again") from None
+    except (TypeError, ValueError):
+        raise DataError(f"{path.with_name(META)} is damaged (hashes); convert again") from None
+    if found != (expected[-1] if isinstance(expected, list) else expected):
+        raise DataError(f"{path} is not what was converted: it is damaged or was changed; convert again")
+
+
+def _as_tensor(path: Path, batch: pa.RecordBatch, width: int, dtype: str) -> torch.Tensor:
+    """The features of a mapped file, without a copy.
+
+    Raises:
+        DataError: The file says of itself that it holds something else than meta.json does.
+    """
+    expected = pa.list_(pa.field("item", pa.from_numpy_dtype(np.dtype(dtype)), nullable=False), width)
+    found = batch.schema.field(FEATURES).type if FEATURES in batch.schema.names else None
+    if found != expected:
+        raise DataError(f"{path} holds {found}, expected {expected}; it is damaged, convert again")
     # DLPack wraps the mapped pages without a copy and without torch's warning about read-only arrays.
     tensor: torch.Tensor = torch.utils.dlpack.from_dlpack(batch.column(FEATURES).values)
     return tensor.view(-1, width)
@@ -252,13 +338,10 @@ def _read_index(path: Path, store: FeatureStore) -> dict[str, VideoSet]:
             split: _select(columns, np.flatnonzero(splits == split), split, store.crops)
             for split in ("train", "test")
         }
-    except (KeyError, TypeError, ValueError, pa.ArrowException) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, pa.ArrowException) as error:
         raise DataError(f"{path} is damaged ({error}); convert again") from None
-    for videos in sets.values():
-        visual_end = videos.visual_offsets + videos.crops * videos.lengths
-        audio_end = videos.audio_offsets + videos.audio_lengths
-        if (visual_end > len(store.visual)).any() or (audio_end > len(store.audio)).any():
-            raise DataError(f"{path} lists rows beyond the features; it is damaged, convert again")
+    if faults := index_faults(sets, batch.num_rows, len(store.visual), len(store.audio)):
+        raise DataError(f"{path} is damaged, convert again:", faults)
     return sets
 
 

@@ -12,11 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from macil.data.arrays import ArrayError, cast_features, load_features
-from macil.data.arrow_files import FeatureFileLayout, allocate_feature_file, locate_buffers
+from macil.data.arrow_files import FeatureFileLayout, allocate_feature_file, locate_buffers, read_blocks
 from macil.data.layout import VideoFiles
-from macil.data.store import AUDIO, VISUAL
+from macil.data.progress import show_progress
+from macil.data.store import AUDIO, META, VISUAL
+from macil.errors import DataError
+from macil.files import write_text_atomic
 
 JOURNAL = "journal.jsonl"
 
@@ -65,15 +69,21 @@ class Plan:
 
 
 class StoreWriter:
-    """Writes videos into `folder`; `digests` maps the index of every finished video to the hash of its features."""
+    """Writes videos into `folder`.
 
-    def __init__(self, folder: Path, plan: Plan) -> None:
+    Attributes:
+        digests: Index of every finished video to the hash of its features.
+        found: What a process that was killed left, in words, or None: where it is taken up, or why it is not.
+    """
+
+    def __init__(self, folder: Path, plan: Plan, *, progress: bool = False) -> None:
         self._plan = plan
         self._journal = folder / JOURNAL
         self._pending: list[str] = []
         self._uncommitted = 0
         self.digests: dict[int, str] = {}
-        self._files = {name: _File(folder / name, layout) for name, layout in self._prepare(folder).items()}
+        self.found: str | None = None
+        self._files = self._take_up(folder, progress) or self._lay_out(folder)
         self.mask = self._files[VISUAL].read_mask(plan.visual_rows)
 
     def write(self, index: int) -> None:
@@ -120,38 +130,92 @@ class StoreWriter:
         for file in self._files.values():
             file.close()
 
-    def _prepare(self, folder: Path) -> dict[str, FeatureFileLayout]:
-        """Take up the folder where a killed process left it, or lay it out anew."""
+    def _lay_out(self, folder: Path) -> dict[str, _File]:
+        """Begin anew."""
         plan = self._plan
-        if self._read_journal():
-            return {name: locate_buffers(folder / name) for name in (VISUAL, AUDIO)}
+        self.digests.clear()
+        # A kill between these lines must leave nothing that could be taken up, or taken for finished.
+        for name in (META, JOURNAL):
+            (folder / name).unlink(missing_ok=True)
+        visual, audio = plan.visual_rows, plan.audio_rows
         layouts = {
-            VISUAL: allocate_feature_file(
-                folder / VISUAL, plan.visual_rows, plan.visual_dim, plan.dtype, nonzero=True
-            ),
-            AUDIO: allocate_feature_file(
-                folder / AUDIO, plan.audio_rows, plan.audio_dim, plan.dtype, nonzero=False
-            ),
+            VISUAL: allocate_feature_file(folder / VISUAL, visual, plan.visual_dim, plan.dtype, nonzero=True),
+            AUDIO: allocate_feature_file(folder / AUDIO, audio, plan.audio_dim, plan.dtype, nonzero=False),
         }
-        self._journal.write_text(json.dumps({"plan": plan.key}) + "\n", encoding="utf-8")
-        return layouts
+        self._write_journal()
+        return {name: _File(folder / name, layout) for name, layout in layouts.items()}
 
-    def _read_journal(self) -> bool:
-        """Read which videos are finished; False when there is no journal of this plan."""
+    def _take_up(self, folder: Path, progress: bool) -> dict[str, _File] | None:
+        """Go on where a killed process left the folder, with what in it is whole; None when nothing can be kept."""
+        if not self._journal.exists():
+            return None
+        lines = _read_lines(self._journal)
+        if not lines or lines[0].get("plan") != self._plan.key:
+            self.found = f"{folder} is of other data or options; it is made anew"
+            return None
         try:
-            lines = self._journal.read_text(encoding="utf-8").splitlines()
-        except FileNotFoundError:
-            return False
-        entries = [entry for entry in map(_parse_line, lines) if entry is not None]
-        if not entries or entries[0].get("plan") != self._plan.key:
-            return False
-        for entry in entries[1:]:
-            index = entry["video"]
-            if entry["signature"] == self._plan.videos[index].signature:
-                self.digests[index] = entry["digest"]
+            files = {name: _File(folder / name, locate_buffers(folder / name)) for name in (VISUAL, AUDIO)}
+        except (DataError, OSError, pa.ArrowException, IndexError, KeyError) as error:
+            reason = " ".join(str(error).split())
+            self.found = f"what an earlier conversion left in {folder} is damaged ({reason}); it is made anew"
+            return None
+        self._read_finished(lines[1:])
+        damaged = self._drop_damaged(files, progress)
+        total = len(self._plan.videos)
+        first = next((index for index in range(total) if index not in self.digests), total)
+        self.found = f"taking up the conversion at video {first + 1} of {total}"
+        if first == total:
+            self.found = f"taking up the conversion: all {total} videos are there"
+        elif first == 0 and not damaged:
+            self.found = "an earlier conversion was cut short before a video of it was kept; beginning anew"
+        if damaged:
+            self.found += f"; {damaged} that it had finished are not what was written and are converted again"
+        # Without lines that were cut short: what is appended must begin on a line of its own.
+        self._write_journal()
+        return files
+
+    def _read_finished(self, entries: list[dict[str, Any]]) -> None:
+        for entry in entries:
+            index, digest = entry.get("video"), entry.get("digest")
+            if not isinstance(index, int) or not 0 <= index < len(self._plan.videos):
+                continue
+            if entry.get("signature") == self._plan.videos[index].signature:
+                self.digests[index] = str(digest)
             else:
                 self.digests.pop(index, None)
-        return True
+
+    def _drop_damaged(self, files: dict[str, _File], progress: bool) -> int:
+        """Compare what is kept with its hashes: the store's content hash will be made of these."""
+        kept = list(self.digests)
+        with show_progress("reading what is kept", len(kept), "videos", enabled=progress) as advance:
+            for index in kept:
+                with contextlib.suppress(OSError):  # a bad disk: it is written again
+                    if self._hash_written(files, index) == self.digests[index]:
+                        advance(1)
+                        continue
+                del self.digests[index]
+                advance(1)
+        return len(kept) - len(self.digests)
+
+    def _hash_written(self, files: dict[str, _File], index: int) -> str:
+        video, plan = self._plan.videos[index], self._plan
+        digest = hashlib.blake2b(digest_size=16)
+        itemsize = np.dtype(plan.dtype).itemsize
+        for name, row, rows, width in (
+            (VISUAL, video.visual_offset, video.length * plan.crops, plan.visual_dim),
+            (AUDIO, video.audio_offset, video.audio_length, plan.audio_dim),
+        ):
+            for block in files[name].read(row * width * itemsize, rows * width * itemsize):
+                digest.update(block)
+        return digest.hexdigest()
+
+    def _write_journal(self) -> None:
+        lines = [json.dumps({"plan": self._plan.key}) + "\n", *map(self._line, self.digests)]
+        write_text_atomic(self._journal, "".join(lines))
+
+    def _line(self, index: int) -> str:
+        signature = self._plan.videos[index].signature
+        return json.dumps({"video": index, "signature": signature, "digest": self.digests[index]}) + "\n"
 
     def _write_rows(self, name: str, row: int, stored: np.ndarray, digest: Any) -> None:
         data = stored.reshape(-1).view(np.uint8).data
@@ -161,8 +225,7 @@ class StoreWriter:
 
     def _finish(self, index: int, digest: str) -> None:
         self.digests[index] = digest
-        entry = {"video": index, "signature": self._plan.videos[index].signature, "digest": digest}
-        self._pending.append(json.dumps(entry) + "\n")
+        self._pending.append(self._line(index))
         if self._uncommitted >= _COMMIT_BYTES:
             self.commit()
 
@@ -184,6 +247,10 @@ class _File:
 
     def write(self, offset: int, data: memoryview) -> None:
         _write_at(self._descriptor, self._layout.values + offset, data)
+
+    def read(self, offset: int, size: int) -> Iterator[bytes]:
+        """Blocks of the values; not through a mapping, in which a page that cannot be read kills the process."""
+        return read_blocks(self._descriptor, self._layout.values + offset, size)
 
     def read_mask(self, rows: int) -> np.ndarray:
         assert self._layout.nonzero is not None
@@ -225,10 +292,12 @@ def _naming(path: Path) -> Iterator[None]:
         raise VideoError(path, str(fault)) from None
 
 
-def _parse_line(line: str) -> dict[str, Any] | None:
-    # The last line may have been cut short by a kill.
-    try:
-        entry = json.loads(line)
-    except ValueError:
-        return None
-    return entry if isinstance(entry, dict) else None
+def _read_lines(journal: Path) -> list[dict[str, Any]]:
+    """The lines that are whole; the last may have been cut short by a kill, and any by a bad disk."""
+    entries = []
+    for line in journal.read_text(encoding="utf-8", errors="replace").splitlines():
+        with contextlib.suppress(ValueError):
+            entry = json.loads(line)
+            if isinstance(entry, dict):
+                entries.append(entry)
+    return entries

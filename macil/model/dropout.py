@@ -106,7 +106,7 @@ class Noise(NamedTuple):
             table: `binomial_distribution` of `counts` and the share that is kept, (S, G, M).
         """
         drawn = uniform(row_keys(fold_in(self.keys, Site.PADDING), rows)).transpose(1, 2)  # (S, G, D, H, R)
-        kept = torch.searchsorted(table, drawn.flatten(2), right=True).view(drawn.shape)
+        kept = torch.searchsorted(table, drawn.flatten(2).contiguous(), right=True).view(drawn.shape)
         return (kept / counts.clamp(min=1)[..., None, None, None]).transpose(1, 2)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from macil.errors import DataError, MacilError
+from macil.errors import DataError, MacilError, WriteError
 from tune.drawing import sweepdrawings, trainingdrawings
 from tune.drawing.figures import Entry, SavedFigure, save_drawing
 from tune.results import RunResults
@@ -25,13 +25,19 @@ def draw_all(results: RunResults, folder: Path) -> list[SavedFigure]:
 
 
 def draw_figures(results: RunResults, folder: Path) -> Drawn:
-    """Write every figure that the run has data for into `folder`; one that fails does not stop the others."""
+    """Write every figure that the run has data for into `folder`; one that fails does not stop the others.
+
+    Raises:
+        WriteError: The disk is full, or the folder cannot be written.
+    """
     drawn = Drawn([], [])
     for entry in _entries(results):
         figure = None
         try:
             drawing = entry.make()
             figure = save_drawing(drawing, folder, entry.name, entry.group) if drawing else None
+        except WriteError:
+            raise  # the page could not be written either, and the figure that is there is still good
         except MacilError as error:
             said = error.message if isinstance(error, DataError) else str(error)
             drawn.missing.append(f"{entry.title}: {said}")

@@ -7,7 +7,6 @@ epoch, and of trainings whose scores have been measured at a logged opening (`tu
 from __future__ import annotations
 
 import math
-import zipfile
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +22,7 @@ from tune.measured import read_measured
 from tune.reporting.outcome import find_outcome
 from tune.reporting.rowresults import reference_name, sweep_rows
 from tune.results import CLOSED_PROTOCOLS, RunResults
+from tune.scorefile import read_scores
 from tune.trialfolder import newest_scores
 
 Trial = dict[str, Any]
@@ -214,12 +214,12 @@ def _stored_scores(folder: Path, rule: str) -> np.ndarray:
     if path is None:
         raise DataError(f"{folder.name} has no checkpoint with test scores")
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            scores: np.ndarray = stored[rule]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        said = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{folder.name}/{path.parent.name}/scores.npz cannot be read: {said}") from None
-    return scores
+        return read_scores(path, rule.__eq__)[rule]
+    except KeyError:
+        said = f"it holds no scores of the {rule} epoch"
+    except DataError as error:
+        said = error.message
+    raise DataError(f"{folder.name}/{path.parent.name}/scores.npz cannot be read: {said}")
 
 
 def _first_crop(store: FeatureStore, video: int) -> tuple[torch.Tensor, torch.Tensor]:

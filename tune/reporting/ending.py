@@ -88,7 +88,7 @@ def _print_leaderboard(console: Console, results: RunResults, demo: str) -> None
         cells = (row["rank"], Path(row["trial_dir"]).name, row["status"], epoch)
         scores = (row["selection_score"], row["ap"], row["ap_trapezoid"])
         grid.add_row(*map(_cell, cells), *(_cell(score) for score in scores), configuration)
-    console.print(grid)
+    console.print(grid, markup=False)
 
 
 def _cell(value: Any) -> str:

@@ -30,7 +30,7 @@ def banners(results: RunResults) -> list[str]:
     if results.status in _STATES:
         phase = _phase(results)
         go_on = (
-            f"Go on with: python tune/search.py --resume {results.name}"
+            f"Go on with: python tune/search.py --resume {shlex.quote(results.name)}"
             if results.status == "interrupted"
             else ""
         )

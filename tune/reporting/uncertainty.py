@@ -6,7 +6,6 @@ opening that is logged (`tune.openings`); an interval around a known number choo
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from tune.measured import stamp_of
 from tune.reporting.bootstrap import RESAMPLES, ap_interval
 from tune.reporting.intervals import Estimate
 from tune.results import RunResults
+from tune.scorefile import read_scores
 from tune.trialfolder import newest_scores
 
 Trial = dict[str, Any]
@@ -75,12 +75,11 @@ def _measure(results: RunResults, trial: Trial, stamp: str) -> ModelInterval | N
         return None
     try:
         store = FeatureStore.open(str(place))
-        with np.load(path, allow_pickle=False) as stored:
-            scores = stored[trial["epoch_rule"]]
+        scores = read_scores(path, str(trial["epoch_rule"]).__eq__)[trial["epoch_rule"]]
         drawn = ap_interval(
             scores, store.test_labels().frame_labels, store.videos("test").lengths, store.snippet_frames
         )
-    except (DataError, OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except (DataError, KeyError):
         return None
     step, trapezoid = drawn.ap, drawn.ap_trapezoid
     # The scores of another epoch, or other labels: an interval around another number.
