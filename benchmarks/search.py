@@ -1,6 +1,6 @@
 """What the search around the trainings costs: between epochs, between trials, and over a thousand trials.
 
-The trials are those of `python tune/search.py`: its plan, study, epoch log, snapshots and display, on made-up data.
+The trials are those of `python tune/search.py`: its plan, study, epoch log and display, on made-up data.
 Before anything is timed, and again for every timed trial, its epochs are compared with those of a `Trainer` alone;
 they must be equal to the last digit.
 
@@ -145,7 +145,7 @@ def run_search(folder: Path, store: FeatureStore, options: Options, machine: Mac
     assert isinstance(batch.searcher, partial)
     batch = replace(batch, searcher=partial(WatchedSearch, *batch.searcher.args, **batch.searcher.keywords))
     shown = WatchedDisplay(plan.trials, plan.base.epochs)
-    run_batch(run, batch, shown, Interrupts(lambda: None), resume=False, debug=False)
+    run_batch(run, batch, shown, Interrupts(lambda: None), debug=False)
     return Search(run, shown, [_timeline(run, shown, name) for name in shown.epochs_at])
 
 
@@ -296,11 +296,10 @@ def measure_driver(folder: Path, machine: Machine, trials: int) -> dict[str, Any
     marks = search.shown.marks
     step = max(1, trials // 10)
     ends = range(step, trials + 1, step)
-    snapshot = max(search.run.snapshots("trials").iterdir())
     return {
         "trials": trials,
         "tenths": [_stretch(marks, end - step, end) for end in ends],
-        "snapshot_bytes": sum(file.stat().st_size for file in snapshot.iterdir()),
+        "journal_bytes": search.run.journal.stat().st_size,
     }
 
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,14 +37,36 @@ tune.search.main()
 """
 
 
-def start(*arguments: str, cwd: Path, lockstep: bool = False) -> Command:
+# Of the search itself: what `start(patch=...)` runs is in a process of its own, and in its workers.
+INJECTED = Path(__file__).parent / "injected"
+
+
+def start(
+    *arguments: str,
+    cwd: Path,
+    lockstep: bool = False,
+    patch: Mapping[str, str] | None = None,
+    variables: Mapping[str, str] | None = None,
+) -> Command:
+    """Start the search.
+
+    Args:
+        arguments: Its command line.
+        cwd: Where; its output goes to a file there.
+        lockstep: Train seeds together, as on a GPU.
+        patch: Module -> code to run in it when it has been imported (tests/injected).
+        variables: Environment variables.
+    """
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment |= {**(variables or {}), "OMP_NUM_THREADS": "1"}
+    if patch:
+        environment |= {"PYTHONPATH": str(INJECTED), "MACIL_TEST_PATCH": json.dumps(patch)}
     log = cwd / f"{uuid.uuid4().hex}.log"
     with log.open("w") as file:
         process = subprocess.Popen(
             [sys.executable, *(["-c", LOCKSTEP] if lockstep else [str(SCRIPT)]), *arguments],
             cwd=cwd,
-            env=environment | {"OMP_NUM_THREADS": "1"},
+            env=environment,
             stdout=file,
             stderr=subprocess.STDOUT,
             text=True,

@@ -24,17 +24,23 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("lockstep", [False, True])
+@pytest.mark.parametrize(
+    ("lockstep", "killed"),
+    [(False, True), (True, False), pytest.param(True, True, marks=pytest.mark.nightly)],
+)
 def test_a_sweep_trains_every_row_with_every_seed_once_also_when_killed(
-    lockstep: bool, folder: Path, demo_store: FeatureStore
+    lockstep: bool, killed: bool, folder: Path, demo_store: FeatureStore
 ) -> None:
-    name = f"sweep-{lockstep}"
+    name = f"sweep-{lockstep}-{killed}"
     run = folder / "runs" / name
     sweep = ["--sweep", "table3", "--seeds", "2", "--epochs", "3", *SMALL]
     command = start("--data", str(demo_store.path), *sweep, "--name", name, cwd=folder, lockstep=lockstep)
-    stop_when(command, lambda: len(list(run.glob("trials/*/result.json"))) >= 3, signal.SIGKILL, group=False)
-    command.process.wait()
-    code, output = finish(start("--resume", name, cwd=folder, lockstep=lockstep))
+    if killed:
+        enough = lambda: len(list(run.glob("trials/*/result.json"))) >= 3  # noqa: E731
+        stop_when(command, enough, signal.SIGKILL, group=False)
+        command.process.wait()
+        command = start("--resume", name, cwd=folder, lockstep=lockstep)
+    code, output = finish(command)
     assert code == 0, output
     assert ("in lockstep on one GPU" in output) == lockstep
     assert len(list(run.glob("trials/lockstep_*"))) == (4 if lockstep else 0)
@@ -57,10 +63,12 @@ def test_a_sweep_trains_every_row_with_every_seed_once_also_when_killed(
 
 
 @pytest.mark.ray
+@pytest.mark.parametrize("killed", [False, pytest.param(True, marks=pytest.mark.nightly)])
 def test_the_best_are_confirmed_on_fresh_seeds_before_the_winner_is_named_also_when_killed(
-    folder: Path, demo_store: FeatureStore, capsys: pytest.CaptureFixture[str]
+    killed: bool, folder: Path, demo_store: FeatureStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = folder / "runs" / "confirmed"
+    name = f"confirmed-{killed}"
+    run = folder / "runs" / name
     options = [
         *SMALL,
         "--epochs",
@@ -73,11 +81,14 @@ def test_the_best_are_confirmed_on_fresh_seeds_before_the_winner_is_named_also_w
         "--confirm-seeds",
         "2",
     ]
-    command = start("--data", str(demo_store.path), *options, "--name", "confirmed", cwd=folder)
-    stop_when(command, lambda: len(list(run.glob("confirm/*/result.json"))) >= 3, signal.SIGKILL, group=False)
-    command.process.wait()
-    assert info(run)["phase"] == "confirm"
-    code, output = finish(start("--resume", "confirmed", cwd=folder))
+    command = start("--data", str(demo_store.path), *options, "--name", name, cwd=folder)
+    if killed:
+        enough = lambda: len(list(run.glob("confirm/*/result.json"))) >= 3  # noqa: E731
+        stop_when(command, enough, signal.SIGKILL, group=False)
+        command.process.wait()
+        assert info(run)["phase"] == "confirm"
+        command = start("--resume", name, cwd=folder)
+    code, output = finish(command)
     assert code == 0, output
     content = info(run)
 

@@ -313,7 +313,7 @@ def test_scores_of_another_epoch_than_logged_are_left_out(copy: Path, demo_store
     )
 
 
-def test_a_running_run_has_running_and_pending_trials(copy: Path) -> None:
+def test_a_trial_that_has_reported_nothing_yet_is_running_too(copy: Path) -> None:
     set_info(copy, status="running", trials=7)
     lines = (copy / "trials/0000/result.json").read_text().splitlines()
     (copy / "trials/0000/result.json").write_text(lines[0] + "\n")
@@ -321,8 +321,8 @@ def test_a_running_run_has_running_and_pending_trials(copy: Path) -> None:
     results = load_run(copy)
     rows = by_name(results)
     assert rows["0000"]["status"] == "running"
-    assert rows["0001"]["status"] == "pending"
-    assert rows["0003"]["status"] == "running", "a failed trial may still be tried again"
+    assert rows["0001"]["status"] == "running"
+    assert rows["0003"]["status"] == "failed", "what is tried again has no error.txt (tune.recorder)"
     assert results.problems == ["2 of 7 trials have not started"]
     state = [json.dumps({"trial_id": "trials-0003", "status": "ERROR"}), "{}"]
     write_json_atomic(copy / "trials/experiment_state-2026.json", {"trial_data": [state]})

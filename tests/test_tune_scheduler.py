@@ -8,122 +8,116 @@ from typing import Any
 
 import pytest
 
+from tune.ledger import Past
 from tune.scheduler import ReplayASHA, logged_scores
 
 GRACE, EPOCHS = 2, 18
 CONTROLLER: Any = None  # the scheduler never looks at it
 
 
-class FakeTrial(SimpleNamespace):
+def trial(number: int) -> Any:
     """As much of Tune's trial as a scheduler looks at."""
+    return SimpleNamespace(trial_id=f"tune-{number}", config={"number": number})
 
 
-def trial(folder: Path, name: str, scores: list[float]) -> Any:
-    path = folder / name
-    path.mkdir(exist_ok=True)
-    lines = [line(epoch, score) for epoch, score in enumerate(scores, start=1)]
-    (path / "result.json").write_text("".join(f"{json.dumps(each)}\n" for each in lines))
-    return FakeTrial(
-        trial_id=name,
-        path=str(path),
-        has_reported_at_least_once=bool(scores),
-        last_result=lines[-1] if lines else {},
-    )
+def past(number: int, scores: list[float], **more: Any) -> Past:
+    return Past(f"{number:05d}", len(scores), dict(enumerate(scores, start=1)), **more)
 
 
-def line(epoch: int, score: float | None) -> dict[str, Any]:
-    return {"training_iteration": epoch, "selection_score": score}
+def line(epoch: int, score: float | None, **more: Any) -> dict[str, Any]:
+    return {"training_iteration": epoch, "selection_score": score, **more}
 
 
-def curves(number: int = 12) -> dict[str, list[float]]:
+def curves(number: int = 12) -> dict[int, list[float]]:
     draw = random.Random(0)
-    return {
-        f"t{n}": [draw.random() + epoch / 10 for epoch in range(draw.randint(1, 17))] for n in range(number)
-    }
+    return {n: [draw.random() + epoch / 10 for epoch in range(draw.randint(1, 17))] for n in range(number)}
 
 
-def test_rungs_after_a_restore_are_those_of_the_unbroken_run(tmp_path: Path) -> None:
+def resumed(pasts: list[Past]) -> ReplayASHA:
+    return ReplayASHA(GRACE, EPOCHS, {each.name: each for each in pasts})
+
+
+def test_rungs_made_of_the_logs_are_those_of_the_unbroken_run() -> None:
     unbroken = ReplayASHA(GRACE, EPOCHS)
-    trials = {name: trial(tmp_path, name, []) for name in curves()}
-    for each in trials.values():
-        unbroken.on_trial_add(CONTROLLER, each)
+    for number in curves():
+        unbroken.on_trial_add(CONTROLLER, trial(number))
     # Interleaved, as parallel trials report.
     for epoch in range(1, EPOCHS):
-        for name, scores in curves().items():
+        for number, scores in curves().items():
             if epoch <= len(scores):
-                unbroken.on_trial_result(CONTROLLER, trials[name], line(epoch, scores[epoch - 1]))
+                unbroken.on_trial_result(CONTROLLER, trial(number), line(epoch, scores[epoch - 1]))
 
-    restored = ReplayASHA(GRACE, EPOCHS)
-    for name, scores in reversed(curves().items()):
-        restored.on_trial_add(CONTROLLER, trial(tmp_path, name, scores))
+    restored = resumed([past(number, scores) for number, scores in reversed(curves().items())])
     assert restored.rungs == unbroken.rungs
     assert sorted(unbroken.rungs) == [2, 6, 18]
     assert len(unbroken.rungs[2]) > len(unbroken.rungs[6]) > 0
     for epoch, score in ((2, 0.3), (2, 1.1), (6, 0.8), (6, 1.5)):
-        new = trial(tmp_path, "new", [])
-        for scheduler in (unbroken, restored):
-            scheduler.on_trial_add(CONTROLLER, new)
+        new = trial(99)
         decisions = {
             scheduler.on_trial_result(CONTROLLER, new, line(epoch, score))
             for scheduler in (unbroken, restored)
         }
         assert len(decisions) == 1
         for scheduler in (unbroken, restored):
-            scheduler._brackets[0]._rungs = [
-                (milestone, {name: value for name, value in scores.items() if name != "new"})
-                for milestone, scores in scheduler._brackets[0]._rungs
+            scheduler._decided.pop("00099")
+            for _, recorded in scheduler._brackets[0]._rungs:
+                recorded.pop("00099", None)
+
+
+def test_ray_stops_the_same_trials() -> None:
+    """The rung of Ray's own scheduler decides."""
+    from ray.tune.schedulers import ASHAScheduler
+
+    ours = ReplayASHA(GRACE, EPOCHS)
+    rays = ASHAScheduler(
+        time_attr="training_iteration",
+        metric="selection_score",
+        mode="max",
+        max_t=EPOCHS,
+        grace_period=GRACE,
+        reduction_factor=3,
+    )
+    stopped = 0
+    for number, scores in curves(40).items():
+        for scheduler in (ours, rays):
+            scheduler.on_trial_add(CONTROLLER, trial(number))
+        for epoch, score in enumerate(scores, start=1):
+            decisions = [
+                scheduler.on_trial_result(CONTROLLER, trial(number), line(epoch, score))
+                for scheduler in (ours, rays)
             ]
+            assert decisions[0] == decisions[1]
+            if decisions[0] == "STOP":
+                stopped += 1
+                break
+    assert 0 < stopped < 40
 
 
-def test_results_that_tune_has_forgotten_do_not_count(tmp_path: Path) -> None:
-    ahead = trial(tmp_path, "t", [0.1, 0.2, 0.3])
-    ahead.last_result = line(1, 0.1)
+def test_what_was_decided_is_not_decided_again() -> None:
+    """A trial repeats epochs after a loss: it went on at 2 when it was alone, and is stopped again where it was."""
+    strong = past(1, [0.5, 0.9, 0.9, 0.9, 0.9, 0.9])
+    gone_on = past(2, [0.1, 0.2, 0.3])
+    stopped = past(3, [0.1, 0.3], done=True)
+    scheduler = resumed([strong, gone_on, stopped])
+    before = scheduler.rungs
+    for number, epochs, decisions in ((2, (1, 2, 3), ["CONTINUE"] * 3), (3, (1, 2), ["CONTINUE", "STOP"])):
+        scheduler.on_trial_add(CONTROLLER, trial(number))
+        assert [
+            scheduler.on_trial_result(CONTROLLER, trial(number), line(epoch, 0.0)) for epoch in epochs
+        ] == decisions
+    assert scheduler.rungs == before
+    assert scheduler.on_trial_result(CONTROLLER, trial(4), line(2, 0.1)) == "STOP"
+    assert scheduler.on_trial_result(CONTROLLER, trial(2), line(6, 0.3)) == "STOP"
+
+
+def test_a_diverged_trial_leaves_no_score() -> None:
     scheduler = ReplayASHA(GRACE, EPOCHS)
-    scheduler.on_trial_add(CONTROLLER, ahead)
+    scheduler.on_trial_add(CONTROLLER, trial(0))
+    scheduler.on_trial_result(CONTROLLER, trial(0), line(2, 0.5))
+    assert scheduler.rungs[2] == {"00000": 0.5}
+    scheduler.on_trial_complete(CONTROLLER, trial(0), line(3, None, diverged=True))
     assert scheduler.rungs[2] == {}
-
-
-def test_a_trial_added_again_after_a_failure_counts_once(tmp_path: Path) -> None:
-    scheduler = ReplayASHA(GRACE, EPOCHS)
-    for _ in range(2):
-        scheduler.on_trial_add(CONTROLLER, trial(tmp_path, "t", [0.1, 0.2, 0.9]))
-    assert scheduler.rungs[2] == {"t": 0.2}
-
-
-@pytest.mark.parametrize("restored", [False, True])
-def test_a_trial_stopped_before_it_was_saved_is_stopped_again_where_it_was(
-    tmp_path: Path, restored: bool
-) -> None:
-    """Its worker or the driver was lost in between, so it repeats epochs whose scores are in the rung already."""
-    scheduler = ReplayASHA(GRACE, EPOCHS)
-    better = trial(tmp_path, "better", [0.5, 0.9])
-    begun, stopped = trial(tmp_path, "stopped", []), trial(tmp_path, "stopped", [0.1, 0.2])
-    scheduler.on_trial_add(CONTROLLER, better)
-    scheduler.on_trial_add(CONTROLLER, begun)
-    assert scheduler.on_trial_result(CONTROLLER, begun, line(2, 0.2)) == "STOP"
-    if restored:
-        scheduler = ReplayASHA(GRACE, EPOCHS)
-        scheduler.on_trial_add(CONTROLLER, better)
-        log = tmp_path / "stopped" / "result.json"
-        log.write_text(
-            "".join(json.dumps(each) + "\n" for each in (line(1, 0.1), {**line(2, 0.2), "done": True}))
-        )
-    scheduler.on_trial_add(CONTROLLER, stopped)
-    decisions = [
-        scheduler.on_trial_result(CONTROLLER, stopped, line(epoch, score))
-        for epoch, score in ((1, 0.1), (2, 0.2))
-    ]
-    assert decisions == ["CONTINUE", "STOP"]
-    scheduler.on_trial_complete(CONTROLLER, stopped, line(2, 0.2))
-    assert scheduler.rungs[2] == {"better": 0.9, "stopped": 0.2}
-
-
-def test_a_diverged_trial_leaves_no_score(tmp_path: Path) -> None:
-    scheduler = ReplayASHA(GRACE, EPOCHS)
-    diverged = trial(tmp_path, "t", [0.1])
-    scheduler.on_trial_add(CONTROLLER, diverged)
-    scheduler.on_trial_complete(CONTROLLER, diverged, line(2, None))
-    assert scheduler.rungs[2] == {}
+    assert resumed([past(0, [0.1, 0.5], diverged=True)]).rungs[2] == {}
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,7 @@ from __future__ import annotations
 import fcntl
 import shutil
 import signal
-from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +16,7 @@ from optuna.trial import TrialState
 from macil import cli
 from macil.checkpoint import load_checkpoint
 from macil.data.store import FeatureStore
-from macil.metrics import EpochMetrics
+from tests.promise import digits, rows
 from tests.searchcommand import SMALL, finish, info, lines_of, start, stop_when
 from tune.scheduler import logged_scores
 from tune.search import search
@@ -26,20 +24,6 @@ from tune.searcher import load_study
 
 EPOCHS, GRACE = 6, 2
 SEARCH = [*SMALL, "--epochs", str(EPOCHS), "--grace", str(GRACE), "--trials", "7", "--concurrent", "1"]
-
-
-def digits(run: Path) -> dict[str, list[dict[str, Any]]]:
-    """Every epoch of every trial, without wall times; and where each trial was stopped."""
-    names = [field.name for field in fields(EpochMetrics) if field.name != "seconds"] + ["done"]
-    return {
-        log.parent.name: [{name: line[name] for name in names} for line in lines_of(log)]
-        for log in sorted(run.glob("*/*/result.json"))
-    }
-
-
-def rows(run: Path) -> list[tuple[Any, ...]]:
-    study = load_study(run / "study.journal")
-    return [(t.number, t.state, t.params, t.values, t.intermediate_values) for t in study.trials]
 
 
 @pytest.fixture(scope="module")

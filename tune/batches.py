@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
-
-from ray import tune
+from typing import Any
 
 from macil.data.split import Split
 from macil.data.store import FeatureStore
@@ -26,9 +24,8 @@ def trials_batch(run: Workspace, plan: Plan, store: FeatureStore) -> Batch:
     scheduler = None if plan.grace is None else partial(ReplayASHA, plan.grace, plan.base.epochs)
     if plan.sweep is not None:
         rows = [{"name": row.name, "changes": dict(row.changes)} for row in plan.sweep.rows]
-        grid = {"job": job, "row": tune.grid_search(rows), **_seeds(plan.seeds, together=plan.lockstep)}
-        batch = _batch(plan, "trials", grid, plan.concurrent, cpus=plan.cpus_per_trial)
-        return replace(batch, scheduler=scheduler)
+        points = _points(rows, plan.seeds, together=plan.lockstep)
+        return _batch(plan, "trials", job, points=points, scheduler=scheduler)
     searcher = partial(
         StudySearch,
         plan.space,
@@ -38,17 +35,7 @@ def trials_batch(run: Workspace, plan: Plan, store: FeatureStore) -> Batch:
         startup=plan.startup,
         first=(plan.first,),
     )
-    return Batch(
-        kind="trials",
-        config={"job": job},
-        samples=plan.trials,
-        concurrent=plan.concurrent,
-        cpus=plan.cpus_per_trial,
-        gpus=plan.gpus_per_trial,
-        retry_failed=False,
-        searcher=searcher,
-        scheduler=scheduler,
-    )
+    return _batch(plan, "trials", job, total=plan.trials, searcher=searcher, scheduler=scheduler)
 
 
 def confirm_batch(run: Workspace, plan: Plan, store: FeatureStore, candidates: Sequence[Candidate]) -> Batch:
@@ -57,9 +44,8 @@ def confirm_batch(run: Workspace, plan: Plan, store: FeatureStore, candidates: S
         {"name": candidate.name, "changes": {name: getattr(candidate.config, name) for name in plan.space}}
         for candidate in candidates
     ]
-    seeds = _seeds(plan.confirm_seeds, together=plan.confirm_together)
-    config = {"job": _job(run, plan, store), "row": tune.grid_search(rows), **seeds}
-    return _batch(plan, "confirm", config, plan.concurrent, cpus=plan.cpus_per_trial)
+    points = _points(rows, plan.confirm_seeds, together=plan.confirm_together)
+    return _batch(plan, "confirm", _job(run, plan, store), points=points)
 
 
 def refit_batch(run: Workspace, plan: Plan, store: FeatureStore, winner: Winner) -> Batch:
@@ -71,26 +57,28 @@ def refit_batch(run: Workspace, plan: Plan, store: FeatureStore, winner: Winner)
         "threads": plan.refit_threads,
         "base": winner.refit_config.to_dict(),
     }
+    points = _points([None], plan.seeds, together=plan.lockstep)
     at_once = min(plan.concurrent, plan.groups_of_seeds)
-    seeds = _seeds(plan.seeds, together=plan.lockstep)
-    return _batch(plan, "refit", {"job": job, **seeds}, at_once, cpus=plan.refit_cpus)
+    return _batch(plan, "refit", job, points=points, cpus=plan.refit_cpus, concurrent=at_once)
 
 
-def _seeds(seeds: Sequence[int], *, together: bool) -> dict[str, object]:
-    """Every seed a trial of its own, or all of them one."""
-    return {SEEDS: list(seeds)} if together else {"seed": tune.grid_search(list(seeds))}
+def _points(
+    rows: Sequence[dict[str, Any] | None], seeds: Sequence[int], *, together: bool
+) -> list[dict[str, Any]]:
+    """Every row with every seed, the first seed of all rows first; or with all of them at once."""
+    which: list[dict[str, Any]] = [{SEEDS: list(seeds)}] if together else [{"seed": seed} for seed in seeds]
+    return [{**({} if row is None else {"row": row}), **seed} for seed in which for row in rows]
 
 
-def _batch(plan: Plan, kind: str, config: dict[str, object], concurrent: int, *, cpus: float) -> Batch:
-    return Batch(
-        kind=kind,
-        config=config,
-        samples=1,
-        concurrent=concurrent,
-        cpus=cpus,
-        gpus=plan.gpus_per_trial,
-        retry_failed=True,
-    )
+def _batch(plan: Plan, kind: str, job: Job, **own: Any) -> Batch:
+    common = {
+        "total": len(own.get("points", ())),
+        "concurrent": plan.concurrent,
+        "cpus": plan.cpus_per_trial,
+        "gpus": plan.gpus_per_trial,
+        "timeout": plan.trial_timeout,
+    }
+    return Batch(kind=kind, job=job, **{**common, **own})
 
 
 def _job(run: Workspace, plan: Plan, store: FeatureStore) -> Job:

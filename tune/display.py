@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +15,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from tune.interrupts import Interrupts
+from tune.ledger import Past
 from tune.scheduler import METRIC, TIME
-from tune.snapshots import failure
+from tune.watch import Watch
 
 _ROWS = 12
 _HEARTBEAT = 30.0  # seconds between lines in a log when nothing ends
@@ -79,16 +77,16 @@ class Display:
             finally:
                 self._live = None
 
-    def callback(self, interrupts: Interrupts) -> Callback:
+    def callback(self, watch: Watch) -> Callback:
         """What tells this display about Tune's trials."""
-        return _Watcher(self, interrupts)
+        return _Watcher(self, watch)
 
-    def recall(self, trial: Trial, state: str) -> None:
-        """Take in a trial that ended before this run was resumed, without a word."""
-        result = trial.last_result if trial.has_reported_at_least_once else {}
-        line = _Line(trial.relative_logdir or trial.trial_id, state)
-        line.epoch, line.score = int(result.get(TIME) or 0), result.get(METRIC)
-        self._end(line)
+    def recall(self, pasts: Iterable[Past]) -> None:
+        """Take in trials that ended before this run was resumed, without a word."""
+        for past in pasts:
+            line = _Line(past.name, "failed" if past.diverged or past.failed else "finished")
+            line.epoch, line.score = past.epochs, past.scores.get(past.epochs)
+            self._end(line)
 
     def update(self, trial: Trial, state: str, result: dict[str, Any] | None = None, note: str = "") -> None:
         """Take in what a trial did."""
@@ -165,23 +163,13 @@ def _better(*lines: _Line | None) -> _Line | None:
 
 
 class _Watcher(Callback):
-    """Passes Tune's events on, and a wish to stop the other way."""
+    """Passes Tune's events on."""
 
-    def __init__(self, display: Display, interrupts: Interrupts) -> None:
+    def __init__(self, display: Display, watch: Watch) -> None:
         self._display = display
-        self._interrupts = interrupts
-        self._begun = False
-
-    def on_step_begin(self, iteration: int, trials: list[Trial], **_: Any) -> None:
-        if not self._begun:
-            self._begun = True
-            for trial in trials:
-                if trial.status in (Trial.TERMINATED, Trial.ERROR):
-                    self._display.recall(trial, self._state(trial))
+        self._watch = watch
 
     def on_step_end(self, iteration: int, trials: list[Trial], **_: Any) -> None:
-        if self._interrupts.exit_code is not None:
-            os.kill(os.getpid(), signal.SIGUSR1)
         self._display.tick()
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
@@ -195,29 +183,18 @@ class _Watcher(Callback):
         self._display.update(trial, "running", result)
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
-        self._display.say(
-            f"{trial.relative_logdir}: {reason_of(trial)}; trying again from its last checkpoint"
-        )
+        reason = self._watch.reason_of(trial)
+        self._display.say(f"{trial.relative_logdir}: {reason}; trying again from its last checkpoint")
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         result = trial.last_result
         self._display.update(trial, self._state(trial), result, str(result.get("reason") or ""))
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
-        self._display.update(trial, "failed", None, reason_of(trial))
+        self._display.update(trial, "failed", None, self._watch.reason_of(trial))
 
     def _state(self, trial: Trial) -> str:
         if trial.status == Trial.ERROR or trial.last_result.get("diverged"):
             return "failed"
         whole = int(trial.last_result.get(TIME, 0)) >= self._display.epochs[trial.experiment_dir_name]
         return "finished" if whole else "stopped"
-
-
-def reason_of(trial: Trial) -> str:
-    """Why a trial failed, in one line."""
-    error = failure(trial)
-    cause = getattr(error, "cause", None) or error
-    if cause is None:
-        return "failed"
-    lines = str(cause).strip().splitlines() or [""]
-    return f"{type(cause).__name__.removesuffix('Error') or 'Error'}: {lines[-1].strip()[:300]}"

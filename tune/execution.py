@@ -1,10 +1,13 @@
-"""Running trials under Tune: fresh or resumed, and again when Ray gives up on a shortage of memory."""
+"""Running a batch of trials under Tune, from the beginning or from where its folders say it is."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from ray import tune
@@ -12,20 +15,29 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search.searcher import Searcher
 
-from macil.errors import MacilError
+from macil.files import write_text_atomic
 from tune.display import Display
 from tune.groups import folder_name
 from tune.interrupts import Interrupts
-from tune.snapshots import RunRecorder, roll_back
+from tune.journal import repair_journal
+from tune.ledger import ERROR, Past, read_listed, read_numbered
+from tune.losses import tolerating_losses
+from tune.patience import StorageError
+from tune.recorder import RunRecorder
+from tune.searcher import ListSearch, StudySearch
 from tune.trainable import MacilTrainable
+from tune.watch import INFRASTRUCTURE_LOSSES, Watch
 from tune.workspace import Workspace
 
-# Ray's memory monitor ends the whole run, whatever a trial may survive; the run is then resumed this often.
-_RESTORES = 3
-# Lost workers and hosts. A trial's own exception is retried once (tune.snapshots).
-_MAX_FAILURES = 3
-# A snapshot follows at the latest this many checkpoints after the last one, so they are not removed before it.
-_CHECKPOINTS_KEPT = 4
+# What Tune writes of its own; nothing reads it.
+_STATE_FILES = (
+    "experiment_state-*.json",
+    "searcher-state-*.pkl",
+    "search_gen_state-*.json",
+    "basic-variant-state-*.json",
+    "callback-states-*.pkl",
+    "tuner.pkl",
+)
 
 
 @dataclass(frozen=True)
@@ -33,101 +45,148 @@ class Batch:
     """A set of trials in one of Tune's experiments.
 
     Attributes:
-        kind: Folder below the run: `trials` or `refit`.
-        config: Configuration of the trials, with Tune's grids in it for a fixed list.
-        samples: Suggestions to ask for; 1 for a fixed list.
-        searcher, scheduler: Makers of both; a restore needs new ones.
-        retry_failed: Whether a resume tries failed trials again; in a search their rows have failed for good.
+        kind: Folder below the run: `trials`, `confirm` or `refit`.
+        job: What all of its trials share.
+        total: Trials altogether.
+        points: Their configurations, for a fixed list; failed ones are tried again when the run is resumed.
+        searcher: Maker of what suggests them else, from the pasts by number; there, failed ones have failed for good.
+        scheduler: Maker of what stops them early, from the pasts by folder.
+        timeout: Seconds without a report after which a trial is ended.
     """
 
     kind: str
-    config: dict[str, Any]
-    samples: int
+    job: Mapping[str, Any]
+    total: int
     concurrent: int
     cpus: float
     gpus: float
-    retry_failed: bool
-    searcher: Callable[[], Searcher] | None = None
-    scheduler: Callable[[], TrialScheduler] | None = None
+    timeout: float
+    points: Sequence[Mapping[str, Any]] = ()
+    searcher: Callable[..., StudySearch] | None = None
+    scheduler: Callable[[Mapping[str, Past]], TrialScheduler] | None = None
 
 
-class WorkersKilledError(MacilError):
-    """Ray ended the run again and again; it can be resumed with fewer trials at once."""
-
-
-def run_batch(
-    run: Workspace, batch: Batch, display: Display, interrupts: Interrupts, *, resume: bool, debug: bool
-) -> None:
-    """Run all trials of a batch to their ends; returns early when `interrupts` says so.
+def run_batch(run: Workspace, batch: Batch, display: Display, interrupts: Interrupts, *, debug: bool) -> None:
+    """Run what is left of a batch to its end; returns early when `interrupts` says so.
 
     Raises:
-        WorkersKilledError: Ray's memory monitor ended the run several times.
+        StorageError: The storage stayed full or out of reach.
+        SearchStoppedError: Trial after trial failed in the same way.
     """
     _hush(debug)
-    for attempt in range(_RESTORES + 1):
-        try:
-            _run_once(run, batch, display, interrupts, resume=resume or attempt > 0, debug=debug)
-            return
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())[:300]
-            if attempt == _RESTORES or interrupts.exit_code is not None:
-                raise WorkersKilledError(
-                    f"Ray ended the run {attempt + 1} times: {reason}; go on with --resume {run.name} when there is "
-                    "more memory, or start anew with a smaller --concurrent"
-                ) from error
-            display.say(f"Ray ended the run ({reason}); resuming it from the last snapshot")
 
+    def stop() -> bool:
+        return interrupts.exit_code is not None
 
-def _run_once(
-    run: Workspace, batch: Batch, display: Display, interrupts: Interrupts, *, resume: bool, debug: bool
-) -> None:
-    journal = run.journal if batch.searcher else None
-    experiment, snapshots = run.experiment(batch.kind), run.snapshots(batch.kind)
-    resumed = roll_back(snapshots, experiment, journal) if resume else False
-    recorder = RunRecorder(snapshots, journal, resumed=resumed)
+    experiment = run.experiment(batch.kind)
+    pasts: dict[str, Past]
+    if batch.searcher is not None:
+        told = repair_journal(run.journal)
+        if told:
+            display.say(told)
+        numbered = read_numbered(experiment)
+        searcher = batch.searcher(pasts=numbered, say=display.say, stop=stop)
+        search: Searcher = searcher
+        failed = searcher.failed
+        pasts = {past.name: replace(past, failed=number in failed) for number, past in numbered.items()}
+        _write_reasons(experiment, [past for past in pasts.values() if past.failed], failed)
+        left = searcher.open_rows + batch.total - searcher.rows
+    else:
+        listed = read_listed(experiment, batch.points)
+        pasts = {past.name: past for past in listed}
+        open_points = [
+            (point, past.epochs) for point, past in zip(batch.points, listed, strict=True) if not past.ended
+        ]
+        search, left = ListSearch(open_points), len(open_points)
+    _say_what_is_there(batch, pasts, display)
+    if left <= 0:
+        return
     experiment.mkdir(parents=True, exist_ok=True)
+    recorder = RunRecorder(display.say, stop)
+    watch = Watch(recorder, interrupts, display.say, batch.timeout)
     interrupts.tuning = True
     try:
         interrupts.check()
-        with display.shown(batch.kind):
+        with display.shown(batch.kind), tolerating_losses(), _tidied(experiment):
+            display.recall(_ended(pasts))
             tune.run(
                 MacilTrainable,
                 name=batch.kind,
                 storage_path=str(run.path),
-                config=batch.config,
-                num_samples=batch.samples,
-                search_alg=batch.searcher() if batch.searcher else None,
-                scheduler=batch.scheduler() if batch.scheduler else None,
+                config={"job": dict(batch.job)},
+                num_samples=left,
+                search_alg=search,
+                scheduler=batch.scheduler(pasts) if batch.scheduler else None,
                 max_concurrent_trials=batch.concurrent,
                 resources_per_trial={"cpu": batch.cpus, "gpu": batch.gpus},
                 reuse_actors=True,
-                max_failures=_MAX_FAILURES,
+                max_failures=INFRASTRUCTURE_LOSSES,
                 raise_on_failed_trial=False,
-                # In between, a trial's worker says when one is due (tune.saving).
-                checkpoint_config=tune.CheckpointConfig(
-                    checkpoint_frequency=0, checkpoint_at_end=True, num_to_keep=_CHECKPOINTS_KEPT
-                ),
-                callbacks=[recorder, display.callback(interrupts)],
+                # In between, a trial's worker says when one is due (tune.saving), and removes old ones itself.
+                checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=True),
+                callbacks=[watch, display.callback(watch), recorder],
                 trial_dirname_creator=trial_folder_name,
-                resume_config=_resume_config(batch) if resumed else None,
                 verbose=2 if debug else 0,
             )
+    except Exception as error:
+        interrupts.check()
+        # Tune wraps what a callback raises into an error of its own, as text.
+        raise recorder.gave_up or error from None
     finally:
         interrupts.tuning = False
+    if interrupts.exit_code is None and (recorder.gave_up or watch.stopped):
+        raise recorder.gave_up or watch.stopped or StorageError("")
 
 
 def trial_folder_name(trial: Trial) -> str:
-    """The trial's folder, see `tune.groups.folder_name`; the same again after a restore."""
+    """The trial's folder, see `tune.groups.folder_name`."""
     return folder_name(trial.config)
 
 
-def _resume_config(batch: Batch) -> tune.ResumeConfig:
-    kinds: Any = tune.ResumeConfig.ResumeType  # Ray declares the fields as str and takes members of this
-    return tune.ResumeConfig(
-        unfinished=kinds.RESUME,
-        finished=kinds.SKIP,
-        errored=kinds.RESUME if batch.retry_failed else kinds.SKIP,
-    )
+def _ended(pasts: Mapping[str, Past]) -> list[Past]:
+    """Those that are not run again."""
+    return [past for past in pasts.values() if past.ended or past.failed]
+
+
+def _say_what_is_there(batch: Batch, pasts: Mapping[str, Past], display: Display) -> None:
+    """What a resumed run finds."""
+    begun = [past for past in pasts.values() if past.begun]
+    if not begun:
+        return
+    failed = sum(past.diverged or past.failed for past in begun)
+    finished = sum(past.ended and not past.diverged for past in begun)
+    going = [past for past in begun if not past.ended and not past.failed]
+    parts = [f"{finished} finished", *([f"{failed} failed"] if failed else [])]
+    if going:
+        parts.append(
+            f"{len(going)} to go on with ({sum(past.epochs for past in going)} epochs in their logs)"
+        )
+    parts.append(f"{batch.total - len(begun)} not begun")
+    display.say(f"found of {batch.total} {batch.kind}: {', '.join(parts)}")
+
+
+def _write_reasons(experiment: Path, pasts: Sequence[Past], reasons: Mapping[int, str]) -> None:
+    """A kill between the study and the folder: the study alone says that the trial failed."""
+    for past in pasts:
+        if past.error is None:
+            write_text_atomic(experiment / past.name / ERROR, f"{reasons[int(past.name)]}\n")
+
+
+@contextlib.contextmanager
+def _tidied(experiment: Path) -> Iterator[None]:
+    """Keep Tune's own state out of the run folder: a resume reads the trials' folders and nothing else."""
+    before = os.environ.get("TUNE_GLOBAL_CHECKPOINT_S")
+    os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "1e9"  # never in between
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["TUNE_GLOBAL_CHECKPOINT_S"]
+        else:
+            os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = before
+        for pattern in _STATE_FILES:
+            for file in experiment.glob(pattern):
+                file.unlink(missing_ok=True)
 
 
 def _hush(debug: bool) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 # In a trial's configuration: the seeds that are trained together. A trial alone has `seed` instead.
 SEEDS = "seeds"
+# In a trial's configuration: how many of its epochs are in its log already.
+LOGGED = "logged"
 # In an epoch's result of a group: seed to the epoch of that seed.
 MEMBERS = "members"
 # Folders of groups hold what resuming needs; no table reads them.

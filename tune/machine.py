@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import os
 import socket
@@ -12,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from macil.errors import UsageError
+from macil.errors import MacilError, UsageError
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -40,7 +41,7 @@ def quiet_ray() -> None:
     settings = {
         "RAY_AIR_NEW_OUTPUT": "0",  # the new engine prints whatever `verbose` says
         "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
-        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # tune.snapshots writes the logs
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # tune.recorder writes the logs
         "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
         "TUNE_DISABLE_SIGINT_HANDLER": "1",  # tune.interrupts
         "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
@@ -59,6 +60,7 @@ def ray_running(address: str | None, machine: Machine, *, debug: bool) -> Iterat
 
     Raises:
         UsageError: No cluster answers at `address`.
+        MacilError: The Ray started here would listen beyond loopback.
     """
     import ray
 
@@ -69,7 +71,7 @@ def ray_running(address: str | None, machine: Machine, *, debug: bool) -> Iterat
     if started and address is None:
         # Workers inherit the environment of the Ray they start from; this is how they find both packages in a checkout.
         os.environ["PYTHONPATH"] = path
-        with _hushed(debug):
+        with _loopback(), _hushed(debug):
             ray.init(
                 address="local",  # never one that somebody else has started here
                 num_cpus=machine.cpus,
@@ -97,6 +99,40 @@ def ray_running(address: str | None, machine: Machine, *, debug: bool) -> Iterat
     finally:
         if started:
             ray.shutdown()
+
+
+@contextmanager
+def _loopback() -> Iterator[None]:
+    """Let a Ray that is started meanwhile listen on the loopback address and nowhere else.
+
+    Ray's servers listen on the address of their node, and Ray replaces 127.0.0.1 as such by the network's, unless it is
+    told that there are to be no clusters. The name of that setting is older than its meaning.
+
+    Raises:
+        MacilError: This version of Ray is told otherwise; what was started has been ended.
+    """
+    import ray
+    from ray._private import ray_constants
+
+    variable, constant = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "ENABLE_RAY_CLUSTER"
+    before, enabled = os.environ.get(variable), getattr(ray_constants, constant, True)
+    os.environ[variable] = "0"  # for the processes that Ray starts
+    setattr(ray_constants, constant, False)
+    try:
+        yield
+    finally:
+        setattr(ray_constants, constant, enabled)
+        if before is None:
+            del os.environ[variable]
+        else:
+            os.environ[variable] = before
+    address = ray.util.get_node_ip_address()
+    if not ipaddress.ip_address(address).is_loopback:
+        ray.shutdown()
+        raise MacilError(
+            f"Ray {ray.__version__} would listen on {address}, where others can reach it; "
+            "install the version of Ray that constraints.txt names"
+        )
 
 
 def _knock(address: str | None) -> None:

@@ -30,7 +30,6 @@ def train(
     interrupts: Interrupts,
     address: str | None,
     *,
-    resume: bool,
     debug: bool,
 ) -> None:
     """All that needs Ray: the trials, the confirmation of the best, the winner's refit."""
@@ -47,8 +46,7 @@ def train(
 
         def go(batch: Batch) -> None:
             run.update(phase=batch.kind)
-            again = resume and batch.kind == begun
-            run_batch(run, batch, shown, interrupts, resume=again, debug=debug)
+            run_batch(run, batch, shown, interrupts, debug=debug)
             interrupts.check()
 
         trials = run.experiment("trials")

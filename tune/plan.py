@@ -29,8 +29,11 @@ _FEWEST_FOR_ASHA = 4
 REDUCTION = 3
 # Configurations that are confirmed unless a number is given, and trainings of each.
 CONFIRM, _CONFIRM_SEEDS = 3, 5
+# Seconds without a report after which a trial is taken to hang: longer than any epoch.
+TRIAL_TIMEOUT = 3600.0
 # Confirmation seeds begin at the next multiple of this above the seeds of the run.
 _FRESH = 1000
+_MOST = 100_000  # trials, or seeds: more than anybody trains
 _LAST_SEED = 2**31 - 1
 
 
@@ -53,6 +56,7 @@ class Options:
     concurrent: int | None = None
     cpus_per_trial: float | None = None
     gpus_per_trial: float | None = None
+    trial_timeout: float | None = None
     refit_cpus: float | None = None  # no flag: recorded, since digits depend on threads
     sweep_rows: Mapping[str, Any] | None = None  # no flag: what the file of a sweep of one's own said
     preset: str | None = None
@@ -91,6 +95,7 @@ class Plan:
     confirm: int
     confirm_seeds: tuple[int, ...]
     keep_scores: KeptScores
+    trial_timeout: float
     cpus_per_trial: float
     gpus_per_trial: float
     concurrent: int
@@ -196,6 +201,7 @@ class Plan:
             if self.confirm
             else None,
             "keep_scores": self.keep_scores,
+            "trial_timeout": self.trial_timeout,
             "cpus_per_trial": self.cpus_per_trial,
             "gpus_per_trial": self.gpus_per_trial,
             "concurrent": self.concurrent,
@@ -235,6 +241,9 @@ def resolve_plan(options: Options, machine: Machine | None) -> Plan:
     asha = (sweep is None and trials >= _FEWEST_FOR_ASHA) if options.asha is None else options.asha
     grace = _grace(options, base) if asha else None
     confirm, confirm_seeds = _confirm(options, sweep, trials, seeds)
+    timeout = TRIAL_TIMEOUT if options.trial_timeout is None else options.trial_timeout
+    if not timeout > 0:
+        raise UsageError(f"--trial-timeout {timeout:g}: expected seconds, more than 0")
     cpus, gpus = _resources(options, machine, trials)
     # Where it pays (docs/performance.md): on a GPU a configuration's seeds are trained together.
     lockstep = gpus > 0 and len(seeds) > 1
@@ -253,6 +262,7 @@ def resolve_plan(options: Options, machine: Machine | None) -> Plan:
         confirm=confirm or None,
         confirm_seeds=len(confirm_seeds) or None,
         keep_scores=options.keep_scores or "ends",
+        trial_timeout=timeout,
         sweep_rows=sweep_content(sweep) if sweep and sweep.name not in SWEEPS else None,
         search_seed=None if sweep else _from_zero("--search-seed", options.search_seed),
         split_seed=_from_zero("--split-seed", options.split_seed),
@@ -275,6 +285,7 @@ def resolve_plan(options: Options, machine: Machine | None) -> Plan:
         confirm=confirm,
         confirm_seeds=confirm_seeds,
         keep_scores=options.keep_scores or "ends",
+        trial_timeout=timeout,
         cpus_per_trial=cpus,
         gpus_per_trial=gpus,
         concurrent=concurrent,
@@ -428,8 +439,9 @@ def _grace(options: Options, base: TrialConfig) -> int:
 
 
 def _at_least_one(flag: str, value: int | None, default: int) -> int:
-    if value is not None and value < 1:
-        raise UsageError(f"{flag} {value} is not allowed: expected a whole number from 1")
+    # A plan lists every seed and trial: it must fit memory.
+    if value is not None and not 1 <= value <= _MOST:
+        raise UsageError(f"{flag} {value} is not allowed: expected a whole number from 1 to {_MOST}")
     return default if value is None else value
 
 

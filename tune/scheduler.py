@@ -1,23 +1,28 @@
-"""ASHA whose rungs survive a restore.
+"""ASHA whose rungs survive a restart of the search.
 
-Ray's restore makes an empty scheduler: trials that were running compare themselves with nobody, and finished ones are
-forgotten. Here every trial that Tune adds brings the results it has logged; they are entered again, in order, which
-rebuilds the rungs exactly, since a rung holds only the first result of each trial at or beyond its milestone.
+A new scheduler would be empty: trials that were running would compare themselves with nobody. Here it begins with what
+the trials have logged, which rebuilds the rungs exactly, since a rung holds only the first result of each trial at or
+beyond its milestone. A decision that was made is not made again: an epoch that a trial repeats, because its worker was
+lost before it was saved, goes as it went before.
 """
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 from ray.tune.experiment import Trial
 from ray.tune.result import SHOULD_CHECKPOINT
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
+from tune.groups import folder_name
 from tune.plan import REDUCTION
+
+if TYPE_CHECKING:
+    from tune.ledger import Past
 
 METRIC = "selection_score"
 TIME = "training_iteration"
@@ -39,15 +44,13 @@ _READ = (
 class ReplayASHA(ASHAScheduler):
     """Asynchronous successive halving on `selection_score`, larger is better; keeps the best third at each rung.
 
-    A trial that was stopped, lost its worker before it was saved, and comes back from an older checkpoint is stopped
-    where it was stopped before: its score is in the rung already, so the rung would let it pass.
-
     Args:
         grace_period: Epochs that every trial gets; the first rung.
         epochs: Epochs of a whole training.
+        pasts: What trials reported before, by folder.
     """
 
-    def __init__(self, grace_period: int, epochs: int) -> None:
+    def __init__(self, grace_period: int, epochs: int, pasts: Mapping[str, Past] | None = None) -> None:
         super().__init__(
             time_attr=TIME,
             metric=METRIC,
@@ -56,40 +59,51 @@ class ReplayASHA(ASHAScheduler):
             grace_period=grace_period,
             reduction_factor=REDUCTION,
         )
-        self._stopped: dict[str, int] = {}
-
-    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
-        """Register a trial and enter what it has already reported."""
-        super().on_trial_add(tune_controller, trial)
-        if not trial.has_reported_at_least_once:
-            return
-        for result in _logged_results(Path(str(trial.path)) / "result.json"):
-            if result[TIME] <= int(trial.last_result.get(TIME, 0)):
-                self._trial_info[trial.trial_id].on_result(trial, result[TIME], result[METRIC])
-                if result.get("done"):
-                    self._stopped[trial.trial_id] = result[TIME]
+        # Of each trial: the last epoch that was decided upon, and whether it was stopped there.
+        self._decided: dict[str, tuple[int, bool]] = {}
+        for name, past in (pasts or {}).items():
+            self._decided[name] = past.epochs, past.done
+            for epoch, score in sorted(past.scores.items()):
+                if score is not None and not past.diverged:
+                    self._enter(name, epoch, score)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Whether the trial goes on after this epoch."""
-        decision = str(super().on_trial_result(tune_controller, trial, result))
-        if decision == TrialScheduler.STOP:
-            self._stopped[trial.trial_id] = result[TIME]
-        elif result[TIME] >= self._stopped.get(trial.trial_id, math.inf):
+        name, epoch = folder_name(trial.config), int(result[TIME])
+        last, stopped = self._decided.get(name, (0, False))
+        if epoch <= last:
+            return TrialScheduler.STOP if stopped and epoch == last else TrialScheduler.CONTINUE
+        decision = TrialScheduler.CONTINUE
+        score = result.get(METRIC)
+        if score is not None:
+            decision = self._enter(name, epoch, score)
+        if epoch >= self._max_t:
             decision = TrialScheduler.STOP
+        self._decided[name] = epoch, decision == TrialScheduler.STOP
         return decision
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
         """Forget a trial that ended; one that diverged leaves no score behind."""
-        self._stopped.pop(trial.trial_id, None)
-        if result.get(METRIC) is None:
-            self._trial_info.pop(trial.trial_id, None)
-        else:
-            super().on_trial_complete(tune_controller, trial, result)
+        self._trial_info.pop(trial.trial_id, None)
+        name, score = folder_name(trial.config), result.get(METRIC)
+        if result.get("diverged"):
+            for _, recorded in self._brackets[0]._rungs:
+                recorded.pop(name, None)
+        elif score is not None:
+            self._enter(name, int(result[TIME]), score)
+
+    def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
+        """Forget a trial that never ran."""
+        self._trial_info.pop(trial.trial_id, None)
 
     @property
     def rungs(self) -> dict[int, dict[str, float]]:
-        """Milestone in epochs -> score by trial id."""
+        """Milestone in epochs -> score by trial's folder."""
         return {int(milestone): dict(recorded) for milestone, recorded in self._brackets[0]._rungs}
+
+    def _enter(self, name: str, epoch: int, score: float) -> str:
+        stand_in: Any = SimpleNamespace(trial_id=name)  # a bracket asks for nothing else
+        return str(self._brackets[0].on_result(stand_in, epoch, score))
 
 
 def for_tune(result: Mapping[str, Any]) -> dict[str, Any]:

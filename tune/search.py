@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 
@@ -9,7 +10,7 @@ if __package__ in (None, ""):
     # Run as a script: this folder is first on the path, its parent, which holds both packages, is not on it at all.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,7 +21,7 @@ from macil import __version__, cli
 from macil.data.origin import is_demo_data
 from macil.data.split import make_split
 from macil.data.store import FeatureStore
-from macil.errors import DataError, UsageError
+from macil.errors import DataError, MacilError, UsageError
 from macil.files import write_json_atomic
 from tune.interrupts import Interrupted, catching
 from tune.machine import quiet_ray, this_machine
@@ -29,6 +30,8 @@ from tune.planview import print_plan
 from tune.sweeps import SWEEPS
 from tune.workspace import Workspace, clear, existing_workspace, locked, new_workspace, now, versions
 
+# What a resumed run may be given anew: no number depends on it.
+_CHANGEABLE = ("--trial-timeout",)
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 
@@ -95,6 +98,12 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 @click.option(
     "--gpus-per-trial", type=float, help="GPUs of a trial, may be a fraction; default 1 where there is one."
 )
+@click.option(
+    "--trial-timeout",
+    type=float,
+    metavar="SECONDS",
+    help="End a trial that has reported nothing for so long; default 3600.",
+)
 @click.option("--dry-run", is_flag=True, help="Print the resolved plan and stop.")
 @cli.config_options
 @cli.hyperparameter_options()
@@ -125,7 +134,8 @@ def search(
         run = existing_workspace(storage, resume)
         recorded = Options.from_dict(run.info["options"])
         _refuse_other_flags(given, recorded)
-        given = recorded
+        timeout = given.trial_timeout or recorded.trial_timeout
+        given = replace(recorded, trial_timeout=timeout)
     else:
         check_data_path(given.data)
     machine = this_machine()
@@ -140,7 +150,7 @@ def search(
     with locked(run):
         if resume is None:
             begin(run, plan)
-        return run_to_end(run, plan, console, address, resume=resume is not None)
+        return run_to_end(run, plan, console, address)
 
 
 def begin(run: Workspace, plan: Plan) -> None:
@@ -167,7 +177,7 @@ def begin(run: Workspace, plan: Plan) -> None:
     )
 
 
-def run_to_end(run: Workspace, plan: Plan, console: Console, address: str | None, *, resume: bool) -> int:
+def run_to_end(run: Workspace, plan: Plan, console: Console, address: str | None) -> int:
     """Everything from data to report; leaves `run.json` saying how it went.
 
     Returns:
@@ -186,12 +196,13 @@ def run_to_end(run: Workspace, plan: Plan, console: Console, address: str | None
                 # Imported late: a dry run or a wrong option should not wait for Ray.
                 from tune.phases import train
 
-                train(run, plan, store, console, interrupts, address, resume=resume, debug=debug)
+                train(run, plan, store, console, interrupts, address, debug=debug)
             interrupts.check()
             run.update(status="finished")
             finish(run, console)
         except (Interrupted, KeyboardInterrupt) as stop:
-            run.update(status="interrupted")
+            with contextlib.suppress(MacilError):
+                run.update(status="interrupted")
             code = getattr(stop, "exit_code", cli.INTERRUPTED)
             saved = sum(1 for _ in run.experiment("trials").glob("*/result.json"))
             print(
@@ -201,7 +212,8 @@ def run_to_end(run: Workspace, plan: Plan, console: Console, address: str | None
             )
             return int(code)
         except BaseException:
-            run.update(status="failed")
+            with contextlib.suppress(MacilError):  # of the two errors, the first says what happened
+                run.update(status="failed")
             raise
     return 0
 
@@ -279,6 +291,8 @@ def _options(options: dict[str, Any]) -> Options:
 def _refuse_other_flags(given: Options, recorded: Options) -> None:
     known = recorded.flags()
     for flag, value in given.flags().items():
+        if flag in _CHANGEABLE:
+            continue
         if known.get(flag) != value:
             was = f"was begun with {known[flag]}" if flag in known else "was begun without it"
             raise UsageError(

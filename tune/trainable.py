@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict
 
 import numpy as np
+from pyarrow import fs
 from ray import tune
+from ray.train._internal.session import _TrainingResult
 from ray.tune.result import SHOULD_CHECKPOINT
 
-from macil.checkpoint import load_checkpoint, save_checkpoint
+from macil.checkpoint import save_checkpoint
 from macil.config import TrialConfig
 from macil.data.split import Split, make_split
 from macil.data.store import FeatureStore
@@ -19,12 +22,15 @@ from macil.errors import DataError, DivergedError, MacilError
 from macil.files import atomic_path, write_json_atomic
 from macil.lockstep import Lockstep
 from macil.training import KeptScores, Protocol, Trainer
-from tune.groups import MEMBERS, SEEDS, member_folders
+from tune.checkpoints import CHECKPOINT, SCORES, last_good, newest_number, prune, put
+from tune.groups import LOGGED, MEMBERS, SEEDS, member_folders
+from tune.notices import post
+from tune.patience import patiently
 from tune.saving import SavePolicy
-from tune.scheduler import for_tune
+from tune.scheduler import TIME, for_tune
 
-CHECKPOINT = "trainer.pt"
-SCORES = "scores.npz"
+# In a result: what went wrong on the way to it, for people.
+NOTE = "note"
 # Of a seed in a group: replaced by each later one.
 _MEMBER_CHECKPOINT = "checkpoint_000000"
 
@@ -50,9 +56,11 @@ class Job(TypedDict):
 class MacilTrainable(tune.Trainable):
     """Trains the configuration that Tune hands over.
 
-    A step's result is the epoch Tune asks for: a training that is behind (its checkpoint is gone) catches up first. A
-    diverged training ends with `diverged` and its reason instead of a score; retrying it would give the same. The
-    result asks for a checkpoint when one is due (`tune.saving`); Tune saves at the end of a trial in any case.
+    A training goes on from the last good checkpoint in its folder, whoever asks: a new worker after a loss, or a
+    resumed search. Its first result is that of the epoch after the checkpoint, or of the first one that is not in the
+    log; what the checkpoint is ahead is reported from its history. A diverged training ends with `diverged` and its
+    reason instead of a score; retrying it would give the same. The result asks for a checkpoint when one is due
+    (`tune.saving`); Tune saves at the end of a trial in any case, and `cleanup` when the search is stopped.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -69,14 +77,29 @@ class MacilTrainable(tune.Trainable):
         self._saves.begun()
         self._trainer: Trainer | Lockstep | None = None
         self._refusal: MacilError | None = None
+        self._whole = True  # not in the middle of an epoch
+        self._unsaved = 0
+        self._notes: list[str] = []
+        # Epochs that were reported before: Tune begins to count anew on a new worker.
+        self._reported: int | None = int(config.get(LOGGED, 0))
         try:
-            self._trainer = build_trainer(config["job"], config)
+            self._trainer = self._build(config)
         except MacilError as error:
             # Raised in the first step: an exception here would look like a worker that cannot start.
             self._refusal = error
             return
         for folder, trainer in self._members(self._trainer).items():
-            write_json_atomic(folder / "record.json", trainer.record())
+            self._patiently(partial(write_json_atomic, folder / "record.json", trainer.record()), folder)
+
+    def _build(self, config: dict[str, Any], most: int | None = None) -> Trainer | Lockstep:
+        """The trainer, in the state of the last good checkpoint, or of the first epoch if that is beyond `most`."""
+        trainer = build_trainer(config["job"], config)
+        state = last_good(self._folder(), self._notes.append)
+        if state is not None and (most is None or state["epoch"] <= most):
+            trainer.load_state_dict(state)
+        if self._storage:
+            self._storage.current_checkpoint_index = newest_number(self._folder())
+        return trainer
 
     def step(self) -> dict[str, Any]:
         """The next epoch's metrics.
@@ -85,12 +108,20 @@ class MacilTrainable(tune.Trainable):
             MacilError: The configuration or the data were refused.
         """
         trainer = self._ready()
-        epoch = self.iteration + 1
+        if self._reported is not None:
+            self._iteration, self._reported = min(self._reported, trainer.epoch), None
+        epoch, before = self.iteration + 1, trainer.epoch
         started = time.monotonic()
+        self._whole = False
         result = _group_epoch(trainer, epoch) if isinstance(trainer, Lockstep) else _epoch(trainer, epoch)
+        self._whole = not result["diverged"]
+        self._unsaved += trainer.epoch - before
         if not result["diverged"]:
             self._saves.trained(time.monotonic() - started)
             result[SHOULD_CHECKPOINT] = self._saves.due
+        if self._notes:
+            result[NOTE] = "; ".join(self._notes)
+            self._notes = []
         return result
 
     def log_result(self, result: dict[str, Any]) -> None:
@@ -103,47 +134,57 @@ class MacilTrainable(tune.Trainable):
         started = time.monotonic()
         saved = super().save(checkpoint_dir)
         self._saves.saved(time.monotonic() - started)
+        self._unsaved = 0
         saved.metrics = for_tune(saved.metrics)
         return saved
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Write the trainer's state and the test scores it keeps; of a group, those of each seed in its own folder."""
+        """Write the trainer's state and the test scores it keeps; of a group, those of each seed in its own folder.
+
+        The state is that of the last epoch reported: a trainer that is ahead of it is trained again up to there.
+        """
         trainer = self._ready()
+        if trainer.epoch > self.iteration:
+            self._trainer = trainer = self._build(self.config, self.iteration)
+            while trainer.epoch < self.iteration:
+                trainer.train_epoch()
         save_checkpoint(trainer, Path(checkpoint_dir) / CHECKPOINT)
         if not isinstance(trainer, Lockstep):
             np.savez(Path(checkpoint_dir) / SCORES, allow_pickle=False, **trainer.test_scores)
             return
         for folder, member in self._members(trainer).items():
-            own = folder / _MEMBER_CHECKPOINT
-            own.mkdir(parents=True, exist_ok=True)
-            save_checkpoint(member, own / CHECKPOINT)
-            with atomic_path(own / SCORES) as temporary, temporary.open("wb") as file:
-                np.savez(file, allow_pickle=False, **member.test_scores)
+            self._patiently(partial(_save_member, folder / _MEMBER_CHECKPOINT, member), folder)
 
-    def load_checkpoint(self, checkpoint_dir: Any) -> None:
-        """Continue from `save_checkpoint`.
+    def _report_class_trainable_checkpoint(self, checkpoint_dir: str, returned: Any) -> Any:
+        """Put a checkpoint into the trial's folder in one step, where Ray would copy file by file.
 
-        Raises:
-            DataError: Damaged, of another training, or of a later epoch than Tune's: what is saved at the end of a
-                trial must be the state of its last epoch.
+        Waits for storage that is full.
         """
-        state = load_checkpoint(Path(checkpoint_dir) / CHECKPOINT)
-        if state["epoch"] > self.iteration:
-            raise DataError(
-                f"{checkpoint_dir} is of epoch {state['epoch']}, Tune goes on from {self.iteration}"
-            )
-        self._ready().load_state_dict(state)
+        storage = self._storage
+        if storage is None or not isinstance(storage.storage_filesystem, fs.LocalFileSystem):
+            return super()._report_class_trainable_checkpoint(checkpoint_dir, returned)
+        storage._check_validation_file()  # refuses a folder that only another host has
+        metrics: dict[str, Any] = dict(self._last_result or {})
+        storage._update_checkpoint_index(metrics)
+        target = Path(storage.checkpoint_fs_path)
+        self._patiently(partial(put, Path(checkpoint_dir), target), target)
+        prune(target.parent)
+        checkpoint = tune.Checkpoint(str(target), storage.storage_filesystem)
+        return _TrainingResult(checkpoint=checkpoint, metrics=metrics)
 
     def restore(self, checkpoint_path: Any) -> None:
-        """Continue from a checkpoint that Tune names; if it is gone or of no use, train those epochs again.
+        """Go on after a loss. Which checkpoint Tune names does not matter: `setup` has taken the last good one."""
+        if self._reported is not None:
+            self._reported = max(self._reported, int(checkpoint_path.metrics.get(TIME, 0)))
+        self._restored = True
 
-        A driver that is killed can be restored to a moment whose checkpoint has been replaced by later ones since.
-        """
-        try:
-            super().restore(checkpoint_path)
-        except (ValueError, OSError, DataError):
-            # The number of epochs was set before the file was missed; `step` trains up to it.
-            self._begin(self.config)
+    def cleanup(self) -> None:
+        """Save what is not saved yet, when the search is stopped before the trial has ended."""
+        if self._trainer is not None and self._whole and self._unsaved and self._storage:
+            self.save()
+
+    def _patiently(self, write: Callable[[], object], where: Path) -> None:
+        patiently(write, where, say=partial(post, self._folder().name))
 
     def _members(self, trainer: Trainer | Lockstep) -> dict[Path, Trainer]:
         """Folder and trainer of every row of the tables."""
@@ -162,6 +203,13 @@ class MacilTrainable(tune.Trainable):
     def _folder(self) -> Path:
         """The trial's folder in the run: `logdir` is a scratch folder on this worker."""
         return Path(self._storage.trial_fs_path if self._storage else self.logdir)
+
+
+def _save_member(folder: Path, member: Trainer) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    save_checkpoint(member, folder / CHECKPOINT)
+    with atomic_path(folder / SCORES) as temporary, temporary.open("wb") as file:
+        np.savez(file, allow_pickle=False, **member.test_scores)
 
 
 def _epoch(trainer: Trainer, epoch: int) -> dict[str, Any]:

@@ -12,10 +12,10 @@ from typing import Any
 from macil.config import TrialConfig
 from macil.errors import MacilError
 from macil.files import atomic_path, read_json
+from tune.checkpoints import CHECKPOINT
 from tune.groups import PREFIX
 from tune.plan import Plan
 from tune.scheduler import logged_scores
-from tune.trainable import CHECKPOINT
 
 NO_WINNER = (
     "no trial has a result: all of them failed; their reasons are in the report and in trials/*/error.txt"

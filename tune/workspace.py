@@ -9,6 +9,7 @@ import platform
 import re
 import shutil
 import socket
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +23,8 @@ from macil.files import read_json, write_json_atomic
 
 FORMAT_VERSION = 1
 Status = Literal["running", "interrupted", "failed", "finished"]
+# What `tune.search.begin` writes before run.json, which makes it a run.
+_FIRST_FILES = (".lock", "plan.json", "config.toml")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -54,10 +57,6 @@ class Workspace:
     def experiment(self, kind: str) -> Path:
         """Tune's folder of the `trials` or of the `refit`."""
         return self.path / kind
-
-    def snapshots(self, kind: str) -> Path:
-        """Snapshots of the driver's state while it runs `kind`."""
-        return self.path / "snapshots" / kind
 
     @property
     def info(self) -> dict[str, Any]:
@@ -116,7 +115,9 @@ def new_workspace(storage: str, name: str, *, overwrite: bool) -> Workspace:
             f"--name {name!r} is not allowed: expected letters, digits, '.', '_' and '-', at most 100, no '/'"
         )
     run = Workspace(storage_folder(storage) / name)
-    if run.path.exists():
+    if never_begun(run):
+        print(f"note: run {name!r} was stopped before it began; it is begun anew", file=sys.stderr)
+    elif run.path.exists():
         if not overwrite:
             raise UsageError(
                 f"run {name!r} exists already in {run.path.parent}; "
@@ -140,7 +141,20 @@ def existing_workspace(storage: str, name: str) -> Workspace:
     for path in (storage_folder(storage) / name, Path(name).expanduser()):
         if (path / "run.json").is_file():
             return Workspace(Path(os.path.abspath(path)))
+        if never_begun(Workspace(path)):
+            raise UsageError(
+                f"--resume {name}: that run was stopped before it began, so there is nothing to go on with; "
+                f"begin it again with the same command and --name {name}"
+            )
     raise UsageError(f"--resume {name}: there is no run of that name in {storage_folder(storage)}")
+
+
+def never_begun(run: Workspace) -> bool:
+    """Whether nothing but the first files of a start that was killed is there."""
+    if not run.path.is_dir() or (run.path / "run.json").exists():
+        return False
+    names = {path.name for path in run.path.iterdir()}
+    return ".lock" in names and all(name in _FIRST_FILES or name.endswith(".tmp") for name in names)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,96 @@
+"""A trial's checkpoints: numbered folders, each made in one step; the last good one is what a training goes on from."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from macil.checkpoint import load_checkpoint
+from macil.errors import DataError
+
+CHECKPOINT = "trainer.pt"
+SCORES = "scores.npz"
+PREFIX = "checkpoint_"  # as Ray names them
+DAMAGED = "damaged_"
+# How a note begins that tells of no damage.
+WENT_ON = "went on from"
+# The newest, and one to fall back upon.
+KEPT = 2
+
+
+def folders_by_number(trial: Path) -> list[Path]:
+    """The checkpoints of a trial's folder, oldest first."""
+    if not trial.is_dir():
+        return []
+    found = [path for path in trial.iterdir() if path.name.startswith(PREFIX) and number_of(path) >= 0]
+    return sorted(found, key=number_of)
+
+
+def number_of(checkpoint: Path) -> int:
+    """The number in a checkpoint's name, -1 without one."""
+    digits = checkpoint.name.removeprefix(PREFIX)
+    return int(digits) if digits.isdecimal() else -1
+
+
+def last_good(trial: Path, warn: Callable[[str], None]) -> dict[str, Any] | None:
+    """The state in the newest checkpoint that can be read; None without any.
+
+    Args:
+        trial: The trial's folder. A damaged checkpoint is renamed, so that nobody takes it for the newest.
+        warn: Told which one it is, and about each damaged one.
+    """
+    damaged: list[str] = []
+    for folder in reversed(folders_by_number(trial)):
+        try:
+            state = load_checkpoint(folder / CHECKPOINT)
+        except DataError as error:
+            damaged.append(error.message)
+            aside = folder.with_name(f"{DAMAGED}{folder.name}")
+            shutil.rmtree(aside, ignore_errors=True)
+            os.replace(folder, aside)
+            continue
+        warn("; ".join([*damaged, f"{WENT_ON} {folder.name}, epoch {state['epoch']}"]))
+        return state
+    if damaged:
+        warn(f"{'; '.join(damaged)}; there is no other, so it was trained again from its first epoch")
+    return None
+
+
+def newest_number(trial: Path) -> int:
+    """The highest number of a checkpoint, also of one that is damaged; -1 without any."""
+    if not trial.is_dir():
+        return -1
+    names = (path.name.removeprefix(DAMAGED) for path in trial.iterdir())
+    return max((number_of(Path(name)) for name in names if name.startswith(PREFIX)), default=-1)
+
+
+def put(source: Path, target: Path) -> None:
+    """Make `target` a copy of the folder `source`, in one step.
+
+    Raises:
+        OSError: The storage refused; nothing is left of it.
+    """
+    building = target.with_name(f".{target.name}.tmp")
+    shutil.rmtree(building, ignore_errors=True)
+    try:
+        building.mkdir(parents=True)
+        for file in source.iterdir():
+            # Not copytree: its error hides the reason.
+            shutil.copyfile(file, building / file.name)
+            with (building / file.name).open("rb") as written:
+                os.fsync(written.fileno())
+        if target.exists():
+            shutil.rmtree(target)
+        os.replace(building, target)
+    except OSError:
+        shutil.rmtree(building, ignore_errors=True)
+        raise
+
+
+def prune(trial: Path) -> None:
+    """Remove all but the newest checkpoints."""
+    for folder in folders_by_number(trial)[:-KEPT]:
+        shutil.rmtree(folder, ignore_errors=True)

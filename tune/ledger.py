@@ -1,0 +1,193 @@
+"""What a batch of trials has behind it, read from their folders: a run is resumed from nothing else.
+
+A trial's folder holds its configuration (`params.json`), every epoch that was reported (`result.json`, appended before
+anything is decided upon the next one), and its newest checkpoints. Ray Tune's own state is not needed: a training is a
+function of its configuration, so that epochs behind the newest checkpoint come out the same again, and what was logged
+is never taken back.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from macil.errors import DataError
+from macil.files import read_json, write_text_atomic
+from tune.checkpoints import CHECKPOINT, SCORES, folders_by_number
+from tune.groups import folder_name, member_folders
+from tune.savedepochs import saved_epochs
+from tune.scheduler import METRIC, TIME
+
+LOG, PARAMS, ERROR = "result.json", "params.json", "error.txt"
+
+
+@dataclass(frozen=True)
+class Past:
+    """One trial's past.
+
+    Attributes:
+        name: Its folder's name.
+        epochs: Epochs in its log without a gap, of every seed of a group.
+        scores: Epoch to selection score, None where it has none.
+        done: Its last report ended it, by itself or by ASHA.
+        diverged: It ended without a result.
+        saved: The checkpoint of its last epoch is there, so nothing is left to do.
+        error: What its error.txt says; Tune writes it at each failure, so that it may not have been the last.
+        trial_id: What its tables call it.
+        params: Its configuration as recorded; empty before its start.
+        reason: Why it diverged.
+        failed: It failed for good, which the study knows.
+    """
+
+    name: str
+    epochs: int = 0
+    scores: Mapping[int, float | None] = field(default_factory=dict)
+    done: bool = False
+    diverged: bool = False
+    saved: bool = False
+    error: str | None = None
+    trial_id: str | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+    reason: str | None = None
+    failed: bool = False
+
+    @property
+    def ended(self) -> bool:
+        """Whether it came to an end by itself, with nothing left to do."""
+        return self.diverged or (self.done and self.saved)
+
+    @property
+    def begun(self) -> bool:
+        """Whether it was started at all."""
+        return bool(self.params) or self.epochs > 0
+
+
+def read_numbered(experiment: Path) -> dict[int, Past]:
+    """Number in the study -> past of every trial of a search."""
+    if not experiment.is_dir():
+        return {}
+    names = sorted(path.name for path in experiment.iterdir() if path.is_dir() and path.name.isdigit())
+    return {int(name): read_past(experiment, name) for name in names}
+
+
+def read_listed(experiment: Path, points: Sequence[Mapping[str, Any]]) -> list[Past]:
+    """The pasts of a fixed list of configurations, in its order."""
+    return [_read_point(experiment, point) for point in points]
+
+
+def read_past(experiment: Path, name: str) -> Past:
+    """The past of the trial in the folder `name`."""
+    folder = experiment / name
+    lines, epochs = _consecutive(read_log(folder / LOG))
+    last = lines[epochs] if epochs else {}
+    diverged = bool(last.get("diverged"))
+    params = _params(folder / PARAMS)
+    return Past(
+        name=name,
+        epochs=epochs,
+        scores={epoch: _number(line.get(METRIC)) for epoch, line in lines.items() if epoch <= epochs},
+        done=bool(last.get("done")),
+        diverged=diverged,
+        saved=_is_saved(folder, epochs),
+        error=None if diverged else _error(folder / ERROR),
+        trial_id=last.get("trial_id") or params.get("trial_id"),
+        params=params,
+        reason=last.get("reason"),
+    )
+
+
+def read_log(log: Path) -> dict[int, dict[str, Any]]:
+    """Epoch -> its report, of every whole line; the first report of an epoch counts."""
+    reports: dict[int, dict[str, Any]] = {}
+    try:
+        text = log.read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    for line in text.splitlines():
+        try:
+            report = json.loads(line)
+            reports.setdefault(int(report[TIME]), report)
+        except (ValueError, KeyError, TypeError):
+            continue
+    return reports
+
+
+def trim_log(log: Path, epochs: int) -> None:
+    """Leave whole lines only, of epochs 1 to `epochs`: what is appended must not join a torn line."""
+    if not log.exists():
+        return
+    reports = read_log(log)
+    kept = "".join(f"{json.dumps(reports[epoch])}\n" for epoch in sorted(reports) if epoch <= epochs)
+    if kept != log.read_text(encoding="utf-8", errors="replace"):
+        write_text_atomic(log, kept)
+
+
+def _read_point(experiment: Path, point: Mapping[str, Any]) -> Past:
+    members = member_folders(point)
+    if not members:
+        return read_past(experiment, folder_name(point))
+    pasts = [read_past(experiment, name) for name in members.values()]
+    going = [past for past in pasts if not past.diverged]
+    errors = [past.error for past in pasts if past.error is not None]
+    epochs = min((past.epochs for past in going), default=max(past.epochs for past in pasts))
+    return Past(
+        name=folder_name(point),
+        epochs=epochs,
+        scores={epoch: _mean([past.scores.get(epoch) for past in pasts]) for epoch in range(1, epochs + 1)},
+        done=all(past.done for past in pasts),
+        diverged=not going,
+        saved=all(past.saved for past in going),
+        error=errors[0] if errors else None,
+        params=pasts[0].params,
+    )
+
+
+def _mean(scores: Sequence[float | None]) -> float | None:
+    """A group's score, as its worker reports it (`tune.trainable`)."""
+    known = [score for score in scores if score is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _consecutive(reports: dict[int, dict[str, Any]]) -> tuple[dict[int, dict[str, Any]], int]:
+    epochs = 0
+    while epochs + 1 in reports:
+        epochs += 1
+    return reports, epochs
+
+
+def _is_saved(folder: Path, epochs: int) -> bool:
+    """Whether the newest checkpoint is whole and of the epoch `epochs`."""
+    found = folders_by_number(folder)
+    if not found or not epochs:
+        return False
+    newest = found[-1]
+    try:
+        with zipfile.ZipFile(newest / SCORES) as archive:
+            archive.namelist()
+        return saved_epochs(newest / CHECKPOINT)["last"] == epochs
+    except (DataError, OSError, zipfile.BadZipFile):
+        return False
+
+
+def _params(path: Path) -> dict[str, Any]:
+    try:
+        content = read_json(path)
+    except DataError:
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _error(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None

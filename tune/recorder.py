@@ -1,0 +1,172 @@
+"""What the driver writes of each trial, as it happens: configuration, epoch log, error, notes.
+
+A run is resumed from these files and the checkpoints (`tune.ledger`). An epoch is in the log before anything that
+follows from it is done; what was logged stays as it is, also where a trial repeats it after a loss.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ray.tune import Callback
+from ray.tune.experiment import Trial
+from ray.tune.result import SHOULD_CHECKPOINT
+
+from macil.files import write_json_atomic, write_text_atomic
+from tune.groups import LOGGED, MEMBERS, SEEDS, member_folders
+from tune.ledger import ERROR, LOG, PARAMS, read_past, trim_log
+from tune.patience import StorageError, append_whole, patiently
+from tune.scheduler import TIME, for_tune
+from tune.trainable import NOTE
+from tune.trialfolder import NOTES
+
+# When checkpoints are written depends on time, and nothing in the log should.
+_DROPPED = (SHOULD_CHECKPOINT, NOTE)
+
+
+class RunRecorder(Callback):
+    """Writes each trial's `params.json`, `result.json`, `error.txt` and `notes.txt`.
+
+    Args:
+        say, stop: As of `tune.patience.patiently`.
+
+    Attributes:
+        reasons: By trial, why it was ended from here: that is its error then.
+        gave_up: Why nothing more could be written, once that is so.
+    """
+
+    def __init__(
+        self, say: Callable[[str], None] | None = None, stop: Callable[[], bool] = lambda: False
+    ) -> None:
+        self._say = say or print
+        self._stop = stop
+        self._logged: dict[Path, int] = {}
+        self._ids: dict[Path, str] = {}
+        self._failures: dict[str, str] = {}
+        self.reasons: dict[str, str] = {}
+        self.gave_up: StorageError | None = None
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
+        """Write the trial's configuration, and take up its log."""
+        config = {key: value for key, value in trial.config.items() if key not in ("job", SEEDS, LOGGED)}
+        row = config.pop("row", None)
+        for seed, folder in folders_of(trial).items():
+            if folder in self._logged:
+                continue  # another worker goes on with it
+            past = read_past(folder.parent, folder.name)
+            self._ids[folder] = past.trial_id or _id(trial, seed)
+            self._logged[folder] = past.epochs
+            content = {
+                **trial.config["job"]["base"],
+                **(row or {}).get("changes", {}),
+                **config,
+                **({} if seed is None else {"seed": int(seed)}),
+                "row": row and row["name"],
+                "trial_id": self._ids[folder],
+            }
+            self._write(partial(write_json_atomic, folder / PARAMS, content), folder / PARAMS)
+            self._write(partial(trim_log, folder / LOG, self._logged[folder]), folder / LOG)
+            (folder / ERROR).unlink(missing_ok=True)
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: Any
+    ) -> None:
+        """Append the epoch, unless it is in the log already.
+
+        What Tune does not need is then taken out of `result`: Tune would keep it.
+        """
+        members = result.pop(MEMBERS, None)
+        note = result.pop(NOTE, None)
+        for seed, folder in folders_of(trial).items():
+            if note:
+                self._note(folder, str(note))
+            if seed is None:
+                self._log(folder, result)
+            elif seed in (members or {}):
+                self._log(folder, {**result, "reason": None, **members[seed]})
+        for key in result.keys() - for_tune(result).keys():
+            del result[key]
+
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
+        """Keep Tune's account of a failure for later, and take it out of the folder: the trial has not failed."""
+        self._failures[trial.trial_id] = self._failures.get(trial.trial_id, "") + _account(trial)
+        _remove_account(trial)
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
+        """A trial that recovered has a result."""
+        self._failures.pop(trial.trial_id, None)
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
+        """Write down all failures of a trial that failed for good."""
+        text = self._failures.pop(trial.trial_id, "") + _account(trial)
+        _remove_account(trial)
+        reason = self.reasons.pop(trial.trial_id, None)
+        text = f"{reason}\n" if reason else text or "failed\n"
+        for folder in folders_of(trial).values():
+            self._write(partial(write_text_atomic, folder / ERROR, text), folder / ERROR)
+
+    def _log(self, folder: Path, result: Mapping[str, Any]) -> None:
+        epoch = int(result[TIME])
+        if epoch <= self._logged.get(folder, 0):
+            return
+        line = {key: _json_value(value) for key, value in result.items() if key not in _DROPPED}
+        line["trial_id"] = self._ids.get(folder, line.get("trial_id"))
+        text = json.dumps(line, allow_nan=False) + "\n"
+        self._write(partial(append_whole, folder / LOG, text), folder / LOG)
+        self._logged[folder] = epoch
+        if result.get("diverged"):
+            reason = f"{result['reason']}\n"
+            self._write(partial(write_text_atomic, folder / ERROR, reason), folder / ERROR)
+
+    def _note(self, folder: Path, note: str) -> None:
+        self._say(f"{folder.name}: {note}")
+        self._write(partial(append_whole, folder / NOTES, f"{note}\n"), folder / NOTES)
+
+    def _write(self, write: Callable[[], object], where: Path) -> None:
+        try:
+            patiently(write, where, say=self._say, stop=self._stop)
+        except StorageError as error:
+            self.gave_up = error
+            raise
+
+
+def folders_of(trial: Trial) -> dict[str | None, Path]:
+    """Seed to the folder of its row in the tables: the trial's own under None, or those of its group's seeds."""
+    own, members = Path(str(trial.path)), member_folders(trial.config)
+    folders: dict[str | None, Path] = {None: own}
+    if members:
+        folders = {seed: own.parent / name for seed, name in members.items()}
+    for folder in (own, *folders.values()):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folders
+
+
+def _account(trial: Trial) -> str:
+    """Tune's own account of a trial's failure."""
+    try:
+        return Path(str(trial.error_file)).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _remove_account(trial: Trial) -> None:
+    for file in (trial.error_file, trial.pickled_error_file):
+        if file:
+            Path(file).unlink(missing_ok=True)
+
+
+def _id(trial: Trial, seed: str | None) -> str:
+    return trial.trial_id if seed is None else f"{trial.trial_id}_seed{seed}"
+
+
+def _json_value(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict | list | str | int | float | bool) or value is None:
+        return value
+    return str(value)
