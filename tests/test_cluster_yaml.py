@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 import pytest
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
+
+from tests.cluster.lab import ray_environment, slowest_notice
 
 ROOT = Path(__file__).resolve().parent.parent
 Config = dict[str, Any]
@@ -37,6 +40,7 @@ NODE_CONFIG_KEYS = {
 # vCPUs and GPUs of the instance types in use, from AWS's public tables.
 INSTANCES = {"m7i.xlarge": (4, 0), "c7i.4xlarge": (16, 0), "g6.2xlarge": (8, 1)}
 RAY_ENVIRONMENT = ("RAY_AUTH_MODE=token", "RAY_health_check_failure_threshold=")
+NOTICED = 15.0  # seconds until a lost node is noticed, as docs/cluster.md promises
 
 
 class NoDuplicates(yaml.SafeLoader):
@@ -131,6 +135,8 @@ def _command_faults(config: Config) -> list[str]:
         faults.append("head_setup_commands: Ray's default would run pip outside the environment")
     setup = "\n".join(config["setup_commands"])
     faults += [f"setup_commands: no {setting}" for setting in RAY_ENVIRONMENT if setting not in setup]
+    if not faults and (slowest := slowest_notice(ray_environment(config))) > NOTICED:
+        faults.append(f"a lost node is noticed after {slowest:g} s")
     for key in ("head_start_ray_commands", "worker_start_ray_commands"):
         start = config[key][-1]
         if not start.startswith("source ~/macil-tune/env.sh; ulimit -n 65536; ray start "):
@@ -154,6 +160,15 @@ def _set(*path: str, value: Any) -> Callable[[Config], None]:
         for key in path[:-1]:
             config = config[key]
         config[path[-1]] = value
+
+    return change
+
+
+def _replace(text: str, by: str) -> Callable[[Config], None]:
+    """In the setup commands."""
+
+    def change(config: Config) -> None:
+        config["setup_commands"] = [command.replace(text, by) for command in config["setup_commands"]]
 
     return change
 
@@ -188,6 +203,7 @@ def _delete(*path: str) -> Callable[[Config], None]:
         (_set("file_mounts", "/home/ubuntu/all", value="."), "whole repository"),
         (_set("worker_start_ray_commands", value=["ray start"]), "without its environment"),
         (_set("setup_commands", value=["echo 'cut by a hash sign"]), "not a whole shell command"),
+        (_replace("health_check_timeout_ms=2000", "health_check_timeout_ms=5000"), "noticed after 25 s"),
     ],
 )
 def test_faults_that_ray_accepts_silently_are_found(change: Callable[[Config], None], fault: str) -> None:
@@ -195,6 +211,22 @@ def test_faults_that_ray_accepts_silently_are_found(change: Callable[[Config], N
     change(config)
     validate_config(prepare_config(copy.deepcopy(config)))  # Ray says nothing
     assert any(fault in found for found in silent_faults(config))
+
+
+def test_a_lost_node_is_noticed_within_15_s_at_worst_and_three_lost_answers_are_forgiven() -> None:
+    environment = ray_environment(load())
+    assert slowest_notice(environment) <= NOTICED
+    assert int(environment["RAY_health_check_failure_threshold"]) > 3
+
+
+def test_the_guide_to_clusters_sets_the_same_health_checks_as_the_file() -> None:
+    guide = (ROOT / "docs" / "cluster.md").read_text(encoding="utf-8")
+    settings = {
+        name: value for name, value in ray_environment(load()).items() if name.startswith("RAY_health_check_")
+    }
+    assert len(settings) == 4
+    for name, value in settings.items():
+        assert re.findall(rf"{name}=(\d+)", guide) == [value]
 
 
 def test_every_shell_of_a_node_gets_the_environment(tmp_path: Path) -> None:

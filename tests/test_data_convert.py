@@ -144,6 +144,7 @@ def test_test_annotations_change_the_labels_hash_alone(tmp_path: Path) -> None:
     assert after.labels_hash != before.labels_hash
 
 
+@pytest.mark.nightly
 def test_a_conversion_killed_in_the_middle_is_taken_up_with_the_same_result(
     demo_layout: Path, demo_store: FeatureStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

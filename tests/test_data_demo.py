@@ -147,6 +147,7 @@ def test_a_demo_says_what_it_is(demo_layout: Path) -> None:
     assert description["train_videos"] == 24
 
 
+@pytest.mark.nightly
 def test_a_killed_demo_is_taken_up_with_the_same_result(tmp_path: Path) -> None:
     out = tmp_path / "demo"
     process = subprocess.Popen([sys.executable, "-c", SLOW, str(out), json.dumps(TINY)])

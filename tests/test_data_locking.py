@@ -40,6 +40,7 @@ def test_a_lock_leaves_nothing_behind_however_its_block_ends(tmp_path: Path) -> 
         assert not held.cut_short
 
 
+@pytest.mark.nightly
 def test_the_lock_of_a_killed_process_is_free_and_tells_of_it(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     with hold(path) as process:

@@ -23,6 +23,8 @@ from tests.runfolders import RunFolder
 from tune.report import command as report
 from tune.search import search
 
+pytestmark = fuzzing.LONG
+
 # No argument of a process holds a null byte, and bytes that are not UTF-8 arrive as surrogate escapes.
 WORDS = [
     *(text for text in HOSTILE_TEXTS if "\x00" not in text and "\ud800" not in text),

@@ -20,6 +20,8 @@ from tests import fuzzing
 from tests.fuzzing import Damage
 from tune.search import search
 
+pytestmark = fuzzing.LONG
+
 NAMES = [parameter.name for parameter in hyperparameters()]
 
 texts = st.text(max_size=12)

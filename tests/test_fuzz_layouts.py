@@ -24,6 +24,8 @@ from tests.fuzzing import HOSTILE_TEXTS, Damage
 from tests.layouts import AUDIO_DIM, NORMAL, VISUAL_DIM, save_ground_truth, write_layout
 from tests.layouts import frame_labels as true_labels
 
+pytestmark = fuzzing.LONG
+
 
 @pytest.fixture(scope="module", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:

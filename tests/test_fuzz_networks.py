@@ -25,6 +25,8 @@ from tests import fuzzing
 from tests.fuzzing import HOSTILE_VALUES, Damage
 from tests.runfolders import BASE
 
+pytestmark = fuzzing.LONG
+
 NAMES = ("model.pt", "model.safetensors", "released.pth")
 
 

@@ -26,6 +26,8 @@ from tests.fuzzing import HOSTILE_NUMBERS, HOSTILE_VALUES, Damage
 from tests.runfolders import RunFolder
 from tune.report import command
 
+pytestmark = fuzzing.LONG
+
 JOURNAL = '{"op_code": 0, "worker_id": "a", "study_name": "search", "directions": [2]}\n'
 
 
@@ -297,7 +299,7 @@ def test_a_damaged_run_is_reported_with_what_is_missing_or_refused_by_name(
 
 
 @pytest.mark.nightly
-@fuzzing.examples(10)
+@fuzzing.examples(4)
 @given(fuzzing.damages(TABLE, most=3), st.sampled_from(["search", "sweep"]))
 def test_a_damaged_run_is_drawn_as_far_as_it_goes(
     runs: Path, damage: list[tuple[str, int]], name: str

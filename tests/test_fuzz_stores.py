@@ -27,6 +27,8 @@ from tests.fuzzing import HOSTILE_TEXTS, HOSTILE_VALUES, Damage
 from tests.layouts import AUDIO_DIM, VISUAL_DIM, write_layout
 from tune.search import search
 
+pytestmark = fuzzing.LONG
+
 FILES = (META, VISUAL, AUDIO, INDEX, LABELS)
 
 

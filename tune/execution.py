@@ -29,6 +29,7 @@ from tune.trainable import MacilTrainable
 from tune.watch import INFRASTRUCTURE_LOSSES, Watch
 from tune.workspace import Workspace
 
+_LABELS = {"trials": "trials", "confirm": "confirmations", "refit": "refits"}
 # What Tune writes of its own; nothing reads it.
 _STATE_FILES = (
     "experiment_state-*.json",
@@ -162,7 +163,7 @@ def _say_what_is_there(batch: Batch, pasts: Mapping[str, Past], display: Display
             f"{len(going)} to go on with ({sum(past.epochs for past in going)} epochs in their logs)"
         )
     parts.append(f"{batch.total - len(begun)} not begun")
-    display.say(f"found of {batch.total} {batch.kind}: {', '.join(parts)}")
+    display.say(f"resuming {batch.total} {_LABELS[batch.kind]}: {', '.join(parts)}")
 
 
 def _write_reasons(experiment: Path, pasts: Sequence[Past], reasons: Mapping[int, str]) -> None:

@@ -83,9 +83,8 @@ def _told_once(method: Any) -> Any:
         nonlocal last
         if trial in self._resetting_trials:
             self._resetting_trials.remove(trial)  # or it would be taken to wait for this worker for ever
-            if (
-                trial.status == Trial.PENDING
-            ):  # it raised, and its worker lives; only what runs is tried again
+            if trial.status == Trial.PENDING:
+                # It raised, and its worker lives. Tune tries again only what is running.
                 self._set_trial_status(trial, Trial.RUNNING)
                 self._unstage_trial_with_resources(trial)
         elif exception is last:
