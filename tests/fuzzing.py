@@ -22,6 +22,7 @@ from types import FrameType
 from typing import Any
 
 import click
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
@@ -35,6 +36,9 @@ _NIGHTLY_FACTOR = 30
 _MOST_SECONDS, _LONGEST_WAIT = 20, 120
 # What a command may allocate beyond what the process has: an input of a few kilobytes has no use for more.
 _MOST_BYTES = 3 * 1024**3
+
+LONG = pytest.mark.timeout(6 * 3600 if NIGHTLY else 300)
+"""For the tests of a file: what the project allows a test is too short for a night's examples."""
 
 Damage = Callable[[Path, random.Random], None]
 """Changes the file or the folder it is given."""

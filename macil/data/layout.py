@@ -10,7 +10,7 @@ annotations.txt, gt.npy, *.list          beside them or in list/
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -89,17 +89,19 @@ def read_layout(root: str | os.PathLike[str]) -> Layout:
     return layout
 
 
-def layout_files(root: Path) -> Iterator[os.DirEntry[str]]:
+def layout_files(root: Path) -> Generator[os.DirEntry[str]]:
     """Yield every file that can change what a layout folder means, for fingerprints; order not defined."""
     for folders in FOLDERS.values():
         for folder in folders:
             if (root / folder).is_dir():
-                yield from (entry for entry in os.scandir(root / folder) if entry.name.endswith(".npy"))
+                with os.scandir(root / folder) as entries:
+                    yield from (entry for entry in entries if entry.name.endswith(".npy"))
     for folder in SIDE_FOLDERS:
         if (root / folder).is_dir():
-            for entry in os.scandir(root / folder):
-                if entry.name in ("annotations.txt", "gt.npy") or entry.name.endswith(".list"):
-                    yield entry
+            with os.scandir(root / folder) as entries:
+                for entry in entries:
+                    if entry.name in ("annotations.txt", "gt.npy") or entry.name.endswith(".list"):
+                        yield entry
 
 
 def require_layout(root: Path) -> None:

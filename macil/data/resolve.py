@@ -84,7 +84,8 @@ def _cache_name(path: Path) -> str:
     """Name a layout folder's store by its path and by the names, sizes and times of its files."""
     where = hashlib.blake2b(os.fsencode(path.resolve()), digest_size=4).hexdigest()
     try:
-        lines = [_describe_file(entry, path) for entry in layout_files(path)]
+        with contextlib.closing(layout_files(path)) as files:
+            lines = [_describe_file(entry, path) for entry in files]
     except OSError as error:
         raise DataError(f"{error.filename or path} cannot be read: {error.strerror or error}") from None
     content = hashlib.blake2b(digest_size=8)
