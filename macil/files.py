@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from macil.errors import DataError, WriteError
-from macil.reading import read_text
+from macil.reading import parse_json, read_text
 
 TEMPORARY = ".tmp"
 
@@ -113,7 +113,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         DataError: It is absent, unreadable or not JSON.
     """
     try:
-        return json.loads(read_text(path))
+        return parse_json(read_text(path))
     except FileNotFoundError:
         raise DataError(f"{path} does not exist") from None
     except (OSError, UnicodeDecodeError) as error:

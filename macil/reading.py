@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import stat
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 
 def open_file(path: str | os.PathLike[str]) -> BinaryIO:
@@ -34,6 +35,20 @@ def read_text(path: str | os.PathLike[str], encoding: str = "utf-8", errors: str
     """
     with open_file(path) as file:
         return file.read().decode(encoding, errors)
+
+
+def parse_json(text: str) -> Any:
+    """What a JSON text holds; half a surrogate pair, which no UTF-8 file can hold, becomes a question mark.
+
+    Raises:
+        ValueError: It is no JSON.
+        RecursionError: It is nested too deeply.
+    """
+    content = json.loads(text)
+    if "\\ud" in text.lower():
+        whole = json.dumps(content, ensure_ascii=False).encode("utf-8", "replace")
+        content = json.loads(whole)
+    return content
 
 
 def require_file(path: str | os.PathLike[str]) -> Path:

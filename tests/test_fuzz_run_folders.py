@@ -333,9 +333,9 @@ def _line(**changes: Any) -> Damage:
     return change
 
 
-def _content(name: str, **changes: Any) -> Damage:
+def _content(file: str, **changes: Any) -> Damage:
     def change(run: Path, rng: random.Random) -> None:
-        (run / name).write_text(json.dumps(json.loads((run / name).read_text()) | changes))
+        (run / file).write_text(json.dumps(json.loads((run / file).read_text()) | changes))
 
     return change
 
@@ -368,6 +368,8 @@ FOUND: dict[str, Damage] = {
     "an epoch beyond all": _line(epoch=10**12),
     "an endless epoch": _line(epoch=float("inf")),
     "metrics of other types": _line(ap_trapezoid="x", seconds=[], chosen_epoch={}, config=[]),
+    "half a surrogate pair": _content("run.json", name="\ud800", created="\ud800x", **{"\ud800": ["\ud800"]}),
+    "half a surrogate pair in the log": _line(reason="\ud800", diverged=True),
     "seeds that are none": _content("run.json", seeds=["x"], trials="many", confirm={"rows": 1, "seeds": [None]}),
     "hashes of other types": _content("run.json", labels_hash=1, store_hash=[], data={}, winner={"trial": {}}),
     "rows that are none": _content("plan.json", rows=[1, None, {"changes": 3}], space=7, notes=3.5),

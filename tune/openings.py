@@ -23,7 +23,7 @@ from macil.data.store import FeatureStore, TestLabels
 from macil.errors import DataError
 from macil.evaluation import frame_average_precision
 from macil.files import write_text_atomic
-from macil.reading import read_text
+from macil.reading import parse_json, read_text
 from tune.measured import MEASURED_SCORES, NO_SCORES, Measured, read_measured, stamp_of, write_measured
 from tune.results import CLOSED_PROTOCOLS, RunResults
 from tune.runtables import TRIALS_SCHEMA, build_table
@@ -97,7 +97,7 @@ def read_openings(run: Path, problems: list[str]) -> list[dict[str, Any]]:
     openings = []
     for number, line in enumerate((line for line in lines if line.strip()), start=1):
         try:
-            entry = json.loads(line)
+            entry = parse_json(line)
             if not isinstance(entry, dict):
                 raise ValueError
         except (ValueError, RecursionError):

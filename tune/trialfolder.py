@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ import pyarrow as pa
 from macil.config import TrialConfig, hyperparameters
 from macil.errors import ConfigError, DataError
 from macil.files import read_json
-from macil.reading import read_text
+from macil.reading import parse_json, read_text
 from macil.text import brief
 from tune.checkpoints import WENT_ON
 from tune.runtables import METRICS
@@ -117,7 +116,7 @@ def _read_reports(path: Path, problems: list[str]) -> list[dict[str, Any]]:
         if not line.strip():
             continue
         try:
-            report = json.loads(line)
+            report = parse_json(line)
             report["epoch"] = int(report.get("epoch") or report["training_iteration"])
             if not 1 <= report["epoch"] <= _LAST_EPOCH:
                 raise ValueError
