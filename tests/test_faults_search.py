@@ -767,10 +767,7 @@ MUTATIONS: dict[str, tuple[Patch, Scenario]] = {
         lambda place, store, _, patch: memory_short(place, store, patch),
     ),
     "retry": (
-        {
-            "tune.watch": "def start(self, iteration, trials, trial, **rest):\n    trial.max_failures = 0\n"
-            "Watch.on_trial_start = start\n"
-        },
+        {"tune.watch": "OWN_RETRIES = 0\n"},
         lambda place, store, _, patch: raises_once(place, store, patch),
     ),
     "stop after equal failures": (

@@ -108,7 +108,7 @@ def run_batch(run: Workspace, batch: Batch, display: Display, interrupts: Interr
     interrupts.tuning = True
     try:
         interrupts.check()
-        with display.shown(batch.kind), tolerating_losses(), _tidied(experiment):
+        with display.shown(batch.kind), tolerating_losses(watch.recovers), _tidied(experiment):
             display.recall(_ended(pasts))
             tune.run(
                 MacilTrainable,

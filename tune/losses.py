@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import ray
@@ -21,6 +22,8 @@ from ray.tune.experiment import Trial
 
 from macil.errors import MacilError
 
+Recovers = Callable[[Trial, Exception], bool]
+
 # Characters of the line that says in short what was lost.
 _SHORT = 300
 
@@ -30,8 +33,12 @@ class WorkerLostError(RayActorError):
 
 
 @contextlib.contextmanager
-def tolerating_losses() -> Iterator[None]:
+def tolerating_losses(recovers: Recovers | None = None) -> Iterator[None]:
     """Let Tune recover trials from every loss of infrastructure.
+
+    Args:
+        recovers: Whether a trial is tried again after this failure; asked once for each. None: Tune's `max_failures`
+            says it, which cannot tell the trial's own exceptions from losses.
 
     Raises:
         MacilError: This version of Ray handles failures elsewhere, so that losses would end the run.
@@ -39,7 +46,7 @@ def tolerating_losses() -> Iterator[None]:
     wrappers: dict[tuple[type, str], Callable[[Any], Any]] = {
         (RayActorManager, "_actor_start_failed"): _told_as_loss,
         (RayActorManager, "_actor_task_failed"): _told_as_loss,
-        (TuneController, "_trial_task_failure"): _told_once,
+        (TuneController, "_trial_task_failure"): partial(_told_once, recovers=recovers),
     }
     _check_ray(*wrappers)
     originals = {(owner, name): getattr(owner, name) for owner, name in wrappers}
@@ -76,7 +83,7 @@ def _told_as_loss(method: Any) -> Any:
     return failed
 
 
-def _told_once(method: Any) -> Any:
+def _told_once(method: Any, recovers: Recovers | None) -> Any:
     last: BaseException | None = None
 
     def failed(self: TuneController, trial: Trial, exception: Exception) -> None:
@@ -90,6 +97,8 @@ def _told_once(method: Any) -> Any:
         elif exception is last:
             return  # told as the actor's failure before, and now as that of its task
         last = exception
+        if recovers is not None:
+            trial.max_failures = -1 if recovers(trial, exception) else 0  # always, or never
         method(self, trial, exception)
 
     return failed

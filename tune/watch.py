@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from tune.patience import REMIND, StorageError, trouble
 from tune.recorder import RunRecorder
 
 INFRASTRUCTURE_LOSSES = 3
+# A trial's own exceptions after which it is tried again.
+OWN_RETRIES = 1
 # Equal final failures in a row that stop the run.
 EQUAL_FAILURES = 3
 # Seconds between two looks for messages of workers.
@@ -61,6 +64,8 @@ class Watch(Callback):
         self._timeout = timeout
         self._heard: dict[str, tuple[Trial, float]] = {}
         self._hung: dict[str, str] = {}
+        self._losses: Counter[str] = Counter()
+        self._raised: Counter[str] = Counter()
         self._equal: tuple[str, int] = ("", 0)
         self._last_step = self._last_look = time.monotonic()
 
@@ -97,15 +102,27 @@ class Watch(Callback):
             self._heard[trial.trial_id] = trial, time.monotonic()
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
-        """Grant the trial's own exceptions one retry; lost workers and nodes keep Tune's `max_failures`."""
+        """Stop the run where its storage is at fault: it is resumed when that is back."""
         self._heard.pop(trial.trial_id, None)
         error = failure(trial)
         if isinstance(error, RayTaskError):
-            storage = _storage_error(error)
-            if storage is not None:
-                self.stopped = storage  # not the trial's fault: the run is resumed when the storage is back
-                return
-            trial.max_failures = min(trial.max_failures, trial.num_failures)
+            self.stopped = self.stopped or _storage_error(error)
+
+    def recovers(self, trial: Trial, error: Exception) -> bool:
+        """Whether a trial goes on after a failure: its own exceptions and its losses are counted apart.
+
+        Args:
+            trial: Which.
+            error: A `RayActorError` is a loss; one of a node that was taken back with a warning does not count.
+        """
+        if trial.trial_id in self._hung:
+            return False
+        if isinstance(error, RayActorError):
+            self._losses[trial.trial_id] += not error.preempted
+            return self._losses[trial.trial_id] <= INFRASTRUCTURE_LOSSES
+        if _storage_error(error) is None:
+            self._raised[trial.trial_id] += 1
+        return self._raised[trial.trial_id] <= OWN_RETRIES
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         """A trial that ends by itself is a reason to go on."""
@@ -145,7 +162,6 @@ class Watch(Callback):
         reason = f"no report for {self._timeout:g} s (--trial-timeout); it was ended"
         self._hung[trial.trial_id] = reason
         self._recorder.reasons[trial.trial_id] = f"TimeoutError: {reason}"
-        trial.max_failures = 0  # tried again, it would hang again
         ray.kill(actor)
 
 

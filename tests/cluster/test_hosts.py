@@ -187,7 +187,7 @@ def test_a_search_that_does_not_go_on_with_begun_trials_is_not_whole_on_a_new_cl
     patch = {**slow(0.3), "tune.searcher": "def goes_on(row, past):\n    return False\n"}
     with Lab(tmp_path / "lab", patch=patch) as lab, pytest.raises(AssertionError) as raised:
         head_lost(lab)
-    assert "assert_row_follows" in [entry.name for entry in raised.traceback]
+    assert "assert_whole" in [entry.name for entry in raised.traceback]
 
 
 # --- chaos ----------------------------------------------------------------------------------------------------
