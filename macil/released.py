@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from macil.config import TrialConfig
-from macil.errors import DataError
+from macil.errors import ConfigError, DataError
 from macil.model.counts import unused_shapes
 from macil.model.networks import TwoStreamNetwork, VisualNetwork
 from macil.tensorfile import read_tensors
@@ -107,11 +107,17 @@ def _width(weights: Mapping[str, Tensor], name: str, axis: int = 1) -> int:
 
 
 def _config_of(weights: Mapping[str, Tensor], num_heads: int) -> TrialConfig:
-    return TrialConfig(
-        hidden_dim=_width(weights, "fc_v.weight", 0),
-        feedforward_dim=_width(weights, "cma.layer.feed_forward.w_1.weight", 0),
-        num_heads=num_heads,
-    )
+    widths = {
+        "hidden_dim": _width(weights, "fc_v.weight", 0),
+        "feedforward_dim": _width(weights, "cma.layer.feed_forward.w_1.weight", 0),
+    }
+    try:
+        of_one_head = TrialConfig(**widths, num_heads=1)
+    except ConfigError as error:
+        raise DataError(
+            "these are not the released weights of any network:", str(error).splitlines()
+        ) from None
+    return of_one_head.replace(num_heads=num_heads)
 
 
 def _fill(network: _NetworkT, weights: dict[str, Tensor]) -> _NetworkT:

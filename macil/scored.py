@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,7 +58,7 @@ def score_store(
         scores = score_videos(network, store, videos, chosen, device, advance)
     picked = tuple(videos.names[i] for i in chosen)
     found = ScoredVideos(picked, videos.lengths[chosen], scores.snippets, store.snippet_frames)
-    return _sound(found, f"the features in {store.path} are damaged")
+    return _sound(found, lambda _: str(store.path))
 
 
 def score_loose(
@@ -88,7 +88,8 @@ def score_loose(
     lengths = np.array([len(each) for each in scores], np.int64)
     names = tuple(video.name for video in loose.videos)
     found = ScoredVideos(names, lengths, np.concatenate(scores), snippet_frames)
-    return _sound(found, "the features are far beyond those it was trained on")
+    files = {video.name: str(video.visual[0]) for video in loose.videos}
+    return _sound(found, files.__getitem__)
 
 
 def require_widths(network: TwoStreamNetwork, store: FeatureStore) -> None:
@@ -105,12 +106,12 @@ def require_widths(network: TwoStreamNetwork, store: FeatureStore) -> None:
         )
 
 
-def _sound(scored: ScoredVideos, where: str) -> ScoredVideos:
+def _sound(scored: ScoredVideos, where: Callable[[str], str]) -> ScoredVideos:
     bad = [name for name, scores in scored if not np.isfinite(scores).all()]
     if bad:
         raise DataError(
-            f"the network gives scores that are no finite numbers: its training diverged, or {where}; for:",
-            bad,
+            "the network gives scores that are no finite numbers: it diverged, or the features are damaged, of:",
+            [f"{name} ({where(name)})" for name in bad],
         )
     return scored
 

@@ -41,11 +41,12 @@ def meta_faults(meta: Mapping[str, Any]) -> list[str]:
     sizes = meta["files"]
     if not isinstance(sizes, dict) or not all(map(_is_whole, sizes.values())):
         faults.append(f"files = {brief(sizes)}, expected the sizes of the feature files")
-    return faults + [
-        f"{name} = {brief(meta[name])}, expected a table"
-        for name in ("hashes", "source")
-        if not isinstance(meta.get(name, {}), dict)
-    ]
+    if not isinstance(meta.get("source", {}), dict):
+        faults.append(f"source = {brief(meta['source'])}, expected a table")
+    hashes = meta.get("hashes", {})
+    if not isinstance(hashes, dict) or not all(map(_is_hash, hashes.values())):
+        faults.append(f"hashes = {brief(hashes)}, expected the hash of each file")
+    return faults
 
 
 def index_faults(sets: Mapping[str, VideoSet], rows: int, visual_rows: int, audio_rows: int) -> list[str]:
@@ -94,6 +95,13 @@ def _name_faults(names: Sequence[str], split: str) -> list[str]:
 
 def _is_name(name: object) -> bool:
     return isinstance(name, str) and name not in ("", ".", "..") and "/" not in name and is_printable(name)
+
+
+def _is_hash(value: object) -> bool:
+    """Of a file; or bytes at its start, bytes at its end, and the hash of these."""
+    if isinstance(value, list) and len(value) == 3:
+        return all(_is_whole(size) and 0 <= size < 2**40 for size in value[:2]) and isinstance(value[2], str)
+    return isinstance(value, str)
 
 
 def _is_whole(value: object) -> bool:

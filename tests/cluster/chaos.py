@@ -135,7 +135,7 @@ class Chaos:
         """When the first epoch after the last fault was seen."""
         return next((line.seen for line in self.search.lines if line.seen > self._struck), self._struck)
 
-    def _look(self) -> None:
+    def _look(self, *, recovers: bool = True) -> None:
         told = len(self.search.losses)
         new = self.search.look()
         now = time.monotonic()
@@ -148,7 +148,7 @@ class Chaos:
         self._progress = now
         trials = {line.trial for line in new}
         for fault in self.faults:
-            if fault.recovery is None and trials & set(fault.lost):
+            if recovers and fault.recovery is None and trials & set(fault.lost):
                 fault.recovery = now - self._began - fault.at
 
     # --- faults -----------------------------------------------------------------------------------------------
@@ -177,6 +177,7 @@ class Chaos:
         if kind in ("driver", "head"):
             fault.lost = self.search.unfinished()
         getattr(self, f"_hit_{kind}")(host, fault)
+        self._look(recovers=False)  # what was written just before the blow
         self._struck = time.monotonic()
         self._say(
             f"{fault.at:6.1f} s  {kind:6} on {host.name:5}  {epochs:4d} epochs logged  {' '.join(fault.lost)}"
