@@ -15,9 +15,11 @@ from macil.data.demo import write_demo
 from macil.data.demo_generator import GENERATOR_VERSION
 from macil.data.layout import layout_files, require_layout
 from macil.data.locking import exclusive
+from macil.data.staging import FolderSource, Tell, is_far, source_of, stage
 from macil.data.store import FORMAT_VERSION, FeatureStore, is_store, looks_like_store
 from macil.errors import DataError, UsageError
 from macil.notes import note
+from macil.remote import is_uri
 
 
 def resolve(
@@ -29,8 +31,8 @@ def resolve(
     """Open the features that `data` names, converting them first where needed.
 
     Args:
-        data: A store, opened as it is; a folder in the XD-Violence layout, checked and converted into the cache, again
-            only when a file in it has changed; or None, the demo data set.
+        data: A store, opened as it is; the URI of one, copied into the cache; a folder in the XD-Violence layout,
+            checked and converted into the cache, again only when a file in it has changed; or None, the demo data set.
         cache: Where converted data are kept; None: `default_cache()`.
         progress: Show progress on stderr.
 
@@ -40,6 +42,8 @@ def resolve(
         DataError: There is no such data, or the data have faults.
         UsageError: The cache cannot be written.
     """
+    if data is not None and is_uri(data):
+        return FeatureStore.open(stage(source_of(data), _open_cache(cache), note))
     if data is not None:
         path = Path(data).absolute()
         if looks_like_store(path):
@@ -55,6 +59,45 @@ def resolve(
     store = _open_or_make(target, lambda overwrite: _make_demo(target, overwrite, progress))
     _clear_demo(target)
     return store
+
+
+def open_here(
+    store: str, data: str | None, hashes: tuple[str, str | None], tell: Tell = note, *, copy: bool = True
+) -> FeatureStore:
+    """Open on this host what another process, on this host or another, has resolved.
+
+    A store in a bucket or on a network file system is copied to this host's disk. Where this host does not see the
+    store, it makes the demo data set, or converts the layout folder, itself.
+
+    Args:
+        store: Path or URI of the store that was resolved.
+        data: What it was resolved from, as for `resolve`.
+        hashes: Of its content and of its test labels.
+        tell: Told about progress.
+        copy: Whether a store on a network file system is copied.
+
+    Raises:
+        DataError: Nothing of that content is to be had here.
+    """
+    if is_uri(store):
+        return FeatureStore.open(stage(source_of(store), _open_cache(None), tell, hashes))
+    path = Path(store)
+    if looks_like_store(path):
+        if copy and is_far(path):
+            path = stage(FolderSource(path), _open_cache(None), tell, hashes)
+    elif data is None or (not is_uri(data) and data != store and Path(data).is_dir()):
+        tell("making the demo data set on this host" if data is None else f"converting {data} on this host")
+        path = resolve(data).path
+    else:
+        raise DataError(
+            f"{store} is not there; give as --data a folder that every host sees, or a URI such as s3://bucket/xd.store"
+        )
+    found = FeatureStore.open(path)
+    if found.content_hash != hashes[0]:
+        raise DataError(
+            f"{path} has the content hash {found.content_hash}, the run was begun with {hashes[0]}"
+        )
+    return found
 
 
 def default_cache() -> Path:
