@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pyarrow import fs
 from sklearn.metrics import auc, average_precision_score, precision_recall_curve
 
 from macil.data import FeatureStore
 from macil.errors import DataError, MacilError, UsageError
 from macil.files import read_json, write_json_atomic
+from macil.remote import Remote
 from tests.runfolders import BASE, EPOCHS, RunFolder, edit_report, write_report_line
 from tune.measured import FILE
 from tune.openings import LOG, closed_trials, needs_opening, open_labels, read_openings
@@ -395,7 +395,7 @@ def test_a_run_that_is_not_there_is_named(copy: Path, tmp_path: Path) -> None:
         ("", UsageError, "empty"),
         (str(tmp_path / "file"), UsageError, "is a file; expected the folder"),
         (str(tmp_path / "folder"), DataError, "neither run.json nor trials/"),
-        ("nowhere://bucket/run", UsageError, "cannot be read"),
+        ("nowhere://bucket/run", UsageError, "cannot be opened"),
         ((tmp_path / "gone").as_uri(), UsageError, "does not exist"),
     ]
     for run, kind, text in cases:
@@ -404,19 +404,23 @@ def test_a_run_that_is_not_there_is_named(copy: Path, tmp_path: Path) -> None:
 
 
 def test_a_run_elsewhere_is_mirrored_without_weights_and_its_report_published(
-    copy: Path, tmp_path: Path
+    copy: Path, tmp_path: Path, bucket: str
 ) -> None:
-    remote = fs.SubTreeFileSystem(str(copy.parent), fs.LocalFileSystem())
-    target = mirror(remote, "search", tmp_path / "mirror")
+    remote = Remote(f"{bucket}/search")
+    for file in copy.rglob("*"):
+        if file.is_file():
+            remote.upload(file, file.relative_to(copy).as_posix())
+    assert any(name.endswith(".pt") for name in remote.files())
+    target = mirror(remote, tmp_path / "mirror")
     assert not list(target.rglob("*.pt"))
     assert load_run(target).trials.num_rows == load_run(copy).trials.num_rows
     before = (target / "run.json").stat().st_ino
-    assert (mirror(remote, "search", target) / "run.json").stat().st_ino == before
-    location = type(locate_run(copy))(target, "memory", (remote, "search"))
+    assert (mirror(remote, target) / "run.json").stat().st_ino == before
+    location = type(locate_run(copy))(target, remote.uri, remote)
     (target / "report").mkdir()
     (target / "report/report.md").write_text("text")
     location.publish("report")
-    assert (copy / "report/report.md").read_text() == "text"
+    assert remote.read("report/report.md") == b"text"
 
 
 def test_values_of_a_wrong_type_become_null_and_are_said(copy: Path) -> None:

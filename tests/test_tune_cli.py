@@ -36,7 +36,11 @@ def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]
     ("arguments", "said"),
     [
         (["--storage", "file"], "is a file; expected a folder"),
-        (["--storage", "s3://bucket/runs"], "give a folder"),
+        (["--storage", "nowhere://bucket/runs"], "cannot be opened"),
+        (["--storage", "s3://key:secret@bucket/runs"], "a user name or a key"),
+        (["--data", "nowhere://bucket/xd.store"], "cannot be opened"),
+        (["--address", "auto"], "say --shared-storage if every host sees that folder"),
+        (["--shared-storage"], "give --address too"),
         (["--name", "a/b"], "--name 'a/b' is not allowed"),
         (["--name", "empty-run", "--storage", "."], "exists already"),
         (["--name", "empty-run", "--storage", ".", "--overwrite"], "is not a run"),
@@ -121,7 +125,9 @@ def test_data_that_is_no_data_set_is_a_fault_of_the_data(
 def test_an_address_where_no_cluster_answers_is_refused(
     address: str, capsys: pytest.CaptureFixture[str], demo_store: FeatureStore
 ) -> None:
-    code, output = call(capsys, "--data", str(demo_store.path), "--address", address)
+    code, output = call(
+        capsys, "--data", str(demo_store.path), "--address", address, "--shared-storage"
+    )
     assert code == 2, output
     assert f"--address {address}: no Ray cluster answers there" in output
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from macil.data.split import Split
 from macil.data.store import FeatureStore
+from macil.remote import is_uri
 from tune.execution import Batch
 from tune.groups import SEEDS
 from tune.plan import Plan
@@ -83,9 +84,13 @@ def _batch(plan: Plan, kind: str, job: Job, **own: Any) -> Batch:
 
 def _job(run: Workspace, plan: Plan, store: FeatureStore) -> Job:
     heldout = plan.protocol == "heldout"
+    data = plan.options.data
     return {
-        "store": str(store.path),
+        "store": data if data is not None and is_uri(data) else str(store.path),
         "store_hash": store.content_hash,
+        "labels_hash": store.labels_hash,
+        "data": data,
+        "bucket": run.bucket,
         "protocol": plan.protocol,
         "split": str(run.split) if heldout else None,
         "split_seed": plan.options.split_seed or 0,

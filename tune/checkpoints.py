@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,17 +42,32 @@ def last_good(trial: Path, warn: Callable[[str], None]) -> dict[str, Any] | None
         trial: The trial's folder. A damaged checkpoint is renamed, so that nobody takes it for the newest.
         warn: Told which one it is, and about each damaged one.
     """
+
+    def set_aside(name: str) -> None:
+        aside = trial / f"{DAMAGED}{name}"
+        shutil.rmtree(aside, ignore_errors=True)
+        os.replace(trial / name, aside)
+
+    names = [folder.name for folder in folders_by_number(trial)]
+    return newest_readable(names, lambda name: load_checkpoint(trial / name / CHECKPOINT), set_aside, warn)
+
+
+def newest_readable(
+    names: Sequence[str],
+    load: Callable[[str], dict[str, Any]],
+    set_aside: Callable[[str], None],
+    warn: Callable[[str], None],
+) -> dict[str, Any] | None:
+    """The state of the last of `names` that `load` can read; those after it are set aside."""
     damaged: list[str] = []
-    for folder in reversed(folders_by_number(trial)):
+    for name in reversed(names):
         try:
-            state = load_checkpoint(folder / CHECKPOINT)
+            state = load(name)
         except DataError as error:
             damaged.append(error.message)
-            aside = folder.with_name(f"{DAMAGED}{folder.name}")
-            shutil.rmtree(aside, ignore_errors=True)
-            os.replace(folder, aside)
+            set_aside(name)
             continue
-        warn("; ".join([*damaged, f"{WENT_ON} {folder.name}, epoch {state['epoch']}"]))
+        warn("; ".join([*damaged, f"{WENT_ON} {name}, epoch {state['epoch']}"]))
         return state
     if damaged:
         warn(f"{'; '.join(damaged)}; there is no other, so it was trained again from its first epoch")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray.tune import Callback
 from ray.tune.experiment import Trial
@@ -19,8 +19,12 @@ from tune.ledger import Past
 from tune.scheduler import METRIC, TIME
 from tune.watch import Watch
 
+if TYPE_CHECKING:
+    from tune.cluster import Cluster
+
 _ROWS = 12
 _HEARTBEAT = 30.0  # seconds between lines in a log when nothing ends
+_HOSTS = 8  # named in a line, at most
 _REDRAW = 0.1  # seconds between two drawings of the table, at least
 
 
@@ -31,6 +35,7 @@ class _Line:
     epoch: int = 0
     score: float | None = None
     note: str = ""
+    host: str = ""
 
 
 class Display:
@@ -40,12 +45,16 @@ class Display:
         console: Where to.
         total: Trials of each kind of batch.
         epochs: Epochs of a whole training, by kind.
+
+    Attributes:
+        cluster: What runs the trials, to say on which hosts; None is this machine.
     """
 
     def __init__(self, console: Console, total: dict[str, int], epochs: dict[str, int]) -> None:
         self._console = console
         self.total = total
         self.epochs = epochs
+        self.cluster: Cluster | None = None
         self._live: Live | None = None
         self._kind = ""
         self._forget()
@@ -92,6 +101,8 @@ class Display:
         """Take in what a trial did."""
         line = self._running.setdefault(trial.trial_id, _Line(trial.relative_logdir or trial.trial_id, state))
         line.state, line.note = state, note or line.note
+        if self.cluster:
+            line.host = self.cluster.host_of(trial) or line.host
         if result and result.get(TIME):
             line.epoch, line.score = int(result[TIME]), result.get(METRIC)
         if state != "running":
@@ -104,6 +115,8 @@ class Display:
 
     def tick(self) -> None:
         """Show that time passes."""
+        if self.cluster:
+            self.cluster.tick(self.total[self._kind] - self._done)
         if self._live:
             self._draw(self._live)
         elif time.monotonic() - self._said > _HEARTBEAT:
@@ -113,9 +126,23 @@ class Display:
     @property
     def summary(self) -> str:
         """Done, running, best, in one line."""
-        text = f"{self._done}/{self.total[self._kind]} done, {len(self._running)} running"
+        text = f"{self._done}/{self.total[self._kind]} done, {len(self._running)} running{self._where()}"
         best = _better(self._best, *self._running.values())
         return text if best is None else f"{text}, best {best.score:.4f} ({best.name})"
+
+    def _where(self) -> str:
+        """On how many hosts of a cluster, and how many on each."""
+        if self.cluster is None:
+            return ""
+        if not self._running and self.cluster.short:
+            return ", waiting for workers"
+        hosts = Counter(line.host for line in self._running.values() if line.host)
+        if not hosts:
+            return ""
+        shown = [f"{name} {count}" for name, count in sorted(hosts.items())]
+        if len(shown) > _HOSTS:
+            shown = [*shown[: _HOSTS - 1], f"{len(shown) - _HOSTS + 1} more"]
+        return f" on {len(hosts)} host{'' if len(hosts) == 1 else 's'} ({', '.join(shown)})"
 
     def _end(self, line: _Line) -> None:
         self._done += 1
@@ -132,7 +159,9 @@ class Display:
         score = "" if line.score is None else f", {METRIC} {line.score:.4f}"
         note = f": {line.note}" if line.note else ""
         kind = {"trials": "trial", "confirm": "confirmation"}.get(self._kind, self._kind)
-        return f"{kind} {line.name} {line.state} after {line.epoch}/{self.epochs[self._kind]} epochs{score}{note}"
+        host = f" on {line.host}" if line.host else ""
+        epochs = f"{line.epoch}/{self.epochs[self._kind]} epochs"
+        return f"{kind} {line.name} {line.state} after {epochs}{host}{score}{note}"
 
     def _clock(self) -> str:
         seconds = int(time.monotonic() - self._began)
@@ -144,6 +173,8 @@ class Display:
         )
         for column, justify in (("trial", "left"), ("state", "left"), ("epoch", "right"), (METRIC, "right")):
             table.add_column(column, justify=justify)  # type: ignore[arg-type]
+        if self.cluster:
+            table.add_column("host")
         running = list(self._running.values())[:_ROWS]
         ended = list(self._ended)
         shown = [*ended[max(0, len(ended) - _ROWS + len(running)) :], *running]
@@ -152,7 +183,8 @@ class Display:
             table.add_row("…", f"{hidden} more", "", "")
         for line in shown:
             score = "" if line.score is None else f"{line.score:.4f}"
-            table.add_row(line.name, line.state, f"{line.epoch}/{self.epochs[self._kind]}", score)
+            host = [line.host] if self.cluster else []
+            table.add_row(line.name, line.state, f"{line.epoch}/{self.epochs[self._kind]}", score, *host)
         return table
 
 

@@ -22,6 +22,7 @@ from tune.interrupts import Interrupts
 from tune.journal import repair_journal
 from tune.ledger import ERROR, Past, read_listed, read_numbered
 from tune.losses import tolerating_losses
+from tune.mirror import TUNE_FILES
 from tune.patience import StorageError
 from tune.recorder import RunRecorder
 from tune.searcher import ListSearch, StudySearch
@@ -30,15 +31,6 @@ from tune.watch import INFRASTRUCTURE_LOSSES, Watch
 from tune.workspace import Workspace
 
 _LABELS = {"trials": "trials", "confirm": "confirmations", "refit": "refits"}
-# What Tune writes of its own; nothing reads it.
-_STATE_FILES = (
-    "experiment_state-*.json",
-    "searcher-state-*.pkl",
-    "search_gen_state-*.json",
-    "basic-variant-state-*.json",
-    "callback-states-*.pkl",
-    "tuner.pkl",
-)
 
 
 @dataclass(frozen=True)
@@ -103,7 +95,8 @@ def run_batch(run: Workspace, batch: Batch, display: Display, interrupts: Interr
     if left <= 0:
         return
     experiment.mkdir(parents=True, exist_ok=True)
-    recorder = RunRecorder(display.say, stop)
+    run.mirror.tell(display.say, stop)
+    recorder = RunRecorder(display.say, stop, run.mirror)
     watch = Watch(recorder, interrupts, display.say, batch.timeout)
     interrupts.tuning = True
     try:
@@ -185,7 +178,7 @@ def _tidied(experiment: Path) -> Iterator[None]:
             del os.environ["TUNE_GLOBAL_CHECKPOINT_S"]
         else:
             os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = before
-        for pattern in _STATE_FILES:
+        for pattern in TUNE_FILES:
             for file in experiment.glob(pattern):
                 file.unlink(missing_ok=True)
 

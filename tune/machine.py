@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from macil.errors import MacilError, UsageError
 
@@ -86,7 +87,12 @@ def ray_running(address: str | None, machine: Machine, *, debug: bool) -> Iterat
         try:
             _knock(address)
             with _hushed(debug):
-                ray.init(address=address, logging_level=level, log_to_driver=debug)
+                ray.init(
+                    address=address,
+                    logging_level=level,
+                    log_to_driver=debug,
+                    runtime_env=_code_of_this_checkout(),
+                )
         except (RuntimeError, ValueError, OSError, OverflowError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise UsageError(
@@ -99,6 +105,11 @@ def ray_running(address: str | None, machine: Machine, *, debug: bool) -> Iterat
     finally:
         if started:
             ray.shutdown()
+
+
+def _code_of_this_checkout() -> dict[str, Any]:
+    """For the workers of a cluster: they run this code, wherever they are, and not what may be installed there."""
+    return {"py_modules": [str(ROOT / "macil"), str(ROOT / "tune")], "excludes": ["__pycache__"]}
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from macil.reading import parse_json, read_text
 from tune.measured import MEASURED_SCORES, NO_SCORES, Measured, read_measured, stamp_of, write_measured
 from tune.results import CLOSED_PROTOCOLS, RunResults
 from tune.runtables import TRIALS_SCHEMA, build_table
-from tune.savedepochs import saved_epochs
+from tune.savedepochs import SAVED, saved_epochs
 from tune.scorefile import read_scores
 from tune.trialfolder import newest_scores
 
@@ -201,8 +201,8 @@ def _stale_epochs(trial: dict[str, Any], checkpoint: Path, where: str, problems:
 
     A process that was killed between report and checkpoint leaves the checkpoint an epoch behind.
     """
-    if not checkpoint.is_file():
-        return set()  # a mirrored run comes without weights
+    if not checkpoint.is_file() and not checkpoint.with_name(SAVED).is_file():
+        return set()  # a copied run comes without weights
     try:
         saved = saved_epochs(checkpoint)
     except DataError as error:

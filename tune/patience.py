@@ -40,6 +40,7 @@ _TROUBLES = frozenset(
         errno.ECONNREFUSED,
         errno.ECONNRESET,
         errno.ENOTCONN,
+        errno.EREMOTEIO,  # macil.remote
     }
 )
 
@@ -85,7 +86,7 @@ def patiently(
                 raise
             now = time.monotonic()
             began = now if began is None else began
-            reason = f"cannot write {where}: {os.strerror(refusal.errno or errno.EIO)}"
+            reason = f"cannot write {where}: {refusal.strerror or os.strerror(refusal.errno or errno.EIO)}"
             if stop() or now - began >= _limit():
                 raise StorageError(
                     f"{reason}, for {now - began:.0f} s; make room or reconnect the storage, then go on with --resume"

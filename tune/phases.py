@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+from dataclasses import replace
+
 from rich.console import Console
 
 from macil.data.store import FeatureStore
 from tune.batches import confirm_batch, refit_batch, trials_batch
+from tune.cluster import Needs, joined
 from tune.display import Display
 from tune.execution import Batch, run_batch
+from tune.hosts import set_terms
 from tune.interrupts import Interrupts
 from tune.machine import ray_running, this_machine
 from tune.plan import Plan, check_resources
@@ -40,12 +45,20 @@ def train(
     )
     begun = run.info["phase"]  # what a resume goes on with; whatever comes after it is begun
 
-    with ray_running(address, this_machine(), debug=debug) as available:
+    with ray_running(address, this_machine(), debug=debug) as available, ExitStack() as stack:
         interrupts.listen()
-        check_resources(plan, available, "this machine" if address is None else "the cluster")
+        if address is None:
+            check_resources(plan, available, "this machine")
+        else:
+            needs = Needs.of(plan)
+            shown.cluster = stack.enter_context(joined(address, needs, shown.say, interrupts.check))
+
+        # A bucket is shared by itself.
+        terms = None if address is None else set_terms(run.path if run.bucket is None else None)
 
         def go(batch: Batch) -> None:
             run.update(phase=batch.kind)
+            batch = replace(batch, job={**batch.job, "terms": terms})
             run_batch(run, batch, shown, interrupts, debug=debug)
             interrupts.check()
 
@@ -77,6 +90,7 @@ def train(
                 folders = [f"refit/seed{seed}" for seed in plan.seeds]
                 run.update(refit={"trial_dir": folders[0], "trial_dirs": folders, "epochs": winner.epoch})
                 model = run.path / folders[0]
+            run.mirror.fetch(model)
             publish_model(model, run.model)
         run.update(phase="report")
 

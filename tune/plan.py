@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from macil.config import TrialConfig
+from macil.data.staging import RemoteSource, hashes_of
 from macil.errors import ConfigError, DataError, UsageError
+from macil.remote import is_uri, open_remote
 from macil.training import KeptScores
 from tune.machine import Machine
 from tune.plannotes import plan_notes
@@ -330,9 +332,12 @@ def check_data_path(data: str | None) -> None:
     """Refuse a path that cannot be data, before anything else is done.
 
     Raises:
-        DataError: Nothing is there, or a file.
+        DataError: Nothing is there, or a file; at a URI, anything but a store.
     """
     if data is None:
+        return
+    if is_uri(data):
+        hashes_of(RemoteSource(open_remote(data, "--data")))
         return
     path = Path(data)
     if not path.exists():

@@ -20,14 +20,9 @@ def print_plan(console: Console, plan: Plan, run: Workspace, address: str | None
     table.add_column(overflow="fold")
     for key, value in _plan_lines(plan, content, address):
         table.add_row(key, value)
-    table.add_row("folder", str(run.path))
+    table.add_row("folder", run.place)
     console.print(table, markup=False)
-    notes = [*plan.notes]
-    if address is not None:
-        notes.append(
-            f"every host of the cluster must see {run.path} under that path: give a shared folder as --storage"
-        )
-    for note in notes:
+    for note in plan.notes:
         console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
 
 

@@ -20,6 +20,7 @@ from ray.tune.result import SHOULD_CHECKPOINT
 from macil.files import write_json_atomic, write_text_atomic
 from tune.groups import LOGGED, MEMBERS, SEEDS, member_folders
 from tune.ledger import ERROR, LOG, PARAMS, read_past, trim_log
+from tune.mirror import Mirror
 from tune.patience import StorageError, append_whole, patiently
 from tune.scheduler import TIME, for_tune
 from tune.trainable import NOTE
@@ -34,6 +35,7 @@ class RunRecorder(Callback):
 
     Args:
         say, stop: As of `tune.patience.patiently`.
+        mirror: Brings what is written to where the run lies.
 
     Attributes:
         reasons: By trial, why it was ended from here: that is its error then.
@@ -41,10 +43,14 @@ class RunRecorder(Callback):
     """
 
     def __init__(
-        self, say: Callable[[str], None] | None = None, stop: Callable[[], bool] = lambda: False
+        self,
+        say: Callable[[str], None] | None = None,
+        stop: Callable[[], bool] = lambda: False,
+        mirror: Mirror | None = None,
     ) -> None:
         self._say = say or print
         self._stop = stop
+        self._mirror = mirror or Mirror()
         self._logged: dict[Path, int] = {}
         self._ids: dict[Path, str] = {}
         self._failures: dict[str, str] = {}
@@ -91,6 +97,7 @@ class RunRecorder(Callback):
                 self._log(folder, {**result, "reason": None, **members[seed]})
         for key in result.keys() - for_tune(result).keys():
             del result[key]
+        self._kept(self._mirror.check)
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         """Keep Tune's account of a failure for later, and take it out of the folder: the trial has not failed."""
@@ -98,8 +105,9 @@ class RunRecorder(Callback):
         _remove_account(trial)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
-        """A trial that recovered has a result."""
+        """A trial that recovered has a result; whatever is said to be finished is where the run lies."""
         self._failures.pop(trial.trial_id, None)
+        self._kept(self._mirror.flush)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         """Write down all failures of a trial that failed for good."""
@@ -109,6 +117,7 @@ class RunRecorder(Callback):
         text = f"{reason}\n" if reason else text or "failed\n"
         for folder in folders_of(trial).values():
             self._write(partial(write_text_atomic, folder / ERROR, text), folder / ERROR)
+        self._kept(self._mirror.flush)
 
     def _log(self, folder: Path, result: Mapping[str, Any]) -> None:
         epoch = int(result[TIME])
@@ -128,8 +137,11 @@ class RunRecorder(Callback):
         self._write(partial(append_whole, folder / NOTES, f"{note}\n"), folder / NOTES)
 
     def _write(self, write: Callable[[], object], where: Path) -> None:
+        self._kept(partial(patiently, write, where, say=self._say, stop=self._stop))
+
+    def _kept(self, write: Callable[[], object]) -> None:
         try:
-            patiently(write, where, say=self._say, stop=self._stop)
+            write()
         except StorageError as error:
             self.gave_up = error
             raise

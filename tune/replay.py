@@ -25,6 +25,7 @@ from macil.evaluation import frame_average_precision
 from macil.files import read_json, write_json_atomic
 from macil.metrics import EpochMetrics
 from macil.record import describe_environment
+from macil.remote import is_uri
 from macil.training import Trainer, trainer_from_record
 from tune.measured import read_measured
 from tune.openings import open_for, read_openings
@@ -70,7 +71,8 @@ def replay_trial(
         UsageError: There is no such run or trial.
         DataError: The trial has no record or no epoch, or the data are not those it was trained on.
     """
-    root = locate_run(run, storage).path
+    location = locate_run(run, storage)
+    root = location.path
     folder = find_trial(root, trial)
     recorded = read_trial(folder, {})
     if not recorded.record:
@@ -112,7 +114,9 @@ def replay_trial(
     target = root / "replays" / f"{name.replace('/', '-')}{f'-seed{seed}' if other else ''}.json"
     write_json_atomic(target, found)
     _say(console, found, recorded, trainer, differences, other=other)
-    console.print(f"written to {target}", highlight=False, markup=False, soft_wrap=True)
+    location.publish("replays")
+    shown = target if location.remote is None else f"{location.shown}/replays/{target.name}"
+    console.print(f"written to {shown}", highlight=False, markup=False, soft_wrap=True)
     return 1 if not other and not equal and here == before else 0
 
 
@@ -140,7 +144,7 @@ def _open_store(info: Mapping[str, Any], data: str | None) -> FeatureStore:
     place = data or info.get("data")
     if not place:
         raise DataError("run.json does not say where the data lie; give them with --data")
-    if data is None and not Path(str(place)).exists():
+    if data is None and not is_uri(str(place)) and not Path(str(place)).exists():
         raise DataError(f"the data of the run, {place}, are not there any more; give them with --data")
     return resolve(str(place))
 

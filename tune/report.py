@@ -19,10 +19,12 @@ import click
 
 from macil.cli import main
 from macil.data.locking import Held, exclusive
+from macil.data.resolve import resolve
 from macil.data.store import FeatureStore
 from macil.errors import DataError, MacilError, UsageError
 from macil.files import remove_temporaries, write_text_atomic
 from macil.notes import note
+from macil.remote import is_uri
 from macil.text import printable
 from tune.openings import closed_trials, needs_opening, open_labels, read_openings
 from tune.reporting import rendering
@@ -182,7 +184,7 @@ def _store_of(results: RunResults) -> FeatureStore:
     place = results.info.get("data")
     if not place:
         raise DataError("run.json does not say where the converted data lie (field data)")
-    return FeatureStore.open(str(place))
+    return resolve(str(place)) if is_uri(str(place)) else FeatureStore.open(str(place))
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

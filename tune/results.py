@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+import time
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from macil.files import read_json
 from macil.reading import read_text
 from tune.groups import PREFIX
 from tune.measured import read_measured, stamp_of
+from tune.mirror import EXPIRED, LEASE
 from tune.origin import is_demo
 from tune.runfolder import RunLocation, locate_run
 from tune.runinfo import usable_info, usable_plan
@@ -238,7 +240,12 @@ def _status(trial: TrialFolder, info: dict[str, Any]) -> str:
 
 
 def _driver_is_gone(run: Path) -> bool:
-    """Whether the process that holds the run is known to have ended; only this host's processes can be known."""
+    """Whether the process that holds the run is known to have ended.
+
+    Only this host's processes can be known; of a copy of a bucket, a lease that has not been renewed.
+    """
+    if not (run / ".lock").exists():
+        return _lease_ran_out(run / LEASE)
     try:
         holder = re.fullmatch(r"process (\d+) on (.+)", read_text(run / ".lock").strip())
     except (OSError, UnicodeDecodeError):
@@ -252,6 +259,13 @@ def _driver_is_gone(run: Path) -> bool:
     except (OSError, OverflowError):
         return False
     return False
+
+
+def _lease_ran_out(lease: Path) -> bool:
+    try:
+        return time.time() - lease.stat().st_mtime > EXPIRED
+    except OSError:
+        return False
 
 
 def _trial_folders(parent: Path) -> list[Path]:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
-from pyarrow import fs
-
+from macil.data.resolve import default_cache
 from macil.errors import DataError, UsageError
+from macil.files import atomic_path
+from macil.reading import read_text
+from macil.remote import Remote, RemoteError, is_uri, open_remote, said_by, side_by_side
+from tune.mirror import ORIGIN
 
 # Weights and pickles are never needed to report a run, and are nearly all of its bytes.
 _LEFT_BEHIND = (".pt", ".pkl", ".tmp")
@@ -22,20 +27,28 @@ class RunLocation:
 
     path: Path
     shown: str
-    remote: tuple[fs.FileSystem, str] | None = None
+    remote: Remote | None = None
 
     def publish(self, folder: str) -> None:
-        """Copy `folder` of a mirrored run back to where the run lies; a local run needs nothing."""
+        """Copy `folder` of a mirrored run back to where the run lies; a local run needs nothing.
+
+        Raises:
+            UsageError: It cannot be written there.
+        """
         if self.remote is None:
             return
-        filesystem, root = self.remote
-        filesystem.create_dir(f"{root}/{folder}", recursive=True)
-        for file in sorted((self.path / folder).rglob("*")):
-            if file.is_file():
-                with filesystem.open_output_stream(
-                    f"{root}/{file.relative_to(self.path).as_posix()}"
-                ) as stream:
-                    stream.write(file.read_bytes())
+        remote = self.remote
+        names = [
+            file.relative_to(self.path).as_posix()
+            for file in sorted((self.path / folder).rglob("*"))
+            if file.is_file() and not file.name.startswith(".")
+        ]
+        try:
+            side_by_side(lambda name: remote.upload(self.path / name, name), names)
+        except RemoteError as error:
+            raise UsageError(
+                f"{self.shown}/{folder} cannot be written: {said_by(error)}; it is in {self.path / folder}"
+            ) from None
 
 
 def locate_run(run: str | Path, storage: str | Path = "./runs") -> RunLocation:
@@ -59,27 +72,28 @@ def locate_run(run: str | Path, storage: str | Path = "./runs") -> RunLocation:
     return _from_paths(name, place, candidates)
 
 
-def mirror(filesystem: fs.FileSystem, root: str, target: Path) -> Path:
-    """Copy a run from `root` into `target`, without weights and pickles; files of unchanged size and time stay."""
-    for info in filesystem.get_file_info(fs.FileSelector(root, recursive=True)):
-        name = info.base_name
-        if (
-            info.type != fs.FileType.File
-            or name.endswith(_LEFT_BEHIND)
-            or name.startswith(_LEFT_BEHIND_PREFIX)
-        ):
-            continue
-        parts = PurePosixPath(info.path).relative_to(root).parts
-        if ".." in parts:
-            raise OSError(f"{info.path} would be written outside of the copy")
-        local = target.joinpath(*parts)
-        changed = info.mtime_ns if info.mtime_ns is not None else 0
-        if local.is_file() and local.stat().st_size == info.size and local.stat().st_mtime_ns == changed:
-            continue
+def mirror(remote: Remote, target: Path) -> Path:
+    """Copy a run into `target`, without weights and pickles; files of unchanged size and time stay."""
+    wanted = {
+        name: entry
+        for name, entry in remote.files().items()
+        if not name.endswith(_LEFT_BEHIND) and not name.rpartition("/")[2].startswith(_LEFT_BEHIND_PREFIX)
+    }
+
+    def copy(name: str) -> None:
+        local, entry = target.joinpath(*name.split("/")), wanted[name]
+        if not local.resolve().is_relative_to(target.resolve()):
+            raise OSError(f"{name} would be written outside of the copy")
+        if local.is_file():
+            stat = local.stat()
+            if (stat.st_size, stat.st_mtime_ns) == (entry.size, entry.changed):
+                return
         local.parent.mkdir(parents=True, exist_ok=True)
-        with filesystem.open_input_stream(info.path) as stream:
-            local.write_bytes(stream.read())
-        os.utime(local, ns=(changed, changed))
+        with contextlib.suppress(FileNotFoundError), atomic_path(local) as temporary:  # removed meanwhile
+            remote.download(name, temporary)
+            os.utime(temporary, ns=(entry.changed, entry.changed))
+
+    side_by_side(copy, wanted)
     return target
 
 
@@ -88,7 +102,7 @@ def _from_paths(name: str, storage: str, candidates: list[Path]) -> RunLocation:
     runs = [path for path in folders if (path / "run.json").exists() or (path / "trials").is_dir()]
     if runs:
         path = runs[0].absolute()
-        return RunLocation(path, str(path))
+        return RunLocation(path, _origin(path) or str(path))
     if folders:
         raise DataError(
             f"{folders[0]} is not a run: it has neither run.json nor trials/; "
@@ -107,6 +121,14 @@ def _from_paths(name: str, storage: str, candidates: list[Path]) -> RunLocation:
     )
 
 
+def _origin(run: Path) -> str | None:
+    """The URI of a run of which this is a working copy (`tune.mirror`)."""
+    try:
+        return read_text(run / ORIGIN).strip() or None
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
 def _names_in(storage: Path, most: int = 10) -> list[str]:
     try:
         runs = sorted(
@@ -118,35 +140,19 @@ def _names_in(storage: Path, most: int = 10) -> list[str]:
 
 
 def _from_uri(uri: str) -> RunLocation:
-    try:
-        filesystem, root = fs.FileSystem.from_uri(uri)
-        if isinstance(filesystem, fs.LocalFileSystem):
-            return _from_paths(uri, str(Path(root).parent), [Path(root)])
-        root = root.rstrip("/")
-        info = filesystem.get_file_info(root)
-    except (OSError, ValueError, ImportError) as error:
-        reason = " ".join(str(error).split())
-        raise UsageError(
-            f"{uri} cannot be read: {reason}; expected a path or a URI such as s3://bucket/run"
-        ) from None
-    if info.type == fs.FileType.File:
-        raise UsageError(f"{uri} is a file; expected the folder of a run")
-    if info.type == fs.FileType.NotFound:
-        raise UsageError(f"no run at {uri}")
-    name = root.rsplit("/", 1)[-1]
-    if name in ("", ".", ".."):
+    if not is_uri(uri):
+        path = Path(unquote(urlsplit(uri).path))
+        return _from_paths(uri, str(path.parent), [path])
+    remote = open_remote(uri, "run")
+    if remote.name in ("", ".", ".."):
         raise UsageError(f"{uri} does not name a run; expected a URI such as s3://bucket/run")
-    target = _mirrors() / hashlib.blake2b(os.fsencode(uri), digest_size=6).hexdigest() / name
     try:
-        mirror(filesystem, root, target)
+        if not remote.files():
+            raise UsageError(f"no run at {uri}")
+        where = hashlib.blake2b(os.fsencode(uri), digest_size=6).hexdigest()
+        target = default_cache() / "runs" / where / remote.name
+        mirror(remote, target)
     except (OSError, ValueError) as error:
-        raise UsageError(f"{uri} cannot be copied to {target}: {' '.join(str(error).split())}") from None
+        raise UsageError(f"{uri} cannot be copied to this machine: {said_by(error)}") from None
     location = _from_paths(uri, str(target.parent), [target])
-    return RunLocation(location.path, uri, (filesystem, root))
-
-
-def _mirrors() -> Path:
-    cache = os.environ.get("MACIL_CACHE")
-    if cache:
-        return Path(cache) / "runs"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "macil" / "runs"
+    return RunLocation(location.path, uri, remote)

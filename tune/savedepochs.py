@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from macil.errors import DataError
+from macil.files import read_json
 from macil.reading import open_file
 
 _KEYS = ("epoch", "chosen_epoch")
+# Stands beside the weights in a bucket, and without them in a copy of it.
+SAVED = "saved.json"
 # Hundreds of times the description of a training's state, which is all that is read here.
 _MOST_BYTES = 64 * 1024**2
 
@@ -22,9 +25,14 @@ def saved_epochs(checkpoint: Path) -> dict[str, int | None]:
     PyTorch's format is an archive of a pickle and the tensors. torch.load rebuilds every tensor, which takes ten times
     as long; the pickle is not loaded either, but read as the list of instructions that it is: none is carried out.
 
+    Where the weights have stayed in a bucket, what stands beside them there says it.
+
     Raises:
         DataError: It is damaged, or no checkpoint.
     """
+    beside = checkpoint.with_name(SAVED)
+    if beside.is_file() and not checkpoint.exists():
+        return _beside(beside)
     try:
         with open_file(checkpoint) as file, zipfile.ZipFile(file) as archive:
             (member,) = [member for member in archive.infolist() if member.filename.endswith("/data.pkl")]
@@ -35,6 +43,14 @@ def saved_epochs(checkpoint: Path) -> dict[str, int | None]:
         return {"last": found["epoch"], "chosen": found["chosen_epoch"]}
     except Exception as error:  # a damaged archive or pickle raises anything
         raise DataError(" ".join(str(error).split())[:200] or type(error).__name__) from None
+
+
+def _beside(path: Path) -> dict[str, int | None]:
+    content = read_json(path)
+    found = {rule: content.get(rule) for rule in ("last", "chosen")} if isinstance(content, dict) else {}
+    if type(found.get("last")) is not int or not isinstance(found["chosen"], int | None):
+        raise DataError(f"{path} does not say which epochs it is of")
+    return found
 
 
 def _find_items(pickled: bytes) -> dict[str, int | None]:

@@ -23,10 +23,12 @@ from macil.data.split import make_split
 from macil.data.store import FeatureStore
 from macil.errors import DataError, MacilError, UsageError
 from macil.files import write_json_atomic
+from macil.remote import is_uri
 from tune.interrupts import Interrupted, catching
 from tune.machine import quiet_ray, this_machine
 from tune.plan import CONFIRM, Options, Plan, check_data_path, check_resources, resolve_plan
 from tune.planview import print_plan
+from tune.status import refuse_other_options, show_status
 from tune.sweeps import SWEEPS
 from tune.workspace import Workspace, clear, existing_workspace, locked, new_workspace, now, versions
 
@@ -39,7 +41,8 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
     context_settings=_CONTEXT, epilog="--debug, anywhere on the line, shows the traceback of an error."
 )
 @click.option(
-    "--data", help="Folder in the XD-Violence layout, or a converted store; default the demo data set."
+    "--data",
+    help="Folder in the XD-Violence layout, or a converted store (path or s3://…); default the demo data set.",
 )
 @click.option(
     "--sweep",
@@ -68,7 +71,12 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
     help="Test scores kept of each trial: of the chosen and last epoch, or of all; default ends.",
 )
 @click.option("--name", help="Name of the run; default its kind and the time.")
-@click.option("--storage", help="Folder of the runs; default ./runs.")
+@click.option("--storage", help="Folder or URI (s3://bucket/…) of the runs; default ./runs.")
+@click.option(
+    "--shared-storage",
+    is_flag=True,
+    help="With --address: the folder --storage is one that every host sees under the same path; each proves it.",
+)
 @click.option("--resume", metavar="NAME", help="Go on with a run that was stopped or killed.")
 @click.option("--overwrite", is_flag=True, help="Replace a run of the same name.")
 @click.option(
@@ -105,16 +113,19 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
     help="End a trial that has reported nothing for so long; default 3600.",
 )
 @click.option("--dry-run", is_flag=True, help="Print the resolved plan and stop.")
+@click.option("--status", metavar="NAME", help="Show where a run stands, from any shell, and stop.")
 @cli.config_options
 @cli.hyperparameter_options()
 def search(
     name: str | None,
     storage: str | None,
+    shared_storage: bool,
     resume: str | None,
     overwrite: bool,
     replay: tuple[str, str] | None,
     address: str | None,
     dry_run: bool,
+    status: str | None,
     **options: Any,
 ) -> int:
     """Search the hyperparameters of MACIL-SD with Ray Tune, Optuna and ASHA, or train a sweep of the paper.
@@ -125,9 +136,13 @@ def search(
     # A log has no width of its own; 80 columns would fold the leaderboard's every cell.
     console = Console() if sys.stdout.isatty() else Console(width=140)
     storage = storage or "./runs"
+    if status is not None:
+        refuse_other_options(click.get_current_context())
+        return show_status(status, storage, console)
     if replay is not None:
         return _replay(*replay, storage, options, console)
     given = _options(options)
+    _check_storage(storage, resume, address, shared=shared_storage)
     if resume is not None:
         if name or overwrite:
             raise UsageError("--resume continues a run; leave out --name and --overwrite")
@@ -153,6 +168,18 @@ def search(
         return run_to_end(run, plan, console, address)
 
 
+def _check_storage(storage: str, resume: str | None, address: str | None, *, shared: bool) -> None:
+    if address is None and shared:
+        raise UsageError(
+            "--shared-storage is about the hosts of a cluster; give --address too, or leave it out"
+        )
+    if address is not None and not shared and not is_uri(storage) and not is_uri(resume):
+        raise UsageError(
+            f"--storage {storage}: the hosts of the cluster at {address} write into it too. Give a URI such as "
+            "s3://bucket/runs, or say --shared-storage if every host sees that folder under the same path"
+        )
+
+
 def begin(run: Workspace, plan: Plan) -> None:
     """Write what a run is, before anything of it is done."""
     clear(run)
@@ -175,6 +202,7 @@ def begin(run: Workspace, plan: Plan) -> None:
         options=asdict(plan.options),
         versions={"macil": __version__, **versions()},
     )
+    run.mirror.flush()
 
 
 def run_to_end(run: Workspace, plan: Plan, console: Console, address: str | None) -> int:
@@ -206,8 +234,8 @@ def run_to_end(run: Workspace, plan: Plan, console: Console, address: str | None
             code = getattr(stop, "exit_code", cli.INTERRUPTED)
             saved = sum(1 for _ in run.experiment("trials").glob("*/result.json"))
             print(
-                f"interrupted: {run.path} holds what is done ({saved} trials with results)\n"
-                f"go on: python tune/search.py --resume {run.name} --storage {run.path.parent}",
+                f"interrupted: {run.place} holds what is done ({saved} trials with results)\n"
+                f"go on: python tune/search.py --resume {run.name} --storage {run.storage}",
                 file=sys.stderr,
             )
             return int(code)
@@ -236,7 +264,7 @@ def describe_data(run: Workspace, plan: Plan, store: FeatureStore) -> None:
         make_split(store, plan.options.split_seed or 0).save(run.split)
     counts = {split: len(store.videos(split).names) for split in ("train", "test")}
     run.update(
-        data=str(store.path),
+        data=plan.options.data if is_uri(plan.options.data) else str(store.path),
         store_hash=store.content_hash,
         labels_hash=store.labels_hash,
         dataset=counts,
@@ -251,12 +279,18 @@ def finish(run: Workspace, console: Console) -> None:
     from tune.results import load_run
 
     console.print("writing the report ...", highlight=False)
+    run.mirror.pull()
     report = write_report(run.path)
     print_ending(console, load_run(run.path))
+    run.mirror.flush()
     if run.model.exists():
         console.print(f"model   {run.model}", soft_wrap=True, highlight=False)
+    elif run.bucket and run.info.get("winner"):  # its weights have stayed there
+        console.print(f"model   {run.bucket}/{run.model.name}", soft_wrap=True, highlight=False)
     console.print(f"report  {report}", soft_wrap=True, highlight=False)
-    console.print(f"look further: python tune/report.py {run.path}", soft_wrap=True, highlight=False)
+    if run.bucket:
+        console.print(f"run     {run.bucket}, where all of this lies too", soft_wrap=True, highlight=False)
+    console.print(f"look further: python tune/report.py {run.place}", soft_wrap=True, highlight=False)
 
 
 def _replay(run: str, trial: str, storage: str, options: dict[str, Any], console: Console) -> int:
@@ -279,7 +313,7 @@ def cli_debug() -> bool:
 def _options(options: dict[str, Any]) -> Options:
     hyperparameters = cli.given_hyperparameters(options)
     own = {name: value for name, value in options.items() if name in Options.__dataclass_fields__}
-    if own["data"] is not None:
+    if own["data"] is not None and not is_uri(own["data"]):
         own["data"] = str(Path(own["data"]).expanduser().absolute())
     base = None
     if options["preset"] is not None or options["config_file"] is not None:

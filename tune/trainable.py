@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict, TypeVar
 
 import numpy as np
 from pyarrow import fs
@@ -16,18 +17,24 @@ from ray.tune.result import SHOULD_CHECKPOINT
 
 from macil.checkpoint import save_checkpoint
 from macil.config import TrialConfig
+from macil.data.resolve import open_here
 from macil.data.split import Split, make_split
 from macil.data.store import FeatureStore
 from macil.errors import DataError, DivergedError, MacilError
-from macil.files import atomic_path, write_json_atomic
 from macil.lockstep import Lockstep
+from macil.notes import note
+from macil.remote import Remote
 from macil.training import KeptScores, Protocol, Trainer
-from tune.checkpoints import CHECKPOINT, SCORES, last_good, newest_number, prune, put
+from tune.checkpoints import CHECKPOINT, SCORES
 from tune.groups import LOGGED, MEMBERS, SEEDS, member_folders
+from tune.hosts import Terms, check_host, data_error_of_host
 from tune.notices import post
 from tune.patience import patiently
+from tune.places import BucketPlace, FolderPlace, Place
 from tune.saving import SavePolicy
 from tune.scheduler import TIME, for_tune
+
+_T = TypeVar("_T")
 
 # In a result: what went wrong on the way to it, for people.
 NOTE = "note"
@@ -39,8 +46,16 @@ class Job(TypedDict):
     """What all trials of a run share; the rest of a trial's configuration are its own hyperparameters."""
 
     store: str
-    """Absolute path: a worker's current folder is its trial's."""
+    """Absolute path, since a worker's current folder is its trial's; or a URI."""
     store_hash: str
+    labels_hash: NotRequired[str | None]
+    """Of the test labels of the store."""
+    data: NotRequired[str | None]
+    """What the store was made from: a layout folder, or None for the demo data set."""
+    bucket: NotRequired[str | None]
+    """URI of the run, where it lies in a bucket."""
+    terms: NotRequired[Terms | None]
+    """What every host must show; None on one machine."""
     protocol: Protocol
     split: str | None
     """Absolute path of the split's file, for `heldout`."""
@@ -88,17 +103,19 @@ class MacilTrainable(tune.Trainable):
             # Raised in the first step: an exception here would look like a worker that cannot start.
             self._refusal = error
             return
-        for folder, trainer in self._members(self._trainer).items():
-            self._patiently(partial(write_json_atomic, folder / "record.json", trainer.record()), folder)
+        for place, trainer in self._members(self._trainer):
+            self._patiently(partial(place.write_json, "record.json", trainer.record()), place)
 
     def _build(self, config: dict[str, Any], most: int | None = None) -> Trainer | Lockstep:
         """The trainer, in the state of the last good checkpoint, or of the first epoch if that is beyond `most`."""
-        trainer = build_trainer(config["job"], config)
-        state = last_good(self._folder(), self._notes.append)
+        place = self._place()
+        check_host(config["job"].get("terms"))
+        trainer = build_trainer(config["job"], config, self._tell)
+        state = self._patiently(partial(place.last_good, self._notes.append), place)
         if state is not None and (most is None or state["epoch"] <= most):
             trainer.load_state_dict(state)
         if self._storage:
-            self._storage.current_checkpoint_index = newest_number(self._folder())
+            self._storage.current_checkpoint_index = self._patiently(place.newest_number, place)
         return trainer
 
     def step(self) -> dict[str, Any]:
@@ -152,8 +169,11 @@ class MacilTrainable(tune.Trainable):
         if not isinstance(trainer, Lockstep):
             np.savez(Path(checkpoint_dir) / SCORES, allow_pickle=False, **trainer.test_scores)
             return
-        for folder, member in self._members(trainer).items():
-            self._patiently(partial(_save_member, folder / _MEMBER_CHECKPOINT, member), folder)
+        for place, member in self._members(trainer):
+            with tempfile.TemporaryDirectory(prefix="macil-") as scratch:
+                save_checkpoint(member, Path(scratch) / CHECKPOINT)
+                np.savez(Path(scratch) / SCORES, allow_pickle=False, **member.test_scores)
+                self._patiently(partial(place.put_over, Path(scratch), _MEMBER_CHECKPOINT), place)
 
     def _report_class_trainable_checkpoint(self, checkpoint_dir: str, returned: Any) -> Any:
         """Put a checkpoint into the trial's folder in one step, where Ray would copy file by file.
@@ -161,15 +181,14 @@ class MacilTrainable(tune.Trainable):
         Waits for storage that is full.
         """
         storage = self._storage
-        if storage is None or not isinstance(storage.storage_filesystem, fs.LocalFileSystem):
+        if storage is None:
             return super()._report_class_trainable_checkpoint(checkpoint_dir, returned)
-        storage._check_validation_file()  # refuses a folder that only another host has
         metrics: dict[str, Any] = dict(self._last_result or {})
         storage._update_checkpoint_index(metrics)
-        target = Path(storage.checkpoint_fs_path)
-        self._patiently(partial(put, Path(checkpoint_dir), target), target)
-        prune(target.parent)
-        checkpoint = tune.Checkpoint(str(target), storage.storage_filesystem)
+        place, name = self._place(), storage.checkpoint_dir_name
+        where = self._patiently(partial(place.put, Path(checkpoint_dir), name), f"{place}/{name}")
+        # For Tune, which never opens it: the folder is what a training goes on from.
+        checkpoint = tune.Checkpoint(where, fs.LocalFileSystem())
         return _TrainingResult(checkpoint=checkpoint, metrics=metrics)
 
     def restore(self, checkpoint_path: Any) -> None:
@@ -183,33 +202,36 @@ class MacilTrainable(tune.Trainable):
         if self._trainer is not None and self._whole and self._unsaved and self._storage:
             self.save()
 
-    def _patiently(self, write: Callable[[], object], where: Path) -> None:
-        patiently(write, where, say=partial(post, self._folder().name))
+    def _patiently(self, do: Callable[[], _T], where: object) -> _T:
+        return patiently(do, str(where), say=self._tell)
 
-    def _members(self, trainer: Trainer | Lockstep) -> dict[Path, Trainer]:
-        """Folder and trainer of every row of the tables."""
+    def _tell(self, text: str) -> None:
+        """Say something to whoever watches the search."""
+        post(self._place().name, text)
+
+    def _members(self, trainer: Trainer | Lockstep) -> list[tuple[Place, Trainer]]:
+        """Place and trainer of every row of the tables."""
+        place = self._place()
         if not isinstance(trainer, Lockstep):
-            return {self._folder(): trainer}
+            return [(place, trainer)]
         folders = member_folders(self.config)
-        return {
-            self._folder().parent / folders[str(member.config.seed)]: member for member in trainer.trainers
-        }
+        return [(place.sibling(folders[str(member.config.seed)]), member) for member in trainer.trainers]
 
     def _ready(self) -> Trainer | Lockstep:
         if self._trainer is None:
             raise self._refusal or DataError("the trial has no training")
         return self._trainer
 
-    def _folder(self) -> Path:
+    def _place(self) -> Place:
         """The trial's folder in the run: `logdir` is a scratch folder on this worker."""
-        return Path(self._storage.trial_fs_path if self._storage else self.logdir)
-
-
-def _save_member(folder: Path, member: Trainer) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    save_checkpoint(member, folder / CHECKPOINT)
-    with atomic_path(folder / SCORES) as temporary, temporary.open("wb") as file:
-        np.savez(file, allow_pickle=False, **member.test_scores)
+        storage = self._storage
+        if storage is None:
+            return FolderPlace(Path(self.logdir))
+        bucket = self.config["job"].get("bucket")
+        if bucket is None:
+            return FolderPlace(Path(storage.trial_fs_path))
+        # The folder that Tune knows is the driver's working copy.
+        return BucketPlace(Remote(bucket).child(storage.experiment_dir_name, str(storage.trial_dir_name)))
 
 
 def _epoch(trainer: Trainer, epoch: int) -> dict[str, Any]:
@@ -262,19 +284,23 @@ def _diverged(error: DivergedError, epoch: int) -> dict[str, Any]:
 _STORES: dict[str, FeatureStore] = {}
 
 
-def build_trainer(job: Job, hyperparameters: Mapping[str, Any]) -> Trainer | Lockstep:
+def build_trainer(
+    job: Job, hyperparameters: Mapping[str, Any], tell: Callable[[str], None] = note
+) -> Trainer | Lockstep:
     """The trainer of a trial, or the group of one with several `seeds`.
 
     Args:
         job: What the run's trials share.
         hyperparameters: The trial's own: suggestions and seed by name, or a sweep's `row` with its changes. Keys that
             are no hyperparameters are ignored.
+        tell: Told when the data are copied to this host, which takes time.
 
     Raises:
         MacilError: The configuration is refused, or data or split are not those of the run.
+        HostError: This host of a cluster does not have the data.
     """
     config = trial_config(job["base"], hyperparameters)
-    store = _open_store(job["store"], job["store_hash"])
+    store = _open_store(job, tell)
     split = _load_split(job, store) if job["protocol"] == "heldout" else None
     options: dict[str, Any] = {
         "protocol": job["protocol"],
@@ -297,15 +323,18 @@ def trial_config(base: Mapping[str, Any], hyperparameters: Mapping[str, Any]) ->
     )
 
 
-def _open_store(path: str, content_hash: str) -> FeatureStore:
-    if path not in _STORES:
-        _STORES[path] = FeatureStore.open(path)
-    store = _STORES[path]
-    if store.content_hash != content_hash:
-        raise DataError(
-            f"{path} has the content hash {store.content_hash}, the run was begun with {content_hash}"
-        )
-    return store
+def _open_store(job: Job, tell: Callable[[str], None]) -> FeatureStore:
+    key = f"{job['store']} {job['store_hash']}"
+    if key not in _STORES:
+        on_cluster = job.get("terms") is not None
+        hashes = (job["store_hash"], job.get("labels_hash"))
+        try:
+            _STORES[key] = open_here(job["store"], job.get("data"), hashes, tell, copy=on_cluster)
+        except DataError as error:
+            if on_cluster:
+                raise data_error_of_host(error) from None
+            raise
+    return _STORES[key]
 
 
 def _load_split(job: Job, store: FeatureStore) -> Split:

@@ -21,6 +21,7 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 
 from macil.errors import MacilError
+from tune.hosts import HostError
 from tune.interrupts import Interrupts
 from tune.notices import collect
 from tune.patience import REMIND, StorageError, trouble
@@ -102,11 +103,11 @@ class Watch(Callback):
             self._heard[trial.trial_id] = trial, time.monotonic()
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
-        """Stop the run where its storage is at fault: it is resumed when that is back."""
+        """Stop the run where its storage or a host is at fault: it is resumed when that is put right."""
         self._heard.pop(trial.trial_id, None)
         error = failure(trial)
         if isinstance(error, RayTaskError):
-            self.stopped = self.stopped or _storage_error(error)
+            self.stopped = self.stopped or _outside(error)
 
     def recovers(self, trial: Trial, error: Exception) -> bool:
         """Whether a trial goes on after a failure: its own exceptions and its losses are counted apart.
@@ -120,7 +121,7 @@ class Watch(Callback):
         if isinstance(error, RayActorError):
             self._losses[trial.trial_id] += not error.preempted
             return self._losses[trial.trial_id] <= INFRASTRUCTURE_LOSSES
-        if _storage_error(error) is None:
+        if _outside(error) is None:
             self._raised[trial.trial_id] += 1
         return self._raised[trial.trial_id] <= OWN_RETRIES
 
@@ -196,9 +197,10 @@ def _kind(trial: Trial, reason: str) -> str:
     return type(error).__name__ if isinstance(error, RayActorError) and "Timeout" not in reason else reason
 
 
-def _storage_error(error: BaseException) -> StorageError | None:
+def _outside(error: BaseException) -> MacilError | None:
+    """The fault of storage or host behind a trial's exception; None when it is the trial's own."""
     cause = getattr(error, "cause", None) or error
-    if isinstance(cause, StorageError):
-        return StorageError(str(cause))
+    if isinstance(cause, StorageError | HostError):
+        return type(cause)(str(cause))
     refusal = trouble(cause)
     return None if refusal is None else StorageError(f"a trial could not write: {refusal}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import platform
 import re
@@ -11,15 +12,18 @@ import shutil
 import socket
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import unquote, urlparse
 
+from macil.data.resolve import default_cache
 from macil.errors import DataError, UsageError
 from macil.files import read_json, write_json_atomic
+from macil.remote import Remote, RemoteError, is_uri, open_remote, said_by
+from tune.mirror import LEASE, ORIGIN, BucketMirror, Mirror
 
 FORMAT_VERSION = 1
 Status = Literal["running", "interrupted", "failed", "finished"]
@@ -30,9 +34,32 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 @dataclass(frozen=True)
 class Workspace:
-    """Paths of one run; `info` is its `run.json`."""
+    """Paths of one run; `info` is its `run.json`.
+
+    Attributes:
+        path: Its folder; of a run in a bucket, the working copy on this machine.
+        mirror: Brings what is written to where the run lies.
+    """
 
     path: Path
+    mirror: Mirror = field(default_factory=Mirror, compare=False)
+
+    @property
+    def bucket(self) -> str | None:
+        """URI of a run in a bucket."""
+        return self.mirror.remote.uri if isinstance(self.mirror, BucketMirror) else None
+
+    @property
+    def place(self) -> str:
+        """Where the run lies, for people."""
+        return self.bucket or str(self.path)
+
+    @property
+    def storage(self) -> str:
+        """What `--storage` was."""
+        return (
+            self.mirror.remote.parent.uri if isinstance(self.mirror, BucketMirror) else str(self.path.parent)
+        )
 
     @property
     def name(self) -> str:
@@ -82,14 +109,9 @@ def storage_folder(storage: str) -> Path:
     """The folder in which runs lie.
 
     Raises:
-        UsageError: A file is there, or a URI of something that is not a file system of this machine.
+        UsageError: A file is there.
     """
     parsed = urlparse(storage)
-    if "://" in storage and parsed.scheme != "file":
-        raise UsageError(
-            f"--storage {storage}: the study and the epoch logs are appended to line by line, which {parsed.scheme}:// "
-            "does not offer; give a folder (with --address one that all hosts share), and copy the finished run there"
-        )
     folder = Path(unquote(parsed.path) if parsed.scheme == "file" else storage).expanduser()
     folder = Path(os.path.abspath(folder))
     for part in (folder, *folder.parents):
@@ -108,12 +130,14 @@ def new_workspace(storage: str, name: str, *, overwrite: bool) -> Workspace:
     """Where a new run will lie; nothing is written yet.
 
     Raises:
-        UsageError: A name that is no folder name, or that is taken and not to be overwritten.
+        UsageError: A name that is no folder name, or that is taken and not to be overwritten; a bucket out of reach.
     """
     if not _NAME.fullmatch(name):
         raise UsageError(
             f"--name {name!r} is not allowed: expected letters, digits, '.', '_' and '-', at most 100, no '/'"
         )
+    if is_uri(storage):
+        return _new_in_bucket(open_remote(storage, "--storage").child(name), overwrite=overwrite)
     run = Workspace(storage_folder(storage) / name)
     if never_begun(run):
         print(f"note: run {name!r} was stopped before it began; it is begun anew", file=sys.stderr)
@@ -133,11 +157,14 @@ def new_workspace(storage: str, name: str, *, overwrite: bool) -> Workspace:
 
 
 def existing_workspace(storage: str, name: str) -> Workspace:
-    """The run to resume: a name in the storage, or a path.
+    """The run to resume: a name in the storage, a path or a URI.
 
     Raises:
         UsageError: There is none.
     """
+    if is_uri(name) or is_uri(storage):
+        remote = Remote(name) if is_uri(name) else Remote(storage).child(name)
+        return _existing_in_bucket(open_remote(remote.parent.uri, "--storage").child(remote.name))
     for path in (storage_folder(storage) / name, Path(name).expanduser()):
         if (path / "run.json").is_file():
             return Workspace(Path(os.path.abspath(path)))
@@ -147,6 +174,41 @@ def existing_workspace(storage: str, name: str) -> Workspace:
                 f"begin it again with the same command and --name {name}"
             )
     raise UsageError(f"--resume {name}: there is no run of that name in {storage_folder(storage)}")
+
+
+def _new_in_bucket(remote: Remote, *, overwrite: bool) -> Workspace:
+    try:
+        names = set(remote.files()) - {LEASE}
+    except RemoteError as error:
+        raise UsageError(f"--storage {remote.parent} cannot be read: {said_by(error)}") from None
+    if "run.json" in names and not overwrite:
+        raise UsageError(
+            f"run {remote.name!r} exists already in {remote.parent}; "
+            f"use --resume {remote.name} to go on with it, --overwrite to replace it, or another --name"
+        )
+    if "run.json" not in names and names - set(_FIRST_FILES):
+        raise UsageError(f"{remote} is not a run (it has no run.json); choose another --name or --storage")
+    return _in_bucket(remote)
+
+
+def _existing_in_bucket(remote: Remote) -> Workspace:
+    try:
+        there = remote.exists("run.json")
+    except RemoteError as error:
+        raise UsageError(f"--storage {remote.parent} cannot be read: {said_by(error)}") from None
+    if not there:
+        raise UsageError(f"--resume {remote.name}: there is no run of that name in {remote.parent}")
+    run = _in_bucket(remote)
+    if isinstance(run.mirror, BucketMirror):
+        run.mirror.peek()
+    return run
+
+
+def _in_bucket(remote: Remote) -> Workspace:
+    """The run at `remote`, with its working copy in this user's cache."""
+    where = hashlib.blake2b(os.fsencode(remote.parent.uri), digest_size=6).hexdigest()
+    folder = default_cache() / "work" / where / remote.name
+    return Workspace(folder, BucketMirror(remote, folder))
 
 
 def never_begun(run: Workspace) -> bool:
@@ -162,7 +224,8 @@ def locked(run: Workspace) -> Iterator[None]:
     """Hold the run for this process; the lock goes with the process, however it ends.
 
     Raises:
-        UsageError: Another live process holds it, or the folder cannot be written.
+        UsageError: Another live process holds it, or the folder or bucket cannot be written.
+        StorageError: A bucket that was in reach did not take the end of the run.
     """
     try:
         run.path.mkdir(parents=True, exist_ok=True)
@@ -181,13 +244,20 @@ def locked(run: Workspace) -> Iterator[None]:
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
         file.flush()
-        yield
+        run.mirror.open()
+        try:
+            yield
+        except BaseException:
+            run.mirror.stop()
+            raise
+        run.mirror.close()
 
 
 def clear(run: Workspace) -> None:
     """Remove what a former run of this name left, but for the lock."""
+    run.mirror.clear()
     for path in run.path.iterdir():
-        if path.name == ".lock":
+        if path.name in (".lock", LEASE, ORIGIN):
             continue
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)

@@ -1,0 +1,173 @@
+"""Where a trial's worker writes: its folder in the run, on a file system or in a bucket."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from macil.checkpoint import load_checkpoint
+from macil.errors import DataError
+from macil.files import atomic_path, write_json_atomic
+from macil.remote import Remote
+from tune.checkpoints import (
+    CHECKPOINT,
+    DAMAGED,
+    KEPT,
+    PREFIX,
+    last_good,
+    newest_number,
+    newest_readable,
+    number_of,
+    prune,
+    put,
+)
+from tune.savedepochs import SAVED, saved_epochs
+
+
+class Place(Protocol):
+    """A trial's folder in the run. Every method raises OSError where the storage refuses, and leaves no half."""
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+
+    def sibling(self, name: str) -> Place:
+        """The folder of another row of the tables."""
+
+    def write_json(self, name: str, content: Any) -> None:
+        """Put a small file."""
+
+    def last_good(self, warn: Callable[[str], None]) -> dict[str, Any] | None:
+        """As `tune.checkpoints.last_good`."""
+
+    def newest_number(self) -> int:
+        """As `tune.checkpoints.newest_number`."""
+
+    def put(self, source: Path, checkpoint: str) -> str:
+        """Put a checkpoint of that name, in one step, and remove the older ones; returns where it is."""
+
+    def put_over(self, source: Path, checkpoint: str) -> None:
+        """Put a checkpoint in place of an earlier one of that name, file by file, the weights last."""
+
+
+class FolderPlace:
+    """A folder on a file system that this host sees."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __str__(self) -> str:
+        return str(self._folder)
+
+    @property
+    def name(self) -> str:
+        """As in `Place`."""
+        return self._folder.name
+
+    def sibling(self, name: str) -> FolderPlace:
+        """As in `Place`."""
+        return FolderPlace(self._folder.parent / name)
+
+    def write_json(self, name: str, content: Any) -> None:
+        """As in `Place`."""
+        write_json_atomic(self._folder / name, content)
+
+    def last_good(self, warn: Callable[[str], None]) -> dict[str, Any] | None:
+        """As in `Place`."""
+        return last_good(self._folder, warn)
+
+    def newest_number(self) -> int:
+        """As in `Place`."""
+        return newest_number(self._folder)
+
+    def put(self, source: Path, checkpoint: str) -> str:
+        """As in `Place`."""
+        target = self._folder / checkpoint
+        put(source, target)
+        prune(self._folder)
+        return str(target)
+
+    def put_over(self, source: Path, checkpoint: str) -> None:
+        """As in `Place`."""
+        for file in _weights_last(source):
+            with atomic_path(self._folder / checkpoint / file.name) as temporary:
+                shutil.copyfile(file, temporary)
+
+
+class BucketPlace:
+    """A folder in a bucket. A checkpoint is there once its weights are, which are put last."""
+
+    def __init__(self, remote: Remote) -> None:
+        self._remote = remote
+
+    def __str__(self) -> str:
+        return self._remote.uri
+
+    @property
+    def name(self) -> str:
+        """As in `Place`."""
+        return self._remote.name
+
+    def sibling(self, name: str) -> BucketPlace:
+        """As in `Place`."""
+        return BucketPlace(self._remote.parent.child(name))
+
+    def write_json(self, name: str, content: Any) -> None:
+        """As in `Place`."""
+        self._remote.write(name, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
+
+    def last_good(self, warn: Callable[[str], None]) -> dict[str, Any] | None:
+        """As in `Place`."""
+        with tempfile.TemporaryDirectory(prefix="macil-") as scratch:
+
+            def load(name: str) -> dict[str, Any]:
+                local = Path(scratch) / name
+                local.mkdir(exist_ok=True)
+                self._remote.download(f"{name}/{CHECKPOINT}", local / CHECKPOINT)
+                return load_checkpoint(local / CHECKPOINT)
+
+            return newest_readable(self._whole(), load, self._set_aside, warn)
+
+    def newest_number(self) -> int:
+        """As in `Place`."""
+        folders = {name.partition("/")[0].removeprefix(DAMAGED) for name in self._remote.files()}
+        return max((number_of(Path(name)) for name in folders if name.startswith(PREFIX)), default=-1)
+
+    def put(self, source: Path, checkpoint: str) -> str:
+        """As in `Place`."""
+        self.put_over(source, checkpoint)
+        for name in self._whole()[:-KEPT]:
+            # The weights first: what is left of it if this is cut short is no checkpoint.
+            self._remote.delete(f"{name}/{CHECKPOINT}")
+            self._remote.child(name).delete_all()
+        return self._remote.child(checkpoint).uri
+
+    def put_over(self, source: Path, checkpoint: str) -> None:
+        """As in `Place`; beside the weights, which the driver does not bring to itself, goes what they are of."""
+        with contextlib.suppress(DataError):
+            epochs = saved_epochs(source / CHECKPOINT)
+            self._remote.write(f"{checkpoint}/{SAVED}", json.dumps(epochs).encode())
+        for file in _weights_last(source):
+            self._remote.upload(file, f"{checkpoint}/{file.name}")
+
+    def _whole(self) -> list[str]:
+        names = [name.partition("/") for name in self._remote.files()]
+        found = [folder for folder, _, file in names if file == CHECKPOINT and folder.startswith(PREFIX)]
+        return sorted(found, key=lambda name: number_of(Path(name)))
+
+    def _set_aside(self, name: str) -> None:
+        folder, aside = self._remote.child(name), self._remote.child(f"{DAMAGED}{name}")
+        with tempfile.TemporaryDirectory(prefix="macil-") as scratch:
+            for file in folder.files():
+                folder.download(file, Path(scratch) / "file")
+                aside.upload(Path(scratch) / "file", file)
+        folder.delete_all()
+
+
+def _weights_last(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir(), key=lambda file: file.name == CHECKPOINT)

@@ -1,0 +1,319 @@
+"""`python tune/search.py --status NAME`: where a run stands, from another shell or machine; only its folder is read."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from macil.errors import UsageError
+from tune.results import RunResults, leaderboard, load_run, planned_confirmation
+from tune.workspace import Workspace, never_begun
+
+# What may stand beside --status on the command line.
+_ALLOWED = ("status", "storage")
+# Kind of a trial -> what it is called here, in the order of the phases.
+_PHASES = {"search": "trials", "confirm": "confirmation", "refit": "refit"}
+_ENDED = ("finished", "stopped", "refit")
+_FAILED = ("failed", "diverged")
+_ROWS = 20
+# Bytes at the end of a log, in which its last line is.
+_TAIL = 16384
+# Seconds without a new epoch after which a run that says that it runs may be dead: at least this, and so many epochs.
+_SILENT, _SILENT_EPOCHS = 600.0, 10
+
+
+def refuse_other_options(context: click.Context) -> None:
+    """Nothing but --storage says anything about a status.
+
+    Raises:
+        UsageError: Another option was given.
+    """
+    given = [
+        option.opts[0]
+        for option in context.command.params
+        if option.name not in _ALLOWED
+        and context.get_parameter_source(str(option.name)) is click.core.ParameterSource.COMMANDLINE
+    ]
+    if given:
+        raise UsageError(
+            f"--status shows a run and changes nothing; leave out {', '.join(given)} (only --storage may be given)"
+        )
+
+
+@dataclass(frozen=True)
+class Last:
+    """A trial's last sign of life.
+
+    Attributes:
+        host: Where its last epoch was trained, "" where its log does not say so.
+        age: Seconds since then, None before its first epoch.
+    """
+
+    host: str = ""
+    age: float | None = None
+
+
+def show_status(run: str, storage: str, console: Console) -> int:
+    """One screen about a run, whatever state it is in.
+
+    Args:
+        run: A name in `storage`, a path or a URI.
+        storage: Folder or URI of runs.
+        console: Where to.
+
+    Returns:
+        Exit status.
+
+    Raises:
+        UsageError: There is no such run.
+        DataError: The folder is no run.
+    """
+    for folder in (Path(storage).expanduser() / run, Path(run).expanduser()):
+        if "://" not in f"{storage}{run}" and never_begun(Workspace(folder)):
+            console.print(
+                f"run {folder.name}: not begun; it is being started, or was stopped before it began"
+            )
+            console.print(f"folder  {folder.absolute()}", soft_wrap=True, highlight=False)
+            return 0
+    results = load_run(run, storage)
+    rows = results.trials.to_pylist()
+    now = time.time()
+    lasts = {row["trial_dir"]: read_last(results.path / row["trial_dir"], now) for row in rows}
+    _print_summary(console, results, rows, lasts)
+    running = [row for row in rows if row["status"] == "running"]
+    if running and results.status == "running":
+        console.print(_running_table(running, lasts))
+    return 0
+
+
+def read_last(folder: Path, now: float) -> Last:
+    """A trial's last sign of life, from the end of its log."""
+    try:
+        with (folder / "result.json").open("rb") as log:
+            log.seek(0, 2)
+            log.seek(max(0, log.tell() - _TAIL))
+            lines = log.read().decode(errors="replace").splitlines()
+    except OSError:
+        return Last()
+    for line in reversed(lines):
+        try:
+            report = json.loads(line)
+            return Last(str(report.get("hostname") or ""), max(0.0, now - float(report["timestamp"])))
+        except (ValueError, TypeError, KeyError, AttributeError):
+            continue  # being written, or not ours
+    return Last()
+
+
+def _print_summary(
+    console: Console, results: RunResults, rows: list[dict[str, Any]], lasts: Mapping[str, Last]
+) -> None:
+    running, done = results.status == "running", results.status == "finished"
+    table = Table(title=f"run {results.name}", title_justify="left", show_header=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, text in _summary(results, rows, lasts):
+        table.add_row(name, text)
+    console.print(table, markup=False)
+    said = []
+    if running and (silent := _silence(results, rows, lasts)) is not None:
+        said.append(
+            f"note: nothing was written for {_span(silent)}; the search may have been killed on another host, or its "
+            "network may be cut. If it is gone, go on with --resume"
+        )
+    if not running and not done:
+        said.append(f"go on: python tune/search.py --resume {results.name} --storage {_place(results)}")
+    if done:
+        said.append(f"look further: python tune/report.py {_shown(results)}")
+    for line in said:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _summary(
+    results: RunResults, rows: list[dict[str, Any]], lasts: Mapping[str, Last]
+) -> Iterator[tuple[str, str]]:
+    info, running = results.info, results.status == "running"
+    yield "status", "killed" if any("it was killed" in each for each in results.problems) else results.status
+    if results.status != "finished":
+        phase = str(info.get("phase"))
+        yield "phase", {"confirm": "confirmation"}.get(phase, phase)
+    since, changed = _seconds_since(info.get("created")), _seconds_since(info.get("updated"))
+    if since is not None:
+        ago = f"{_span(since)} ago"
+        if not running and changed is not None:
+            ago += f"; last change {_span(changed)} ago"
+        yield "begun", f"{info['created']}, {ago}"
+    yield "data", _data(info)
+    for kind, name in _PHASES.items():
+        if text := _counts(results, [row for row in rows if row["kind"] == kind], kind):
+            yield name, text
+    yield "epochs", _epochs(results, rows, lasts)
+    yield "best so far", _best(results)
+    yield "folder", _shown(results)
+
+
+def _data(info: Mapping[str, Any]) -> str:
+    if info.get("data") is None:
+        return "not read yet"
+    counts = ", ".join(f"{number} {split} videos" for split, number in (info.get("dataset") or {}).items())
+    demo = "; demo data, made up" if info.get("demo") else ""
+    return f"{info['data']} ({counts}{demo})"
+
+
+def _counts(results: RunResults, rows: list[dict[str, Any]], kind: str) -> str:
+    """Of the trials of a phase, those that ended, are under way and failed; "" for a phase that the run has not."""
+    total = _total(results, kind)
+    if not total and not rows:
+        return ""
+    count = Counter(row["status"] for row in rows)
+    failed = sum(count[status] for status in _FAILED)
+    ended = sum(count[status] for status in _ENDED)
+    parts = [
+        f"{ended} of {max(total, len(rows))} done"
+        + (f" ({count['stopped']} stopped early)" * bool(count["stopped"]))
+    ]
+    for status, name in (("running", "running"), ("interrupted", "to go on with")):
+        if count[status]:
+            parts.append(f"{count[status]} {name}")
+    if failed:
+        parts.append(f"{failed} failed")
+    if (left := total - len(rows) + count["pending"]) > 0:
+        parts.append(f"{left} not begun")
+    return ", ".join(parts)
+
+
+def _total(results: RunResults, kind: str) -> int:
+    info, plan = results.info, results.plan
+    if kind == "search":
+        return int(info.get("trials") or 0)
+    if kind == "refit":
+        return len(info.get("seeds") or []) if plan.get("refits") else 0
+    planned = planned_confirmation(info)
+    if planned:
+        return len(planned)
+    confirm = plan.get("confirm")
+    if not isinstance(confirm, dict):
+        return 0
+    # Before the best are known: those, without the paper's beside them.
+    configurations, seeds = confirm.get("configurations"), confirm.get("seeds")
+    return configurations * len(seeds) if isinstance(configurations, int) and isinstance(seeds, list) else 0
+
+
+def _epochs(results: RunResults, rows: list[dict[str, Any]], lasts: Mapping[str, Last]) -> str:
+    done = sum(row["epochs_run"] or 0 for row in rows)
+    most = results.plan.get("most_epochs")
+    if not isinstance(most, int):
+        return f"{done} done"
+    over = [row for row in rows if row["status"] in (*_ENDED, *_FAILED)]
+    # What was stopped early, or failed, is not trained any more.
+    never = sum(max(0, (row["epochs"] or 0) - (row["epochs_run"] or 0)) for row in over)
+    left = max(0, most - never - done)
+    if results.status == "finished" or not left:
+        return f"{done} done"
+    pace = _seconds_an_epoch(rows)
+    text = f"{done} done, at most {left} to go"
+    at_once = sum(row["status"] == "running" and lasts[row["trial_dir"]].age is not None for row in rows)
+    if results.status != "running" or pace is None or not at_once:
+        return text
+    return (
+        f"{text}; roughly {_span(left * pace / at_once)} at most ({_span(pace)} an epoch, {at_once} at once)"
+    )
+
+
+def _seconds_an_epoch(rows: Iterable[Mapping[str, Any]]) -> float | None:
+    timed = [row for row in rows if row["seconds"] and row["epochs_run"]]
+    epochs = sum(row["epochs_run"] for row in timed)
+    return sum(row["seconds"] for row in timed) / epochs if epochs else None
+
+
+def _best(results: RunResults) -> str:
+    ranked = [row for row in leaderboard(results).to_pylist() if row["rank"] is not None]
+    if not ranked:
+        return "no trial has a score yet"
+    best = ranked[0]
+    epoch = "" if best["chosen_epoch"] is None else f", epoch {best['chosen_epoch']}"
+    return f"trial {_name(best)}, selection_score {best['selection_score']:.4f}{epoch}"
+
+
+def _silence(
+    results: RunResults, rows: Iterable[Mapping[str, Any]], lasts: Mapping[str, Last]
+) -> float | None:
+    """Seconds without any sign of life, when that is longer than it should be."""
+    ages = [last.age for last in lasts.values() if last.age is not None]
+    changed = _seconds_since(results.info.get("updated"))
+    ages += [changed] if changed is not None else []
+    expected = max(_SILENT, _SILENT_EPOCHS * (_seconds_an_epoch(rows) or 0.0))
+    return min(ages) if ages and min(ages) > expected else None
+
+
+def _running_table(running: list[dict[str, Any]], lasts: Mapping[str, Last]) -> Table:
+    """The trials that are under way, the longest silent last."""
+    running = sorted(running, key=lambda row: (_age(lasts, row), row["trial_dir"]))
+    hosts = len({lasts[row["trial_dir"]].host for row in running} - {""})
+    where = f" on {hosts} hosts" if hosts > 1 else ""
+    table = Table(title=f"running: {len(running)}{where}", title_justify="left")
+    for column, justify in (("trial", "left"), ("epoch", "right"), ("selection_score", "right")):
+        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+    table.add_column("host", overflow="fold")
+    table.add_column("last epoch", justify="right")
+    for row in running[:_ROWS]:
+        last, score = lasts[row["trial_dir"]], row["selection_score"]
+        table.add_row(
+            _name(row),
+            f"{row['epochs_run']}/{row['epochs']}",
+            "–" if score is None else f"{score:.4f}",
+            last.host or "–",
+            "none yet" if last.age is None else f"{_span(last.age)} ago",
+        )
+    if len(running) > _ROWS:
+        table.add_row("…", f"{len(running) - _ROWS} more", "", "", "")
+    return table
+
+
+def _age(lasts: Mapping[str, Last], row: Mapping[str, Any]) -> float:
+    age = lasts[row["trial_dir"]].age
+    return math.inf if age is None else age
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    parent, _, name = str(row["trial_dir"]).rpartition("/")
+    return name if parent in ("", "trials") else f"{parent}/{name}"
+
+
+def _shown(results: RunResults) -> str:
+    return results.location.shown if results.location else str(results.path)
+
+
+def _place(results: RunResults) -> str:
+    return _shown(results).rpartition("/")[0] or "."
+
+
+def _seconds_since(when: Any) -> float | None:
+    """Seconds from a time of run.json until now, None where it is none."""
+    try:
+        return max(0.0, (datetime.now(UTC) - datetime.fromisoformat(str(when))).total_seconds())
+    except (ValueError, TypeError):
+        return None
+
+
+def _span(seconds: float) -> str:
+    """A length of time in its two largest units: `2 h 05 min`."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = int(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min {int(seconds) % 60:02d} s"
+    hours = minutes // 60
+    return f"{hours} h {minutes % 60:02d} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
