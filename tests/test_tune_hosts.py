@@ -24,8 +24,9 @@ def test_this_host_meets_its_own_terms(terms: Terms, tmp_path: Path) -> None:
     check_host(terms)  # once a process
 
 
-def test_one_machine_has_no_terms() -> None:
+def test_one_machine_has_no_terms(terms: Terms) -> None:
     check_host(None)
+    assert terms["token"] not in tune.hosts._KEPT
 
 
 def test_another_version_is_refused_by_name(terms: Terms) -> None:
@@ -83,3 +84,4 @@ def test_a_bucket_needs_no_marker(monkeypatch: pytest.MonkeyPatch) -> None:
     terms = set_terms(None)
     assert terms["marker"] is None
     check_host(terms)
+    assert terms["token"] in tune.hosts._KEPT

@@ -45,6 +45,8 @@ def train(
     )
     begun = run.info["phase"]  # what a resume goes on with; whatever comes after it is begun
 
+    # A bucket is shared by itself. Before Ray starts, which sends the code as it is then.
+    terms = None if address is None else set_terms(run.path if run.bucket is None else None)
     with ray_running(address, this_machine(), debug=debug) as available, ExitStack() as stack:
         interrupts.listen()
         if address is None:
@@ -52,9 +54,6 @@ def train(
         else:
             needs = Needs.of(plan)
             shown.cluster = stack.enter_context(joined(address, needs, shown.say, interrupts.check))
-
-        # A bucket is shared by itself.
-        terms = None if address is None else set_terms(run.path if run.bucket is None else None)
 
         def go(batch: Batch) -> None:
             run.update(phase=batch.kind)

@@ -67,7 +67,8 @@ def _plan_lines(plan: Plan, content: dict[str, Any], address: str | None) -> Ite
     yield "epochs", f"at most {plan.most_epochs} in all"
     gpus = f", {plan.gpus_per_trial:g} GPU" if plan.gpus_per_trial else ""
     at_once = min(plan.concurrent, plan.tune_trials)
-    yield "resources", f"{at_once} at once, {plan.cpus_per_trial:g} CPU{gpus} each"
+    most = "at most " if address else ""  # a cluster grows
+    yield "resources", f"{most}{at_once} at once, {plan.cpus_per_trial:g} CPU{gpus} each"
     if plan.gpus_per_trial:
         yield (
             "data",

@@ -326,14 +326,15 @@ def trial_config(base: Mapping[str, Any], hyperparameters: Mapping[str, Any]) ->
 def _open_store(job: Job, tell: Callable[[str], None]) -> FeatureStore:
     key = f"{job['store']} {job['store_hash']}"
     if key not in _STORES:
-        on_cluster = job.get("terms") is not None
         hashes = (job["store_hash"], job.get("labels_hash"))
+        if job.get("terms") is None:
+            # One machine: what the search has opened is here, or is gone.
+            _STORES[key] = open_here(job["store"], job["store"], hashes, tell, copy=False)
+            return _STORES[key]
         try:
-            _STORES[key] = open_here(job["store"], job.get("data"), hashes, tell, copy=on_cluster)
+            _STORES[key] = open_here(job["store"], job.get("data"), hashes, tell)
         except DataError as error:
-            if on_cluster:
-                raise data_error_of_host(error) from None
-            raise
+            raise data_error_of_host(error) from None
     return _STORES[key]
 
 

@@ -74,7 +74,7 @@ def open_here(
         data: What it was resolved from, as for `resolve`.
         hashes: Of its content and of its test labels.
         tell: Told about progress.
-        copy: Whether a store on a network file system is copied.
+        copy: Whether a store on a network file system is copied; off on the one machine that has resolved it.
 
     Raises:
         DataError: Nothing of that content is to be had here.
@@ -88,7 +88,7 @@ def open_here(
     elif data is None or (not is_uri(data) and data != store and Path(data).is_dir()):
         tell("making the demo data set on this host" if data is None else f"converting {data} on this host")
         path = resolve(data).path
-    else:
+    elif copy:
         raise DataError(
             f"{store} is not there; give as --data a folder that every host sees, or a URI such as s3://bucket/xd.store"
         )
