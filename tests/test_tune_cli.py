@@ -125,9 +125,7 @@ def test_data_that_is_no_data_set_is_a_fault_of_the_data(
 def test_an_address_where_no_cluster_answers_is_refused(
     address: str, capsys: pytest.CaptureFixture[str], demo_store: FeatureStore
 ) -> None:
-    code, output = call(
-        capsys, "--data", str(demo_store.path), "--address", address, "--shared-storage"
-    )
+    code, output = call(capsys, "--data", str(demo_store.path), "--address", address, "--shared-storage")
     assert code == 2, output
     assert f"--address {address}: no Ray cluster answers there" in output
 

@@ -115,7 +115,13 @@ class Search:
         self._start(head, "--resume", self.name)
 
     def _start(self, head: Host, *arguments: str) -> None:
-        storage = ["--storage", str(self.run.parent), "--shared-storage", "--address", f"{head.address}:{PORT}"]
+        storage = [
+            "--storage",
+            str(self.run.parent),
+            "--shared-storage",
+            "--address",
+            f"{head.address}:{PORT}",
+        ]
         self.process = head.start(sys.executable, DRIVER, *arguments, *storage, log=self.log)
         self.host = head
 
