@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -18,6 +19,8 @@ from rich.console import Console
 from rich.table import Table
 
 from macil.files import write_json_atomic
+
+_LOG_WIDTH = 165
 
 Seconds = dict[str, float]
 """Median, fastest and slowest run of one contestant; on a GPU also its peak memory."""
@@ -158,7 +161,8 @@ def finish(
     tables: Iterable[Table], remarks: Iterable[str], results: Mapping[str, Any], json_path: Path | None
 ) -> None:
     """Print tables and remarks; write the results where a path was given."""
-    console = Console(highlight=False)
+    # A log has no width of its own.
+    console = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=_LOG_WIDTH)
     for table in tables:
         console.print(table)
     for remark in remarks:

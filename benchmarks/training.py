@@ -3,7 +3,7 @@
 Both train the audio-visual and the visual network on the same bags, in float32 and with dropout, the data in memory on
 the device. The reference (`benchmarks.reference`) has the structure of the authors' released code. Before anything is
 timed, losses and gradients of the two are compared in float64 without dropout, and accelerated steps with steps as they
-are written; they must agree. `--epochs-at-scale` then runs whole trainings (`benchmarks.scale`).
+are written; they must agree. `--epochs-at-scale` then runs whole trainings (`benchmarks.epochs_at_size`).
 
     python -m benchmarks.training --device cpu
 """
@@ -34,8 +34,8 @@ from benchmarks.common import (
     take_turns,
     threads_option,
 )
+from benchmarks.epochs_at_size import describe_scale, scale_table, train_at_scale
 from benchmarks.reference import Reference
-from benchmarks.scale import describe_scale, scale_table, train_at_scale
 from benchmarks.synthetic import CROPS, TRAIN_VIDEOS, SyntheticStore, training_lengths, uniform_lengths
 from macil.config import TrialConfig
 from macil.data.bags import Place, TrainingBags
