@@ -93,6 +93,7 @@ def until_said(command: Command, text: str) -> None:
 
 
 @pytest.mark.ray
+@pytest.mark.nightly
 def test_a_search_without_workers_gives_up_with_what_it_asked_for_and_what_there_is(
     connected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -133,6 +134,7 @@ def nothing_said(_: str) -> None:
 
 
 @pytest.mark.ray
+@pytest.mark.nightly
 def test_ctrl_c_while_a_search_waits_ends_it_and_says_how_to_go_on(
     nodes: Nodes, folder: Path, demo_store: FeatureStore
 ) -> None:

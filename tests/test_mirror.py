@@ -223,25 +223,34 @@ def test_a_driver_whose_run_was_taken_over_stops(bucket: str) -> None:
     assert json.loads(Remote(f"{bucket}/runs/one").read(LEASE))["token"] == "another", "it is theirs"
 
 
-def test_a_bucket_out_of_reach_is_waited_for(
-    bucket: str, s3: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_bucket_out_of_reach_is_waited_for(bucket: str, s3: str) -> None:
     link = Link(s3)
     link.connect()
     storage = f"{bucket}/runs?endpoint_override={link.address}&scheme=http"
     run = new_workspace(storage, "one", overwrite=False)
+    said: list[str] = []
+    waiting = threading.Event()
+
+    def say(text: str) -> None:
+        said.append(text)
+        waiting.set()
+
+    def mend() -> None:
+        assert waiting.wait(60)
+        link.connect()
+
     with locked(run):
         begin(run)
         run.mirror.flush()
+        run.mirror.tell(say, lambda: False)
         link.cut()
         (run.path / "plan.json").write_text("{}")
-        back = threading.Timer(8.0, link.connect)
+        back = threading.Thread(target=mend)
         back.start()
         run.mirror.flush()
         back.join()
-    said = capsys.readouterr().err
-    assert "waiting for the storage" in said
-    assert "takes" in said
+    assert "waiting for the storage" in said[0]
+    assert "takes" in said[-1]
     assert Remote(f"{bucket}/runs/one").read("plan.json") == b"{}"
 
 
