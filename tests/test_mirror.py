@@ -63,6 +63,41 @@ def test_what_the_driver_writes_is_in_the_bucket_soon_and_at_the_end_all_of_it(b
     assert set(there.files()) == {"run.json", "trials/00000/result.json", "report/report.html"}
 
 
+def test_what_the_driver_removes_is_removed_in_the_bucket(bucket: str) -> None:
+    """The error of a trial that is tried again would keep it from winning."""
+    run = new_workspace(f"{bucket}/runs", "one", overwrite=False)
+    error = run.path / "trials/00000/error.txt"
+    with locked(run):
+        begin(run)
+        error.parent.mkdir(parents=True)
+        error.write_text("failed")
+    again = existing_workspace(f"{bucket}/runs", "one")
+    with locked(again):
+        assert error.exists()
+        error.unlink()
+    assert not Remote(f"{bucket}/runs/one").exists("trials/00000/error.txt")
+
+
+def test_the_lease_is_renewed_while_something_large_is_put(
+    bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = new_workspace(f"{bucket}/runs", "one", overwrite=False)
+    there = Remote(f"{bucket}/runs/one")
+    with locked(run):
+        begin(run)
+        upload = Remote.upload
+
+        def slowly(self: Remote, local: Path, name: str) -> None:
+            before = there.read(LEASE)
+            wait_until(lambda: there.read(LEASE) != before)
+            upload(self, local, name)
+
+        monkeypatch.setattr(Remote, "upload", slowly)
+        (run.path / "plan.json").write_text("{}")
+        run.mirror.flush()
+    assert there.read("plan.json") == b"{}"
+
+
 def test_the_study_never_knows_more_than_the_logs(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     run = new_workspace(f"{bucket}/runs", "one", overwrite=False)
     mirror = run.mirror

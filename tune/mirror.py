@@ -46,6 +46,7 @@ EXPIRED = 120.0
 # Seconds between two looks at what has changed, at least; and a share of the time that these looks may take.
 _PERIOD = 1.0
 _SHARE = 0.05
+_LONGEST = 10.0
 _RECORD = "record.json"
 _JOURNAL = "study.journal"
 
@@ -97,10 +98,9 @@ class BucketMirror(Mirror):
         self._put: dict[str, tuple[int, int]] = {}
         self._lock = threading.RLock()
         self._ended = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []
         self._failed = False
         self._lost: StorageError | None = None
-        self._renewed = 0.0
         self._say: Callable[[str], None] = lambda text: print(text, file=sys.stderr, flush=True)
         self._stop: Callable[[], bool] = lambda: False
 
@@ -139,13 +139,21 @@ class BucketMirror(Mirror):
                 # Whatever is here is older, or of another run.
                 self._empty()
                 self._bring(lambda name: not name.endswith((".pt", ".pkl")))
+            else:
+                # What the killed process had put is not known: all of it is put again, or removed.
+                self._put = {
+                    name: (-1, -1)
+                    for name in self.remote.files()
+                    if name != LEASE and not _of_worker(name) and not name.endswith(".pt")
+                }
             self._write_local(LEASE, self._token.encode())
             self._write_local(ORIGIN, self.remote.uri.encode())
             self._pull()
         except RemoteError as error:
             raise UsageError(f"{self.remote} cannot be used: {error.strerror}") from None
-        self._thread = threading.Thread(target=self._keep_up, name="mirror", daemon=True)
-        self._thread.start()
+        self._threads = [threading.Thread(target=work, daemon=True) for work in (self._keep_up, self._hold)]
+        for thread in self._threads:
+            thread.start()
 
     def close(self) -> None:
         """Put the rest and give the lease back.
@@ -173,9 +181,9 @@ class BucketMirror(Mirror):
 
     def _end(self) -> None:
         self._ended.set()
-        if self._thread is not None:
-            self._thread.join(timeout=60.0)
-            self._thread = None
+        for thread in self._threads:
+            thread.join(timeout=60.0)
+        self._threads = []
 
     def _release(self) -> None:
         if (self._read_lease() or {}).get("token") == self._token:
@@ -199,10 +207,10 @@ class BucketMirror(Mirror):
         Raises:
             StorageError: As `check`.
         """
+        if self._lost:
+            raise self._lost  # what is there is another's now
         patiently(self._push, self.remote.uri, say=self._say, stop=self._stop)
         self._failed = False
-        if self._lost:
-            raise self._lost
 
     def clear(self) -> None:
         """As `Mirror.clear`."""
@@ -251,13 +259,18 @@ class BucketMirror(Mirror):
             began = time.monotonic()
             try:
                 self._push()
-                if began - self._renewed > RENEWAL:
-                    self._renew()
                 self._failed = False
             except OSError:
                 # Whoever has something to write next waits for the storage, and says so.
                 self._failed = True
-            pause = max(_PERIOD, (time.monotonic() - began) / _SHARE) if not self._failed else _PERIOD
+            took = time.monotonic() - began
+            pause = _PERIOD if self._failed else min(max(_PERIOD, took / _SHARE), _LONGEST)
+
+    def _hold(self) -> None:
+        """Renew the lease, however long the putting takes."""
+        while not self._ended.wait(RENEWAL):
+            with contextlib.suppress(OSError):
+                self._renew()
 
     def _push(self) -> None:
         """Put what has changed since the last time; the study first read and last put.
@@ -270,6 +283,10 @@ class BucketMirror(Mirror):
             names = [name for name in self._names() if name != _JOURNAL and self._changed(name)]
             # A folder that can be seen to be a run is whole: that is what run.json makes of it.
             side_by_side(self._put_file, [name for name in names if name != "run.json"])
+            for name in [name for name in self._put if not _of_worker(name)]:
+                if not (self._folder / name).exists():  # an error, say, of a trial that is tried again
+                    self.remote.delete(name)
+                    del self._put[name]
             self._put_file("run.json")
             if study:
                 self.remote.write(_JOURNAL, content)
@@ -364,7 +381,6 @@ class BucketMirror(Mirror):
     def _write_lease(self) -> None:
         content = {"token": self._token, "holder": self._holder, "turn": uuid.uuid4().hex}
         self.remote.write(LEASE, json.dumps(content).encode())
-        self._renewed = time.monotonic()
 
     def _renew(self) -> None:
         lease = self._read_lease()
