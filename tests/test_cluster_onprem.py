@@ -18,7 +18,7 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.autoscaler.v2.instance_manager.config import AutoscalingConfig
 
 from tests.cluster.lab import ray_environment, slowest_notice
-from tests.test_cluster_yaml import NOTICED, ROOT, NoDuplicates
+from tests.test_cluster_yaml import NOTICED, ROOT, NoDuplicates, delete, put
 
 Config = dict[str, Any]
 
@@ -136,24 +136,6 @@ def test_the_file_has_no_silent_fault() -> None:
     assert silent_faults(load()) == []
 
 
-def _set(*path: str, value: Any) -> Callable[[Config], None]:
-    def change(config: Config) -> None:
-        for key in path[:-1]:
-            config = config[key]
-        config[path[-1]] = value
-
-    return change
-
-
-def _delete(*path: str) -> Callable[[Config], None]:
-    def change(config: Config) -> None:
-        for key in path[:-1]:
-            config = config[key]
-        del config[path[-1]]
-
-    return change
-
-
 def _replace(key: str, text: str, by: str) -> Callable[[Config], None]:
     def change(config: Config) -> None:
         assert any(text in command for command in config[key])
@@ -168,17 +150,17 @@ HEAD, WORKER = "head_start_ray_commands", "worker_start_ray_commands"
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
-        (_set("provider", "worker_ip", value=["192.0.2.13"]), "provider.worker_ip is not a key"),
-        (_set("provider", "worker_ips", value=["192.0.2.11", "192.0.2.11"]), "named twice"),
-        (_set("provider", "worker_ips", value=["192.0.2.10", "192.0.2.11"]), "named twice"),
-        (_set("provider", "worker_ips", value=["192.0.2.11"]), "min_workers: 2 of 1"),
-        (_set("min_workers", value=1), "min_workers: 1 of 2"),
-        (_delete("max_workers"), "max_workers: None of 2"),
-        (_delete("auth", "ssh_user"), "auth.ssh_user"),
-        (_delete("auth", "ssh_private_key"), "auth.ssh_private_key"),
-        (_delete("file_mounts", f"{HOME}/.ray/auth_token"), "/.ray/auth_token differs"),
-        (_set("file_mounts", f"{HOME}/macil-tune", value="."), "/macil-tune differs"),
-        (_set("setup_commands", value=["echo 'cut by a hash sign"]), "not a whole shell command"),
+        (put("provider", "worker_ip", value=["192.0.2.13"]), "provider.worker_ip is not a key"),
+        (put("provider", "worker_ips", value=["192.0.2.11", "192.0.2.11"]), "named twice"),
+        (put("provider", "worker_ips", value=["192.0.2.10", "192.0.2.11"]), "named twice"),
+        (put("provider", "worker_ips", value=["192.0.2.11"]), "min_workers: 2 of 1"),
+        (put("min_workers", value=1), "min_workers: 1 of 2"),
+        (delete("max_workers"), "max_workers: None of 2"),
+        (delete("auth", "ssh_user"), "auth.ssh_user"),
+        (delete("auth", "ssh_private_key"), "auth.ssh_private_key"),
+        (delete("file_mounts", f"{HOME}/.ray/auth_token"), "/.ray/auth_token differs"),
+        (put("file_mounts", f"{HOME}/macil-tune", value="."), "/macil-tune differs"),
+        (put("setup_commands", value=["echo 'cut by a hash sign"]), "not a whole shell command"),
         (
             _replace("setup_commands", "autoscaler_v2=0", "autoscaler_v2=1"),
             "RAY_enable_autoscaler_v2 differs",

@@ -230,7 +230,7 @@ def test_the_file_has_no_silent_fault() -> None:
     assert silent_faults(load()) == []
 
 
-def _set(*path: str, value: Any) -> Callable[[Config], None]:
+def put(*path: str, value: Any) -> Callable[[Config], None]:
     def change(config: Config) -> None:
         for key in path[:-1]:
             config = config[key]
@@ -244,7 +244,7 @@ def _of_node(name: str) -> tuple[str, ...]:
 
 
 def _node(name: str, key: str, value: Any) -> Callable[[Config], None]:
-    return _set(*_of_node(name), key, value=value)
+    return put(*_of_node(name), key, value=value)
 
 
 def _tagged(resource: str, *keys: str) -> Config:
@@ -260,7 +260,7 @@ def _replace(text: str, by: str) -> Callable[[Config], None]:
     return change
 
 
-def _delete(*path: str) -> Callable[[Config], None]:
+def delete(*path: str) -> Callable[[Config], None]:
     def change(config: Config) -> None:
         for key in path[:-1]:
             config = config[key]
@@ -272,20 +272,20 @@ def _delete(*path: str) -> Callable[[Config], None]:
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
-        (_set("provider", "regoin", value="eu-west-1"), "provider.regoin"),
+        (put("provider", "regoin", value="eu-west-1"), "provider.regoin"),
         (
-            _set("available_node_types", "cpu_worker", "node_config", "InstanceTypo", value="x"),
+            put("available_node_types", "cpu_worker", "node_config", "InstanceTypo", value="x"),
             "InstanceTypo",
         ),
-        (_set("available_node_types", "cpu_worker", "max_workers", value=0), "0 to 0 workers"),
-        (_set("available_node_types", "gpu_spot", "resources", value={"CPU": 8}), "offers 0 GPUs"),
+        (put("available_node_types", "cpu_worker", "max_workers", value=0), "0 to 0 workers"),
+        (put("available_node_types", "gpu_spot", "resources", value={"CPU": 8}), "offers 0 GPUs"),
         (_node("gpu_spot", "SecurityGroupIds", value=[]), "open port 22 to the world"),
-        (_delete(*_of_node("head"), "SecurityGroupIds"), "open port 22 to the world"),
-        (_set("provider", "security_group", value={"GroupName": "own"}), "provider.security_group"),
-        (_delete(*_of_node("gpu_on_demand"), "IamInstanceProfile"), "bucket is closed"),
+        (delete(*_of_node("head"), "SecurityGroupIds"), "open port 22 to the world"),
+        (put("provider", "security_group", value={"GroupName": "own"}), "provider.security_group"),
+        (delete(*_of_node("gpu_on_demand"), "IamInstanceProfile"), "bucket is closed"),
         (_node("cpu_worker", "IamInstanceProfile", value={"Name": "macil-tune-head"}), "the head's role"),
         (_node("gpu_spot", "IamInstanceProfile", value="macil-tune-worker"), "bucket is closed"),
-        (_delete(*_of_node("cpu_worker"), "TagSpecifications"), "volume without the tag"),
+        (delete(*_of_node("cpu_worker"), "TagSpecifications"), "volume without the tag"),
         (
             _node("head", "TagSpecifications", value=[_tagged("instance", "project")]),
             "volume without the tag",
@@ -299,25 +299,25 @@ def _delete(*path: str) -> Callable[[Config], None]:
             _node("gpu_on_demand", "InstanceMarketOptions", value={"MarketType": "spot"}),
             "no GPU worker on demand",
         ),
-        (_delete(*_of_node("gpu_spot"), "InstanceMarketOptions"), "no GPU worker spot"),
+        (delete(*_of_node("gpu_spot"), "InstanceMarketOptions"), "no GPU worker spot"),
         (_node("head", "InstanceMarketOptions", value={"MarketType": "spot"}), "the head is a spot machine"),
-        (_delete("available_node_types", "gpu_spot", "priority"), "come as soon as those of spot"),
+        (delete("available_node_types", "gpu_spot", "priority"), "come as soon as those of spot"),
         (_replace("--constraint ~/macil-tune/constraints.txt", ""), "the pins are left out"),
         (_replace("'[cluster]'", ""), "no extra `cluster`"),
         (_replace("--torch-backend=cpu", ""), "no CPU build"),
         (_replace("assert torch.cuda", "torch.cuda"), "nobody looks whether"),
         (_replace("chmod 600", "chmod 644"), "read by others"),
-        (_set("available_node_types", "cpu_worker", "resources", value={}), "offers None CPUs"),
-        (_set("min_workers", value=1), "global min_workers"),
-        (_delete("available_node_types", "head", "node_config", "ImageId"), "no ImageId"),
-        (_delete("auth"), "ssh_user"),
-        (_delete("max_workers"), "max_workers is missing"),
-        (_delete("head_setup_commands"), "outside the environment"),
-        (_delete("file_mounts", "/home/ubuntu/.ray/auth_token"), "token does not reach"),
-        (_set("file_mounts", "/home/ubuntu/data", value="no-such-folder"), "no-such-folder does not exist"),
-        (_set("file_mounts", "/home/ubuntu/all", value="."), "whole repository"),
-        (_set("worker_start_ray_commands", value=["ray start"]), "without its environment"),
-        (_set("setup_commands", value=["echo 'cut by a hash sign"]), "not a whole shell command"),
+        (put("available_node_types", "cpu_worker", "resources", value={}), "offers None CPUs"),
+        (put("min_workers", value=1), "global min_workers"),
+        (delete("available_node_types", "head", "node_config", "ImageId"), "no ImageId"),
+        (delete("auth"), "ssh_user"),
+        (delete("max_workers"), "max_workers is missing"),
+        (delete("head_setup_commands"), "outside the environment"),
+        (delete("file_mounts", "/home/ubuntu/.ray/auth_token"), "token does not reach"),
+        (put("file_mounts", "/home/ubuntu/data", value="no-such-folder"), "no-such-folder does not exist"),
+        (put("file_mounts", "/home/ubuntu/all", value="."), "whole repository"),
+        (put("worker_start_ray_commands", value=["ray start"]), "without its environment"),
+        (put("setup_commands", value=["echo 'cut by a hash sign"]), "not a whole shell command"),
         (_replace("health_check_timeout_ms=2000", "health_check_timeout_ms=5000"), "noticed after 25 s"),
     ],
 )
