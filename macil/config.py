@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self, get_args, get_origin
@@ -258,6 +259,20 @@ PRESETS: dict[str, TrialConfig] = {
     "light": TrialConfig(contrast=True, distill=False),
     "full": TrialConfig(),
 }
+
+
+def departures(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The hyperparameters in which a training is not the paper's setting, with the paper's values; empty if it is that.
+
+    The paper's setting is section 5.2 with Table 4, row 10; its switches are all as the released code or all as the
+    text has them (`fidelity`). The seed does not count. A value that is absent or None is taken not to be the paper's.
+
+    Args:
+        values: Hyperparameter to value, as `TrialConfig.to_dict` gives them.
+    """
+    fidelity = values.get("fidelity")
+    paper = TrialConfig(fidelity=fidelity if fidelity in FIDELITY else "released").to_dict()
+    return {name: own for name, own in paper.items() if name != "seed" and values.get(name) != own}
 
 
 @dataclass(frozen=True)

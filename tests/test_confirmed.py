@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 from scipy import stats
 
 from macil.data import FeatureStore
@@ -13,12 +15,15 @@ from macil.files import write_json_atomic
 from tests.runfolders import RunFolder, made_results
 from tune.reporting.confirmed import (
     against_reference,
+    ahead_of_next,
     confirmation_table,
     confirmation_verdicts,
     confirmed_rows,
 )
-from tune.reporting.outcome import disagreements
+from tune.reporting.ending import print_ending
+from tune.reporting.outcome import disagreements, find_outcome
 from tune.reporting.runpage import run_page
+from tune.reporting.sections import leaderboard_table
 from tune.reporting.summary import banners
 from tune.results import RunResults, load_run, planned_confirmation
 
@@ -86,7 +91,7 @@ def test_the_difference_to_the_paper_is_paired_on_the_same_seeds() -> None:
     table = confirmation_table(confirmed(winner={"trial": "00007"}))
     assert table is not None
     cells = {row[0]: row[-1] for row in table.rows}
-    assert cells["trial 00000 (paper's setting)"] == "reference"
+    assert cells["trial 00000 (reference)"] == "reference"
     assert cells["trial 00007 (winner)"] == f"+6.00 [{100 * low:+.2f}, {100 * high:+.2f}]"
     assert cells["trial 00004"].startswith("+1.00 [")
     assert table.marked == {0}
@@ -96,8 +101,69 @@ def test_the_sentences_say_how_much_the_best_of_the_search_fell() -> None:
     said = " ".join(confirmation_verdicts(confirmed()))
     assert "The best searched score, 0.9000 (trial 00004, one seed), came to 0.7200 [" in said
     assert "0.1800 less" in said
-    assert "Trial 00007 is the best on fresh seeds; in the search it was trial 00004." in said
+    assert "this is how much" in said
+    assert (
+        "Trial 00007 has the best mean score on fresh seeds; in the search trial 00004 had the best score."
+        in said
+    )
     assert confirmation_verdicts(made_results([])) == []
+
+
+def scores_of(fresh: dict[str, tuple[float, ...]], searched: float = 0.5) -> RunResults:
+    """Two configurations with these scores on fresh seeds."""
+    rows: list[dict[str, Any]] = []
+    for name, scores in fresh.items():
+        rows.append({"trial_dir": f"trials/{name}", "selection_score": searched})
+        rows += [
+            {"trial_dir": f"confirm/{name}_seed{seed}", "kind": "confirm", "row": name, "seed": seed,
+             "selection_score": score, "status": "finished"}
+            for seed, score in zip(SEEDS, scores, strict=True)
+        ]  # fmt: skip
+    confirm = {"rows": list(fresh), "reference": None, "seeds": list(SEEDS)}
+    best = max(fresh, key=lambda name: sum(fresh[name]))
+    return made_results(rows, confirm=confirm, winner={"trial": best})
+
+
+def test_a_score_that_rose_on_fresh_seeds_is_not_called_luck() -> None:
+    said = confirmation_verdicts(scores_of({"00001": (0.6, 0.62, 0.61), "00002": (0.4, 0.41, 0.42)}))[0]
+    assert said.endswith("on fresh seeds: 0.1100 more. The search did not flatter it.")
+    level = confirmation_verdicts(scores_of({"00001": (0.5, 0.5, 0.5)}))[0]
+    assert level.endswith("on fresh seeds: the same. The search did not flatter it.")
+
+
+def test_a_lead_within_its_paired_interval_is_a_tie() -> None:
+    near = scores_of({"00001": (0.60, 0.62, 0.61), "00002": (0.61, 0.60, 0.61)})
+    said = confirmation_verdicts(near)[-1]
+    assert "leads trial 00002 by +0.0033 [" in said
+    assert "no evidence of a difference. The two are a tie" in said
+    assert find_outcome(near).subject.endswith(
+        "the best mean score on 3 fresh seeds (a tie with trial 00002)."
+    )
+    far = scores_of({"00001": (0.60, 0.62, 0.61), "00002": (0.50, 0.51, 0.52)})
+    assert confirmation_verdicts(far)[-1].endswith("more than the noise between seeds.")
+    assert "tie" not in find_outcome(far).subject
+
+
+def test_a_lead_over_a_configuration_that_lost_a_seed_is_not_counted() -> None:
+    rows = confirmed_rows(confirmed(failed="confirm/00007_seed1001"))
+    found = ahead_of_next(confirmed(failed="confirm/00007_seed1001"))
+    assert rows[-1].name == "00007"
+    assert found is not None
+    assert (found[0].name, found[1].name) == ("00004", "00000")
+
+
+def test_after_a_confirmation_every_table_marks_the_winner_not_the_best_searched() -> None:
+    results = confirmed(winner={"trial": "00007"})
+    board = leaderboard_table(results)
+    assert board is not None
+    names = [row[1] for row in board.rows]
+    assert names == ["00004", "00007 (winner)", "00000"]
+    assert board.marked == {1}
+    console = Console(width=200, record=True, file=io.StringIO())
+    print_ending(console, results)
+    printed = console.export_text()
+    assert "00007 (winner)" in printed
+    assert "00004 (winner)" not in printed
 
 
 def test_a_winner_other_than_the_best_on_fresh_seeds_is_said() -> None:

@@ -128,16 +128,3 @@ def test_a_run_without_any_trial_has_no_figure_and_says_why(tmp_path: Path) -> N
     assert drawn.figures == []
     assert "Optimisation history: no trial was trained to the end yet" in drawn.missing
     assert "Precision against recall: no training has finished an epoch" in drawn.missing
-
-
-def test_the_papers_setting_is_the_trial_with_its_values() -> None:
-    trials = [{"momentum": 0.8}, {}, {}]
-    found = searchdrawings.paper_trial(search_results(trials))
-    assert found is not None
-    assert found["trial_id"] == "t1"
-    results = search_results(trials)
-    results.info["confirm"] = {"reference": "00002"}
-    named = searchdrawings.paper_trial(results)
-    assert named is not None
-    assert named["trial_id"] == "t2"
-    assert searchdrawings.paper_trial(search_results(trials, first={"momentum": 0.91})) is None

@@ -47,7 +47,10 @@ def test_a_search_ends_with_its_leaderboard_and_the_comparison_with_the_paper() 
     ]
     said = ending(search_results(trials, demo=True))
     lines = said.splitlines()
-    assert "leaderboard: heldout protocol, demo data, made up; AP of test frames at the chosen epoch" in said
+    assert (
+        "leaderboard: heldout protocol, demo data, made up; AP of test frames in % at the chosen epoch"
+        in said
+    )
     first, second = (next(i for i, line in enumerate(lines) if name in line) for name in ("00001", "00000"))
     assert first < second, "the best first"
     assert "ramp 0.3" in lines[first]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from macil.config import TrialConfig
 from tests.runfolders import made_results
 from tests.test_confirmed import confirmed
-from tune.reporting.firstscreen import answers, reference_trial
+from tune.reporting.firstscreen import answers
 from tune.reporting.outcome import find_outcome
 from tune.reporting.page import Answer
+from tune.reporting.reference import reference_trial
 from tune.reporting.uncertainty import ModelInterval
 from tune.results import RunResults
 
@@ -39,31 +42,82 @@ def search(**aps: float | None) -> RunResults:
     return made_results(rows, plan=PLAN, trials=2)
 
 
+def lines(answer: Answer) -> list[tuple[str, str, str]]:
+    return [(line.name, line.number, line.basis) for line in answer.lines]
+
+
 def test_it_answers_what_was_run_the_winner_better_and_the_command() -> None:
-    what, winner, better, again = screen(search(first=0.50, best=0.53))
+    what, winner, better, again = screen(replace(search(first=0.50, best=0.53), chance=0.287))
     assert "Search over Λ_v2b: 2 trials of 3 epochs" in what.said[0]
     assert "protocol heldout" in what.said[0]
-    assert winner.number == "AP 53.00 %"
-    assert "one seed, no interval" in winner.small
+    each = "one seed, 80 % of the videos"
+    assert lines(winner) == [
+        ("Winner: trial 00003", "53.00 % (chance 28.70)", each),
+        ("Reference: trial 00000", "50.00 % (chance 28.70)", each),
+    ]
+    assert "protocol heldout; chosen epoch" in winner.small
     assert "lambda_v2b 0.5" in winner.said[0]
+    assert better.question == "Better than the reference?"
     assert better.number == "+3.00 points"
     assert "noise between seeds was not measured" in better.said[0]
     assert "--confirm 3" in better.said[0]
-    assert "one seed each" in better.small
+    assert f"{each}, each" in better.small
+    assert "epochs 3 (paper: 50)" in better.small
     assert again.command == "python tune/search.py --replay nowhere 00003"
 
 
 def test_closed_labels_leave_the_selection_score_and_print_no_ap() -> None:
     _, winner, better, _ = screen(search())
-    assert winner.number == "test AP not measured"
+    assert [line.number for line in winner.lines] == ["selection score 0.7000", "selection score 0.6000"]
     assert better.number == "+0.1000 of selection score"
 
 
-def test_one_model_has_the_bootstrap_interval_and_says_what_is_not_in_it() -> None:
+def test_the_papers_setting_is_called_that_where_it_is_the_papers() -> None:
+    trials = [{**row, **TrialConfig().to_dict(), "lambda_v2b": row["lambda_v2b"]} for row in
+              search(first=0.50, best=0.53).trials.to_pylist()]  # fmt: skip
+    _, winner, better, _ = screen(made_results(trials, plan=PLAN))
+    assert winner.lines[1].name == "Paper's setting: trial 00000"
+    assert better.question == "Better than the paper's setting?"
+
+
+def refitted(ap: float | None, **changes: Any) -> RunResults:
+    rows = search(first=0.50, best=0.53).trials.to_pylist()
+    refit = {
+        "trial_dir": "refit/seed0",
+        "kind": "refit",
+        "status": "refit",
+        "protocol": "refit",
+        "ap_trapezoid": ap,
+    }
+    return made_results([*rows, {**refit, **changes}], plan=PLAN, winner={"trial": "00003"})
+
+
+@pytest.mark.parametrize(
+    ("ap", "said"),
+    [
+        (0.51, "it lost 2.00 points against trial 00003, which it repeats on more videos"),
+        (0.56, "3.00 points more than trial 00003, which it repeats on more videos"),
+    ],
+)
+def test_the_refit_stands_apart_with_its_difference_to_the_trial_that_it_repeats(
+    ap: float, said: str
+) -> None:
     interval = ModelInterval("x", (0.4, 0.6), (0.45, 0.58), 40, 1000)
-    winner = screen(search(first=0.5, best=0.53), {"trials/00003": interval})[1]
-    assert winner.number == "AP 53.00 [45.00, 58.00] %"
-    assert "bootstrap interval over the 40 test videos, without the noise between seeds" in winner.small
+    _, winner, better, again = screen(refitted(ap), {"refit/seed0": interval})
+    compared, model = lines(winner)[:2], lines(winner)[2]
+    assert [number for _, number, _ in compared] == ["53.00 %", "50.00 %"], "trainings of one kind"
+    assert model[0] == "model.pt: the winner trained again"
+    assert model[1] == f"{100 * ap:.2f} [45.00, 58.00] %"
+    basis = "one seed, all training videos [95 % bootstrap interval over the 40 test videos]"
+    assert model[2] == f"{basis}; {said}"
+    assert better.number == "+3.00 points", "of the trials, not of the refit"
+    assert again.command.endswith("refit/seed0")
+
+
+def test_a_refit_whose_labels_are_closed_has_no_ap() -> None:
+    assert lines(screen(refitted(None))[1])[2] == (
+        "model.pt: the winner trained again", "test AP not measured", "one seed, all training videos",
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -74,10 +128,12 @@ def test_one_model_has_the_bootstrap_interval_and_says_what_is_not_in_it() -> No
     ],
 )
 def test_a_confirmation_decides_by_paired_differences(winner: str, number: str, verdict: str) -> None:
-    better = screen(confirmed(winner={"trial": winner}))[2]
+    found, better = screen(confirmed(winner={"trial": winner}))[1:3]
     assert better.number.startswith(number)
     assert better.said[0].startswith(verdict)
     assert "paired over 3 fresh seeds" in better.small
+    assert [basis for _, _, basis in lines(found)] == ["3 fresh seeds, 80 % of the videos"] * 2
+    assert all("[" in number for _, number, _ in lines(found)), "means of the fresh seeds, not the trials"
 
 
 def test_a_confirmation_under_way_is_not_final_and_names_no_winner() -> None:
@@ -87,11 +143,21 @@ def test_a_confirmation_under_way_is_not_final_and_names_no_winner() -> None:
     assert better.small.startswith("Points of test AP, trial 00004 minus trial 00000")
 
 
-def test_a_winner_that_is_the_papers_setting_is_called_that() -> None:
-    better = screen(confirmed(winner={"trial": "00000"}))[2]
+def test_a_winner_that_is_the_reference_is_called_that() -> None:
+    _, winner, better, _ = screen(confirmed(winner={"trial": "00000"}))
+    (line,) = winner.lines
+    assert line.name == "Winner, the reference: trial 00000"
     assert better.said == (
-        "The winner is the paper's setting: the search found nothing better on held-out videos.",
+        "The winner is the reference itself: the search found nothing better on held-out videos.",
     )
+
+
+def test_a_search_that_the_test_ap_steered_says_so() -> None:
+    changes = {"protocol": "published", "epoch_rule": "last"}
+    rows = [{**row, **changes} for row in search(first=0.5, best=0.53).trials.to_pylist()]
+    _, winner, better, _ = screen(made_results(rows[:1], plan=PLAN, protocol="published"))
+    assert better.said[0].endswith("found nothing better by the test AP that steered it.")
+    assert winner.lines[0].basis == "one seed, all training videos"
 
 
 def test_a_search_without_the_papers_values_has_no_reference() -> None:

@@ -104,7 +104,7 @@ def test_runs_are_columns_and_names_tell_them_apart() -> None:
     lines = {row[0]: row[1:] for row in table.rows}
     assert lines["Test AP (%), trapezoidal"][0].startswith("82.00 [")
     assert lines["Interval"] == ("t, over 3 seeds", "t, over 3 seeds")
-    assert lines["Minus the paper's setting"][0].startswith("+10.00 [+10.00, +10.00] points – Yes")
+    assert lines["Winner minus reference"][0].startswith("+10.00 [+10.00, +10.00] points – Yes")
     (marked,) = table.marked
     assert table.rows[marked][0] == "Test AP (%), trapezoidal"
 

@@ -80,16 +80,16 @@ def test_every_upright_axis_has_plain_numbers_and_its_symbol() -> None:
     assert len(figure.axes) == 7
 
 
-def test_the_front_is_marked_and_the_papers_setting_ringed() -> None:
+def test_the_front_is_marked_and_the_reference_ringed() -> None:
     trials = [
         {"parameters": size, "selection_score": score}
         for size, score in ((100, 0.5), (200, 0.7), (200, 0.6), (300, 0.65))
     ]
-    figure = pareto_front(front_study(trials, "selection_score", 1.0), "score", (200.0, 0.6))
+    figure = pareto_front(front_study(trials, "selection_score", 1.0), "score", (200.0, 0.6, "reference"))
     marks = {str(c.get_label()): np.asarray(c.get_offsets()).tolist() for c in figure.axes[0].collections}
     assert sorted(marks["no trial is smaller and better"]) == [[100, 0.5], [200, 0.7]]
     assert sorted(marks["other trials"]) == [[200, 0.6], [300, 0.65]]
-    assert marks["paper's setting"] == [[200, 0.6]]
+    assert marks["reference"] == [[200, 0.6]]
 
 
 @pytest.mark.parametrize("draw", [history, importances, lambda study: parallel_coordinates(study, ["ramp"])])

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from macil.config import TrialConfig
+from tests.runfolders import made_results
 from tests.sweepruns import sweep_results
-from tune.reporting.rowresults import measured_noise, published_source, sweep_rows
+from tune.reporting.rowresults import measured_noise, published_source, reference_title, sweep_rows
 from tune.reporting.sections import Table
 from tune.reporting.sweeprows import sweep_table
 from tune.reporting.wording import NOT_MEASURED, percent, points
@@ -45,6 +47,19 @@ def paper_sweep(name: str, seeds: int = 2, **plan: Any) -> RunResults:
     )
 
 
+def test_the_reference_is_called_the_papers_setting_where_every_hyperparameter_is_the_papers() -> None:
+    paper = TrialConfig().to_dict()
+    for other, said in (({}, "row full (the paper's setting)"), ({"batch_size": 16}, "row full")):
+        rows = [
+            {"trial_dir": f"trials/{name}", "row": name, "ap_trapezoid": 0.8, **paper, **other}
+            for name in ("full", "cold")
+        ]
+        plan = {"sweep": "mine", "rows": [{"name": "full"}, {"name": "cold"}], "reference": "full"}
+        assert reference_title(made_results(rows, plan=plan, sweep="mine")) == said
+        planned = {**plan, "base": {**paper, **other}}
+        assert reference_title(made_results([], plan=planned, sweep="mine")) == said, "before it is trained"
+
+
 def test_table_4_has_the_columns_of_the_paper_in_its_order() -> None:
     table = table_of(paper_sweep("table4"))
     assert [column.title for column in table.columns[:5]] == ["Row", "Λ_v2n", "Λ_v2b", "r", "Seeds"]
@@ -53,7 +68,9 @@ def test_table_4_has_the_columns_of_the_paper_in_its_order() -> None:
     assert cells(table, "AP (%)", "Paper")[:5] == ["82.62", "82.67", "82.09", "82.95", "81.37"]
     assert table.rows[9][0] == "10 (reference)"
     assert table.marked == {9}
-    assert "Marked: row 10 (the paper's setting)." in table.caption
+    assert "Marked: row 10, which the others are compared with." in table.caption, (
+        "3 epochs are not the paper's"
+    )
     assert (
         "Parameters in every row: 100 in use, 120 in the published convention. Time a seed: 5.0 s."
         in table.caption

@@ -12,7 +12,7 @@ from macil.config import TrialConfig
 from macil.files import write_json_atomic
 from tune.machine import Machine
 from tune.plan import Options, Plan, resolve_plan
-from tune.winner import NoWinnerError, candidates_to_confirm, choose_confirmed, choose_winner
+from tune.winner import NoWinnerError, choose_confirmed, choose_to_confirm, choose_winner
 
 
 def write(parent: Path, name: str, scores: list[float], *, failed: bool = False, **changes: Any) -> None:
@@ -56,21 +56,49 @@ def test_the_best_score_wins_the_earlier_among_equals(trials: Path) -> None:
     }
 
 
-def test_the_best_are_confirmed_and_the_papers_setting_beside_them(trials: Path) -> None:
-    candidates, paper = candidates_to_confirm(trials, plan(confirm=2))
-    assert ([one.name for one in candidates], paper) == (["00001", "00002", "00000"], "00000")
-    everyone, paper = candidates_to_confirm(trials, plan(confirm=4))
-    assert ([one.name for one in everyone], paper) == (["00001", "00002", "00004", "00000"], "00000")
+def chosen(
+    trials: Path, confirm: int, recorded: dict[str, Any] | None = None
+) -> tuple[list[str], str | None]:
+    found = choose_to_confirm(trials, plan(confirm=confirm), recorded)
+    return [one.name for one in found.candidates], found.reference and found.reference.name
+
+
+def test_the_best_are_confirmed_and_the_reference_beside_them(trials: Path) -> None:
+    assert chosen(trials, 2) == (["00001", "00002", "00000"], "00000")
+    assert chosen(trials, 4) == (["00001", "00002", "00004", "00000"], "00000")
     # A failed first trial, or a space without the paper's point: nothing to compare with.
     (trials / "00000" / "error.txt").write_text("ValueError: broken\n")
-    assert candidates_to_confirm(trials, plan(confirm=2))[1] is None
+    assert chosen(trials, 2)[1] is None
     (trials / "00000" / "error.txt").unlink()
     without = plan(confirm=2, hyperparameters={"num_heads": 3, "hidden_dim": 129})
-    assert candidates_to_confirm(trials, without)[1] == "00000"
+    reference = choose_to_confirm(trials, without).reference
+    assert reference is not None
+    assert reference.name == "00000"
+
+
+def test_what_is_confirmed_are_different_trainings_not_the_same_suggestion_twice(trials: Path) -> None:
+    write(trials, "00005", [0.85, 0.9], ramp=0.2)  # 00001 again
+    # λ(t) = min(r t, Λ): in 50 epochs at r = 0.02 neither Λ is reached, so these two are one training.
+    write(trials, "00006", [0.95], ramp=0.02, lambda_v2b=2.0, lambda_v2n=2.0)
+    write(trials, "00007", [0.94], ramp=0.02, lambda_v2b=3.0, lambda_v2n=2.5)
+    assert chosen(trials, 3) == (["00006", "00001", "00002", "00000"], "00000")
+    assert chosen(trials, 5)[0] == ["00006", "00001", "00002", "00004", "00000"]
+
+
+def test_the_reference_is_confirmed_once_when_a_trial_repeats_it(trials: Path) -> None:
+    write(trials, "00005", [0.97])  # the first suggestion again, which got further
+    assert chosen(trials, 2) == (["00005", "00001"], "00005")
+
+
+def test_a_resumed_confirmation_goes_on_with_what_was_chosen(trials: Path) -> None:
+    recorded = {"rows": ["00004", "00001"], "reference": "00000", "seeds": [1000]}
+    assert chosen(trials, 3, recorded) == (["00004", "00001", "00000"], "00000")
+    found = choose_to_confirm(trials, plan(confirm=3), recorded)
+    assert found.to_dict([1000]) == recorded
 
 
 def test_confirmation_may_overturn_the_search(trials: Path, tmp_path: Path) -> None:
-    candidates, _ = candidates_to_confirm(trials, plan(confirm=2))
+    candidates = choose_to_confirm(trials, plan(confirm=2)).candidates
     confirm = tmp_path / "confirm"
     write(confirm, "00001_seed1000", [0.5, 0.6])
     write(confirm, "00001_seed1001", [0.7])
@@ -90,7 +118,7 @@ def test_without_any_result_there_is_no_winner(tmp_path: Path) -> None:
     with pytest.raises(NoWinnerError, match="no trial has a result"):
         choose_winner(tmp_path / "trials")
     write(tmp_path / "trials", "00001", [0.5])
-    candidates, _ = candidates_to_confirm(tmp_path / "trials", plan(confirm=1))
+    candidates = choose_to_confirm(tmp_path / "trials", plan(confirm=1)).candidates
     write(tmp_path / "confirm", "00001_seed1000", [0.5], failed=True)
     with pytest.raises(NoWinnerError, match="no confirmation has a result"):
         choose_confirmed(tmp_path / "confirm", candidates)

@@ -16,11 +16,12 @@ from tune.hosts import set_terms
 from tune.interrupts import Interrupts
 from tune.machine import ray_running, this_machine
 from tune.plan import Plan, check_resources
+from tune.space import reference_title
 from tune.winner import (
-    Candidate,
+    Confirmation,
     Winner,
-    candidates_to_confirm,
     choose_confirmed,
+    choose_to_confirm,
     choose_winner,
     publish_model,
 )
@@ -67,14 +68,15 @@ def train(
         if plan.sweep is None:
             winner = choose_winner(trials)
             if plan.confirm:
-                candidates, paper = candidates_to_confirm(trials, plan)
+                recorded = None if begun == "trials" else run.info.get("confirm")
+                confirmation = choose_to_confirm(trials, plan, recorded)
+                candidates = confirmation.candidates
                 shown.total["confirm"] = len(candidates) * (
                     1 if plan.confirm_together else len(plan.confirm_seeds)
                 )
-                names = [candidate.name for candidate in candidates[: plan.confirm]]
-                run.update(confirm={"rows": names, "reference": paper, "seeds": list(plan.confirm_seeds)})
+                run.update(confirm=confirmation.to_dict(plan.confirm_seeds))
                 if begun in ("trials", "confirm"):
-                    shown.say(_say_confirm(candidates, paper, plan))
+                    shown.say(_say_confirm(confirmation, plan))
                     go(confirm_batch(run, plan, store, candidates))
                 winner = choose_confirmed(run.experiment("confirm"), candidates)
             run.update(winner=winner.to_dict())
@@ -94,12 +96,20 @@ def train(
         run.update(phase="report")
 
 
-def _say_confirm(candidates: list[Candidate], paper: str | None, plan: Plan) -> str:
-    names = ", ".join(candidate.name for candidate in candidates[: plan.confirm])
-    added = len(candidates) > plan.confirm and paper
-    beside = f", and the paper's setting ({paper}) beside them" if added else ""
-    seeds = plan.confirm_seeds
-    return f"confirming trials {names}{beside}: {len(seeds)} fresh seeds each, {seeds[0]} to {seeds[-1]}"
+def _say_confirm(confirmation: Confirmation, plan: Plan) -> str:
+    best, reference, seeds = confirmation.best, confirmation.reference, plan.confirm_seeds
+    names = ", ".join(candidate.name for candidate in best)
+    beside = ""
+    if reference is not None and reference not in best:
+        what = reference_title(reference.config.to_dict())
+        beside = f", and {what} ({reference.name}) beside {'it' if len(best) == 1 else 'them'}"
+    fewer = ""
+    if len(best) < plan.confirm:
+        fewer = f" (the search tried no more than {len(best)} different configurations)"
+    each = (
+        f"{len(seeds)} fresh seeds each, {seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f"seed {seeds[0]}"
+    )
+    return f"confirming trial{'s' if len(best) > 1 else ''} {names}{fewer}{beside}: {each}"
 
 
 def _say_score(winner: Winner) -> str:

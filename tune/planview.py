@@ -8,7 +8,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from macil.config import departures
 from tune.plan import Plan
+from tune.space import reference_title
 from tune.workspace import Workspace
 
 
@@ -54,7 +56,12 @@ def _plan_lines(plan: Plan, content: dict[str, Any], address: str | None) -> Ite
         yield "ASHA", "no" if asha is None else f"keeps the best third after {_rungs(plan)} epochs"
         if plan.confirm:
             seeds = plan.confirm_seeds
-            beside = " and the paper's" if set(plan.first) == set(plan.space) else ""
+            beside = ""
+            if set(plan.first) == set(plan.space):
+                reference = {**plan.base.to_dict(), **plan.first}
+                title = reference_title(reference)
+                what = " (the paper's values of what is searched)" if departures(reference) else ""
+                beside = f" and {title}{what}"
             what = f"the {plan.confirm} best configurations{beside}, before the winner is named"
             yield "confirm", f"{what}: seeds {seeds[0]} to {seeds[-1]} each{_together(plan.confirm_together)}"
         if plan.refits:

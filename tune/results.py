@@ -43,7 +43,8 @@ class RunResults:
     """All that a run has measured so far.
 
     `info` is run.json, `plan` plan.json, `trials` and `epochs` have the schemas of `tune.runtables`; `problems` lists
-    what is missing or damaged, one line each; `openings` says when the test labels were read (see `tune.openings`).
+    what is missing or damaged, one line each; `openings` says when the test labels were read (see `tune.openings`);
+    `chance` is the share of violent frames among the test frames, which guessing has as AP, where it is known.
     """
 
     path: Path
@@ -54,6 +55,7 @@ class RunResults:
     plan: dict[str, Any] = field(default_factory=dict)
     openings: list[dict[str, Any]] = field(default_factory=list)
     location: RunLocation | None = None
+    chance: float | None = None
 
     @property
     def name(self) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
-from macil.config import TrialConfig, hyperparameters
+from macil.config import TrialConfig, departures, hyperparameters
 from macil.errors import UsageError
 
 Space = dict[str, BaseDistribution]
@@ -66,6 +66,11 @@ def published_point(space: Space) -> dict[str, Any]:
         for name, distribution in space.items()
         if distribution._contains(distribution.to_internal_repr(defaults[name]))
     }
+
+
+def reference_title(values: Mapping[str, Any]) -> str:
+    """What a configuration that others are compared with is called: the paper's setting only where it is that."""
+    return "the reference" if departures(values) else "the paper's setting"
 
 
 def describe(space: Space) -> dict[str, str]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from macil.config import TrialConfig
+from macil.equivalence import training_key
 from macil.errors import MacilError
 from macil.files import atomic_path, read_json
 from tune.checkpoints import CHECKPOINT
@@ -20,7 +21,7 @@ from tune.scheduler import logged_scores
 NO_WINNER = (
     "no trial has a result: all of them failed; their reasons are in the report and in trials/*/error.txt"
 )
-# The folder of the first suggestion, which is the paper's setting where the space holds it.
+# The folder of the first suggestion: the reference, where the space holds the paper's values of what is searched.
 _FIRST = "00000"
 
 
@@ -96,22 +97,61 @@ def choose_winner(trials: Path) -> Winner:
     return Winner(best, best.epoch)
 
 
-def candidates_to_confirm(trials: Path, plan: Plan) -> tuple[list[Candidate], str | None]:
-    """The `plan.confirm` best trials, best first, and the paper's setting beside them.
+@dataclass(frozen=True)
+class Confirmation:
+    """What is confirmed: the best different configurations, best first, and the reference.
 
-    Returns:
-        The candidates, and the name of the one that is the paper's setting; None where the space does not hold it, or
-        its trial failed.
+    Attributes:
+        best: Fewer than were asked for where the search tried fewer.
+        reference: The trial with the paper's values of what is searched; None where the space does not hold them, or
+            it failed.
+    """
+
+    best: tuple[Candidate, ...]
+    reference: Candidate | None
+
+    @property
+    def candidates(self) -> tuple[Candidate, ...]:
+        """All of them, each once."""
+        beside = () if self.reference is None or self.reference in self.best else (self.reference,)
+        return (*self.best, *beside)
+
+    def to_dict(self, seeds: Sequence[int]) -> dict[str, Any]:
+        """For `run.json`."""
+        return {
+            "rows": [candidate.name for candidate in self.best],
+            "reference": self.reference and self.reference.name,
+            "seeds": list(seeds),
+        }
+
+
+def choose_to_confirm(trials: Path, plan: Plan, recorded: Mapping[str, Any] | None = None) -> Confirmation:
+    """The `plan.confirm` best configurations and the reference beside them.
+
+    Suggestions repeat, and some differ in what makes no difference (`training_key`): of trials that are the same
+    training the best stands for all.
+
+    Args:
+        trials: Folder of the search's trials.
+        plan: The plan.
+        recorded: What `run.json` says was chosen before the run was resumed.
 
     Raises:
         NoWinnerError: No trial has a score.
     """
     ranked = _ranked(trials)
-    chosen = ranked[: plan.confirm]
-    if set(plan.first) != set(plan.space):
-        return chosen, None
-    paper = [candidate for candidate in ranked if candidate.name == _FIRST]
-    return [*chosen, *(one for one in paper if one not in chosen)], _FIRST if paper else None
+    if recorded:
+        by_name = {candidate.name: candidate for candidate in ranked}
+        named = [by_name[name] for name in recorded["rows"] if name in by_name]
+        return Confirmation(tuple(named), by_name.get(str(recorded["reference"])))
+    different: dict[Hashable, Candidate] = {}
+    for candidate in ranked:
+        different.setdefault(training_key(candidate.config), candidate)
+    best = tuple(different.values())[: plan.confirm]
+    first = next((candidate for candidate in ranked if candidate.name == _FIRST), None)
+    if first is None or set(plan.first) != set(plan.space):
+        return Confirmation(best, None)
+    return Confirmation(best, different[training_key(first.config)])
 
 
 def choose_confirmed(confirmations: Path, candidates: Sequence[Candidate]) -> Winner:

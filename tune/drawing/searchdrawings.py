@@ -19,6 +19,7 @@ from tune.drawing.tablestudy import front_study, score_study, searched
 from tune.reporting import wording
 from tune.reporting.confirmed import confirmed_rows
 from tune.reporting.intervals import estimate
+from tune.reporting.reference import reference_called, reference_trial
 from tune.reporting.sections import trial_name, varied
 from tune.results import RunResults, leaderboard
 
@@ -44,22 +45,6 @@ def entries(results: RunResults) -> list[Entry]:
         ("early-stopping", "Early stopping", lambda: stopfigure.stopping(results, trials)),
     ]
     return [Entry(name, title, _GROUP, make) for name, title, make in rows]
-
-
-def paper_trial(results: RunResults) -> Trial | None:
-    """The trial of the paper's setting: as run.json names it, else the first with every value of the first suggestion.
-
-    None when the first suggestion leaves a searched hyperparameter open, since the paper's value is outside the space.
-    """
-    trials = [row for row in results.trials.to_pylist() if row["kind"] == "search"]
-    confirm = results.info.get("confirm")
-    named = confirm.get("reference") if isinstance(confirm, dict) else None
-    if named is not None:
-        return next((trial for trial in trials if trial_name(trial) == str(named)), None)
-    first, names = results.plan.get("first"), searched(results)
-    if not isinstance(first, dict) or not names or set(names) - set(first):
-        return None
-    return next((trial for trial in trials if all(trial[name] == first[name] for name in names)), None)
 
 
 def _history(results: RunResults, study: optuna.Study) -> Drawing:
@@ -144,21 +129,22 @@ def _pareto(results: RunResults) -> Drawing | None:
     column, scale = ("ap_trapezoid", 100.0) if measured else ("selection_score", 1.0)
     label = "test AP (%), trapezoidal" if measured else "selection score"
     study = front_study(ranked, column, scale)
-    paper = paper_trial(results)
-    ring = None
-    if paper is not None and None not in (paper["parameters"], paper[column]):
-        ring = (float(paper["parameters"]), scale * paper[column])
+    reference = reference_trial(results)
+    ringed = None
+    if reference is not None and None not in (reference["parameters"], reference[column]):
+        called = reference_called(reference)
+        ringed = (float(reference["parameters"]), scale * reference[column], called)
     what = "Test AP" if measured else "Selection score (the test AP has not been measured)"
     caption = (
         f"{what} against parameters in use, of all ranked trials, those stopped early included. Diamonds: no trial is "
         f"both smaller and better.{' A look back: no trial was chosen by it.' if measured else ''}"
-        f"{' Ring: the paper’s setting.' if ring else ''} "
+        f"{f' Ring: the {ringed[2]}.' if ringed else ''} "
         + basis(results, _ONE_SEED, definition="ap_trapezoid" if measured else None)
     )
     front = sorted({tuple(trial.values) for trial in study.best_trials})
     alt = "The front: " + "; ".join(f"{x:,.0f} parameters, {y:.4g}" for x, y in front) + "."
     return Drawing(
-        "AP against parameters", caption, alt, lambda: studyfigures.pareto_front(study, label, ring)
+        "AP against parameters", caption, alt, lambda: studyfigures.pareto_front(study, label, ringed)
     )
 
 
@@ -173,9 +159,7 @@ def _confirmation(results: RunResults) -> Drawing | None:
     drawn = []
     for row in rows:
         notes = [f"{_nth(ranks[row.name])} searched"] if ranks.get(row.name) else []
-        notes += [
-            text for text, holds in (("winner", row.winner), ("paper's setting", row.reference)) if holds
-        ]
+        notes += row.notes
         searched = row.searched["selection_score"] if row.searched else None
         drawn.append(
             Confirmation(
@@ -187,11 +171,11 @@ def _confirmation(results: RunResults) -> Drawing | None:
         )
     caption = (
         "Selection score in the search, by which the configurations were picked, against that of the same "
-        "configurations trained again on fresh seeds: the arrow is what picking the best of many had flattered. "
+        "configurations trained again on fresh seeds; an arrow to the left is what picking the best had flattered. "
         + basis(
             results,
             f"one seed in the search, up to {most} fresh" + (", 95 % t interval" if most > 1 else ""),
-            rule="selection score: best held-out score of the training",
+            rule=f"selection score: {wording.steering(results.protocol)} of the training",
         )
     )
     falls = [
@@ -216,5 +200,4 @@ def _ended(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
 
 
 def _basis(results: RunResults) -> str:
-    rule = "best test AP so far" if results.protocol == "published" else "best held-out score so far"
-    return basis(results, _ONE_SEED, rule=f"selection score: {rule}")
+    return basis(results, _ONE_SEED, rule=f"selection score: {wording.steering(results.protocol)} so far")

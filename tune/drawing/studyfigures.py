@@ -128,8 +128,8 @@ def _restyle_twin(axes: Axes) -> None:
         label.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
 
 
-def pareto_front(study: optuna.Study, label: str, paper: tuple[float, float] | None) -> Figure:
-    """Parameters in use against `label`; the front joined by steps, the paper's setting ringed."""
+def pareto_front(study: optuna.Study, label: str, ringed: tuple[float, float, str] | None) -> Figure:
+    """Parameters in use against `label`; the front joined by steps, a ring around the point `ringed` with its name."""
     with _drawn_by_optuna():
         axes = plots.plot_pareto_front(study, target_names=["parameters in use", label])
     figure = _adopt(axes, 3.4)
@@ -154,14 +154,14 @@ def pareto_front(study: optuna.Study, label: str, paper: tuple[float, float] | N
                 ]
             )
     axes.plot(*zip(*front, strict=True), color=COLOURS[1], linewidth=1, drawstyle="steps-post", zorder=1)
-    if paper is not None:
+    if ringed is not None:
         axes.scatter(
-            *paper,
+            *ringed[:2],
             110,
             facecolors="none",
             edgecolors=BLACK,
             linewidths=1.3,
-            label="paper's setting",
+            label=ringed[2],
             zorder=5,
         )
     axes.xaxis.set_major_formatter("{x:,.0f}")

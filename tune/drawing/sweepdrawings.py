@@ -15,7 +15,7 @@ from tune.drawing.paperfigures import SweptPoint, sweep_curve
 from tune.drawing.stopfigure import stopping
 from tune.reporting import wording
 from tune.reporting.intervals import Estimate
-from tune.reporting.rowresults import RowResult, reference_name, sweep_rows
+from tune.reporting.rowresults import RowResult, called, reference_name, sweep_rows
 from tune.results import RunResults
 
 _GROUP = "The sweep"
@@ -76,7 +76,9 @@ def _dots(results: RunResults, rows: Sequence[RowResult]) -> Drawing:
         figure, flattering = row.estimate("ap_trapezoid"), row.estimate("ap_trapezoid_best") if best else None
         drawn.append(
             DotRow(
-                name=f"{label} (paper's)" if row.name == reference else label,
+                name=f"{label} ({called(results, row).removeprefix('the ')})"
+                if row.name == reference
+                else label,
                 values=_seeds(row),
                 mean=_percent(figure),
                 interval=_interval(figure),

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from functools import cache
 
+from tune import space
 from tune.drawing import figures, scorefigures, tsne
 from tune.drawing.captions import basis
 from tune.drawing.evidence import MOST_VIDEOS, Evidence, Trial
@@ -227,9 +228,8 @@ def _reported(evidence: Evidence) -> str:
     """The reported training in a sentence."""
     name = _name(evidence)
     if evidence.results.info.get("sweep"):
-        return f"the {name}" + (
-            ", the paper's setting" if evidence.trials[0]["row"] == reference_name(evidence.results) else ""
-        )
+        is_reference = evidence.trials[0]["row"] == reference_name(evidence.results)
+        return f"the {name}" + (f", {space.reference_title(evidence.trials[0])}" if is_reference else "")
     return f"the {name}" if name.startswith("refit") else f"{name}, the best by selection score"
 
 

@@ -9,9 +9,10 @@ from typing import Any
 from tune.reporting import wording
 from tune.reporting.comparison import FEWEST_PAIRS, Paired, least_p, paired, paired_with
 from tune.reporting.intervals import Estimate, estimate
+from tune.reporting.reference import reference_called, reference_in_full
 from tune.reporting.sections import Column, Table, trial_name
 from tune.reporting.wording import NOT_MEASURED
-from tune.results import RunResults, planned_confirmation
+from tune.results import EPOCH_RULES, RunResults, planned_confirmation
 
 Trial = dict[str, Any]
 
@@ -26,6 +27,12 @@ class Confirmed:
     asked: int
     reference: bool
     winner: bool
+
+    @property
+    def notes(self) -> list[str]:
+        """What else is to be said of it beside its name."""
+        called = reference_called(self.searched) if self.searched else "reference"
+        return [text for text, holds in (("winner", self.winner), (called, self.reference)) if holds]
 
     @property
     def finished(self) -> list[Trial]:
@@ -76,7 +83,7 @@ def confirmed_rows(results: RunResults) -> list[Confirmed]:
 
 
 def against_reference(results: RunResults, name: str, column: str) -> Paired | None:
-    """Configuration `name` minus the paper's setting on the same fresh seeds; None when that cannot be had."""
+    """Configuration `name` minus the reference on the same fresh seeds; None when that cannot be had."""
     rows = {row.name: row for row in confirmed_rows(results)}
     reference = next((row for row in rows.values() if row.reference), None)
     if reference is None or name not in rows or name == reference.name:
@@ -84,8 +91,27 @@ def against_reference(results: RunResults, name: str, column: str) -> Paired | N
     return paired(rows[name].by_seed(column), reference.by_seed(column))
 
 
+def ahead_of_next(results: RunResults) -> tuple[Confirmed, Confirmed, Paired] | None:
+    """The first configuration, the next, and by how much the first leads in selection score on the same fresh seeds.
+
+    None without a next one that has as many finished seeds; those with fewer stand behind whatever their mean is.
+    """
+    rows = [row for row in confirmed_rows(results) if row.estimate("selection_score")]
+    rows = [row for row in rows if len(row.finished) == len(rows[0].finished)]
+    if len(rows) < 2:
+        return None
+    lead = paired(rows[0].by_seed("selection_score"), rows[1].by_seed("selection_score"))
+    return (rows[0], rows[1], lead) if lead else None
+
+
+def tied_with(results: RunResults) -> str | None:
+    """The next configuration, where the first leads it by less than the interval of the difference; else None."""
+    found = ahead_of_next(results)
+    return None if found is None or found[2].differs else found[1].name
+
+
 def confirmation_table(results: RunResults) -> Table | None:
-    """Searched score, score and test AP on fresh seeds, difference to the paper's setting; None without any."""
+    """Searched score, score and test AP on fresh seeds, difference to the reference; None without any."""
     rows = confirmed_rows(results)
     if not rows:
         return None
@@ -96,7 +122,9 @@ def confirmation_table(results: RunResults) -> Table | None:
         else paired_with({row.name: row.by_seed("ap_trapezoid") for row in rows}, reference)
     )
     with_p = any(item.p is not None for item in differences.values())
-    score, ap, paper = "Selection score", "Test AP (%), chosen epoch", "Test AP minus paper's setting"
+    score, ap = "Selection score", f"Test AP (%), {EPOCH_RULES.get(results.protocol, 'chosen')} epoch"
+    named = next((row for row in rows if row.reference and row.searched), None)
+    minus = f"Test AP minus {reference_called(named.searched) if named and named.searched else 'reference'}"
     columns = [
         Column("Configuration"),
         Column("Seeds"),
@@ -105,8 +133,8 @@ def confirmation_table(results: RunResults) -> Table | None:
         Column("Regression", score, number=True),
         Column("Trapezoidal", ap, number=True),
         Column("Step-wise", ap, number=True),
-        *([Column("Points", paper, number=True)] if reference else []),
-        *([Column("p (Holm)", paper, number=True)] if with_p else []),
+        *([Column("Points", minus, number=True)] if reference else []),
+        *([Column("p (Holm)", minus, number=True)] if with_p else []),
     ]
     cells = tuple(
         (
@@ -123,7 +151,7 @@ def confirmation_table(results: RunResults) -> Table | None:
         for row in rows
     )
     marked = frozenset(place for place, row in enumerate(rows) if row.winner)
-    return Table(_caption(rows, reference), tuple(columns), cells, marked)
+    return Table(_caption(results, rows, reference), tuple(columns), cells, marked)
 
 
 def confirmation_verdicts(results: RunResults) -> list[str]:
@@ -131,23 +159,46 @@ def confirmation_verdicts(results: RunResults) -> list[str]:
     rows = [row for row in confirmed_rows(results) if row.estimate("selection_score")]
     if not rows:
         return []
-    said = []
     first = max(rows, key=lambda row: row.searched["selection_score"] if row.searched else float("-inf"))
-    if first.regression is not None and first.searched is not None:
-        score = wording.decimal(first.searched["selection_score"])
-        fresh = wording.score_text(first.estimate("selection_score"))
-        how = "less" if first.regression < 0 else "more"
-        said.append(
-            f"The best searched score, {score} (trial {first.name}, one seed), came to {fresh} on fresh seeds: "
-            f"{wording.decimal(abs(first.regression))} {how}. The best of many trials is partly luck: this is how much."
-        )
-    holds = rows[0].name == first.name
-    if len(rows) > 1:
-        said.append(
-            f"Trial {rows[0].name} is the best on fresh seeds"
-            + (", as it was in the search." if holds else f"; in the search it was trial {first.name}.")
-        )
-    return said
+    return [*_regression(first), *_decision(results, first)]
+
+
+def _regression(first: Confirmed) -> list[str]:
+    """What became of the best searched score on fresh seeds."""
+    if first.regression is None or first.searched is None:
+        return []
+    score = wording.decimal(first.searched["selection_score"])
+    fresh = wording.score_text(first.estimate("selection_score"))
+    said = (
+        f"The best searched score, {score} (trial {first.name}, one seed), came to {fresh} on fresh seeds: "
+    )
+    if first.regression < 0:
+        amount = wording.decimal(-first.regression)
+        return [f"{said}{amount} less. The best of many trials is partly luck: this is how much."]
+    if first.regression == 0:
+        return [f"{said}the same. The search did not flatter it."]
+    return [f"{said}{wording.decimal(first.regression)} more. The search did not flatter it."]
+
+
+def _decision(results: RunResults, first: Confirmed) -> list[str]:
+    """Which configuration is the best on fresh seeds, and whether by more than their noise."""
+    found = ahead_of_next(results)
+    if found is None:
+        return []
+    best, second, lead = found
+    text = f"Trial {best.name} has the best mean score on fresh seeds" + (
+        ", as it had the best score in the search" if best.name == first.name else ""
+    )
+    text += "" if best.name == first.name else f"; in the search trial {first.name} had the best score"
+    difference = wording.score_difference_text(lead.difference)
+    text += (
+        f". It leads trial {second.name} by {difference} (paired over {wording.seeds(lead.difference.n)}): "
+    )
+    if lead.differs:
+        return [f"{text}more than the noise between seeds."]
+    return [
+        f"{text}no evidence of a difference. The two are a tie, and the winner is that of the larger mean."
+    ]
 
 
 def _order(row: Confirmed) -> tuple[int, float]:
@@ -156,8 +207,7 @@ def _order(row: Confirmed) -> tuple[int, float]:
 
 
 def _label(row: Confirmed) -> str:
-    notes = [text for text, holds in (("winner", row.winner), ("paper's setting", row.reference)) if holds]
-    return f"trial {row.name}" + (f" ({', '.join(notes)})" if notes else "")
+    return f"trial {row.name}" + (f" ({', '.join(row.notes)})" if row.notes else "")
 
 
 def _seeds(row: Confirmed) -> str:
@@ -179,19 +229,24 @@ def _p(item: Paired | None) -> str:
     return f"{item.p:.3f}{adjusted}"
 
 
-def _caption(rows: Sequence[Confirmed], reference: str | None) -> str:
+def _caption(results: RunResults, rows: Sequence[Confirmed], reference: str | None) -> str:
     seeds = sorted({trial["seed"] for row in rows for trial in row.trainings if trial["seed"] is not None})
     which = (
         f" (seeds {seeds[0]} to {seeds[-1]})" if len(seeds) > 1 else f" (seed {seeds[0]})" if seeds else ""
     )
+    most = max((len(row.finished) for row in rows), default=0)
+    rule = EPOCH_RULES.get(results.protocol, "chosen")
+    videos = wording.TRAINED_ON.get(results.protocol, "not known which")
     text = (
-        f"The search's best, each trained again on fresh seeds{which} that no trial of the search had, on the same "
-        "80 % of the training videos. Means over the finished seeds [95 % t interval]; the best mean selection score "
-        "wins. Searched: one seed, the score it was picked by. Regression: confirmed minus searched. "
-        f"{wording.ap_basis('heldout', 'chosen', max((len(row.finished) for row in rows), default=0))}"
+        f"The search's best different configurations, each trained again on fresh seeds{which} that no trial of the "
+        f"search had, on the videos that it had ({videos}). Means over the finished seeds; the best mean selection "
+        "score wins. Searched: one seed, the score it was picked by. Regression: confirmed minus searched. "
+        f"{wording.ap_basis(results.protocol, rule, most)}"
     )
     if reference is not None:
-        text += " Difference to the paper's setting: paired, in points of trapezoidal AP on the same seeds."
+        of = next((row.searched for row in rows if row.reference and row.searched), None)
+        title = reference_in_full(of) if of else f"trial {reference}"
+        text += f" Difference to {title}: paired, in points of trapezoidal AP on the same seeds."
         pairs = max((len(row.by_seed("ap_trapezoid")) for row in rows), default=0)
         text += (
             f" p: two-sided, the differences with their signs flipped; {pairs} seeds give {least_p(pairs):.3g} or more."

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table as Grid
 
-from tune.reporting import sections
+from tune.reporting import sections, wording
 from tune.reporting.confirmed import confirmation_table
 from tune.reporting.firstscreen import answers
 from tune.reporting.outcome import find_outcome
@@ -42,7 +41,12 @@ def print_ending(console: Console, results: RunResults) -> None:
     for answer in shown:
         said = " ".join(part for part in (answer.number, *answer.said, answer.command) if part)
         console.print(f"[bold]{answer.question}[/bold]", highlight=False)
-        console.print(f"  {said}", highlight=False, markup=False, soft_wrap=True)
+        for each in answer.lines:
+            console.print(
+                f"  {each.name}: {each.number}, {each.basis}", highlight=False, markup=False, soft_wrap=True
+            )
+        if said:
+            console.print(f"  {said}", highlight=False, markup=False, soft_wrap=True)
     told = {line for answer in shown for line in answer.said}
     for line in [line for line in verdicts(results)[:1] if line not in told]:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -76,18 +80,24 @@ def _print(console: Console, table: sections.Table, title: str) -> None:
 def _print_leaderboard(console: Console, results: RunResults, demo: str) -> None:
     board = leaderboard(results).to_pylist()
     rule = board[-1]["epoch_rule"] if board else "last"
-    title = f"leaderboard: {results.protocol} protocol, {demo}AP of test frames at the {rule} epoch, one seed a line"
+    chance = wording.chance_beside(results.chance)
+    title = (
+        f"leaderboard: {results.protocol} protocol, {demo}AP of test frames in % at the {rule} epoch{chance}, "
+        "one seed a line"
+    )
     grid = Grid(title=title, title_justify="left")
     for column in ("rank", "trial", "status", "epoch", "selection_score", "AP", "AP trapezoid"):
         grid.add_column(column, justify="right", no_wrap=True)
     grid.add_column("configuration", overflow="fold")
-    names = [name for name in varied(results) if name != "seed"]
+    names, winner = [name for name in varied(results) if name != "seed"], sections.named_winner(results)
     for row in board[:_MOST_ROWS]:
         epoch = row["chosen_epoch"] if row["epoch_rule"] == "chosen" else row["epochs_run"]
         configuration = ", ".join(f"{name} {_cell(row[name])}" for name in (*names, "seed"))
-        cells = (row["rank"], Path(row["trial_dir"]).name, row["status"], epoch)
-        scores = (row["selection_score"], row["ap"], row["ap_trapezoid"])
-        grid.add_row(*map(_cell, cells), *(_cell(score) for score in scores), configuration)
+        name = sections.trial_name(row)
+        name += " (winner)" if row["rank"] is not None and name == winner else ""
+        aps = (wording.percent(row[column]) for column in ("ap", "ap_trapezoid"))
+        cells = (row["rank"], name, row["status"], epoch, row["selection_score"])
+        grid.add_row(*map(_cell, cells), *aps, configuration)
     console.print(grid, markup=False)
 
 

@@ -11,17 +11,20 @@ from tune.reporting.comparison import Paired
 from tune.reporting.confirmed import against_reference, confirmed_rows
 from tune.reporting.outcome import Outcome, basis, headline_estimate, replay
 from tune.reporting.page import Answer
+from tune.reporting.reference import reference_in_full, reference_trial
 from tune.reporting.rowresults import against_reference as row_against_reference
-from tune.reporting.rowresults import headline_column, reference_name, reference_title, sweep_rows
+from tune.reporting.rowresults import headline_column, reference_name, sweep_rows
+from tune.reporting.rowresults import reference_title as row_title
 from tune.reporting.sections import trial_name, varied
+from tune.reporting.standing import standing
 from tune.reporting.summary import data_in_short, trials_in_short
 from tune.reporting.uncertainty import ModelInterval
 from tune.reporting.verdict import verdicts
-from tune.results import RunResults
+from tune.results import EPOCH_RULES, RunResults
+from tune.space import reference_title
 
 Trial = dict[str, Any]
 
-BETTER = "Better than the paper's setting?"
 # Characters of a sweep's first verdict that the first screen of a phone has room for.
 _ROOM = 240
 WITHIN = "the interval holds zero, so the difference may be nothing but noise between seeds"
@@ -36,7 +39,7 @@ def answers(
     return (
         Answer("What was run", said=(what_was_run(results),)),
         _found(results, outcome, intervals),
-        better_than_paper(results, outcome),
+        better_than_reference(results, outcome),
         Answer(
             "Train it again",
             said=() if command else ("No trial has a result to replay yet.",),
@@ -68,50 +71,37 @@ def kind(results: RunResults) -> str:
     return "Search" + (f" over {', '.join(names)}" if names else "")
 
 
-def better_than_paper(results: RunResults, outcome: Outcome) -> Answer:
-    """The difference to the paper's setting, with its interval and what that means, or why there is none."""
+def better_than_reference(results: RunResults, outcome: Outcome) -> Answer:
+    """The difference to the reference, with its interval and what that means, or why there is none."""
     if results.info.get("sweep"):
-        return _row_against_paper(results, outcome)
-    return _winner_against_paper(results, outcome)
-
-
-def reference_trial(results: RunResults) -> Trial | None:
-    """The search's trial with the paper's values of all that is searched; None when no trial has them."""
-    trials = [row for row in results.trials.to_pylist() if row["kind"] == "search"]
-    confirm = results.info.get("confirm")
-    named = confirm.get("reference") if isinstance(confirm, dict) else None
-    first, space = results.plan.get("first"), results.plan.get("space")
-    if (
-        named is None
-        and isinstance(first, dict)
-        and isinstance(space, dict)
-        and first
-        and set(first) == set(space)
-    ):
-        named = next(
-            (
-                trial_name(row)
-                for row in trials
-                if all(row.get(name) == value for name, value in first.items())
-            ),
-            None,
-        )
-    return next((row for row in trials if trial_name(row) == str(named)), None)
+        return _row_against_reference(results, outcome)
+    return _winner_against_reference(results, outcome)
 
 
 def _found(results: RunResults, outcome: Outcome, intervals: Mapping[str, ModelInterval]) -> Answer:
     question = "Best row" if results.info.get("sweep") else _question(results, outcome)
     if not outcome.trials:
         return Answer(question, said=(outcome.subject,))
-    figure = headline_estimate(outcome, intervals)
-    number = "test AP not measured" if figure is None else f"AP {wording.estimate_text(figure)} %"
     first = outcome.trials[0]
     names = list(outcome.row.changes) if outcome.row else [name for name in varied(results) if name != "seed"]
     setting = ", ".join(
         f"{name} {wording.value(first[name], digits=3)}" for name in names if first[name] is not None
     )
-    said = outcome.subject if not setting else f"{outcome.subject} {setting[0].upper()}{setting[1:]}."
     said = f"{outcome.subject}" + (f" With {setting}." if setting else "")
+    if outcome.row is None:
+        what = wording.ap_definition(
+            "ap_trapezoid", results.protocol, EPOCH_RULES.get(results.protocol, "last")
+        )
+        return Answer(
+            question,
+            lines=standing(results, outcome, intervals, question),
+            said=(said,),
+            small=_capital(what),
+        )
+    figure = headline_estimate(outcome, intervals)
+    number = "test AP not measured"
+    if figure is not None:
+        number = f"AP {wording.estimate_text(figure)} %{wording.chance_beside(results.chance)}"
     return Answer(question, number, (said,), _capital(basis(outcome, intervals)))
 
 
@@ -121,67 +111,78 @@ def _question(results: RunResults, outcome: Outcome) -> str:
     return "Winner" if results.status == "finished" or results.info.get("winner") else "Best trial so far"
 
 
-def _winner_against_paper(results: RunResults, outcome: Outcome) -> Answer:
-    question = BETTER
+def _winner_against_reference(results: RunResults, outcome: Outcome) -> Answer:
     reference, searched = reference_trial(results), outcome.searched
     if searched is None:
-        return Answer(question, said=("Not known yet.",))
+        return Answer("Better than the reference?", said=("Not known yet.",))
     if reference is None:
-        return Answer(question, said=("Not known: no trial of this search has the paper's values.",))
+        return Answer(
+            "Better than the reference?",
+            said=("Not known: no trial of this search has the paper's values of what was searched.",),
+        )
+    question = f"Better than {reference_title(reference)}?"
     if trial_name(reference) == trial_name(searched):
+        by = "by the test AP that steered it" if results.protocol == "published" else "on held-out videos"
         return Answer(
             question,
-            said=("The winner is the paper's setting: the search found nothing better on held-out videos.",),
+            said=(
+                f"The winner is {reference_title(reference)} itself: the search found nothing better {by}.",
+            ),
+            small=_capital(reference_in_full(reference)),
         )
-    name = f"trial {trial_name(reference)}, the paper's values of what was searched"
     for column, what in (("ap_trapezoid", "points of test AP"), ("selection_score", "of selection score")):
         found = against_reference(results, trial_name(searched), column)
         if found is not None and found.difference.n > 1:
-            return _confirmed_answer(results, found, column, what, f"trial {trial_name(searched)}", name)
-    return _one_seed_answer(results, question, searched, reference, name)
+            return _confirmed_answer(results, found, column, what, searched, reference)
+    return _one_seed_answer(results, searched, reference)
 
 
 def _confirmed_answer(
-    results: RunResults, found: Paired, column: str, what: str, winner: str, name: str
+    results: RunResults, found: Paired, column: str, what: str, searched: Trial, reference: Trial
 ) -> Answer:
     test = column == "ap_trapezoid"
     number = (
         wording.points_text(found.difference) if test else wording.score_difference_text(found.difference)
     )
-    verdict = _verdict(found)
-    seeds = f"{found.difference.n} fresh seeds, 95 % t interval"
+    pairs = (
+        f"paired over {wording.seeds(found.difference.n).replace('seeds', 'fresh seeds')}, all trained on "
+        f"{wording.TRAINED_ON.get(results.protocol, 'the same videos')}"
+    )
+    rule = EPOCH_RULES.get(results.protocol, "last")
     return Answer(
-        BETTER,
+        f"Better than {reference_title(reference)}?",
         f"{number} {'points' if test else ''}".strip(),
-        (verdict, *_incomplete(results)),
-        f"{_capital(what)}, {winner} minus {name}: paired over {seeds}, both trained on 80 % of the training videos"
+        (_verdict(found), *_incomplete(results)),
+        f"{_capital(what)}, trial {trial_name(searched)} minus {reference_in_full(reference)}: {pairs}"
         + (
-            " (chosen epoch, trapezoidal)"
+            f" ({rule} epoch, trapezoidal)"
             if test
             else "; the winner was chosen by these scores, which is kind to it"
         ),
     )
 
 
-def _one_seed_answer(
-    results: RunResults, question: str, searched: Trial, reference: Trial, name: str
-) -> Answer:
+def _one_seed_answer(results: RunResults, searched: Trial, reference: Trial) -> Answer:
     number, measured = "", []
     if searched["ap_trapezoid"] is not None and reference["ap_trapezoid"] is not None:
         difference = wording.points(100 * (searched["ap_trapezoid"] - reference["ap_trapezoid"]))
         number = f"{difference} points"
-        measured.append("points of test AP (chosen epoch, trapezoidal)")
+        measured.append(f"points of test AP ({searched['epoch_rule']} epoch, trapezoidal)")
     if searched["selection_score"] is not None and reference["selection_score"] is not None:
         score = wording.signed(searched["selection_score"] - reference["selection_score"])
         number = number or f"{score} of selection score"
         measured.append(f"selection score {score}")
+    each = f"one seed, {wording.TRAINED_ON.get(results.protocol, 'the same videos')}, each"
+    against = reference_in_full(reference)
     return Answer(
-        question,
+        f"Better than {reference_title(reference)}?",
         number,
         (
             f"Not known: the noise between seeds was not measured, and this may be nothing but noise; {_how(results)}.",
         ),
-        f"Winner minus {name}, one seed each: {'; '.join(measured)}" if measured else f"Against {name}",
+        f"Trial {trial_name(searched)} minus {against}; {each}: {'; '.join(measured)}"
+        if measured
+        else f"Against {against}",
     )
 
 
@@ -199,11 +200,11 @@ def _how(results: RunResults) -> str:
     return "--confirm-seeds 5 measures it" if rows else "a search with --confirm 3 measures it"
 
 
-def _row_against_paper(results: RunResults, outcome: Outcome) -> Answer:
+def _row_against_reference(results: RunResults, outcome: Outcome) -> Answer:
     reference = reference_name(results)
     question = "Better than the reference row?"
-    if reference is not None and "paper" in reference_title(results):
-        question = BETTER
+    if reference is not None and "paper" in row_title(results):
+        question = "Better than the paper's setting?"
     if outcome.row is None:
         return Answer(question, said=("Not known yet.",))
     if reference is None:
@@ -215,11 +216,11 @@ def _row_against_paper(results: RunResults, outcome: Outcome) -> Answer:
     found = row_against_reference(results, sweep_rows(results), column).get(outcome.row.name)
     if found is None:
         return Answer(
-            question, said=(f"Not known: {reference_title(results)} has no finished seed in common with it.",)
+            question, said=(f"Not known: {row_title(results)} has no finished seed in common with it.",)
         )
     # Rows are compared in points already.
     number = wording.points_text(found.difference, scale=1)
-    name = f"Row {outcome.row.name} minus {reference_title(results)}, test AP at the {rule}, trapezoidal"
+    name = f"Row {outcome.row.name} minus {row_title(results)}, test AP at the {rule}, trapezoidal"
     if found.difference.n == 1:
         return Answer(
             question,

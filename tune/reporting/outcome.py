@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from tune.reporting import wording
-from tune.reporting.confirmed import confirmed_rows
+from tune.reporting.confirmed import confirmed_rows, tied_with
 from tune.reporting.intervals import Estimate, estimate
 from tune.reporting.page import Tile
 from tune.reporting.rowresults import RowResult, headline_column, reference_name, sweep_rows
-from tune.reporting.sections import trial_name
+from tune.reporting.sections import named_winner, trial_name, winner_name
 from tune.reporting.uncertainty import ModelInterval
 from tune.results import RunResults, leaderboard
 
@@ -51,32 +51,32 @@ def find_outcome(results: RunResults) -> Outcome:
     if refits:
         name = winner_name(results) or "of the search"
         searched = next((row for row in ranked if trial_name(row) == name), None)
-        confirmed = next((row for row in confirmed_rows(results) if row.winner and row.finished), None)
-        how = f", the best on {len(confirmed.finished)} fresh seeds" if confirmed else ""
-        subject = f"Trial {name}{how}, trained again on all training videos: the run's result."
+        how = _confirmed(results)
+        subject = f"Trial {name}{how and f', {how}'}, trained again on all training videos: the run's result."
         return Outcome(subject, refits, searched)
     if not ranked:
         return Outcome("No trial has a selection score yet.")
-    named = next((row for row in ranked if trial_name(row) == _named(results)), ranked[0])
+    named = next((row for row in ranked if trial_name(row) == named_winner(results)), ranked[0])
     if results.status == "finished":
-        subject = f"Trial {trial_name(named)}, the best by selection score."
+        subject = f"Trial {trial_name(named)}, {_confirmed(results) or 'the best by selection score'}."
     else:
         subject = f"Trial {trial_name(named)} ({named['status']}), the best so far by selection score."
     return Outcome(subject, (named,), named)
 
 
-def winner_name(results: RunResults) -> str | None:
-    """The trial that was refitted: as run.json says, else the first of the leaderboard."""
-    named = _named(results)
-    if named is not None:
-        return named
-    ranked = [row for row in leaderboard(results).to_pylist() if row["rank"] == 1]
-    return trial_name(ranked[0]) if ranked else None
+def _confirmed(results: RunResults) -> str:
+    """How the winner stands on fresh seeds; "" without a confirmation."""
+    row = next((row for row in confirmed_rows(results) if row.winner and row.finished), None)
+    if row is None:
+        return ""
+    tie, seeds = tied_with(results), len(row.finished)
+    text = f"the best mean score on {seeds} fresh seed{'s' if seeds > 1 else ''}"
+    return f"{text} (a tie with trial {tie})" if tie and tie != row.name else text
 
 
 def disagreements(results: RunResults) -> list[str]:
     """Whether the winner that run.json names is not the one that the tables have, in words."""
-    named = _named(results)
+    named = named_winner(results)
     if named is None:
         return []
     confirmed = [row for row in confirmed_rows(results) if row.estimate("selection_score")]
@@ -170,11 +170,6 @@ def result_tiles(
         )
     )
     return tuple(tiles)
-
-
-def _named(results: RunResults) -> str | None:
-    winner = results.info.get("winner")
-    return str(winner["trial"]) if isinstance(winner, dict) and winner.get("trial") else None
 
 
 def _sweep_outcome(results: RunResults) -> Outcome:

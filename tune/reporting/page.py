@@ -101,13 +101,17 @@ class Section:
 
 @dataclass(frozen=True)
 class Answer:
-    """One question of the first screen: a number with what it is, if there is one, sentences, a command."""
+    """One question of the first screen: a number with what it is, if there is one, or several on lines of their own.
+
+    Then sentences, and a command.
+    """
 
     question: str
     number: str = ""
     said: tuple[str, ...] = ()
     small: str = ""
     command: str = ""
+    lines: tuple[Tile, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -133,7 +137,7 @@ def labelled(page: Page, label: str) -> Page:
         for section in page.sections
     )
     answers = tuple(
-        replace(answer, small=_with_label(answer.small, label)) if answer.number else answer
+        replace(answer, small=_with_label(answer.small, label)) if answer.number or answer.lines else answer
         for answer in page.answers
     )
     return replace(page, sections=sections, answers=answers)

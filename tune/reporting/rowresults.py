@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tune import space
 from tune.reporting.comparison import Noise, Paired, paired_with, pooled_noise
 from tune.reporting.intervals import Estimate, estimate
 from tune.results import RunResults
-from tune.sweeps import SWEEPS
 
 Trial = dict[str, Any]
 
@@ -96,8 +96,16 @@ def reference_name(results: RunResults) -> str | None:
 
 def reference_title(results: RunResults) -> str:
     """The reference row in words."""
-    paper = " (the paper's setting)" if results.plan.get("sweep") in SWEEPS else ""
-    return f"row {reference_name(results)}{paper}"
+    name = reference_name(results)
+    row = next((row for row in sweep_rows(results) if row.name == name), None)
+    paper = "paper" in called(results, row) if row else False
+    return f"row {name} (the paper's setting)" if paper else f"row {name}"
+
+
+def called(results: RunResults, row: RowResult) -> str:
+    """The reference row by what it is: the paper's setting only where every hyperparameter is the paper's."""
+    planned = {**_mapping(results.plan.get("base")), **row.changes}
+    return space.reference_title(row.trials[0] if row.trials else planned)
 
 
 def measured_noise(rows: Sequence[RowResult], column: str) -> Noise | None:

@@ -54,6 +54,20 @@ def trial_name(trial: Trial) -> str:
     return str(trial["trial_dir"]).rsplit("/", 1)[-1]
 
 
+def named_winner(results: RunResults) -> str | None:
+    """The trial that run.json names as the winner."""
+    winner = results.info.get("winner")
+    return str(winner["trial"]) if isinstance(winner, dict) and winner.get("trial") else None
+
+
+def winner_name(results: RunResults) -> str | None:
+    """The trial that won: as run.json says, else the first of the leaderboard; None for a sweep."""
+    if results.info.get("sweep"):
+        return None
+    ranked = (row for row in leaderboard(results).to_pylist() if row["rank"] == 1)
+    return named_winner(results) or next((trial_name(row) for row in ranked), None)
+
+
 def result_table(results: RunResults) -> Table | None:
     """The refitted winner, apart from the trials it was chosen from; None without one."""
     rows = [row for row in results.trials.to_pylist() if row["kind"] == "refit"]
@@ -63,7 +77,7 @@ def result_table(results: RunResults) -> Table | None:
         _text("Training", lambda row: f"refit, seed {row['seed']}"),
         _text("Status", _status),
         _number("Epochs", _epochs),
-        *_ap_columns("Test AP (%)", visual=_any(rows, "visual_ap")),
+        *_ap_columns(f"Test AP (%){wording.chance_beside(results.chance)}", visual=_any(rows, "visual_ap")),
         *_cost_columns(),
     ]
     figures = [_estimate_of(rows, name) for name in ("ap_trapezoid", "ap")]
@@ -92,8 +106,8 @@ def leaderboard_table(results: RunResults) -> Table | None:
         )
     caption = f"{wording.ap_basis(results.protocol, rows[0]['epoch_rule'], 1)} {ranking}"
     caption += _visual_note(rows)
-    # A sweep compares rows; it has no winner.
-    marked: frozenset[int] = frozenset() if results.info.get("sweep") else frozenset({0})
+    winner = winner_name(results)
+    marked = frozenset(place for place, row in enumerate(shown) if trial_name(row) == winner)
     trials = [row for row in results.trials.to_pylist() if row["kind"] == "search"]
     if len(trials) > len(rows):
         missing = len(trials) - len(rows)
@@ -175,19 +189,20 @@ _Cell = tuple[Column, Callable[[Trial], str]]
 
 
 def _leaderboard_columns(results: RunResults, rows: Sequence[Trial]) -> list[_Cell | None]:
-    rule = rows[0]["epoch_rule"]
+    rule, winner = rows[0]["epoch_rule"], named_winner(results)
+    chance = wording.chance_beside(results.chance)
     best = "Best test epoch (convention)"
     selection = "Selection" if results.protocol == "published" else "Held-out selection"
     return [
         _number("#", lambda row: str(row["rank"])),
-        _text("Trial", trial_name),
+        _text("Trial", lambda row: trial_name(row) + (" (winner)" if trial_name(row) == winner else "")),
         _text("Row", lambda row: wording.value(row["row"])) if _any(rows, "row") else None,
         _text("Status", _status),
         _number("Score", lambda row: wording.decimal(row["selection_score"]), selection),
         _number("Video AP (%)", lambda row: wording.percent(row["heldout_ap"]), selection)
         if _any(rows, "heldout_ap")
         else None,
-        *_ap_columns(f"Test AP (%), {rule} epoch", visual=_any(rows, "visual_ap")),
+        *_ap_columns(f"Test AP (%), {rule} epoch{chance}", visual=_any(rows, "visual_ap")),
         *(
             [
                 _number("Trapezoidal", lambda row: wording.percent(row["ap_trapezoid_best"]), best),

@@ -10,7 +10,7 @@ from tune.openings import read_openings
 from tune.reporting import outcome, summary, wording
 from tune.reporting.comparable import DIGEST
 from tune.reporting.comparison import paired
-from tune.reporting.firstscreen import better_than_paper, kind
+from tune.reporting.firstscreen import better_than_reference, kind
 from tune.reporting.intervals import Estimate, estimate
 from tune.reporting.rowresults import headline_column, sweep_rows
 from tune.reporting.sections import Column, Table
@@ -80,7 +80,7 @@ def runs_table(compared: Sequence[Compared]) -> Table:
             "Test AP (%), step-wise",
             lambda each: wording.estimate_text(outcome.headline_estimate(each.found, each.intervals, "ap")),
         ),
-        ("Minus the paper's setting", _against_paper),
+        ("Winner minus reference", _against_reference),
         ("Parameters in use", lambda each: wording.count(_first(each, "parameters"))),
         ("Parameters as published", lambda each: wording.count(_first(each, "parameters_published"))),
         (
@@ -169,6 +169,6 @@ def _best(each: Compared) -> str:
     return wording.estimate_text(estimate(trial["ap_trapezoid_best"] for trial in each.found.trials))
 
 
-def _against_paper(each: Compared) -> str:
-    answer = better_than_paper(each.results, each.found)
+def _against_reference(each: Compared) -> str:
+    answer = better_than_reference(each.results, each.found)
     return " – ".join(part for part in (answer.number, *answer.said) if part)

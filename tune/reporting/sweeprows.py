@@ -176,7 +176,7 @@ def _caption(results: RunResults, rows: Sequence[RowResult], asked: int) -> str:
     if any(row.published is not None for row in rows):
         said += _published_notes(results, rows)
     if any(row.name == reference_name(results) for row in rows):
-        said.append(f"Marked: {reference_title(results)}.")
+        said.append(f"Marked: {reference_title(results)}, which the others are compared with.")
     return " ".join([*said, *_costs(rows)])
 
 

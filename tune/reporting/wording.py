@@ -14,6 +14,12 @@ PROTOCOLS = {
     "heldout": "heldout: trained on 80 % of the training videos, steered by the other 20 %, test labels unread",
     "refit": "refit: trained on all training videos for the winner's chosen number of epochs, test labels unread",
 }
+# What a trial of a protocol is trained on.
+TRAINED_ON = {
+    "published": "all training videos",
+    "heldout": "80 % of the videos",
+    "refit": "all training videos",
+}
 EPOCH_RULES = {
     "last": "last epoch",
     "chosen": "chosen epoch (the first with the best held-out score)",
@@ -23,6 +29,16 @@ DEFINITIONS = {
     "ap": "step-wise sum, scikit-learn's average_precision_score",
 }
 SHORT_DEFINITIONS = {"ap_trapezoid": "trapezoidal", "ap": "step-wise"}
+
+
+def steering(protocol: str) -> str:
+    """What the selection score is the best of, in words."""
+    return "best test AP" if protocol == "published" else "best held-out score"
+
+
+def chance_beside(chance: float | None) -> str:
+    """What guessing reaches, to stand behind an AP; "" where it is not known."""
+    return "" if chance is None else f" (chance {percent(chance)})"
 
 
 def percent(value: float | None, digits: int = 2) -> str:
@@ -116,12 +132,14 @@ def signed(value: float | None, digits: int = 4) -> str:
     return NOT_MEASURED if value is None else f"{value:+.{digits}f}".replace("-", "−")
 
 
+def ap_definition(definition: str, protocol: str, epoch_rule: str) -> str:
+    """What an AP is, but for the seeds: definition, protocol, epoch rule."""
+    return f"{DEFINITIONS[definition]}; protocol {protocol}; {EPOCH_RULES.get(epoch_rule, epoch_rule)}"
+
+
 def ap_statement(definition: str, protocol: str, epoch_rule: str, n: int) -> str:
     """What an AP is: definition, protocol, epoch rule, number of seeds, interval."""
-    return (
-        f"{DEFINITIONS[definition]}; protocol {protocol}; "
-        f"{EPOCH_RULES.get(epoch_rule, epoch_rule)}; {seeds(n)}"
-    )
+    return f"{ap_definition(definition, protocol, epoch_rule)}; {seeds(n)}"
 
 
 def ap_basis(protocol: str, epoch_rule: str, n: int) -> str:

@@ -1,0 +1,59 @@
+"""What a search's winner is compared with: the trial of the first suggestion, and when it is the paper's setting."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from macil.config import departures
+from tune.reporting import wording
+from tune.reporting.sections import trial_name
+from tune.results import RunResults
+from tune.space import reference_title
+
+Trial = dict[str, Any]
+
+# More than so many departures from the paper are no longer read.
+_MOST_NAMED = 4
+
+
+def reference_trial(results: RunResults) -> Trial | None:
+    """The trial with the paper's values of all that is searched: as run.json names it, else the first that has them.
+
+    None where no trial has them: the first suggestion leaves a searched hyperparameter open when the paper's value is
+    outside the space, and a sweep has rows instead.
+    """
+    trials = [row for row in results.trials.to_pylist() if row["kind"] == "search"]
+    confirm = results.info.get("confirm")
+    named = confirm.get("reference") if isinstance(confirm, dict) else None
+    if named is not None:
+        return next((row for row in trials if trial_name(row) == str(named)), None)
+    first, space = results.plan.get("first"), results.plan.get("space")
+    if not isinstance(first, dict) or not isinstance(space, dict) or not first or set(first) != set(space):
+        return None
+    return next((row for row in trials if all(row.get(name) == value for name, value in first.items())), None)
+
+
+def reference_called(trial: Trial) -> str:
+    """The reference of a search, as a table has room for it: "paper's setting" where it is that."""
+    return reference_title(trial).removeprefix("the ")
+
+
+def reference_in_full(trial: Trial) -> str:
+    """The reference with its trial, and in what it departs from the paper."""
+    name = f"trial {trial_name(trial)}"
+    if not departures(trial):
+        return f"{name}, {reference_title(trial)}"
+    return f"{name}, the paper's values of what was searched, with {departures_in_words(trial)}"
+
+
+def departures_in_words(values: Mapping[str, Any]) -> str:
+    """As in "epochs 20 (paper: 50), batch_size 16 (paper: 128)"; "" for the paper's setting."""
+    other = departures(values)
+    said = [
+        f"{name} {wording.value(values.get(name))} (paper: {wording.value(paper)})"
+        for name, paper in list(other.items())[:_MOST_NAMED]
+    ]
+    if len(other) > _MOST_NAMED:
+        said.append(f"{len(other) - _MOST_NAMED} more")
+    return ", ".join(said)

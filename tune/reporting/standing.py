@@ -1,0 +1,106 @@
+"""The winner of a search and what it is compared with, trainings of one kind on the same lines; the refit apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tune.reporting import wording
+from tune.reporting.confirmed import Confirmed, confirmed_rows
+from tune.reporting.intervals import Estimate, estimate
+from tune.reporting.outcome import Outcome, headline_estimate
+from tune.reporting.page import Tile
+from tune.reporting.reference import reference_called, reference_trial
+from tune.reporting.sections import trial_name
+from tune.reporting.uncertainty import ModelInterval
+from tune.results import RunResults
+
+Trial = dict[str, Any]
+
+
+def standing(
+    results: RunResults, outcome: Outcome, intervals: Mapping[str, ModelInterval], title: str
+) -> tuple[Tile, ...]:
+    """The winner (or best so far, called `title`), the reference, and `model.pt` where it is another training.
+
+    Winner and reference stand with their trainings on fresh seeds where the winner has any, else with their trials.
+    Test AP where the winner has one, else the selection score. Empty before a trial has a score.
+    """
+    searched, reference = outcome.searched, reference_trial(results)
+    if searched is None:
+        return ()
+    compared = [(searched, title)]
+    if reference is not None and trial_name(reference) == trial_name(searched):
+        compared = [(searched, f"{title}, the {reference_called(reference)}")]
+    elif reference is not None:
+        compared.append((reference, _capital(reference_called(reference))))
+    confirmed = {row.name: row for row in confirmed_rows(results) if row.finished}
+    if trial_name(searched) not in confirmed:
+        confirmed = {}
+    column = "ap_trapezoid" if _figure(searched, confirmed, "ap_trapezoid") else "selection_score"
+    lines = [_line(results, trial, name, confirmed, column) for trial, name in compared]
+    return (*lines, *_model(results, outcome, searched, intervals))
+
+
+def _figure(trial: Trial, confirmed: Mapping[str, Confirmed], column: str) -> Estimate | None:
+    if not confirmed:
+        return estimate([trial[column]])
+    row = confirmed.get(trial_name(trial))
+    return row.estimate(column) if row else None
+
+
+def _line(
+    results: RunResults, trial: Trial, name: str, confirmed: Mapping[str, Confirmed], column: str
+) -> Tile:
+    figure = _figure(trial, confirmed, column)
+    if figure is None:
+        number, seeds = wording.NOT_MEASURED, "no fresh seed finished" if confirmed else "no result"
+    else:
+        number = _number(results, figure, column)
+        seeds = "one seed" if figure.n == 1 else f"{figure.n} seeds"
+        seeds = seeds.replace("seed", "fresh seed") if confirmed else seeds
+    videos = wording.TRAINED_ON.get(results.protocol, "protocol not known")
+    ended = " stopped early," if trial["status"] == "stopped" and not confirmed else ""
+    return Tile(f"{name}: trial {trial_name(trial)}", number, f"{seeds},{ended} {videos}")
+
+
+def _number(results: RunResults, figure: Estimate, column: str) -> str:
+    if column == "selection_score":
+        return f"selection score {wording.score_text(figure)}"
+    return f"{wording.estimate_text(figure)} %{wording.chance_beside(results.chance)}"
+
+
+def _model(
+    results: RunResults, outcome: Outcome, searched: Trial, intervals: Mapping[str, ModelInterval]
+) -> list[Tile]:
+    """The refit, which is `model.pt`, with its difference to the trial that it repeats."""
+    if not outcome.trials or outcome.trials[0]["kind"] != "refit":
+        return []
+    figure, mean = headline_estimate(outcome, intervals), estimate(t["ap_trapezoid"] for t in outcome.trials)
+    seeds = "one seed" if len(outcome.trials) == 1 else f"{len(outcome.trials)} seeds"
+    basis = f"{seeds}, all training videos"
+    if figure is None or mean is None:
+        return [Tile("model.pt: the winner trained again", "test AP not measured", basis)]
+    if figure.n == 1 and figure.low is not None:
+        basis += f" [95 % bootstrap interval over the {_videos(intervals)} test videos]"
+    if searched["ap_trapezoid"] is not None:
+        basis += f"; {_against_trial(mean.mean - searched['ap_trapezoid'], trial_name(searched))}"
+    return [Tile("model.pt: the winner trained again", _number(results, figure, "ap_trapezoid"), basis)]
+
+
+def _against_trial(difference: float, name: str) -> str:
+    """How the refit stands to the trial that it repeats, in words."""
+    points = f"{abs(100 * difference):.2f} points"
+    if difference < 0:
+        return f"it lost {points} against trial {name}, which it repeats on more videos"
+    if difference > 0:
+        return f"{points} more than trial {name}, which it repeats on more videos"
+    return f"the same as trial {name}, which it repeats on more videos"
+
+
+def _videos(intervals: Mapping[str, ModelInterval]) -> int:
+    return next(iter(intervals.values())).videos
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
