@@ -49,12 +49,16 @@ def paper_sweep(name: str, seeds: int = 2, **plan: Any) -> RunResults:
 
 def test_the_reference_is_called_the_papers_setting_where_every_hyperparameter_is_the_papers() -> None:
     paper = TrialConfig().to_dict()
-    for other, said in (({}, "row full (the paper's setting)"), ({"batch_size": 16}, "row full")):
+    cases: tuple[tuple[dict[str, Any], str], ...] = (
+        ({}, "row full (the paper's setting)"),
+        ({"batch_size": 16}, "row full"),
+    )
+    for other, said in cases:
         rows = [
             {"trial_dir": f"trials/{name}", "row": name, "ap_trapezoid": 0.8, **paper, **other}
             for name in ("full", "cold")
         ]
-        plan = {"sweep": "mine", "rows": [{"name": "full"}, {"name": "cold"}], "reference": "full"}
+        plan: dict[str, Any] = {"sweep": "mine", "rows": [{"name": "full"}, {"name": "cold"}], "reference": "full"}
         assert reference_title(made_results(rows, plan=plan, sweep="mine")) == said
         planned = {**plan, "base": {**paper, **other}}
         assert reference_title(made_results([], plan=planned, sweep="mine")) == said, "before it is trained"

@@ -60,7 +60,7 @@ def chosen(
     trials: Path, confirm: int, recorded: dict[str, Any] | None = None
 ) -> tuple[list[str], str | None]:
     found = choose_to_confirm(trials, plan(confirm=confirm), recorded)
-    return [one.name for one in found.candidates], found.reference and found.reference.name
+    return [one.name for one in found.candidates], found.reference.name if found.reference else None
 
 
 def test_the_best_are_confirmed_and_the_reference_beside_them(trials: Path) -> None:

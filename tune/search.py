@@ -61,7 +61,7 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
     is_flag=False,
     flag_value=CONFIRM,
     metavar="[K]",
-    help="Train the K best configurations, and the paper's, on fresh seeds before the winner is named; "
+    help="Train the K best configurations, and the paper's values, on fresh seeds before the winner is named; "
     f"K is {CONFIRM} if left out.",
 )
 @click.option("--confirm-seeds", type=int, help="Fresh seeds of each of them; default 5.")

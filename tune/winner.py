@@ -120,7 +120,7 @@ class Confirmation:
         """For `run.json`."""
         return {
             "rows": [candidate.name for candidate in self.best],
-            "reference": self.reference and self.reference.name,
+            "reference": self.reference.name if self.reference else None,
             "seeds": list(seeds),
         }
 

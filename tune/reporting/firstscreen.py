@@ -1,4 +1,4 @@
-"""The first screen: what was run, what came out, whether it is better than the paper's setting, how to get it again."""
+"""The first screen: what was run, what came out, whether it is better than the reference, how to get it again."""
 
 from __future__ import annotations
 
