@@ -19,7 +19,7 @@ from tests.sweepruns import sweep_results
 from tune.drawing import evidence as module
 from tune.drawing.evidence import Evidence, newest_checkpoint, reported_trials
 from tune.measured import read_measured, write_measured
-from tune.openings import open_labels, read_openings
+from tune.openings import LOG, open_labels, read_openings
 from tune.results import RunResults, load_run
 
 
@@ -57,7 +57,7 @@ def test_labels_that_were_not_opened_are_not_read(heldout: Path, monkeypatch: py
     for ask in (lambda: evidence.measured, lambda: evidence.labels, evidence.sample):
         with pytest.raises(DataError, match="have not been opened"):
             ask()
-    assert not (heldout / "report/openings.jsonl").exists()
+    assert not (heldout / LOG).exists()
 
 
 def test_opened_labels_give_the_scores_of_the_tables(
@@ -78,7 +78,7 @@ def test_other_labels_than_those_of_the_opening_stay_closed(
 ) -> None:
     run = Path(shutil.copytree(heldout, tmp_path / "search"))
     results = opened(run, demo_store)
-    write_measured(run, "0" * 32, read_measured(run, [])[1])
+    write_measured(run, "0" * 32, 0.3, read_measured(run, [])[1])
     with pytest.raises(DataError, match="not those that the run was measured with"):
         _ = Evidence(results).labels
 

@@ -65,7 +65,7 @@ def runs(demo_store: FeatureStore, tmp_path_factory: pytest.TempPathFactory) -> 
         (folder / run / "study.journal").write_text(JOURNAL)
         shutil.copy(folder / run / "run.json", folder / run / "split.json")
         assert fuzzing.call(command, folder / run, "--no-figures").code == 0
-    assert (folder / "search/report/measured.json").exists()
+    assert (folder / "search/measured.json").exists()
     return folder
 
 
@@ -376,7 +376,7 @@ FOUND: dict[str, Damage] = {
     "rules that are none": _content("plan.json", asha={"grace_period": "x"}, first=[1], base={"ramp": []}),
     "scores that promise more than there is memory": _promise,
     "a pipe for the log": _pipe("trials/00000/result.json"),
-    "a pipe for the openings": _pipe("report/openings.jsonl"),
+    "a pipe for the openings": _pipe("openings.jsonl"),
     "a pipe for the lock": _pipe(".lock"),
 }  # fmt: skip
 
@@ -384,7 +384,7 @@ FOUND: dict[str, Damage] = {
 @pytest.mark.parametrize("name", FOUND)
 def test_what_once_broke_a_report_is_said_in_it_or_refused(runs: Path, name: str, tmp_path: Path) -> None:
     run = Path(shutil.copytree(runs / "search", tmp_path / "search"))
-    (run / "report/measured.json").unlink()
+    (run / "measured.json").unlink()
     FOUND[name](run, random.Random(0))
     ended = fuzzing.call(command, run, "--no-figures")
     assert fuzzing.half_written(tmp_path) == []

@@ -17,6 +17,7 @@ from tests.s3 import Link
 from tune.mirror import LEASE, ORIGIN, BucketMirror
 from tune.patience import PATIENCE, StorageError
 from tune.results import load_run
+from tune.rootfiles import ACCESS_LOG
 from tune.workspace import Workspace, clear, existing_workspace, locked, new_workspace
 
 
@@ -76,6 +77,20 @@ def test_what_the_driver_removes_is_removed_in_the_bucket(bucket: str) -> None:
         assert error.exists()
         error.unlink()
     assert not Remote(f"{bucket}/runs/one").exists("trials/00000/error.txt")
+
+
+def test_an_access_that_somebody_logged_meanwhile_is_brought_here(bucket: str) -> None:
+    """A report of the running search, from another machine: the driver's own access is not the first."""
+    run = new_workspace(f"{bucket}/runs", "one", overwrite=False)
+    with locked(run):
+        begin(run)
+        put_by_worker(bucket, ACCESS_LOG, b"one\n")
+        run.mirror.pull()
+        assert (run.path / ACCESS_LOG).read_bytes() == b"one\n"
+        (run.path / ACCESS_LOG).write_bytes(b"one\ntwo\n")
+        run.mirror.pull()
+        assert (run.path / ACCESS_LOG).read_bytes() == b"one\ntwo\n"
+    assert Remote(f"{bucket}/runs/one").read(ACCESS_LOG) == b"one\ntwo\n"
 
 
 def test_the_lease_is_renewed_while_something_large_is_put(

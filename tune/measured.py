@@ -12,9 +12,10 @@ from typing import Any
 from macil.errors import DataError
 from macil.files import read_json, write_json_atomic
 from macil.reading import open_file
+from tune.rootfiles import MEASURED, kept_file
 from tune.trialfolder import newest_scores
 
-FILE = "report/measured.json"
+FILE = MEASURED
 FORMAT_VERSION = 1
 
 NO_SCORES = "no scores"
@@ -53,7 +54,7 @@ def stamp_of(folder: Path, epochs_run: int, chosen_epoch: int | None) -> str:
 
 def read_measured(run: Path, problems: list[str]) -> tuple[str | None, dict[str, Measured]]:
     """Hash of the labels and the trials measured with them, by trial folder; empty before the first opening."""
-    path = run / FILE
+    path = kept_file(run, FILE)
     if not path.exists():
         return None, {}
     try:
@@ -74,11 +75,22 @@ def read_measured(run: Path, problems: list[str]) -> tuple[str | None, dict[str,
     return None, {}
 
 
-def write_measured(run: Path, labels_hash: str, trials: dict[str, Measured]) -> None:
-    """Replace what is kept."""
+def measured_chance(run: Path) -> float | None:
+    """The share of violent frames among the test frames, as the last access found it; None where it is not kept."""
+    try:
+        content = read_json(kept_file(run, FILE))
+        chance = content["chance"] if content.get("hash") in (None, _hash(content)) else None
+    except (DataError, FileNotFoundError, KeyError, TypeError, AttributeError):
+        return None
+    return float(chance) if isinstance(chance, float) and 0 <= chance <= 1 else None
+
+
+def write_measured(run: Path, labels_hash: str, chance: float, trials: dict[str, Measured]) -> None:
+    """Replace what is kept; `chance` is the share of violent frames."""
     content = {
         "format_version": FORMAT_VERSION,
         "labels_hash": labels_hash,
+        "chance": chance,
         "trials": {folder: asdict(entry) for folder, entry in trials.items()},
     }
     write_json_atomic(run / FILE, {**content, "hash": _hash(content)})

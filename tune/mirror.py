@@ -25,6 +25,7 @@ from macil.errors import UsageError
 from macil.remote import Entry, Remote, RemoteError, side_by_side
 from tune.checkpoints import CHECKPOINT, DAMAGED, PREFIX
 from tune.patience import StorageError, patiently
+from tune.rootfiles import ACCESS_LOG
 
 LEASE = ".lease"
 # In the working copy: the URI that it is a copy of.
@@ -229,11 +230,22 @@ class BucketMirror(Mirror):
         patiently(self._pull, self.remote.uri, say=self._say, stop=self._stop)
 
     def _pull(self) -> None:
+        self._bring_access_log()
         there = self._bring(lambda name: _of_worker(name) and not name.endswith(".pt"))
         folders = {name.rpartition("/")[0] for name in there}
         for folder in [*self._folder.glob(f"*/*/{PREFIX}*"), *self._folder.glob(f"*/*/{DAMAGED}*")]:
             if folder.relative_to(self._folder).as_posix() not in folders:
                 shutil.rmtree(folder, ignore_errors=True)
+
+    def _bring_access_log(self) -> None:
+        """Bring the log of test-label access if somebody has reported the run meanwhile, on this machine or another.
+
+        It only grows, so the longer one is the newer one.
+        """
+        local = self._folder / ACCESS_LOG
+        there = self.remote.files().get(ACCESS_LOG)
+        if there is not None and (not local.exists() or local.stat().st_size < there.size):
+            self._download(ACCESS_LOG, there)
 
     def fetch(self, trial: Path) -> None:
         """As `Mirror.fetch`.

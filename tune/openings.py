@@ -1,4 +1,4 @@
-"""Opening the test labels: once, for all trials together, and never without a line in the run's log.
+"""Test-label access: once, for all trials together, and never without a line in the log in the run's root.
 
 Under `heldout` and `refit` a training stores test scores and reads no test label. Whoever could look at the test
 metrics of some trials, choose, and look again would be choosing on the test set; so every look is logged before it is
@@ -7,11 +7,12 @@ taken, with a digest of the scores it was taken on, and the report shows the log
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -26,12 +27,14 @@ from macil.files import write_text_atomic
 from macil.reading import parse_json, read_text
 from tune.measured import MEASURED_SCORES, NO_SCORES, Measured, read_measured, stamp_of, write_measured
 from tune.results import CLOSED_PROTOCOLS, RunResults
+from tune.rootfiles import ACCESS_LOG, INTERVALS, MEASURED, move_to_root, older_file
+from tune.runfolder import RunLocation
 from tune.runtables import TRIALS_SCHEMA, build_table
 from tune.savedepochs import SAVED, saved_epochs
 from tune.scorefile import read_scores
 from tune.trialfolder import newest_scores
 
-LOG = "report/openings.jsonl"
+LOG = ACCESS_LOG
 
 
 def closed_trials(results: RunResults) -> list[dict[str, Any]]:
@@ -56,8 +59,8 @@ def open_labels(results: RunResults, store: FeatureStore) -> RunResults:
     """Compute the test metrics of every trial trained without test labels, from its stored scores.
 
     Fills `ap`, `ap_trapezoid` (at the trial's epoch rule), `ap_last`, `ap_trapezoid_last` and `visual_ap`, and keeps
-    them in the run folder, where `load_run` finds them. The opening is logged in `report/openings.jsonl` before a label
-    is read. Trials without stored scores are listed in `problems`. A run without any trial trained so comes back as it
+    them in the run folder, where `load_run` finds them. The access is logged in `openings.jsonl` before a label is
+    read. Trials without stored scores are listed in `problems`. A run without any trial trained so comes back as it
     is, and nothing is opened.
 
     Raises:
@@ -70,7 +73,7 @@ def open_labels(results: RunResults, store: FeatureStore) -> RunResults:
     found: dict[str, list[str]] = {trial["trial_dir"]: [] for trial in trials}
     # The checksums in the archives stand for the scores: reading them all twice would take half of the time.
     stamps = {trial["trial_dir"]: _stamp(results, trial) for trial in trials}
-    labels = open_for(results.path, store, stamps, "report")
+    labels = open_for(results.place, store, stamps, "report")
 
     def measure(trial: dict[str, Any]) -> Measured:
         folder = trial["trial_dir"]
@@ -81,21 +84,19 @@ def open_labels(results: RunResults, store: FeatureStore) -> RunResults:
     # Sorting, nearly all of it, runs without the interpreter's lock.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         kept = dict(zip(found, pool.map(measure, trials), strict=True))
-    write_measured(results.path, labels.hash, kept)
+    write_measured(results.path, labels.hash, labels.violent_share, kept)
     return _with_measured(results, kept, labels)
 
 
 def read_openings(run: Path, problems: list[str]) -> list[dict[str, Any]]:
     """The log of openings, oldest first; a damaged line counts as an opening of unknown time."""
     try:
-        lines = read_text(run / LOG, errors="replace").splitlines()
-    except FileNotFoundError:
-        return []
+        lines = _logged(run)
     except OSError as error:
         problems.append(f"{LOG} cannot be read: {error.strerror}; when the labels were opened is not known")
         return [{}]
     openings = []
-    for number, line in enumerate((line for line in lines if line.strip()), start=1):
+    for number, line in enumerate(lines, start=1):
         try:
             entry = parse_json(line)
             if not isinstance(entry, dict):
@@ -107,17 +108,33 @@ def read_openings(run: Path, problems: list[str]) -> list[dict[str, Any]]:
     return openings
 
 
-def open_for(run: Path, store: FeatureStore, stamps: Mapping[str, str], purpose: str) -> TestLabels:
-    """Read the labels, with the log written first: an opening that then fails is still an opening.
+def move_older(place: RunLocation) -> None:
+    """Move the log and what was measured into the run's root, where an earlier version kept them in `report/`.
+
+    Raises:
+        UsageError: The root cannot be written.
+    """
+    run = place.path
+    if older_file(run, LOG).exists():
+        with contextlib.suppress(OSError):  # unreadable: counted where it is
+            _write_log(run, _logged(run))
+            place.publish(LOG)
+    for name in (MEASURED, INTERVALS):
+        move_to_root(run, name)
+
+
+def open_for(place: RunLocation, store: FeatureStore, stamps: Mapping[str, str], purpose: str) -> TestLabels:
+    """Read the labels, with the log written first, in the bucket too: an access that then fails is still an access.
 
     Args:
-        run: The run's folder.
+        place: Where the run lies.
         store: The data.
         stamps: Trial to a text that stands for its scores: what is going to be measured.
         purpose: Why, for the log.
 
     Raises:
-        DataError: The store has no test labels.
+        DataError: The store has no test labels, or the log cannot be read.
+        UsageError: The log cannot be written.
     """
     if not store.labels_hash:
         return store.test_labels()  # absent: raises, and nothing was seen
@@ -129,21 +146,48 @@ def open_for(run: Path, store: FeatureStore, stamps: Mapping[str, str], purpose:
         "trials": sum(not stamp.startswith(NO_SCORES) for stamp in stamps.values()),
         "scores_hash": _digest(stamps),
     }
-    log = run / LOG
-    log.parent.mkdir(exist_ok=True)
     try:
-        before = read_text(log, errors="replace") if log.exists() else ""
+        before = _logged(place.path)
     except OSError as error:
-        raise DataError(f"{log} cannot be read ({error.strerror}), and no opening may go unlogged") from None
-    if before and not before.endswith("\n"):
-        before += "\n"
-    write_text_atomic(log, before + json.dumps(entry) + "\n")
+        raise DataError(
+            f"{place.path / LOG} cannot be read ({error.strerror}), and no opening may go unlogged"
+        ) from None
+    _write_log(place.path, [*before, json.dumps(entry)])
+    place.publish(LOG)
     try:
         return store.test_labels()
     except DataError:
         # No label was read after all: the line above would tell of an opening that did not happen.
-        write_text_atomic(log, before) if before else log.unlink()
+        _write_log(place.path, before)
+        if before:
+            place.publish(LOG)
+        elif place.remote is not None:
+            place.remote.delete(LOG)
         raise
+
+
+def _logged(run: Path) -> list[str]:
+    """The lines of the log, oldest first.
+
+    Those in `report/` are of an earlier version. A move that was cut short leaves them at both places; they count once.
+    """
+    older, here = (_lines(path) for path in (older_file(run, LOG), run / LOG))
+    return here if here[: len(older)] == older else [*older, *here]
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return [line for line in read_text(path, errors="replace").splitlines() if line.strip()]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _write_log(run: Path, lines: Sequence[str]) -> None:
+    if lines:
+        write_text_atomic(run / LOG, "".join(f"{line}\n" for line in lines))
+    else:
+        (run / LOG).unlink(missing_ok=True)
+    older_file(run, LOG).unlink(missing_ok=True)
 
 
 def _with_measured(results: RunResults, kept: dict[str, Measured], labels: TestLabels) -> RunResults:
@@ -160,7 +204,14 @@ def _with_measured(results: RunResults, kept: dict[str, Measured], labels: TestL
         for row in results.trials.to_pylist()
     ]
     trials = build_table(rows, TRIALS_SCHEMA, problems)
-    return replace(results, trials=trials, problems=problems, openings=read_openings(results.path, problems))
+    return replace(
+        results,
+        trials=trials,
+        problems=problems,
+        openings=read_openings(results.path, problems),
+        labels=labels,
+        chance=labels.violent_share,
+    )
 
 
 def _stamp(results: RunResults, trial: dict[str, Any]) -> str:

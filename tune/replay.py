@@ -30,7 +30,7 @@ from macil.training import Trainer, trainer_from_record
 from tune.measured import read_measured
 from tune.openings import open_for, read_openings
 from tune.results import CLOSED_PROTOCOLS
-from tune.runfolder import locate_run
+from tune.runfolder import RunLocation, locate_run
 from tune.scorefile import read_scores
 from tune.trialfolder import TrialFolder, newest_scores, read_trial
 from tune.workspace import now
@@ -110,7 +110,7 @@ def replay_trial(
         one.name: {"largest": one.largest, "first_epoch": one.first_epoch} for one in differences
     }
     found["test_scores"] = scores
-    found["test_ap"] = _test_ap(root, name, recorded, trainer, store, equal=equal)
+    found["test_ap"] = _test_ap(location, name, recorded, trainer, store, equal=equal)
     target = root / "replays" / f"{name.replace('/', '-')}{f'-seed{seed}' if other else ''}.json"
     write_json_atomic(target, found)
     _say(console, found, recorded, trainer, differences, other=other)
@@ -208,7 +208,13 @@ def _compare_scores(folder: Path, trainer: Trainer) -> dict[str, float]:
 
 
 def _test_ap(
-    root: Path, name: str, recorded: TrialFolder, trainer: Trainer, store: FeatureStore, *, equal: bool
+    place: RunLocation,
+    name: str,
+    recorded: TrialFolder,
+    trainer: Trainer,
+    store: FeatureStore,
+    *,
+    equal: bool,
 ) -> dict[str, Any] | None:
     """Recorded and replayed test AP (trapezoidal) at the last and at the chosen epoch; None while labels are closed.
 
@@ -219,8 +225,8 @@ def _test_ap(
         last = trainer.history[-1] if trainer.history else {}
         before = recorded.measured[-1]
         return {rule: [before.get(rule), last.get(rule)] for rule in ("ap", "ap_trapezoid")}
-    known = read_measured(root, [])[1].get(name)
-    if known is None and not read_openings(root, []):
+    known = read_measured(place.path, [])[1].get(name)
+    if known is None and not read_openings(place.path, []):
         return None
     before = known.metrics if known else {}
     if equal:
@@ -230,7 +236,7 @@ def _test_ap(
         return None
     seed = trainer.config.seed
     stamp = hashlib.blake2b(trainer.test_scores[rule].tobytes(), digest_size=16).hexdigest()
-    labels = open_for(root, store, {f"{name} seed {seed}": stamp}, f"replay of {name}, seed {seed}")
+    labels = open_for(place, store, {f"{name} seed {seed}": stamp}, f"replay of {name}, seed {seed}")
     measured = frame_average_precision(trainer.test_scores[rule], labels.frame_labels, store.snippet_frames)
     return {which: [before.get(which), getattr(measured, which)] for which in ("ap", "ap_trapezoid")}
 

@@ -26,11 +26,12 @@ from macil.files import remove_temporaries, write_text_atomic
 from macil.notes import note
 from macil.remote import is_uri
 from macil.text import printable
-from tune.openings import closed_trials, needs_opening, open_labels, read_openings
+from tune.openings import closed_trials, move_older, needs_opening, open_labels, read_openings
 from tune.reporting import rendering
 from tune.reporting.runpage import run_page
 from tune.reporting.sidebyside import comparison_folder, write_comparison
 from tune.results import RunResults, load_run
+from tune.rootfiles import INTERVALS, MEASURED
 from tune.runtables import write_table
 
 Labels = Literal["auto", "open", "closed"]
@@ -123,6 +124,7 @@ def _report(
     with _writing(folder) as held:
         if held.waited:
             results = load_run(run, storage)  # the other process may have opened the labels
+        move_older(results.place)
         results = _with_labels(results, labels)
         write_table(results.trials, folder / "trials.parquet")
         write_table(results.epochs, folder / "epochs.parquet")
@@ -131,7 +133,7 @@ def _report(
         write_text_atomic(folder / "report.md", rendering.markdown(page))
         write_text_atomic(folder / "report.html", rendering.html(page))
     if results.location:
-        results.location.publish("report")
+        results.location.publish("report", MEASURED, INTERVALS)
     return results, folder / "report.html"
 
 
@@ -159,7 +161,7 @@ def _with_labels(results: RunResults, labels: Labels) -> RunResults:
     problems = list(results.problems)
     results = replace(results, openings=read_openings(results.path, problems), problems=problems)
     if not closed_trials(results):
-        return results
+        return _with_chance(results)
     if labels == "closed" or (labels == "auto" and results.status in ("running", "interrupted", "unknown")):
         if needs_opening(results):
             why = (
@@ -178,6 +180,14 @@ def _with_labels(results: RunResults, labels: Labels) -> RunResults:
         if needs_opening(results):
             problems.append(f"test metrics are absent: {'; '.join(str(error).splitlines())}")
         return results
+
+
+def _with_chance(results: RunResults) -> RunResults:
+    """What guessing has, of a run by an earlier version, which did not record it; its trainings read the labels."""
+    if results.chance is None and results.protocol == "published":
+        with contextlib.suppress(DataError):
+            return replace(results, chance=_store_of(results).test_labels().violent_share)
+    return results
 
 
 def _store_of(results: RunResults) -> FeatureStore:

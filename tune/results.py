@@ -13,11 +13,12 @@ from typing import Any
 
 import pyarrow as pa
 
+from macil.data.store import TestLabels
 from macil.errors import DataError
 from macil.files import read_json
 from macil.reading import read_text
 from tune.groups import PREFIX
-from tune.measured import read_measured, stamp_of
+from tune.measured import measured_chance, read_measured, stamp_of
 from tune.mirror import EXPIRED, LEASE
 from tune.origin import is_demo
 from tune.runfolder import RunLocation, locate_run
@@ -43,8 +44,9 @@ class RunResults:
     """All that a run has measured so far.
 
     `info` is run.json, `plan` plan.json, `trials` and `epochs` have the schemas of `tune.runtables`; `problems` lists
-    what is missing or damaged, one line each; `openings` says when the test labels were read (see `tune.openings`);
-    `chance` is the share of violent frames among the test frames, which guessing has as AP, where it is known.
+    what is missing or damaged, one line each; `openings` says when the test labels were read (see `tune.openings`),
+    `labels` are those that this process has read at a logged access; `chance` is the share of violent frames among the
+    test frames, which guessing has as AP, where it is known.
     """
 
     path: Path
@@ -56,6 +58,12 @@ class RunResults:
     openings: list[dict[str, Any]] = field(default_factory=list)
     location: RunLocation | None = None
     chance: float | None = None
+    labels: TestLabels | None = None
+
+    @property
+    def place(self) -> RunLocation:
+        """Where the run lies."""
+        return self.location or RunLocation(self.path, str(self.path))
 
     @property
     def name(self) -> str:
@@ -125,7 +133,13 @@ def load_run(run: str | Path, storage: str | Path = "./runs") -> RunResults:
         problems=problems,
         plan=plan,
         location=location,
+        chance=_chance(path, info),
     )
+
+
+def _chance(run: Path, info: dict[str, Any]) -> float | None:
+    """From run.json under `published`, which reads the test labels anyway; else from what an access has measured."""
+    return info.get("chance") if info.get("protocol") == "published" else measured_chance(run)
 
 
 def leaderboard(results: RunResults) -> pa.Table:

@@ -29,8 +29,8 @@ class RunLocation:
     shown: str
     remote: Remote | None = None
 
-    def publish(self, folder: str) -> None:
-        """Copy `folder` of a mirrored run back to where the run lies; a local run needs nothing.
+    def publish(self, *parts: str) -> None:
+        """Copy files and folders of a mirrored run back to where the run lies; a local run needs nothing.
 
         Raises:
             UsageError: It cannot be written there.
@@ -38,17 +38,20 @@ class RunLocation:
         if self.remote is None:
             return
         remote = self.remote
-        names = [
-            file.relative_to(self.path).as_posix()
-            for file in sorted((self.path / folder).rglob("*"))
-            if file.is_file() and not file.name.startswith(".")
-        ]
-        try:
-            side_by_side(lambda name: remote.upload(self.path / name, name), names)
-        except RemoteError as error:
-            raise UsageError(
-                f"{self.shown}/{folder} cannot be written: {said_by(error)}; it is in {self.path / folder}"
-            ) from None
+        for part in parts:
+            local = self.path / part
+            found = sorted(local.rglob("*")) if local.is_dir() else [local]
+            names = [
+                file.relative_to(self.path).as_posix()
+                for file in found
+                if file.is_file() and not file.name.startswith(".")
+            ]
+            try:
+                side_by_side(lambda name: remote.upload(self.path / name, name), names)
+            except RemoteError as error:
+                raise UsageError(
+                    f"{self.shown}/{part} cannot be written: {said_by(error)}; it is in {local}"
+                ) from None
 
 
 def locate_run(run: str | Path, storage: str | Path = "./runs") -> RunLocation:

@@ -16,6 +16,7 @@ from macil.text import brief
 _Count = Annotated[int, Field(ge=0, le=10**9)]
 _Seed = Annotated[int, Field(ge=0, lt=2**31)]
 _Percent = Annotated[float, Field(ge=0, le=100)]
+_Share = Annotated[float, Field(ge=0, le=1)]
 _Positive = Annotated[int, Field(ge=1, le=10**6)]
 # Fields that the writers leave empty are null.
 _Text = str | None
@@ -68,6 +69,7 @@ _INFO: dict[str, Any] = _SHARED | {
     "store_hash": str,
     "labels_hash": str,
     "dataset": dict[str, int],
+    "chance": _Share,
     "created": str,
     "updated": str,
     "confirm": _Confirm,

@@ -258,8 +258,9 @@ def describe_data(run: Workspace, plan: Plan, store: FeatureStore) -> None:
             f"{store.path} has changed since run {run.name!r} was begun: "
             f"content hash {store.content_hash}, was {before}"
         )
+    chance = None
     if plan.protocol == "published":
-        store.test_labels()
+        chance = store.test_labels().violent_share
     elif not run.split.exists():
         make_split(store, plan.options.split_seed or 0).save(run.split)
     counts = {split: len(store.videos(split).names) for split in ("train", "test")}
@@ -268,6 +269,7 @@ def describe_data(run: Workspace, plan: Plan, store: FeatureStore) -> None:
         store_hash=store.content_hash,
         labels_hash=store.labels_hash,
         dataset=counts,
+        chance=chance,
         demo=plan.options.data is None or is_demo_data(store.path),
     )
 

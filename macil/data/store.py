@@ -72,6 +72,11 @@ class TestLabels:
     frame_labels: np.ndarray
     hash: str
 
+    @property
+    def violent_share(self) -> float:
+        """Share of violent frames, which random scores have as AP."""
+        return float(self.frame_labels.mean())
+
 
 class FeatureStore:
     """A converted data set, memory-mapped; open one with `FeatureStore.open`.

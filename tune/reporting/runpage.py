@@ -6,6 +6,7 @@ import base64
 import datetime
 import shlex
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from macil import __version__
 from tune.drawing.drawings import draw_figures
 from tune.drawing.figures import SavedFigure
-from tune.openings import needs_opening
+from tune.openings import needs_opening, read_openings
 from tune.reporting import firstscreen, outcome, sections, summary
 from tune.reporting.confirmed import confirmation_table, confirmation_verdicts
 from tune.reporting.page import (
@@ -47,6 +48,9 @@ def run_page(results: RunResults, folder: Path, *, figures: bool = True) -> Page
     """The whole report of `results`; its figures, if they are to be drawn, go into `folder`."""
     found = outcome.find_outcome(results)
     intervals = model_intervals(results, found.trials if len(found.trials) == 1 else ())
+    results = replace(
+        results, openings=read_openings(results.path, [])
+    )  # an interval may have needed the labels
     trial = found.replayed or _first_ranked(results)
     blocks: list[tuple[str, str, list[Block]]] = [
         ("result", "Result", _result(results, found, outcome.result_tiles(results, found, intervals))),

@@ -155,6 +155,7 @@ def openings_table(results: RunResults) -> Table | None:
     columns = [
         _number("#", lambda entry: str(entry["n"])),
         _text("Time (UTC)", lambda entry: str(entry.get("time") or "unknown")),
+        _text("For", lambda entry: str(entry.get("purpose") or "unknown")),
         _number("Trials", lambda entry: wording.value(entry.get("trials"))),
         _text("Labels", lambda entry: wording.value(entry.get("labels_hash"))),
         _text("Scores", lambda entry: wording.value(entry.get("scores_hash"))),

@@ -1,7 +1,8 @@
 """Intervals for a headline that is one model: how its AP depends on the test videos. Kept, for they take seconds.
 
-Test labels are read here only of trainings whose test AP is measured already: every epoch under `published`, else at an
-opening that is logged (`tune.openings`); an interval around a known number chooses nothing.
+Only trainings whose test AP is measured already have one: an interval around a known number chooses nothing. Unless the
+protocol reads the test labels every epoch, reading them here is a test-label access: that of the report which has just
+measured the AP, or one of its own, logged before (`tune.openings`).
 """
 
 from __future__ import annotations
@@ -13,19 +14,21 @@ from typing import Any
 
 import numpy as np
 
-from macil.data.store import FeatureStore
-from macil.errors import DataError
+from macil.data.store import FeatureStore, TestLabels
+from macil.errors import DataError, UsageError
 from macil.files import read_json, write_json_atomic
-from tune.measured import stamp_of
+from tune.measured import read_measured, stamp_of
+from tune.openings import open_for
 from tune.reporting.bootstrap import RESAMPLES, ap_interval
 from tune.reporting.intervals import Estimate
-from tune.results import RunResults
+from tune.results import CLOSED_PROTOCOLS, RunResults
+from tune.rootfiles import INTERVALS, kept_file
 from tune.scorefile import read_scores
 from tune.trialfolder import newest_scores
 
 Trial = dict[str, Any]
 
-FILE = "report/intervals.json"
+FILE = INTERVALS
 FORMAT_VERSION = 1
 
 
@@ -45,14 +48,24 @@ class ModelInterval:
         return Estimate(1, trial[column], None, low, high)
 
 
+@dataclass(frozen=True)
+class _NoInterval:
+    """The labels were read, and these scores and labels give no interval."""
+
+    stamp: str
+
+
+_Kept = ModelInterval | _NoInterval
+
+
 def model_intervals(results: RunResults, trials: Sequence[Trial]) -> dict[str, ModelInterval]:
     """Intervals by `trial_dir`, of those of `trials` whose test AP is measured; without an entry where none can be had.
 
     Computed where the stored scores, the labels or the epoch are not those of the kept ones, and written to
-    report/intervals.json.
+    intervals.json in the run's root.
     """
     kept = _read(results.path)
-    found: dict[str, ModelInterval] = {}
+    found: dict[str, _Kept] = {}
     for trial in trials:
         if trial["ap_trapezoid"] is None:
             continue
@@ -65,10 +78,11 @@ def model_intervals(results: RunResults, trials: Sequence[Trial]) -> dict[str, M
             found[folder] = entry
     if any(kept.get(folder) != entry for folder, entry in found.items()):
         _write(results.path, {**kept, **found})
-    return found
+    return {folder: entry for folder, entry in found.items() if isinstance(entry, ModelInterval)}
 
 
-def _measure(results: RunResults, trial: Trial, stamp: str) -> ModelInterval | None:
+def _measure(results: RunResults, trial: Trial, stamp: str) -> _Kept | None:
+    """None while labels or scores cannot be read. What reading them gave is kept, also that there is no interval."""
     path = newest_scores(results.path / str(trial["trial_dir"]))
     place = results.info.get("data")
     if path is None or not place:
@@ -76,26 +90,39 @@ def _measure(results: RunResults, trial: Trial, stamp: str) -> ModelInterval | N
     try:
         store = FeatureStore.open(str(place))
         scores = read_scores(path, str(trial["epoch_rule"]).__eq__)[trial["epoch_rule"]]
-        drawn = ap_interval(
-            scores, store.test_labels().frame_labels, store.videos("test").lengths, store.snippet_frames
-        )
-    except (DataError, KeyError):
+        labels = _labels(results, trial, store, stamp)
+    except (DataError, UsageError, KeyError):
         return None
+    try:
+        drawn = ap_interval(scores, labels.frame_labels, store.videos("test").lengths, store.snippet_frames)
+    except DataError:
+        return _NoInterval(stamp)
     step, trapezoid = drawn.ap, drawn.ap_trapezoid
     # The scores of another epoch, or other labels: an interval around another number.
     if not np.isclose(step.value, trial["ap"], rtol=1e-9, atol=0):
-        return None
+        return _NoInterval(stamp)
     if step.low is None or step.high is None or trapezoid.low is None or trapezoid.high is None:
-        return None
+        return _NoInterval(stamp)
     return ModelInterval(
         stamp, (step.low, step.high), (trapezoid.low, trapezoid.high), drawn.videos, drawn.resamples
     )
 
 
-def _read(run: Path) -> dict[str, ModelInterval]:
+def _labels(results: RunResults, trial: Trial, store: FeatureStore, stamp: str) -> TestLabels:
+    if trial["protocol"] not in CLOSED_PROTOCOLS:
+        return store.test_labels()
+    if results.labels is not None and results.labels.hash == store.labels_hash:
+        return results.labels
+    if read_measured(results.path, [])[0] != store.labels_hash:
+        raise DataError(f"{store.path} has other test labels than those that the run was measured with")
+    folder = str(trial["trial_dir"])
+    return open_for(results.place, store, {folder: stamp}, f"interval of {folder}")
+
+
+def _read(run: Path) -> dict[str, _Kept]:
     """What is kept; nothing when it is damaged or of another version, since it can be computed again."""
     try:
-        content = read_json(run / FILE)
+        content = read_json(kept_file(run, FILE))
         if content["format_version"] != FORMAT_VERSION or content["resamples"] != RESAMPLES:
             return {}
         return {str(folder): _entry(entry) for folder, entry in content["trials"].items()}
@@ -103,7 +130,9 @@ def _read(run: Path) -> dict[str, ModelInterval]:
         return {}
 
 
-def _entry(content: dict[str, Any]) -> ModelInterval:
+def _entry(content: dict[str, Any]) -> _Kept:
+    if "ap" not in content:
+        return _NoInterval(str(content["stamp"]))
     (low, high), (trapezoid_low, trapezoid_high) = content["ap"], content["ap_trapezoid"]
     return ModelInterval(
         str(content["stamp"]),
@@ -114,7 +143,7 @@ def _entry(content: dict[str, Any]) -> ModelInterval:
     )
 
 
-def _write(run: Path, trials: dict[str, ModelInterval]) -> None:
+def _write(run: Path, trials: dict[str, _Kept]) -> None:
     entries = {folder: asdict(entry) for folder, entry in trials.items()}
     write_json_atomic(
         run / FILE, {"format_version": FORMAT_VERSION, "resamples": RESAMPLES, "trials": entries}

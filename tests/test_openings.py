@@ -1,0 +1,138 @@
+"""Test-label access: its log and what it gave stay when the report is deleted, also of runs of an earlier version."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from macil.data import FeatureStore
+from macil.files import read_json, write_json_atomic
+from macil.remote import Remote
+from tests.runfolders import RunFolder
+from tune.openings import LOG, move_older, open_labels, read_openings
+from tune.report import write_report
+from tune.results import load_run
+from tune.rootfiles import INTERVALS, MEASURED
+from tune.runfolder import RunLocation
+from tune.workspace import Workspace, clear
+
+
+@pytest.fixture(scope="module")
+def reported(demo_store: FeatureStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A held-out search of one trial with its report; read only."""
+    folder = RunFolder(tmp_path_factory.mktemp("runs") / "search", demo_store, "heldout").begin(trials=1)
+    folder.add("00000", epochs=1)
+    write_report(folder.path, figures=False)
+    return folder.path
+
+
+@pytest.fixture
+def run(reported: Path, tmp_path: Path) -> Path:
+    """The same, to be changed."""
+    return Path(shutil.copytree(reported, tmp_path / "search"))
+
+
+@pytest.fixture
+def older(run: Path) -> Path:
+    """The same as an earlier version left it."""
+    for name in (LOG, MEASURED, INTERVALS):
+        (run / name).rename(run / "report" / name)
+    return run
+
+
+def page(run: Path) -> str:
+    write_report(run, figures=False)
+    return (run / "report/report.md").read_text(encoding="utf-8")
+
+
+def test_a_deleted_report_takes_no_access_and_no_number_with_it(run: Path) -> None:
+    kept = {name: (run / name).read_bytes() for name in (LOG, MEASURED, INTERVALS)}
+    shutil.rmtree(run / "report")
+    assert load_run(run).trials["ap"].null_count == 0
+    assert "opened once" in page(run)
+    assert {name: (run / name).read_bytes() for name in kept} == kept
+    (run / MEASURED).unlink()
+    shutil.rmtree(run / "report")
+    assert "opened 2 times" in page(run), "numbers that are lost need another access, which is not the first"
+
+
+def test_an_older_run_keeps_its_accesses_and_numbers_and_is_moved_by_the_next_report(older: Path) -> None:
+    before = load_run(older)
+    assert before.trials["ap"].null_count == 0
+    assert len(read_openings(older, [])) == 1
+    assert "opened once" in page(older)
+    assert not any((older / "report" / name).exists() for name in (LOG, MEASURED, INTERVALS))
+    shutil.rmtree(older / "report")
+    assert "opened once" in page(older)
+    assert load_run(older).trials.equals(before.trials)
+
+
+def test_the_next_access_to_an_older_run_is_not_logged_as_the_first(
+    older: Path, demo_store: FeatureStore
+) -> None:
+    opened = open_labels(load_run(older), demo_store)
+    assert len(opened.openings) == 2
+    shutil.rmtree(older / "report")
+    assert len(read_openings(older, [])) == 2
+
+
+def test_a_move_that_was_cut_short_counts_every_access_once(older: Path) -> None:
+    shutil.copy(older / "report" / LOG, older / LOG)
+    assert len(read_openings(older, [])) == 1
+    with (older / LOG).open("a") as log:
+        log.write(json.dumps({"purpose": "report"}) + "\n")
+    assert len(read_openings(older, [])) == 2
+    move_older(load_run(older).place)
+    assert len(read_openings(older, [])) == 2
+
+
+def test_an_older_log_that_cannot_be_read_is_told_and_no_access_goes_unlogged(older: Path) -> None:
+    (older / "report" / LOG).unlink()
+    (older / "report" / LOG).mkdir()
+    problems: list[str] = []
+    assert read_openings(older, problems) == [{}]
+    assert LOG in problems[0]
+    (older / "report" / MEASURED).unlink()
+    assert "no opening may go unlogged" in page(older)
+    assert load_run(older).trials["ap"].null_count == 1
+
+
+def test_a_new_run_of_the_name_begins_its_own_log(run: Path) -> None:
+    clear(Workspace(run))
+    assert list(run.iterdir()) == []
+
+
+def test_an_access_is_in_the_bucket_before_a_label_is_read(
+    run: Path, bucket: str, demo_store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remote = Remote(f"{bucket}/search")
+    results = load_run(run)
+    (run / LOG).unlink()
+    read = FeatureStore.test_labels
+    seen: list[bytes] = []
+
+    def look(store: FeatureStore) -> object:
+        seen.append(remote.read(LOG))
+        return read(store)
+
+    monkeypatch.setattr(FeatureStore, "test_labels", look)
+    object.__setattr__(results, "location", RunLocation(run, remote.uri, remote))
+    open_labels(results, demo_store)
+    assert seen[0] == (run / LOG).read_bytes()
+
+
+def test_an_interval_that_is_lost_reads_the_labels_again_which_is_logged(run: Path) -> None:
+    kept = read_json(run / INTERVALS)
+    (run / INTERVALS).unlink()
+    text = page(run)
+    assert "opened 2 times" in text
+    assert "interval of trials/00000" in text
+    assert read_json(run / INTERVALS) == kept
+    assert "opened 2 times" in page(run)
+    info = read_json(run / "run.json")
+    write_json_atomic(run / "run.json", {**info, "data": str(run / "gone")})
+    (run / INTERVALS).unlink()
+    assert "opened 2 times" in page(run), "without the data nothing is read"
