@@ -136,3 +136,38 @@ def test_an_interval_that_is_lost_reads_the_labels_again_which_is_logged(run: Pa
     write_json_atomic(run / "run.json", {**info, "data": str(run / "gone")})
     (run / INTERVALS).unlink()
     assert "opened 2 times" in page(run), "without the data nothing is read"
+
+
+def test_chance_is_the_share_of_violent_frames_and_stands_beside_the_ap(
+    run: Path, demo_store: FeatureStore
+) -> None:
+    chance = float(demo_store.test_labels().frame_labels.mean())
+    assert load_run(run).chance == chance
+    said = page(run)
+    beside = f"(chance {100 * chance:.2f})"
+    leaderboard = said.partition("## Leaderboard")[2]
+    assert beside in said.partition("## Result")[0], "on the first screen"
+    assert f"Test AP (%), chosen epoch {beside}" in leaderboard
+    # Closed labels tell nothing, this neither.
+    for name in (LOG, MEASURED, INTERVALS):
+        (run / name).unlink()
+    assert load_run(run).chance is None
+
+
+def test_chance_of_a_published_run_is_recorded_or_read_again(
+    demo_store: FeatureStore, tmp_path: Path
+) -> None:
+    chance = float(demo_store.test_labels().frame_labels.mean())
+    folder = RunFolder(tmp_path / "published", demo_store, "published").begin(trials=1)
+    folder.add("00000", epochs=1)
+    assert load_run(folder.path).chance is None, "as an earlier version left it"
+    assert f"(chance {100 * chance:.2f})" in page(folder.path)
+    write_json_atomic(folder.path / "run.json", {**read_json(folder.path / "run.json"), "chance": 0.25})
+    assert "(chance 25.00)" in page(folder.path)
+
+
+def test_a_damaged_line_of_the_log_counts_and_stops_no_report(run: Path) -> None:
+    with (run / LOG).open("a", encoding="utf-8") as log:
+        log.write(json.dumps({"scores_hash": ["x"], "purpose": {}}) + "\n")
+    assert "opened 2 times" in page(run)
+    assert f"{LOG} line 2 is damaged" in page(run)

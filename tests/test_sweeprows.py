@@ -58,7 +58,11 @@ def test_the_reference_is_called_the_papers_setting_where_every_hyperparameter_i
             {"trial_dir": f"trials/{name}", "row": name, "ap_trapezoid": 0.8, **paper, **other}
             for name in ("full", "cold")
         ]
-        plan: dict[str, Any] = {"sweep": "mine", "rows": [{"name": "full"}, {"name": "cold"}], "reference": "full"}
+        plan: dict[str, Any] = {
+            "sweep": "mine",
+            "rows": [{"name": "full"}, {"name": "cold"}],
+            "reference": "full",
+        }
         assert reference_title(made_results(rows, plan=plan, sweep="mine")) == said
         planned = {**plan, "base": {**paper, **other}}
         assert reference_title(made_results([], plan=planned, sweep="mine")) == said, "before it is trained"

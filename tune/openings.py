@@ -99,7 +99,7 @@ def read_openings(run: Path, problems: list[str]) -> list[dict[str, Any]]:
     for number, line in enumerate(lines, start=1):
         try:
             entry = parse_json(line)
-            if not isinstance(entry, dict):
+            if not isinstance(entry, dict) or any(isinstance(each, list | dict) for each in entry.values()):
                 raise ValueError
         except (ValueError, RecursionError):
             problems.append(f"{LOG} line {number} is damaged; it is counted as an opening of unknown time")
