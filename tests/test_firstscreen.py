@@ -108,7 +108,7 @@ def test_the_refit_stands_apart_with_its_difference_to_the_trial_that_it_repeats
     assert [number for _, number, _ in compared] == ["53.00 %", "50.00 %"], "trainings of one kind"
     assert model[0] == "model.pt: the winner trained again"
     assert model[1] == f"{100 * ap:.2f} [45.00, 58.00] %"
-    basis = "one seed, all training videos [95 % bootstrap interval over the 40 test videos]"
+    basis = "one seed, all training videos, last epoch [95 % bootstrap interval over the 40 test videos]"
     assert model[2] == f"{basis}; {said}"
     assert better.number == "+3.00 points", "of the trials, not of the refit"
     assert again.command.endswith("refit/seed0")
@@ -116,7 +116,7 @@ def test_the_refit_stands_apart_with_its_difference_to_the_trial_that_it_repeats
 
 def test_a_refit_whose_labels_are_closed_has_no_ap() -> None:
     assert lines(screen(refitted(None))[1])[2] == (
-        "model.pt: the winner trained again", "test AP not measured", "one seed, all training videos",
+        "model.pt: the winner trained again", "test AP not measured", "one seed, all training videos, last epoch",
     )  # fmt: skip
 
 
@@ -148,7 +148,7 @@ def test_a_winner_that_is_the_reference_is_called_that() -> None:
     (line,) = winner.lines
     assert line.name == "Winner, the reference: trial 00000"
     assert better.said == (
-        "The winner is the reference itself: the search found nothing better on held-out videos.",
+        "The winner is the reference itself: the search found nothing better on held-out videos and fresh seeds.",
     )
 
 

@@ -85,7 +85,7 @@ def train(
                 shown.epochs["refit"] = winner.epoch
                 shown.say(
                     f"winner: trial {winner.candidate.name}, {_say_score(winner)}; "
-                    f"training it again on all training videos for {winner.epoch} epochs"
+                    f"training it again on all training videos for {winner.epoch} epoch{'s' * (winner.epoch > 1)}"
                 )
                 go(refit_batch(run, plan, store, winner))
                 folders = [f"refit/seed{seed}" for seed in plan.seeds]

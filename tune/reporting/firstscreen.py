@@ -123,6 +123,7 @@ def _winner_against_reference(results: RunResults, outcome: Outcome) -> Answer:
     question = f"Better than {reference_title(reference)}?"
     if trial_name(reference) == trial_name(searched):
         by = "by the test AP that steered it" if results.protocol == "published" else "on held-out videos"
+        by += " and fresh seeds" if confirmed_rows(results) else ""
         return Answer(
             question,
             said=(

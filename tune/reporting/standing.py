@@ -78,7 +78,7 @@ def _model(
         return []
     figure, mean = headline_estimate(outcome, intervals), estimate(t["ap_trapezoid"] for t in outcome.trials)
     seeds = "one seed" if len(outcome.trials) == 1 else f"{len(outcome.trials)} seeds"
-    basis = f"{seeds}, all training videos"
+    basis = f"{seeds}, all training videos, last epoch"
     if figure is None or mean is None:
         return [Tile("model.pt: the winner trained again", "test AP not measured", basis)]
     if figure.n == 1 and figure.low is not None:
