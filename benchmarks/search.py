@@ -42,7 +42,8 @@ from tune.batches import trials_batch  # noqa: E402
 from tune.display import Display  # noqa: E402
 from tune.execution import run_batch  # noqa: E402
 from tune.interrupts import Interrupts  # noqa: E402
-from tune.search import begin, describe_data  # noqa: E402
+from tune.rundata import describe_data  # noqa: E402
+from tune.search import begin  # noqa: E402
 from tune.searcher import StudySearch, load_study  # noqa: E402
 
 # Wall times are all that may differ between a trial and its training alone.

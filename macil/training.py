@@ -339,7 +339,7 @@ def trainer_from_record(
     if store.content_hash != wanted:
         raise DataError(
             f"{store.path} is not the data set of this record: its content hash is {store.content_hash}, "
-            f"the record's {wanted}"
+            f"the record's {wanted}; give the store that it was trained on"
         )
     trainer = Trainer(
         TrialConfig.from_dict(config),
@@ -364,8 +364,7 @@ def _resolve_split(store: FeatureStore, protocol: str, split: Split | None, seed
             raise UsageError(f"a split belongs to the heldout protocol, not to {protocol}")
         return None
     split = split or make_split(store, seed)
-    split.check(store)
-    return split
+    return split.check(store)
 
 
 def _one_of(what: str, value: Any, allowed: tuple[str, ...]) -> Any:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+
+from macil.data.demo import write_demo
 
 NORMAL = "v=a.b-c=d__#1_label_A"
 VIOLENT = "Some.Film.1999__#00-10-22_00-10-40_label_B1-0-0"
@@ -35,6 +38,29 @@ def write_layout(root: Path) -> Path:
             save(root / audio / f"{name}__vggish.npy", rng.normal(size=(audio_length, AUDIO_DIM)))
     annotate(root, ANNOTATIONS)
     return root
+
+
+def tiny_demo(out: Path) -> Path:
+    """Write a demo of 24 training and 6 test videos with annotations and gt.npy, in no time."""
+    return write_demo(
+        out,
+        ground_truth=True,
+        train_videos=24,
+        test_videos=6,
+        min_snippets=2,
+        max_snippets=4,
+        visual_dim=8,
+        audio_dim=8,
+        crops=1,
+    )
+
+
+def rename(root: Path, change: Callable[[str], str]) -> None:
+    """Change every name as a mirror does: of the feature files, in the annotations and in the lists."""
+    for path in [*root.rglob("*.npy")]:
+        path.rename(path.with_name(change(path.name)))
+    for path in [*root.rglob("*.list"), *root.glob("annotations.txt")]:
+        path.write_text("".join(change(line) for line in path.read_text().splitlines(keepends=True)))
 
 
 def save(path: Path, array: np.ndarray, dtype: str = "float32") -> None:

@@ -14,6 +14,7 @@ from macil.cli import main
 from macil.data.origin import DEMO_NOTE
 from macil.data.store import FeatureStore
 from macil.files import read_json, write_json_atomic
+from tests.layouts import rename
 
 SMALL = [
     "--epochs",
@@ -153,3 +154,39 @@ def test_bad_input_is_one_clear_message(
     assert text in " ".join(shown.err.replace("│", " ").split())
     assert "Traceback" not in shown.err
     assert not (tmp_path / "new").exists()
+
+
+def test_an_order_of_the_labels_that_is_assumed_is_said_beside_every_ap(
+    trained: Path,
+    demo_layout: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MACIL_CACHE", str(tmp_path / "cache"))
+    said = "gt.npy: the order of the videos in it is an assumption"
+    for annotated in (True, False):
+        layout = Path(shutil.copytree(demo_layout, tmp_path / str(annotated)))
+        if not annotated:
+            (layout / "annotations.txt").unlink()
+        capsys.readouterr()
+        assert run("evaluate", trained / "last.pt", layout) == 0
+        assert (f"note: {said}" in capsys.readouterr().out) is not annotated
+        assert run("evaluate", trained / "last.pt", layout, "--json") == 0
+        notes = json.loads(capsys.readouterr().out)["label_notes"]
+        assert [note.startswith(said) for note in notes] == [True] * (not annotated)
+    assert run("train", layout, "--out", tmp_path / "again", *SMALL, "--epochs", "1") == 0
+    assert f"note: {said}" in capsys.readouterr().out
+
+
+def test_data_whose_names_tell_no_sources_are_split_by_video_and_that_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], demo_layout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MACIL_CACHE", str(tmp_path / "cache"))
+    layout = Path(shutil.copytree(demo_layout, tmp_path / "data"))
+    rename(layout, lambda name: name.replace("__#", "_"))
+    options = [*SMALL, "--epochs", "1"]
+    assert run("train", layout, "--out", tmp_path / "heldout", *options, "--protocol", "heldout") == 0
+    assert "note: each of the 24 training videos counts as a source of its own" in capsys.readouterr().err
+    assert run("train", layout, "--out", tmp_path / "published", *options) == 0
+    assert "a source of its own" not in capsys.readouterr().err

@@ -17,6 +17,7 @@ from tests.layouts import (
     TEST_VIOLENT_2,
     annotate,
     frame_labels,
+    rename,
     save_ground_truth,
     write_layout,
 )
@@ -91,6 +92,91 @@ def test_ground_truth_alone_gives_the_same_labels(tmp_path: Path) -> None:
     assert result.faults == []
     for name, expected in frame_labels().items():
         np.testing.assert_array_equal(result.labels[name], expected)
+
+
+def test_a_line_is_read_by_its_name_however_a_tool_has_spelt_it(tmp_path: Path) -> None:
+    root = write_layout(tmp_path)
+    text = (root / "annotations.txt").read_text()
+    (root / "annotations.txt").write_text(text.replace("#", "%23").replace("=", "%3D"))
+    result = read_frame_labels(read_layout(root), LENGTHS)
+    assert result.faults == []
+    for name, expected in frame_labels().items():
+        np.testing.assert_array_equal(result.labels[name], expected)
+    rename(root, lambda name: name.replace("#", "&#35;"))
+    assert read_frame_labels(read_layout(root), LENGTHS).faults == []
+
+
+@pytest.mark.parametrize("annotated", [True, False])
+def test_without_annotations_the_order_of_the_ground_truth_is_said_to_be_an_assumption(
+    tmp_path: Path, annotated: bool
+) -> None:
+    save_ground_truth(write_layout(tmp_path), frame_labels())
+    if not annotated:
+        (tmp_path / "annotations.txt").unlink()
+    doubts = read_frame_labels(read_layout(tmp_path), LENGTHS).doubts
+    assert len(doubts) == (not annotated)
+    for doubt in doubts:
+        assert str(doubt).startswith("gt.npy: the order of the videos in it is an assumption")
+        assert "violent videos first, then normal ones, each by name" in doubt.reason
+        assert "would pass as well" not in doubt.reason
+
+
+def list_order(root: Path, order: tuple[str, ...]) -> None:
+    (root / "list").mkdir(exist_ok=True)
+    lines = [f"RGBTest/{name}__{crop}.npy" for name in order for crop in range(3)]
+    (root / "list" / "rgb_test.list").write_text("\n".join(lines))
+
+
+def test_an_order_that_the_names_exclude_is_none_that_the_ground_truth_may_have(tmp_path: Path) -> None:
+    save_ground_truth(write_layout(tmp_path), frame_labels())
+    (tmp_path / "annotations.txt").unlink()
+    list_order(tmp_path, (TEST_NORMAL, TEST_VIOLENT, TEST_VIOLENT_2))
+    result = read_frame_labels(read_layout(tmp_path), LENGTHS)
+    assert result.faults == []
+    np.testing.assert_array_equal(result.labels[TEST_VIOLENT], frame_labels()[TEST_VIOLENT])
+    (doubt,) = result.doubts
+    assert "is no annotations.txt: violent videos first" in doubt.reason
+    assert "would pass as well" not in doubt.reason
+
+
+def test_two_orders_that_the_names_allow_are_both_said(tmp_path: Path) -> None:
+    save_ground_truth(write_layout(tmp_path), frame_labels())
+    (tmp_path / "annotations.txt").unlink()
+    list_order(tmp_path, (TEST_VIOLENT_2, TEST_VIOLENT, TEST_NORMAL))
+    result = read_frame_labels(read_layout(tmp_path), LENGTHS)
+    assert result.faults == []
+    (doubt,) = result.doubts
+    assert "annotations.txt: that of the test list" in doubt.reason
+    assert "would pass as well, with other labels: violent videos first" in doubt.reason
+    # Where both orders give the same labels there is nothing to choose.
+    list_order(tmp_path, (TEST_VIOLENT, TEST_VIOLENT_2, TEST_NORMAL))
+    (doubt,) = read_frame_labels(read_layout(tmp_path), LENGTHS).doubts
+    assert "would pass as well" not in doubt.reason
+
+
+def test_where_no_order_fits_the_names_the_orders_tried_are_said(tmp_path: Path) -> None:
+    save_ground_truth(write_layout(tmp_path), {name: 1 - each for name, each in frame_labels().items()})
+    (tmp_path / "annotations.txt").unlink()
+    result = read_frame_labels(read_layout(tmp_path), LENGTHS)
+    assert {fault.kind for fault in result.faults} == {"gt-mismatch"}
+    assert "in no order that was tried (violent videos first" in result.notes[-1].reason
+
+
+def test_a_snippet_length_that_only_the_ground_truth_says_is_doubted(tmp_path: Path) -> None:
+    save_ground_truth(write_layout(tmp_path), {name: each[::2] for name, each in frame_labels().items()})
+    (tmp_path / "annotations.txt").unlink()
+    result = read_frame_labels(read_layout(tmp_path), LENGTHS)
+    assert (result.snippet_frames, result.faults) == (8, [])
+    assert any(
+        "8 frames a snippet (published: 16), which its length alone says" in d.reason for d in result.doubts
+    )
+
+
+def test_annotations_beyond_most_videos_are_said_to_be_in_another_unit(tmp_path: Path) -> None:
+    annotate(write_layout(tmp_path), {TEST_VIOLENT: [(400, 900)], TEST_VIOLENT_2: [(0, 2600)]})
+    result = read_frame_labels(read_layout(tmp_path), LENGTHS)
+    assert len(result.faults) == 2
+    assert "2 of 2 annotated videos end beyond their last snippet" in result.notes[-1].reason
 
 
 def test_one_wrong_frame_of_the_ground_truth_is_placed(tmp_path: Path) -> None:

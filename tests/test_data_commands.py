@@ -13,7 +13,16 @@ import pytest
 from macil import cli
 from macil.__main__ import app
 from macil.data import FeatureStore, convert
-from tests.layouts import NORMAL, TEST_VIOLENT_2, write_layout
+from tests.layouts import (
+    NORMAL,
+    TEST_VIOLENT_2,
+    frame_labels,
+    rename,
+    save_ground_truth,
+    tiny_demo,
+    write_layout,
+)
+from tests.oldstores import convert_as_version_1
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
@@ -50,6 +59,42 @@ def test_check_shows_published_totals_and_a_forecast(
     assert "every value was read (the default up to 2 GiB of features)" in out
     assert "converting: about 1 s" in out
     assert out.endswith("no faults\n")
+
+
+def test_check_says_how_many_sources_it_read_from_how_many_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tiny_demo(tmp_path / "demo")
+    _, out, _ = run(capsys, "check", root)
+    said = next(line for line in out.splitlines() if line.startswith("sources read"))
+    sources = len({path.name.partition("__#")[0] for path in (root / "RGB").iterdir()})
+    assert f"{sources} in the names of 24 training videos" in said
+    assert "a source of its own" not in out
+    store = convert(root, tmp_path / "store")
+    assert said in run(capsys, "check", store)[1]
+
+    rename(root, lambda name: name.replace("__#", "%20"))
+    code, out, _ = run(capsys, "check", root)
+    assert code == 0
+    assert "sources: each of the 24 training videos counts as a source of its own" in out
+    assert "sources read: 24 in the names of 24 training videos, 6 in the names of 6 test videos" in out
+    out = run(capsys, "check", convert_as_version_1(root, tmp_path / "old"))[1]
+    assert "note: each of the 24 training videos counts as a source of its own" in out
+    assert "note: it is of format_version 1, which does not say what its test labels rest on" in out
+
+
+def test_check_and_convert_say_what_the_labels_rest_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_layout(tmp_path / "layout")
+    save_ground_truth(root, frame_labels())
+    (root / "annotations.txt").unlink()
+    said = "gt.npy: the order of the videos in it is an assumption"
+    code, out, _ = run(capsys, "check", root)
+    assert code == 0
+    assert f"  {said}" in out
+    assert f"note: {said}" in run(capsys, "convert", root, tmp_path / "store")[2]
+    assert f"note: {said}" in run(capsys, "check", tmp_path / "store")[1]
 
 
 def test_check_says_how_deep_it_looked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,6 +28,7 @@ from tests.layouts import (
     save,
     write_layout,
 )
+from tests.oldstores import convert_as_version_1
 
 CONVERT_MODULE = importlib.import_module("macil.data.convert")
 WRITER_MODULE = importlib.import_module("macil.data.writer")
@@ -132,6 +133,14 @@ def test_the_content_hash_covers_features_names_and_training_labels(tmp_path: Pa
     after = FeatureStore.open(convert(root, tmp_path / "after"))
     assert after.content_hash != before.content_hash
     assert after.labels_hash == before.labels_hash
+
+
+def test_a_store_of_version_1_is_not_said_to_be_of_other_data(tmp_path: Path) -> None:
+    layout = write_layout(tmp_path / "layout")
+    out = convert_as_version_1(layout, tmp_path / "store")
+    with pytest.raises(UsageError, match="holds a store of format_version 1, which is read as it is"):
+        convert(layout, out)
+    assert FeatureStore.open(convert(layout, out, overwrite=True)).meta["format_version"] == 2
 
 
 def test_test_annotations_change_the_labels_hash_alone(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from tests.layouts import (
     TEST_VIOLENT_2,
     TRAIN_ROWS,
     VIOLENT,
+    rename,
     write_layout,
 )
 
@@ -209,4 +210,56 @@ def test_what_a_list_names_must_be_there_once_and_in_its_split(tmp_path: Path) -
         f"rgb.list: names {names[0]} 2 times",
         "rgb.list: names gone_label_A__0.npy, which is not in RGB/",
         f"rgb.list: names {TEST_NORMAL}__0.npy, which is not in RGB/, {other}",
+    ]
+
+
+def quoted(text: str) -> str:
+    return text.replace("=", "%3D").replace("#", "%23")
+
+
+@pytest.mark.parametrize("lists", ["as published", "quoted"])
+def test_names_that_a_mirror_has_changed_are_read_as_they_were(tmp_path: Path, lists: str) -> None:
+    ordinary = write_layout(tmp_path / "ordinary")
+    changed = write_layout(tmp_path / "changed")
+    test = [f"{name}__{crop}.npy" for name in TEST_ROWS for crop in range(CROPS)]
+    if lists == "quoted":
+        write_list(changed / "list" / "rgb_test.list", test)
+    rename(changed, quoted)
+    if lists == "as published":
+        write_list(changed / "list" / "rgb_test.list", test)
+    layout = read_layout(changed)
+    assert layout.faults == []
+    assert [(v.name, v.parsed) for v in layout.videos] == [
+        (v.name, v.parsed) for v in read_layout(ordinary).videos
+    ]
+    assert layout.test_list == tuple(TEST_ROWS)
+    assert all(path.is_file() for video in layout.videos for path in (*video.visual, video.audio) if path)
+    (note,) = layout.notes
+    files = len([*changed.rglob("*.npy")])
+    assert str(note).startswith(
+        f"RGB/{quoted(VIOLENT)}__0.npy: is read as {VIOLENT}__0.npy, {files - 1} more likewise"
+    )
+
+
+def test_two_spellings_of_one_name_are_a_fault_that_names_both(tmp_path: Path) -> None:
+    write_layout(tmp_path)
+    for path in [*tmp_path.glob(f"RGB/{VIOLENT}__*.npy"), *tmp_path.rglob(f"{VIOLENT}__vggish.npy")]:
+        shutil.copy(path, path.with_name(quoted(path.name)))
+    reasons = [str(fault) for fault in read_layout(tmp_path).faults]
+    assert len(reasons) == CROPS + 1
+    assert reasons[0] == (
+        f"RGB/{quoted(VIOLENT)}__0.npy: has the same name as RGB/{VIOLENT}__0.npy, in another spelling; rename or "
+        "remove one"
+    )
+
+
+def test_a_video_of_both_splits_is_found_in_another_spelling(tmp_path: Path) -> None:
+    write_layout(tmp_path)
+    for crop in range(CROPS):
+        path = tmp_path / "RGB" / f"{NORMAL}__{crop}.npy"
+        shutil.copy(path, tmp_path / "RGBTest" / quoted(path.name))
+    audio = tmp_path / f"vggish-features/train/{NORMAL}__vggish.npy"
+    shutil.copy(audio, tmp_path / "vggish-features/test" / quoted(audio.name))
+    assert [str(fault) for fault in read_layout(tmp_path).faults] == [
+        f"{NORMAL}: is both a training and a test video"
     ]

@@ -15,8 +15,10 @@ import torch
 from macil.data import FeatureStore, convert
 from macil.data.arrow_files import allocate_feature_file, map_batch
 from macil.data.store import is_store
+from macil.data.verify import verify_store
 from macil.errors import DataError
-from tests.layouts import TEST_VIOLENT, frame_labels, write_layout
+from tests.layouts import TEST_VIOLENT, frame_labels, rename, save_ground_truth, write_layout
+from tests.oldstores import convert_as_version_1
 
 
 @pytest.fixture
@@ -168,7 +170,46 @@ def damage_meta(path: Path, **changes: object) -> None:
 
 def test_a_store_of_another_format_version_is_refused_by_name(store_path: Path) -> None:
     damage_meta(store_path, format_version=99)
-    with pytest.raises(DataError, match=r"format_version is 99, this version of macil reads 1"):
+    with pytest.raises(DataError, match=r"format_version is 99, this version of macil reads 1 and 2"):
+        FeatureStore.open(store_path)
+
+
+def test_a_store_of_version_1_is_read_as_it_is(tmp_path: Path) -> None:
+    layout = write_layout(tmp_path / "data")
+    rename(layout, lambda name: name.replace("#", "%23"))
+    store = FeatureStore.open(convert_as_version_1(layout, tmp_path / "store"))
+    assert store.meta["format_version"] == 1
+    assert store.videos("train").names == (
+        "Some.Film.1999__%2300-10-22_00-10-40_label_B1-0-0",
+        "v=a.b-c=d__%231_label_A",
+    )
+    assert store.videos("train").sources[0] == "Some.Film.1999__%2300-10-22_00-10-40"
+    assert store.label_notes is None
+    assert store.test_labels().hash == store.labels_hash
+    assert verify_store(store.path) == []
+
+
+def test_changed_names_are_stored_as_they_were_and_ordinary_data_keep_their_hash(tmp_path: Path) -> None:
+    layout = write_layout(tmp_path / "data")
+    ordinary = FeatureStore.open(convert(layout, tmp_path / "ordinary"))
+    # As version 1 of the format had it.
+    assert ordinary.content_hash == "4ea9274699997ee30f6ffaab294b781a"
+    assert ordinary.labels_hash == "9a8087ec3c6458b4b4ca96100c61d177"
+    rename(layout, lambda name: name.replace("#", "%23"))
+    changed = FeatureStore.open(convert(layout, tmp_path / "changed"))
+    assert (changed.content_hash, changed.labels_hash) == (ordinary.content_hash, ordinary.labels_hash)
+    assert changed.videos("train").sources == ordinary.videos("train").sources
+
+
+def test_a_store_says_what_its_labels_rest_on(tmp_path: Path, store_path: Path) -> None:
+    assert FeatureStore.open(store_path).label_notes == ()
+    layout = write_layout(tmp_path / "alone")
+    save_ground_truth(layout, frame_labels())
+    (layout / "annotations.txt").unlink()
+    (said,) = FeatureStore.open(convert(layout, tmp_path / "other")).label_notes or ()
+    assert said.startswith("gt.npy: the order of the videos in it is an assumption")
+    damage_meta(store_path, label_notes=["a\nb"])
+    with pytest.raises(DataError, match=r"label_notes = .* expected sentences"):
         FeatureStore.open(store_path)
 
 

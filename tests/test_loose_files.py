@@ -186,3 +186,34 @@ def test_silence_and_other_float_types_are_fine(tmp_path: Path) -> None:
     loaded = load_finite(tmp_path / "x.npy")
     assert loaded.dtype == np.float32
     assert loaded.flags.c_contiguous
+
+
+def quoted(text: str) -> str:
+    return text.replace("#", "%23")
+
+
+def test_names_that_a_mirror_has_changed_are_those_of_the_layout(layout: Path) -> None:
+    layouts.rename(layout, quoted)
+    name = layouts.TEST_VIOLENT
+    videos, problems = videos_of_folder(layout, "test", [quoted(name), name])
+    assert ([video.name for video in videos], problems) == ([name], ())
+    assert all(path.is_file() for path in videos[0].files)
+    assert videos_of_files(videos[0].visual[1:2]) == (videos, ())
+    first, second = pair(layout, quoted(name))
+    assert [video.name for video in videos_of_files([first, second]).videos] == [name]
+
+
+@pytest.mark.parametrize("which", ["visual", "audio"])
+def test_two_spellings_of_one_name_are_a_problem_of_that_video_alone(layout: Path, which: str) -> None:
+    name, other = layouts.TEST_VIOLENT, layouts.TEST_NORMAL
+    (path, *_) = crops_of(layout, name)
+    if which == "audio":
+        path = layout / "vggish-features/test" / f"{name}__vggish.npy"
+    copied = Path(shutil.copy(path, path.with_name(quoted(path.name))))
+    for found in (videos_of_folder(layout, "test", [name]), videos_of_files(crops_of(layout, name))):
+        (problem,) = found.problems
+        assert "is read as the same file as" in problem
+        assert str(copied) in problem
+        assert str(path) in problem
+    assert videos_of_folder(layout, "test", [other]).problems == ()
+    assert videos_of_files(crops_of(layout, other)).problems == ()

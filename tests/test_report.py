@@ -319,6 +319,18 @@ def test_without_store_or_labels_the_report_comes_without_test_metrics(copy: Pat
         assert not (copy / LOG).exists()
 
 
+def test_what_the_data_rest_on_stands_before_any_number(copy: Path) -> None:
+    set_info(copy, data_notes=["gt.npy: the order is assumed", "each of the 24 training videos is alone"])
+    html, text = texts(copy)
+    for said in (
+        "About the data: gt.npy: the order is assumed.",
+        "About the data: each of the 24 training videos is alone.",
+    ):
+        assert said in _Page(html).text
+        assert said in text.replace("\\", "")
+    assert html.index("is alone.") < html.index("<h2")
+
+
 def test_an_empty_run_has_a_report(tmp_path: Path, demo_store: FeatureStore) -> None:
     RunFolder(tmp_path / "empty", demo_store).begin("running", trials=3)
     html, text = texts(tmp_path / "empty")

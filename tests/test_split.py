@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from macil.data import convert
 from macil.data.split import Split, make_split
 from macil.data.store import FeatureStore
 from macil.errors import DataError
+from tests.layouts import NORMAL, VIOLENT, rename, write_layout
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -61,3 +63,14 @@ def test_a_split_changed_by_hand_or_of_other_data_is_refused(
         Split((*split.train, "other"), split.heldout, 0).check(demo_store)
     with pytest.raises(DataError, match="listed twice"):
         Split((*split.train, split.heldout[0]), split.heldout, 0).check(demo_store)
+
+
+def test_a_split_in_another_spelling_of_the_names_fits_and_keeps_its_hash(tmp_path: Path) -> None:
+    layout = write_layout(tmp_path / "layout")
+    rename(layout, lambda name: name.replace("#", "%23"))
+    store = FeatureStore.open(convert(layout, tmp_path / "store"))
+    old = Split((VIOLENT.replace("#", "%23"),), (NORMAL.replace("#", "%23"),), 0)
+    old.save(tmp_path / "split.json")
+    assert Split.load(tmp_path / "split.json").hash == old.hash
+    assert old.check(store) == Split((VIOLENT,), (NORMAL,), 0)
+    assert old.check(store).check(store) == old.check(store)

@@ -68,6 +68,7 @@ _INFO: dict[str, Any] = _SHARED | {
     "demo": bool,
     "store_hash": str,
     "labels_hash": str,
+    "data_notes": list[str],
     "dataset": dict[str, int],
     "chance": _Share,
     "created": str,

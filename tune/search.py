@@ -18,10 +18,7 @@ import click
 from rich.console import Console
 
 from macil import __version__, cli
-from macil.data.origin import is_demo_data
-from macil.data.split import make_split
-from macil.data.store import FeatureStore
-from macil.errors import DataError, MacilError, UsageError
+from macil.errors import MacilError, UsageError
 from macil.files import write_json_atomic
 from macil.remote import is_uri
 from tune.interrupts import Interrupted, catching
@@ -215,12 +212,15 @@ def run_to_end(run: Workspace, plan: Plan, console: Console, address: str | None
     with catching(lambda: run.update(status="interrupted")) as interrupts:
         try:
             run.update(status="running")
-            from macil.data.resolve import resolve
+            # Imported late: torch and pyarrow are not needed to show a plan.
+            from tune.rundata import describe_data, open_data
 
-            store = resolve(plan.options.data)
+            store = open_data(run, plan)
             describe_data(run, plan, store)
             if run.info["phase"] != "report":
                 print_plan(console, plan, run, address)
+                for doubt in run.info["data_notes"]:
+                    console.print(f"note: {doubt}", highlight=False, markup=False, soft_wrap=True)
                 # Imported late: a dry run or a wrong option should not wait for Ray.
                 from tune.phases import train
 
@@ -244,34 +244,6 @@ def run_to_end(run: Workspace, plan: Plan, console: Console, address: str | None
                 run.update(status="failed")
             raise
     return 0
-
-
-def describe_data(run: Workspace, plan: Plan, store: FeatureStore) -> None:
-    """Note the data in `run.json` and fix the held-out split; a resumed run must see the data it was begun with.
-
-    Raises:
-        DataError: Other data than before, or data that cannot serve the protocol.
-    """
-    before = run.info.get("store_hash")
-    if before is not None and before != store.content_hash:
-        raise DataError(
-            f"{store.path} has changed since run {run.name!r} was begun: "
-            f"content hash {store.content_hash}, was {before}"
-        )
-    chance = None
-    if plan.protocol == "published":
-        chance = store.test_labels().violent_share
-    elif not run.split.exists():
-        make_split(store, plan.options.split_seed or 0).save(run.split)
-    counts = {split: len(store.videos(split).names) for split in ("train", "test")}
-    run.update(
-        data=plan.options.data if is_uri(plan.options.data) else str(store.path),
-        store_hash=store.content_hash,
-        labels_hash=store.labels_hash,
-        dataset=counts,
-        chance=chance,
-        demo=plan.options.data is None or is_demo_data(store.path),
-    )
 
 
 def finish(run: Workspace, console: Console) -> None:

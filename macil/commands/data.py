@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -14,10 +14,12 @@ from macil import data
 from macil.data.audit import DEEP_BY_DEFAULT_BYTES, AuditReport
 from macil.data.convert import DTYPES
 from macil.data.demo_generator import DemoSize
-from macil.data.folders import Finding
+from macil.data.folders import SPLITS, Finding, SplitName
+from macil.data.names import source_doubts
 from macil.data.store import FeatureStore, looks_like_store
 from macil.data.verify import verify_store
 from macil.errors import UsageError
+from macil.notes import note
 from macil.text import printable
 
 _FOLDER = click.Path(path_type=Path)
@@ -66,7 +68,10 @@ def convert(folder: Path, out: Path, dtype: str, overwrite: bool, snippet_frames
         path = data.convert(
             folder, out, dtype=dtype, snippet_frames=snippet_frames, overwrite=overwrite, progress=True
         )
-    click.echo(f"{path}: {FeatureStore.open(path).describe()}")
+    store = FeatureStore.open(path)
+    click.echo(f"{path}: {store.describe()}")
+    for doubt in store.label_notes or ():
+        note(doubt)
 
 
 @click.command()
@@ -98,7 +103,15 @@ def _check_store(path: Path, *, deep: bool) -> int:
         click.echo(f"faults ({len(problems)}):")
     for problem in problems:
         click.echo(f"  {printable(problem)}")
-    click.echo(f"{printable(str(path))}: {FeatureStore.open(path).describe()}")
+    store = FeatureStore.open(path)
+    click.echo(f"{printable(str(path))}: {store.describe()}")
+    videos = {split: store.videos(split) for split in SPLITS}
+    click.echo(_describe_sources({split: each.sources for split, each in videos.items()}))
+    doubts = source_doubts(videos["train"].names, videos["train"].sources)
+    if store.label_notes is None:
+        doubts.append("it is of format_version 1, which does not say what its test labels rest on")
+    for doubt in [*doubts, *(store.label_notes or ())]:
+        click.echo(f"note: {printable(doubt)}")
     click.echo(
         "every byte was compared with what was converted"
         if deep
@@ -133,6 +146,8 @@ def _print_report(report: AuditReport) -> None:
         published = "" if total.published is None else f"{total.published:,}"
         table.add_row(total.name, f"{total.value:,}", published)
     console.print(table)
+    read = {split: [video.parsed.source for video in report.layout.of_split(split)] for split in SPLITS}
+    console.print(_describe_sources(read))
     console.print(_describe_mode(report))
     if report.forecast is not None:
         size, seconds = report.forecast.store_bytes, report.forecast.seconds
@@ -150,6 +165,15 @@ def _print_findings(console: Console, title: str, findings: list[Finding]) -> No
         console.print(f"{title} ({len(findings)}):")
     for finding in findings:
         console.print(f"  {finding}", markup=False)
+
+
+def _describe_sources(sources: Mapping[SplitName, Sequence[str]]) -> str:
+    words: dict[SplitName, str] = {"train": "training", "test": "test"}
+    counts = [
+        f"{len(set(sources[split]))} in the names of {len(sources[split])} {words[split]} videos"
+        for split in SPLITS
+    ]
+    return f"sources read: {', '.join(counts)}"
 
 
 def _describe_mode(report: AuditReport) -> str:

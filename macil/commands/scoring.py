@@ -28,6 +28,7 @@ from macil.score_tables import TableFormat
 from macil.scored import ScoredVideos, require_widths, score_loose, score_store
 from macil.scoring import score_videos
 from macil.segments import SegmentRule
+from macil.text import printable
 from macil.trained import load_trained
 
 _PATH = click.Path(path_type=Path)
@@ -73,6 +74,7 @@ def evaluate(
         "snippets": len(scores.snippets),
         "positive_frame_rate": float(labels.frame_labels.mean()),
         "demo": is_demo_data(store.path),
+        "label_notes": None if store.label_notes is None else list(store.label_notes),
         **origin,
     }
     if as_json:
@@ -83,6 +85,8 @@ def evaluate(
     click.echo(f"video accuracy      {accuracy:.4f}")
     click.echo(f"positive frame rate {found['positive_frame_rate']:.4f}   the AP of random scores")
     click.echo(f"{found['videos']} test videos, {found['snippets']} snippets; " + _words(origin))
+    for doubt in store.label_notes or ():
+        click.echo(f"note: {printable(doubt)}")
     if found["demo"]:
         click.echo(DEMO_NOTE)
 

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from macil.cli import config_options, given_hyperparameters, hyperparameter_options, resolve_config
 from macil.data.locking import exclusive
+from macil.data.names import source_doubts
 from macil.data.origin import DEMO_NOTE, is_demo_data
 from macil.data.resolve import resolve
 from macil.data.split import Split
@@ -30,6 +31,7 @@ from macil.files import (
     write_text_atomic,
 )
 from macil.notes import note
+from macil.text import printable
 from macil.training import Trainer, load_checkpoint, save_checkpoint, trainer_from_record
 
 # The newest first: both are whole trainings to go on from.
@@ -86,9 +88,14 @@ def train(data: Path, out: Path, resume: bool, overwrite: bool, **options: Any) 
         trainer.config.save(out / "config.toml")
         if trainer.split is not None:
             trainer.split.save(out / "split.json")
+            videos = trainer.store.videos("train")
+            for doubt in source_doubts(videos.names, videos.sources):
+                note(doubt)
         _write_epochs(trainer, out)
         _run(trainer, out)
     click.echo(_summary(trainer))
+    for doubt in trainer.store.label_notes or ():
+        click.echo(f"note: {printable(doubt)}")
     if is_demo_data(trainer.store.path):
         click.echo(DEMO_NOTE)
     click.echo(f"results in {out}; look further: python -m macil evaluate {out / 'last.pt'} {data}")

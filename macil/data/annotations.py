@@ -11,7 +11,10 @@ import numpy as np
 
 from macil.data.arrays import ArrayError, load_array
 from macil.data.folders import Finding
+from macil.data.gt_order import contradictions, cut_in_every_order, order_doubt
 from macil.data.layout import Layout, VideoFiles
+from macil.data.names import normalise_name
+from macil.data.units import too_early, too_late
 from macil.reading import read_text
 
 SNIPPET_FRAMES = 16
@@ -25,16 +28,20 @@ _LINE = re.compile(r"(?P<name>\S.*_label_\S+|\S+)(?P<numbers>(?:\s+\S+)*)\s*")
 
 @dataclass
 class FrameLabels:
-    """Labels of all test videos: name -> uint8 `(snippet_frames * T,)`, 1 = violent; faults and notes apart."""
+    """Labels of all test videos: name -> uint8 `(snippet_frames * T,)`, 1 = violent; faults and notes apart.
+
+    `doubts` are notes too: what the labels rest on that no file proves, to be said beside every number made with them.
+    """
 
     snippet_frames: int = SNIPPET_FRAMES
     labels: dict[str, np.ndarray] = field(default_factory=dict)
     faults: list[Finding] = field(default_factory=list)
     notes: list[Finding] = field(default_factory=list)
+    doubts: list[Finding] = field(default_factory=list)
 
 
 def parse_annotation(line: str) -> tuple[str, list[Interval]]:
-    """Split `NAME START END [START END ...]` into the name, without `.mp4`, and half-open frame intervals.
+    """Split `NAME START END [START END ...]` into the name, normalised, without `.mp4`, and half-open frame intervals.
 
     Raises:
         ValueError: No interval, an odd count, something that is no frame number, or an END before its START.
@@ -55,7 +62,7 @@ def parse_annotation(line: str) -> tuple[str, list[Interval]]:
     for start, end in intervals:
         if end < start:
             raise ValueError(f"interval {start} {end} ends before it starts")
-    return match["name"].removesuffix(".mp4"), intervals
+    return normalise_name(match["name"].removesuffix(".mp4")), intervals
 
 
 def rasterise(intervals: Sequence[Interval], frames: int) -> np.ndarray:
@@ -84,7 +91,10 @@ def read_frame_labels(
             attempt = _combine(layout, lengths, inferred, ground_truth)
             if not any(fault.kind == "gt-mismatch" for fault in attempt.faults):
                 reason = f"{inferred} frames a snippet (published: {SNIPPET_FRAMES})"
-                attempt.notes.append(Finding("snippet-frames", "gt.npy", reason))
+                if layout.annotations is None:
+                    reason += ", which its length alone says: no annotations.txt confirms it"
+                told = attempt.notes if layout.annotations is not None else attempt.doubts
+                told.append(Finding("snippet-frames", "gt.npy", reason))
                 return attempt
     return _combine(layout, lengths, snippet_frames, ground_truth)
 
@@ -134,6 +144,9 @@ def _read_annotations(
     if clipped:
         reason = f"{clipped} videos are annotated past their last whole snippet; the ends are clipped"
         result.notes.append(Finding("annotation", where, reason))
+    violent = [video.name for video in videos if video.parsed.label and intervals.get(video.name)]
+    ends = {name: max(end for _, end in intervals[name] or ()) for name in violent}
+    _doubt_units(where, ends, lengths, result)
 
 
 def _parse_annotations(
@@ -151,7 +164,7 @@ def _parse_annotations(
         try:
             name, pairs = parse_annotation(line)
         except ValueError as error:
-            name = line.split()[0].removesuffix(".mp4")
+            name = normalise_name(line.split()[0].removesuffix(".mp4"))
             intervals.setdefault(name, None)
             result.faults.append(Finding("annotation", place, f"{name} {error}"))
             continue
@@ -245,36 +258,36 @@ def _apply_ground_truth(
         )
         result.faults.append(Finding("gt-mismatch", where, reason))
         return
-    attempts = [
-        _cut(ground_truth, order, lengths, result.snippet_frames)
-        for order in _possible_orders(layout, videos)
-    ]
-    scored = [(_disagreements(labels, videos, result.labels), labels) for labels in attempts]
-    disagreements, labels = min(scored, key=lambda item: len(item[0]))
+    attempts = cut_in_every_order(ground_truth, layout, videos, lengths, result.snippet_frames)
     if layout.annotations is not None:
-        result.faults.extend(Finding("gt-mismatch", where, reason) for reason in disagreements)
+        reasons = min((_disagreements(each.labels, videos, result.labels) for each in attempts), key=len)
+        result.faults.extend(Finding("gt-mismatch", where, reason) for reason in reasons)
         return
-    result.labels = {video.name: labels[video.name] for video in videos}
-    for video in videos:
-        if bool(labels[video.name].any()) != bool(video.parsed.label):
-            marked = "no violent frame" if video.parsed.label else "violent frames"
-            result.faults.append(
-                Finding("gt-mismatch", where, f"gives {video.name} {marked}, against its name")
-            )
+    possible = [each for each in attempts if not contradictions(each, videos)]
+    taken = possible[0] if possible else min(attempts, key=lambda each: len(contradictions(each, videos)))
+    result.labels = {video.name: taken.labels[video.name] for video in videos}
+    if not possible:
+        reasons = contradictions(taken, videos)
+        result.faults.extend(Finding("gt-mismatch", where, reason) for reason in reasons)
+        tried = "; ".join(each.order for each in attempts)
+        reason = f"in no order that was tried ({tried}) do its labels agree with the names; give annotations.txt too"
+        result.notes.append(Finding("order", where, reason))
+        return
+    result.doubts.append(Finding("order", where, order_doubt(taken, possible)))
+    violent = [video for video in videos if video.parsed.label]
+    ends = {video.name: int(np.flatnonzero(taken.labels[video.name])[-1]) + 1 for video in violent}
+    _doubt_units(where, ends, lengths, result)
 
 
-def _possible_orders(layout: Layout, videos: list[VideoFiles]) -> list[list[str]]:
-    names = [video.name for video in videos]
-    published = [v.name for v in videos if v.parsed.label] + [v.name for v in videos if not v.parsed.label]
-    listed = [name for name in layout.test_list or () if name in set(names)]
-    return [listed, published] if len(listed) == len(names) else [published]
-
-
-def _cut(
-    ground_truth: np.ndarray, order: list[str], lengths: Mapping[str, int], snippet_frames: int
-) -> dict[str, np.ndarray]:
-    ends = np.cumsum([lengths[name] * snippet_frames for name in order])
-    return dict(zip(order, np.split(ground_truth, ends[:-1]), strict=True))
+def _doubt_units(
+    where: str, ends: Mapping[str, int], lengths: Mapping[str, int], result: FrameLabels
+) -> None:
+    """Look whether the numbers can be frames; `ends` is the frame after the last violent one, by violent video."""
+    given = list(ends.values()), [lengths[name] * result.snippet_frames for name in ends]
+    if early := too_early(*given, result.snippet_frames):
+        result.doubts.append(Finding("units", where, early))
+    if late := too_late(*given, result.snippet_frames):
+        result.notes.append(Finding("units", where, late))
 
 
 def _disagreements(

@@ -16,7 +16,7 @@ from macil.data.arrays import ArrayError, ArrayHeader, load_features, read_heade
 from macil.data.folders import Finding, Modality
 from macil.data.forecast import Forecast, choose_sample, rehearse
 from macil.data.layout import Layout, VideoFiles, read_layout
-from macil.data.names import match_audio_file
+from macil.data.names import match_audio_file, source_doubts
 from macil.data.progress import show_progress
 from macil.errors import DataError
 
@@ -89,11 +89,14 @@ def audit(
     report = AuditReport(layout, mode, chosen=deep is not None, headers=headers)
     report.faults += layout.faults + faults
     report.notes += layout.notes
+    videos = layout.of_split("train")
+    doubts = source_doubts([video.name for video in videos], [video.parsed.source for video in videos])
+    report.notes += [Finding("source", "sources", doubt) for doubt in doubts]
     _check_uniform(report)
     lengths = _check_lengths(report)
     report.frame_labels = read_frame_labels(layout, lengths, snippet_frames)
     report.faults += report.frame_labels.faults
-    report.notes += report.frame_labels.notes
+    report.notes += report.frame_labels.notes + report.frame_labels.doubts
     _check_values(report, progress)
     report.totals = _count_totals(report)
     return report

@@ -154,7 +154,7 @@ def _is_taken(out: Path, signature: str, overwrite: bool) -> bool:
         return False
     same = _signature_of(out) == signature
     try:
-        FeatureStore.open(out)
+        store = FeatureStore.open(out)
     except DataError as error:
         if not same:
             raise DataError(f"{error.message}; with --overwrite it is replaced") from None
@@ -162,9 +162,10 @@ def _is_taken(out: Path, signature: str, overwrite: bool) -> bool:
         return False
     if same:
         return True
-    raise UsageError(
-        f"{out} holds a store of other data; name another folder, or replace it with --overwrite"
-    )
+    what = "of other data"
+    if (version := store.meta["format_version"]) != FORMAT_VERSION:
+        what = f"of format_version {version}, which is read as it is, and {FORMAT_VERSION} would be written"
+    raise UsageError(f"{out} holds a store {what}; name another folder, or replace it with --overwrite")
 
 
 def _is_finished(partial: Path, signature: str) -> bool:
@@ -256,6 +257,7 @@ def _write_tables(partial: Path, plan: Plan, report: AuditReport, digests: list[
         "dtype": plan.dtype,
         "content_hash": _hash_content(plan, digests),
         "labels_hash": _hash_test_labels(report),
+        "label_notes": [str(doubt) for doubt in report.frame_labels.doubts],
         "counts": {
             "train_videos": sum(video.files.split == "train" for video in plan.videos),
             "test_videos": sum(video.files.split == "test" for video in plan.videos),

@@ -11,15 +11,18 @@ from macil.data.annotations import read_frame_labels
 from macil.data.layout import read_layout
 from macil.data.store import FeatureStore
 from macil.errors import DataError
+from macil.notes import note
 
 
 def truth_of_store(store: FeatureStore) -> dict[str, np.ndarray]:
-    """Name to frame labels, uint8 (snippet_frames * T,), of every test video.
+    """Name to frame labels, uint8 (snippet_frames * T,), of every test video; what they rest on is noted.
 
     Raises:
         DataError: The store has no labels.
     """
     labels = store.test_labels()
+    for doubt in store.label_notes or ():
+        note(doubt)
     ends = np.cumsum(store.videos("test").lengths * store.snippet_frames)
     return dict(zip(labels.names, np.split(labels.frame_labels, ends[:-1]), strict=True))
 
@@ -38,4 +41,6 @@ def truth_of_layout(root: Path, lengths: Mapping[str, int], snippet_frames: int)
         raise DataError(f"the labels of {root} have faults:", [str(fault) for fault in found.faults])
     if not found.labels:
         raise DataError(f"{root} has labels for none of these videos; gt.npy alone needs all test videos")
+    for doubt in found.doubts:
+        note(str(doubt))
     return found.labels

@@ -17,7 +17,13 @@ from pathlib import Path
 
 from macil.data.folders import FOLDERS, SIDE_FOLDERS, SPLITS, Finding, Modality, SplitName
 from macil.data.lists import read_lists
-from macil.data.names import ParsedName, match_audio_file, match_visual_file, parse_name
+from macil.data.names import (
+    ParsedName,
+    match_audio_file,
+    match_visual_file,
+    normalise_name,
+    parse_name,
+)
 from macil.errors import DataError
 from macil.text import is_printable
 
@@ -58,11 +64,11 @@ class Layout:
 
 @dataclass
 class _Found:
-    """Files of one split as they are met: name -> crop -> path, and name -> path."""
+    """Files of one split as they are met: name -> crop -> path, name -> path, and normalised file name -> path."""
 
     visual: dict[str, dict[int, Path]] = field(default_factory=dict)
     audio: dict[str, Path] = field(default_factory=dict)
-    filenames: dict[Modality, set[str]] = field(default_factory=lambda: {"visual": set(), "audio": set()})
+    filenames: dict[Modality, dict[str, Path]] = field(default_factory=lambda: {"visual": {}, "audio": {}})
 
 
 def read_layout(root: str | os.PathLike[str]) -> Layout:
@@ -84,6 +90,7 @@ def read_layout(root: str | os.PathLike[str]) -> Layout:
         videos.extend(_pair_split(layout, split, found[split], chosen[split]))
     layout.videos = tuple(videos)
     _check_both_splits(layout)
+    _note_names(layout, found)
     layout.annotations = _find_side_file(layout, "annotations.txt")
     layout.ground_truth = _find_side_file(layout, "gt.npy")
     return layout
@@ -154,12 +161,14 @@ def _scan_folder(layout: Layout, folder: Path, modality: Modality, found: _Found
         elif not is_printable(filename):
             reason = "the name holds a control character or is not UTF-8; rename the file"
             layout.faults.append(Finding("name", layout.relative(path), reason))
-        elif filename in found.filenames[modality]:
-            layout.faults.append(
-                Finding("duplicate", layout.relative(path), "the same file is in another folder too")
-            )
+        elif (known := normalise_name(filename)) in found.filenames[modality]:
+            first = found.filenames[modality][known]
+            reason = "the same file is in another folder too"
+            if first.name != filename:
+                reason = f"has the same name as {layout.relative(first)}, in another spelling; rename or remove one"
+            layout.faults.append(Finding("duplicate", layout.relative(path), reason))
         else:
-            found.filenames[modality].add(filename)
+            found.filenames[modality][known] = path
             _add_file(layout, path, modality, found)
     if others:
         where = f"{layout.relative(folder)}/"
@@ -264,6 +273,17 @@ def _check_both_splits(layout: Layout) -> None:
         if not names[split]:
             where = FOLDERS["visual", split][0] + "/"
             layout.faults.append(Finding("empty", where, f"there is no {split} video"))
+
+
+def _note_names(layout: Layout, found: dict[SplitName, _Found]) -> None:
+    """Say which names were changed on the way here."""
+    files = [item for split in SPLITS for each in found[split].filenames.values() for item in each.items()]
+    changed = [(path, known) for known, path in files if path.name != known]
+    if changed:
+        path, known = changed[0]
+        more = f", {len(changed) - 1} more likewise" if len(changed) > 1 else ""
+        reason = f"is read as {known}{more}: a mirror or a download tool has changed the name"
+        layout.notes.append(Finding("name", layout.relative(path), reason))
 
 
 def _find_side_file(layout: Layout, filename: str) -> Path | None:

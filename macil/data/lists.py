@@ -7,12 +7,12 @@ makes it a list of audio files, `test` one of test files, `flow` one of optical 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from macil.data.folders import FOLDERS, SIDE_FOLDERS, Finding, Modality, SplitName
-from macil.data.names import match_visual_file
+from macil.data.names import match_visual_file, normalise_name
 from macil.reading import read_text
 
 
@@ -28,16 +28,16 @@ class ListedVideos:
 def read_lists(
     root: Path,
     split: SplitName,
-    present: Mapping[Modality, set[str]],
-    elsewhere: Mapping[Modality, set[str]],
+    present: Mapping[Modality, Collection[str]],
+    elsewhere: Mapping[Modality, Collection[str]],
 ) -> ListedVideos:
     """Read every list of a split and compare it with the files there are.
 
     Args:
         root: The layout folder.
         split: Whose lists to read.
-        present: File names in the folders of this split, by modality.
-        elsewhere: File names in the folders of the other split.
+        present: Normalised names of the files in the folders of this split, by modality.
+        elsewhere: Those in the folders of the other split.
     """
     result = ListedVideos()
     names: dict[str, None] = {}
@@ -72,4 +72,5 @@ def _read_list(path: Path, where: str, result: ListedVideos) -> list[str]:
         result.faults.append(Finding("unreadable", where, f"cannot be read: {error}"))
         return []
     # Somebody's machine may have had backslashes.
-    return [line.strip().replace("\\", "/").rpartition("/")[2] for line in lines if line.strip()]
+    filenames = (line.strip().replace("\\", "/").rpartition("/")[2] for line in lines if line.strip())
+    return [normalise_name(filename) for filename in filenames]

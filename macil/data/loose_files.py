@@ -20,11 +20,13 @@ import numpy as np
 from macil.data.arrays import ArrayError, load_array, read_shape
 from macil.data.choosing import choose
 from macil.data.folders import FOLDERS, SPLITS, SplitName
-from macil.data.names import match_audio_file, match_visual_file
+from macil.data.names import match_audio_file, match_visual_file, normalise_name
 from macil.errors import DataError
 from macil.text import is_printable
 
-_Crops = dict[str, dict[int, Path]]  # name -> crop -> file
+# Normalised name -> crop -> file, and name -> audio file; several files where two spellings are one name.
+_Crops = dict[str, dict[int, list[Path]]]
+_Audio = dict[str, list[Path]]
 
 
 @dataclass(frozen=True)
@@ -57,20 +59,23 @@ def videos_of_files(paths: Iterable[Path]) -> LooseVideos:
     found: dict[str, LooseVideo] = {}
     named: set[str] = set()
     folders: dict[Path, _Crops] = {}
+    beside: dict[Path, _Audio] = {}
     for path, audio in pairs:
         if audio is not None:
-            _add(LooseVideo(path.stem, (path,), audio), found, problems)
+            _add(LooseVideo(normalise_name(path.stem), (path,), audio), found, problems)
             continue
         name = _name_of(path)
         named.add(name)
         if path.parent not in folders:
             folders[path.parent] = _crops_by_name(path.parent.iterdir())
-        video = _complete(path.parent / name, folders[path.parent][name], heard.get(name), problems)
+        audios = heard.get(name) or _find_audio(path.parent, name, beside)
+        video = _complete(path.parent / name, folders[path.parent][name], audios, problems)
         if video is not None:
             _add(video, found, problems)
     problems += [
         f"{path}: is the audio of {name}, of which no visual file ({name}__0.npy) was given"
-        for name, path in heard.items()
+        for name, paths in heard.items()
+        for path in paths
         if name not in named
     ]
     return LooseVideos(tuple(found.values()), tuple(dict.fromkeys(problems)))
@@ -86,18 +91,17 @@ def videos_of_folder(root: Path, split: SplitName, names: Sequence[str] = ()) ->
     if not visual:
         expected = f"expected {FOLDERS['visual', split][0]}/NAME__0.npy in it"
         raise DataError(f"{root} holds no {split} video; {expected}")
-    heard = {
-        name: path
-        for path in _entries(root, FOLDERS["audio", split])
-        if (name := match_audio_file(path.name)) is not None
-    }
+    heard = _audio_by_name(_entries(root, FOLDERS["audio", split]))
+    beside: dict[Path, _Audio] = {}
     present = sorted(visual)
     chosen = [present[i] for i in choose(names, present, f"the {split} videos of {root}")]
     problems: list[str] = []
     found = []
     for name in chosen:
         crops = visual[name]
-        found.append(_complete(next(iter(crops.values())).parent / name, crops, heard.get(name), problems))
+        folder = next(iter(crops.values()))[0].parent
+        audios = heard.get(name) or _find_audio(folder, name, beside)
+        found.append(_complete(folder / name, crops, audios, problems))
     return LooseVideos(tuple(video for video in found if video is not None), tuple(problems))
 
 
@@ -163,12 +167,10 @@ def _unfit(path: Path) -> str | None:
     return None if path.suffix == ".npy" else "is not a .npy file"
 
 
-def _pair(
-    paths: Sequence[Path], problems: list[str]
-) -> tuple[list[tuple[Path, Path | None]], dict[str, Path]]:
+def _pair(paths: Sequence[Path], problems: list[str]) -> tuple[list[tuple[Path, Path | None]], _Audio]:
     """Visual files, each with the audio file that follows it (None: of the layout), and audio files of the layout."""
     visuals: list[tuple[Path, Path | None]] = []
-    heard: dict[str, Path] = {}
+    heard: _Audio = {}
     waiting: Path | None = None
     for path in paths:
         is_visual, audio_of = match_visual_file(path.name) is not None, match_audio_file(path.name)
@@ -180,7 +182,7 @@ def _pair(
             waiting = None
             visuals.append((path, None))
         elif audio_of is not None:
-            heard[audio_of] = path
+            heard[audio_of] = list(dict.fromkeys([*heard.get(audio_of, ()), path]))
         else:
             waiting = path
     problems += _alone(waiting)
@@ -212,12 +214,21 @@ def _crops_by_name(paths: Iterable[Path]) -> _Crops:
     for path in sorted(paths):
         matched = match_visual_file(path.name)
         if matched is not None and not path.name.startswith("."):
-            crops.setdefault(matched[0], {})[matched[1]] = path
+            crops.setdefault(matched[0], {}).setdefault(matched[1], []).append(path)
     return crops
 
 
+def _audio_by_name(paths: Iterable[Path]) -> _Audio:
+    found: _Audio = {}
+    for path in sorted(paths):
+        name = match_audio_file(path.name)
+        if name is not None and not path.name.startswith("."):
+            found.setdefault(name, []).append(path)
+    return found
+
+
 def _complete(
-    stem: Path, crops: dict[int, Path], audio: Path | None, problems: list[str]
+    stem: Path, crops: dict[int, list[Path]], audios: Sequence[Path], problems: list[str]
 ) -> LooseVideo | None:
     """The video of these crops, called as `stem` is; None, and the reasons, where something is missing."""
     faults = []
@@ -226,15 +237,19 @@ def _complete(
     if set(crops) != set(range(len(crops))):
         text = ", ".join(map(str, sorted(crops)))
         faults.append(f"{stem}: its crops should be numbered from 0 without a gap; there are {text}")
-    if audio is None:
+    if not audios:
         places = [folder / f"{stem.name}__vggish.npy" for folder in _audio_folders(stem.parent)]
-        audio = next((place for place in places if place.is_file()), None)
-        if audio is None:
-            faults.append(f"{stem}: its audio is missing, expected {' or '.join(map(str, places))}")
+        faults.append(f"{stem}: its audio is missing, expected {' or '.join(map(str, places))}")
+    # Neither of two spellings of one name may silently stand for the other.
+    faults += [
+        f"{other}: is read as the same file as {first}; rename or remove one of them"
+        for first, *others in (*crops.values(), *([audios] if audios else []))
+        for other in others
+    ]
     problems += faults
-    if faults or audio is None:
+    if faults:
         return None
-    return LooseVideo(stem.name, tuple(crops[crop] for crop in sorted(crops)), audio)
+    return LooseVideo(stem.name, tuple(crops[crop][0] for crop in sorted(crops)), audios[0])
 
 
 def _audio_folders(visual: Path) -> Iterator[Path]:
@@ -246,6 +261,16 @@ def _audio_folders(visual: Path) -> Iterator[Path]:
             if parent.parts[-len(parts) :] == parts:
                 yield from (parent.parents[len(parts) - 1] / audio for audio in FOLDERS["audio", split])
     yield visual
+
+
+def _find_audio(visual: Path, name: str, known: dict[Path, _Audio]) -> list[Path]:
+    """The audio of a video, from the first folder that has it; `known` holds the folders that were listed."""
+    for folder in _audio_folders(visual):
+        if folder not in known:
+            known[folder] = _audio_by_name(folder.glob("*.npy"))
+        if found := known[folder].get(name):
+            return found
+    return []
 
 
 def _entries(root: Path, folders: Iterable[str]) -> Iterator[Path]:

@@ -95,7 +95,8 @@ def open_here(
     found = FeatureStore.open(path)
     if found.content_hash != hashes[0]:
         raise DataError(
-            f"{path} has the content hash {found.content_hash}, the run was begun with {hashes[0]}"
+            f"{path} has the content hash {found.content_hash}, the run was begun with {hashes[0]}: this host needs "
+            f"the store of the run, {store}, at that path, or the run has to be begun anew"
         )
     return found
 

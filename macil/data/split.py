@@ -1,4 +1,7 @@
-"""The held-out split: a fifth of the training videos, chosen by source so that no film is on both sides."""
+"""The held-out split: a fifth of the training videos, chosen by source so that no film is on both sides.
+
+The source of a video is what its name says; `macil.data.names.source_doubts` says when that is doubtful.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from macil.data.choosing import find_names
 from macil.data.store import FeatureStore
 from macil.errors import DataError
 from macil.files import read_json, write_json_atomic
@@ -66,15 +70,25 @@ class Split:
             )
         return split
 
-    def check(self, store: FeatureStore) -> None:
-        """Raise `DataError` unless both lists together are the store's training videos, each once."""
-        listed = [*self.train, *self.heldout]
-        known = set(store.videos("train").names)
+    def check(self, store: FeatureStore) -> Split:
+        """This split in the names of the store: a file made from an older conversion may spell them otherwise.
+
+        Raises:
+            DataError: Both lists together are not the store's training videos, each once.
+        """
+        present = store.videos("train").names
+        places = find_names([*self.train, *self.heldout], present)
+        train, heldout = (
+            tuple(present[places[name]] if name in places else name for name in part)
+            for part in (self.train, self.heldout)
+        )
+        listed, known = [*train, *heldout], set(present)
         problems = [f"{name} is not a training video of {store.path}" for name in sorted(set(listed) - known)]
         problems += [f"{name} is in neither list" for name in sorted(known - set(listed))]
         problems += [f"{name} is listed twice" for name in sorted({n for n in listed if listed.count(n) > 1})]
         if problems:
             raise DataError("the split does not fit the data set:", problems[:20])
+        return Split(train, heldout, self.seed)
 
 
 def make_split(store: FeatureStore, seed: int = 0) -> Split:

@@ -18,7 +18,16 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from macil.data.locking import exclusive
-from macil.data.store import AUDIO, INDEX, LABELS, META, VISUAL, FeatureStore, looks_like_store
+from macil.data.store import (
+    AUDIO,
+    INDEX,
+    LABELS,
+    META,
+    VISUAL,
+    FeatureStore,
+    looks_like_store,
+    require_version,
+)
 from macil.data.verify import verify_store
 from macil.errors import DataError, MacilError, UsageError, WriteError
 from macil.files import is_full, refusal
@@ -232,6 +241,8 @@ def _turn(lock: Path, what: str, tell: Tell) -> Iterator[None]:
 
 
 def _make(source: Source, target: Path, tell: Tell) -> Path:
+    # Before gigabytes are copied.
+    require_version(source.meta(), f"{source}: {META}")
     sizes = source.sizes()
     need = sum(sizes.values())
     partial = target.with_suffix(".partial")

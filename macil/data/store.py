@@ -2,7 +2,7 @@
 
 A store is a folder:
 
-    meta.json       format, widths, dtype, hashes, counts
+    meta.json       format, widths, dtype, hashes, counts, what the labels rest on
     visual.arrow    one row a snippet: video, then crop, then snippet; and whether the row is not all zero
     audio.arrow     one row a snippet
     index.arrow     one row a video: training videos, then test videos, each by name; no label of a test video
@@ -27,9 +27,13 @@ from macil.data.arrow_files import FEATURES, NONZERO, map_batch
 from macil.data.store_faults import index_faults, meta_faults
 from macil.errors import DataError
 from macil.files import read_json
+from macil.text import brief
 
 FORMAT = "macil-feature-store"
-FORMAT_VERSION = 1
+# What is written. Version 1, which is read as it is, has names as its folder spelt them, and does not say what its
+# labels rest on.
+FORMAT_VERSION = 2
+READ_VERSIONS = (1, FORMAT_VERSION)
 META = "meta.json"
 VISUAL, AUDIO, INDEX, LABELS = "visual.arrow", "audio.arrow", "index.arrow", "labels.arrow"
 
@@ -89,6 +93,8 @@ class FeatureStore:
         dtype: "float32" or "float16".
         content_hash: Identifies names, training labels and features, however they were converted.
         labels_hash: Identifies the test labels as converted.
+        label_notes: What the test labels rest on that no file proves, to be said beside every number that is made with
+            them; None in a store that does not say (version 1).
         visual: `(rows, visual_dim)` tensor over the mapped file; it must never be written to.
         audio: `(audio rows, audio_dim)` likewise.
     """
@@ -103,6 +109,8 @@ class FeatureStore:
         self.dtype: str = meta["dtype"]
         self.content_hash: str = meta["content_hash"]
         self.labels_hash: str | None = meta["labels_hash"]
+        notes = meta.get("label_notes")
+        self.label_notes: tuple[str, ...] | None = None if notes is None else tuple(notes)
         self._visual_batch = _map_features(path / VISUAL, meta)
         self.visual = _as_tensor(path / VISUAL, self._visual_batch, self.visual_dim, self.dtype)
         audio = _map_features(path / AUDIO, meta)
@@ -267,11 +275,7 @@ def _read_meta(path: Path) -> dict[str, Any]:
     meta = read_json(path / META)
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
         raise DataError(f"{path / META} does not describe a feature store; {advice}")
-    if meta.get("format_version") != FORMAT_VERSION:
-        raise DataError(
-            f"{path / META}: format_version is {meta.get('format_version')!r}, this version of macil reads"
-            f" {FORMAT_VERSION}; convert the data again"
-        )
+    require_version(meta, str(path / META))
     required = (
         "visual_dim",
         "audio_dim",
@@ -288,6 +292,20 @@ def _read_meta(path: Path) -> dict[str, Any]:
     if faults := meta_faults(meta):
         raise DataError(f"{path / META} is damaged, convert again:", faults)
     return meta
+
+
+def require_version(meta: dict[str, Any], where: str) -> None:
+    """Refuse a store that another version of this package has written and this one cannot read.
+
+    Raises:
+        DataError: Names both versions.
+    """
+    version = meta.get("format_version")
+    if version not in READ_VERSIONS or isinstance(version, bool):
+        raise DataError(
+            f"{where}: format_version is {brief(version)}, this version of macil reads "
+            f"{' and '.join(map(str, READ_VERSIONS))}; convert the data again, or use the version that wrote it"
+        )
 
 
 def _map_features(path: Path, meta: dict[str, Any]) -> pa.RecordBatch:

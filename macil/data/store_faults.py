@@ -41,6 +41,11 @@ def meta_faults(meta: Mapping[str, Any]) -> list[str]:
     sizes = meta["files"]
     if not isinstance(sizes, dict) or not all(map(_is_whole, sizes.values())):
         faults.append(f"files = {brief(sizes)}, expected the sizes of the feature files")
+    notes = meta.get("label_notes")
+    if notes is not None and not (
+        isinstance(notes, list) and all(isinstance(each, str) and is_printable(each) for each in notes)
+    ):
+        faults.append(f"label_notes = {brief(notes)}, expected sentences")
     if not isinstance(meta.get("source", {}), dict):
         faults.append(f"source = {brief(meta['source'])}, expected a table")
     hashes = meta.get("hashes", {})

@@ -78,6 +78,7 @@ def comparison_page(compared: Sequence[Compared], unread: Sequence[tuple[str, st
         for each in compared
         if each.results.status != "finished"
     ]
+    banners += [f"{each.name}: {text}" for each in compared for text in summary.data_notes(each.results)]
     folder.mkdir(parents=True, exist_ok=True)
     blocks: list[tuple[str, str, list[Block]]] = [
         ("runs", "The runs", [Sheet(runs_table(compared))]),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from macil.config import hyperparameters
+from macil.text import printable
 from tune import origin
 from tune.reporting import wording
 from tune.reporting.sections import trial_name
@@ -43,7 +44,12 @@ def banners(results: RunResults) -> list[str]:
         )
     if is_demo(results):
         said.append("Demo data, generated: no number here says anything about XD-Violence.")
-    return said
+    return [*said, *data_notes(results)]
+
+
+def data_notes(results: RunResults) -> list[str]:
+    """What the test labels and the held-out split rest on that no file proves, as the run noted it when it began."""
+    return [printable(f"About the data: {text}.") for text in results.info.get("data_notes") or ()]
 
 
 def is_demo(results: RunResults) -> bool:
