@@ -77,6 +77,8 @@ VIDEO = "v=38GQ9L2me_-__#1_label_A"
         (FILM.replace("#", "_"), FILM),
         (FILM.replace("#", "-"), FILM),
         (FILM.replace("#", ""), FILM),
+        (FILM.replace("#", "23"), FILM),
+        (FILM.replace("#", "=23"), FILM),
         (VIDEO.replace("#", "_"), VIDEO),
         (VIDEO.replace("#", ""), VIDEO),
         (VIDEO.replace("#", "_").replace("=", "_"), VIDEO),
@@ -109,6 +111,7 @@ def test_a_name_that_a_tool_has_changed_is_read_as_it_was(written: str, name: st
         "camera1__12_label_A",
         "v=short__1_label_A",
         "v_some.clip__1_label_A",
+        "v=38GQ9L2me_-__=231_label_A",  # clip 1 or clip 231
         "shop_23-11-05_23-11-06_label_A",
     ],
 )

@@ -393,6 +393,7 @@ def hostile_run(demo_store: FeatureStore, tmp_path_factory: pytest.TempPathFacto
         "status": "interrupted",
         "versions": {every: every},
         "dataset": {every: 3},
+        "data_notes": list(HOSTILE),
         "options": {"data": every},
     }
     (run.path / "run.json").write_text(json.dumps(info))

@@ -26,6 +26,7 @@ from macil.files import read_json, write_json_atomic
 from macil.metrics import EpochMetrics
 from macil.record import describe_environment
 from macil.remote import is_uri
+from macil.text import printable
 from macil.training import Trainer, trainer_from_record
 from tune.measured import read_measured
 from tune.openings import open_for, read_openings
@@ -95,6 +96,7 @@ def replay_trial(
         "time": now(),
         "trial": name,
         "demo": is_demo_data(store.path),
+        "label_notes": store.label_notes,
         "seed": trainer.config.seed,
         "recorded_seed": recorded.record["config"]["seed"],
         "environment": here,
@@ -272,6 +274,8 @@ def _say(
         for name, (first, second) in found["test_ap"].items():
             table.add_row(f"test {name}", *_cells(first, second))
     console.print(table)
+    for doubt in found["label_notes"] or ():
+        console.print(f"note: {printable(doubt)}", highlight=False, markup=False, soft_wrap=True)
     if found["demo"]:
         console.print(DEMO_NOTE, highlight=False)
     for line in _verdict(found, differences, other=other):

@@ -40,8 +40,8 @@ _MARKED = re.compile(r".+__#.*_label_", re.DOTALL)
 _CHANGED_MARKERS = (
     re.compile(rf"(?P<source>.+)__(?:%(?:25)*23|\uff03|\ufe5f)(?={_CLIP})", re.DOTALL),
     re.compile(rf"v[=_](?P<id>{_VIDEO_ID})___(?={_CLIP})"),
-    re.compile(rf"v=(?P<id>{_VIDEO_ID})__[^0-9A-Za-z]?(?={_CLIP})"),
-    re.compile(rf"(?P<source>.+?)__[^0-9A-Za-z]?(?={_TIMES})", re.DOTALL),
+    re.compile(rf"v=(?P<id>{_VIDEO_ID})__[_ .-]?(?={_CLIP})"),
+    re.compile(rf"(?P<source>.+?)__[^0-9A-Za-z]?(?:23)?(?={_TIMES})", re.DOTALL),
 )
 
 
