@@ -18,6 +18,8 @@ from macil.data.store import META, VISUAL
 from macil.errors import DataError, WriteError
 from macil.remote import Remote
 from tests.faults import small_disk
+from tests.layouts import rename, write_layout
+from tests.oldstores import convert_as_version_1
 from tests.s3 import Link
 
 
@@ -171,6 +173,10 @@ def test_another_content_than_the_run_was_begun_with_is_refused(
         (b"{", "is damaged"),
         (b"[]", "no content_hash"),
         (b'{"content_hash": "../../x"}', "a hash that is none"),
+        (
+            b'{"content_hash": "abcd", "format_version": 99}',
+            r"x: meta\.json: format_version is 99, .* reads 1 and 2",
+        ),
     ],
 )
 def test_what_is_no_store_in_a_bucket_is_refused(content: bytes | None, text: str, bucket: str) -> None:
@@ -178,6 +184,17 @@ def test_what_is_no_store_in_a_bucket_is_refused(content: bytes | None, text: st
         Remote(f"{bucket}/x").write(META, content)
     with pytest.raises(DataError, match=text):
         resolve(f"{bucket}/x")
+
+
+def test_a_store_of_version_1_is_copied_as_it_is(tmp_path: Path, cache: Path) -> None:
+    layout = write_layout(tmp_path / "layout")
+    rename(layout, lambda name: name.replace("#", "%23"))
+    old = FeatureStore.open(convert_as_version_1(layout, tmp_path / "old"))
+    copy = FeatureStore.open(stage(FolderSource(old.path), cache, print))
+    assert copy.path != old.path
+    assert copy.videos("train").names == old.videos("train").names
+    assert hashes(copy) == hashes(old)
+    assert open_here(str(old.path), str(layout), hashes(old)).videos("test").names == old.videos("test").names
 
 
 def test_a_host_that_does_not_see_the_store_makes_the_same_itself(
