@@ -282,6 +282,92 @@ def test_a_finished_store_of_the_same_data_is_left_alone(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "store"]
 
 
+def test_a_store_of_equal_data_is_left_alone_wherever_they_lie_and_whenever_they_were_touched(
+    tmp_path: Path,
+) -> None:
+    root = write_layout(tmp_path / "data")
+    out = convert(root, tmp_path / "store")
+    inode = (out / "visual.arrow").stat().st_ino
+    copy = shutil.copytree(root, tmp_path / "copy", copy_function=shutil.copy)
+    convert(copy, out)
+    for path in root.rglob("*.npy"):
+        path.touch()
+    convert(root, out)
+    assert (out / "visual.arrow").stat().st_ino == inode
+    half = convert(root, tmp_path / "half", dtype="float16")
+    inode = (half / "visual.arrow").stat().st_ino
+    convert(copy, half, dtype="float16")
+    assert (half / "visual.arrow").stat().st_ino == inode
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_a_store_of_features_that_changed_unseen_is_not_left_alone(tmp_path: Path, dtype: str) -> None:
+    root = write_layout(tmp_path / "data")
+    out = convert(root, tmp_path / "store", dtype=dtype)
+    path = root / "RGB" / f"{NORMAL}__0.npy"
+    before = path.stat()
+    array = np.load(path)
+    # Beyond half precision: only the marks of rows that are all zero tell.
+    array[1] = 0 if dtype == "float32" else 1e-9
+    save(path, array)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(UsageError, match="holds a store of other data"):
+        convert(root, out, dtype=dtype)
+    new = FeatureStore.open(convert(root, out, dtype=dtype, overwrite=True))
+    assert new.content_hash == FeatureStore.open(convert(root, tmp_path / "new", dtype=dtype)).content_hash
+    if dtype == "float16":
+        array[1] = 0
+        save(path, array)
+        with pytest.raises(UsageError, match="holds a store of other data"):
+            convert(root, out, dtype=dtype)
+
+
+@pytest.mark.parametrize("change", ["features", "annotations", "touched"])
+def test_what_changes_while_it_is_converted_is_noticed(
+    tmp_path: Path, change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write_layout(tmp_path / "data")
+    first = root / "RGB" / f"{NORMAL}__0.npy"
+    write_index = CONVERT_MODULE._write_index
+
+    def meanwhile(*args: object) -> None:
+        if change == "features":
+            save(first, -np.load(first))
+        elif change == "annotations":
+            text = (root / "annotations.txt").read_text()
+            (root / "annotations.txt").write_text(text.replace(" 10 20 ", " 10 21 "))
+        else:
+            first.touch()
+        write_index(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CONVERT_MODULE, "_write_index", meanwhile)
+        if change == "touched":
+            convert(root, tmp_path / "store")
+        else:
+            with pytest.raises(DataError, match="changed while it was converted; wait until nothing writes"):
+                convert(root, tmp_path / "store")
+            assert not (tmp_path / "store").exists()
+    made = FeatureStore.open(convert(root, tmp_path / "store"))
+    fresh = FeatureStore.open(convert(root, tmp_path / "fresh"))
+    assert (made.content_hash, made.labels_hash) == (fresh.content_hash, fresh.labels_hash)
+
+
+def test_what_a_killed_conversion_noted_of_a_folder_does_not_outlive_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write_layout(tmp_path / "data")
+    other = write_layout(tmp_path / "other")
+    path = other / "RGB" / f"{NORMAL}__0.npy"
+    save(path, -np.load(path))
+    with monkeypatch.context() as patch:
+        patch.setattr(CONVERT_MODULE, "_publish", lambda partial, out: None)
+        convert(root, tmp_path / "store")
+    convert(other, tmp_path / "store")
+    with pytest.raises(UsageError, match="holds a store of other data"):
+        convert(root, tmp_path / "store")
+
+
 def test_a_store_of_other_data_is_replaced_only_on_request(tmp_path: Path) -> None:
     root = write_layout(tmp_path / "data")
     out = convert(root, tmp_path / "store")

@@ -5,7 +5,9 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +15,11 @@ import pytest
 
 from macil.data import FeatureStore, default_cache, resolve
 from macil.errors import DataError, UsageError
-from tests.layouts import NORMAL, TEST_VIOLENT, save, write_layout
+from tests.layouts import CROPS, NORMAL, TEST_VIOLENT, save, write_layout
 
 RESOLVE_MODULE = importlib.import_module("macil.data.resolve")
+WRITER_MODULE = importlib.import_module("macil.data.writer")
+VIDEOS = 5  # of the layout
 
 # Makes a small demo slowly.
 SLOW_DEMO = """
@@ -41,6 +45,29 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def layout(tmp_path: Path) -> Path:
     return write_layout(tmp_path / "data")
+
+
+def read_by(call: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the feature files whose values were read to be converted or compared."""
+    read: list[str] = []
+    load = WRITER_MODULE.load_features
+
+    def spy(path: Path) -> np.ndarray:
+        read.append(path.name)
+        return load(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(WRITER_MODULE, "load_features", spy)
+        call()
+    return read
+
+
+def replace_unseen(path: Path) -> None:
+    """Other values in a file, which keeps its size and its time."""
+    before = path.stat()
+    save(path, -3 * np.load(path)[::-1])
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
 
 
 def test_a_store_is_opened_where_it_is(demo_store: FeatureStore, cache: Path) -> None:
@@ -84,6 +111,175 @@ def test_a_change_in_the_folder_is_noticed(
     assert f"note: {first.path} is an older conversion" in capsys.readouterr().err
     # Whoever trains on the older one goes on.
     assert FeatureStore.open(first.path).content_hash == first.content_hash
+
+
+def test_new_features_of_the_same_size_and_time_are_noticed(
+    layout: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = resolve(layout)
+    replace_unseen(layout / "RGBTest" / f"{TEST_VIOLENT}__1.npy")
+    second = resolve(layout)
+    assert second.path != first.path
+    assert second.content_hash != first.content_hash
+    assert second.content_hash == resolve(layout, cache=layout.parent / "empty").content_hash
+    said = capsys.readouterr().err
+    assert f"note: {layout}: the features of {TEST_VIOLENT} are not those that {first.path} holds" in said
+
+
+def test_a_file_of_the_same_size_and_time_put_in_the_place_of_another_is_noticed(layout: Path) -> None:
+    """As an archive does that was packed with fixed times: other inodes, no other time."""
+    first = resolve(layout)
+    path = layout / "vggish-features/train" / f"{NORMAL}__vggish.npy"
+    other = path.with_suffix(".new")
+    shutil.copy2(path, other)
+    with other.open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"\x41")
+    shutil.copystat(path, other)
+    other.replace(path)
+    assert resolve(layout).content_hash != first.content_hash
+
+
+def test_what_says_nothing_new_is_not_read(layout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = resolve(layout)
+    monkeypatch.setattr(RESOLVE_MODULE, "read_source", None)
+    assert resolve(layout).path == first.path
+
+
+def test_a_copied_folder_is_read_once_and_not_converted_again(
+    layout: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = resolve(layout)
+    inode = (first.path / "visual.arrow").stat().st_ino
+    copy = layout.parent / "elsewhere" / "copy"
+    shutil.copytree(layout, copy, copy_function=shutil.copy)  # other inodes, times and path
+    found: list[Path] = []
+    read = read_by(lambda: found.append(resolve(copy, progress=True).path), monkeypatch)
+    assert found == [first.path]
+    assert (first.path / "visual.arrow").stat().st_ino == inode
+    assert len(read) == len(set(read)) == VIDEOS * (CROPS + 1)
+    said = capsys.readouterr().err
+    assert f"note: {copy} may hold what {first.path} was made from; comparing the content of 5 of 5" in said
+    assert f"comparing: {VIDEOS}/{VIDEOS} videos" in said
+    assert f"note: {copy} holds what {first.path} was made from; nothing is converted" in said
+    assert read_by(lambda: resolve(copy), monkeypatch) == []
+    assert read_by(lambda: resolve(layout), monkeypatch) == []
+    assert capsys.readouterr().err == ""
+    # One of them changes: the other keeps the store, which is nobody's older conversion.
+    replace_unseen(layout / "RGB" / f"{NORMAL}__0.npy")
+    assert resolve(layout).content_hash != first.content_hash
+    assert "older conversion" not in capsys.readouterr().err
+    assert resolve(copy).path == first.path
+
+
+def test_only_videos_whose_files_were_touched_are_compared(
+    layout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = resolve(layout)
+    os.utime(layout / "RGB" / f"{NORMAL}__0.npy", (1, 1))
+    (layout / "annotations.txt").touch()
+    found: list[Path] = []
+    read = read_by(lambda: found.append(resolve(layout).path), monkeypatch)
+    assert found == [first.path]
+    assert sorted(read) == [*(f"{NORMAL}__{crop}.npy" for crop in range(CROPS)), f"{NORMAL}__vggish.npy"]
+    assert read_by(lambda: resolve(layout), monkeypatch) == []
+
+
+def test_a_store_that_does_not_say_what_it_was_made_from_is_compared_once(
+    layout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one of an earlier version, whose name tells nothing of inodes."""
+    made = resolve(layout).path
+    (note,) = made.glob("provenance-*.json")
+    note.unlink()
+    old = made.rename(made.with_name(f"{made.name[:-16]}0123456789abcdef"))
+    found: list[Path] = []
+    read = read_by(lambda: found.append(resolve(layout).path), monkeypatch)
+    assert found == [old]
+    assert len(read) == VIDEOS * (CROPS + 1)
+    assert read_by(lambda: resolve(layout), monkeypatch) == []
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_a_comparison_cut_short_is_done_again_and_nothing_is_trusted_before(
+    layout: Path, changed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = resolve(layout)
+    copy = shutil.copytree(layout, layout.parent / "copy")
+    if changed:
+        replace_unseen(copy / "RGBTest" / f"{TEST_VIOLENT}__1.npy")
+    load = WRITER_MODULE.load_features
+
+    def interrupt(path: Path) -> np.ndarray:
+        if path.name.startswith(TEST_VIOLENT):
+            raise KeyboardInterrupt
+        return load(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(WRITER_MODULE, "load_features", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            resolve(copy)
+    again = resolve(copy)
+    assert (again.path != first.path) == (again.content_hash != first.content_hash) == changed
+
+
+def test_a_note_counts_only_for_the_store_it_was_written_for(layout: Path, tmp_path: Path) -> None:
+    """Somebody puts another store into the folder of the first, where the first's note stays."""
+    first = resolve(layout)
+    other = write_layout(tmp_path / "other")
+    replace_unseen(other / "RGB" / f"{NORMAL}__0.npy")
+    second = resolve(other)
+    for path in second.path.glob("*.arrow"):
+        shutil.copy(path, first.path)
+    shutil.copy(second.path / "meta.json", first.path)
+    assert resolve(layout).content_hash == first.content_hash != second.content_hash
+
+
+@pytest.mark.parametrize("damage", ["", "[]", "{}", '{"kind": "macil provenance", "format_version": 2}'])
+def test_a_note_that_is_none_is_as_good_as_absent(
+    layout: Path, damage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = resolve(layout)
+    (note,) = first.path.glob("provenance-*.json")
+    note.write_text(damage)
+    assert resolve(layout).path == first.path
+    assert read_by(lambda: resolve(layout), monkeypatch) == []
+
+
+def test_where_the_note_cannot_be_written_the_store_is_used_and_that_is_said(
+    layout: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = resolve(layout)
+    (note,) = first.path.glob("provenance-*.json")
+    note.unlink()
+    note.mkdir()
+    assert resolve(layout).path == first.path
+    assert f"{layout} will be compared again next time" in capsys.readouterr().err
+
+
+def test_several_at_once_compare_once(layout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = resolve(layout)
+    copy = shutil.copytree(layout, layout.parent / "copy")
+    found: list[Path] = []
+
+    def several() -> None:
+        threads = [threading.Thread(target=lambda: found.append(resolve(copy).path)) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    read = read_by(several, monkeypatch)
+    assert found == [first.path] * 3
+    assert len(read) == VIDEOS * (CROPS + 1)
+
+
+def test_data_that_are_made_up_are_not_taken_for_others_that_hold_the_same(layout: Path) -> None:
+    honest = resolve(layout)
+    (layout / "demo.json").write_text("{}")
+    made_up = resolve(layout)
+    assert made_up.path != honest.path
+    assert (honest.meta["made_up"], made_up.meta["made_up"]) == (False, True)
 
 
 def test_two_folders_of_the_same_name_do_not_meet(tmp_path: Path, layout: Path) -> None:

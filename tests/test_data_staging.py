@@ -203,7 +203,7 @@ def test_a_host_that_does_not_see_the_store_makes_the_same_itself(
     said: list[str] = []
     store = open_here(str(tmp_path / "elsewhere"), str(demo_layout), hashes(demo_store), said.append)
     assert hashes(store) == hashes(demo_store)
-    assert said == [f"converting {demo_layout} on this host"]
+    assert said == [f"looking {demo_layout} up in the cache of this host"]
     with pytest.raises(DataError, match="the run was begun with 0000"):
         open_here(str(tmp_path / "elsewhere"), str(demo_layout), ("0" * 32, None), said.append)
     with pytest.raises(DataError, match="a folder that every host sees"):

@@ -148,7 +148,7 @@ def _open_store(info: Mapping[str, Any], data: str | None) -> FeatureStore:
         raise DataError("run.json does not say where the data lie; give them with --data")
     if data is None and not is_uri(str(place)) and not Path(str(place)).exists():
         raise DataError(f"the data of the run, {place}, are not there any more; give them with --data")
-    return resolve(str(place))
+    return resolve(str(place), progress=True)
 
 
 def _trainer(record: dict[str, Any], store: FeatureStore, split_file: Path, seed: int | None) -> Trainer:

@@ -28,7 +28,7 @@ def open_data(run: Workspace, plan: Plan) -> FeatureStore:
     wanted, own = run.info.get("store_hash"), run.info.get("data")
     given = plan.options.data or "the demo data set"
     try:
-        store = resolve(plan.options.data)
+        store = resolve(plan.options.data, progress=plan.options.data is not None)
     except DataError as error:
         if wanted is None:
             raise

@@ -58,7 +58,7 @@ def evaluate(
     """
     network, file, known = load_trained(checkpoint, released=released, num_heads=num_heads)
     origin = {"checkpoint": str(file), **known}
-    store = resolve(data)
+    store = resolve(data, progress=True)
     require_widths(network, store)
     labels = store.test_labels()
     target = choose_device(device)

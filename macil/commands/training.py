@@ -162,12 +162,14 @@ def _make_trainer(
     if saved or record:
         # A checkpoint holds its record, so that a resume needs no other file.
         content = saved["record"] if saved else read_json(record)
-        store = resolve(data)
+        store = resolve(data, progress=True)
         return trainer_from_record(content, store, split=split, device=chosen.get("device"))
     config = resolve_config(options["preset"], options["config_file"], options)
     if split is not None and chosen.get("protocol") != "heldout":
         raise UsageError("--split belongs to --protocol heldout")
-    return Trainer(config, resolve(data), split=split, split_seed=options["split_seed"] or 0, **chosen)
+    return Trainer(
+        config, resolve(data, progress=True), split=split, split_seed=options["split_seed"] or 0, **chosen
+    )
 
 
 def _split_of(out: Path) -> Split | None:

@@ -18,9 +18,18 @@ import pyarrow as pa
 from macil.data.arrow_files import Columns, make_table, measure_frame, write_table
 from macil.data.audit import AuditReport, audit, video_rows
 from macil.data.demo import DEMO_FILE
-from macil.data.layout import VideoFiles
 from macil.data.locking import exclusive
 from macil.data.progress import show_progress
+from macil.data.provenance import (
+    NOTES,
+    Comparison,
+    FolderState,
+    SourceFolder,
+    forget,
+    is_known,
+    look_at,
+    remember,
+)
 from macil.data.store import (
     AUDIO,
     FORMAT,
@@ -38,7 +47,7 @@ from macil.data.store import (
 )
 from macil.data.writer import JOURNAL, Plan, PlannedVideo, StoreWriter, VideoError
 from macil.errors import DataError, UsageError, WriteError
-from macil.files import is_full, read_json, refusal, write_json_atomic
+from macil.files import is_full, refusal, write_json_atomic
 from macil.notes import note
 
 DTYPES = ("float32", "float16")
@@ -59,7 +68,8 @@ def convert(
     """Convert a layout folder into a feature store and return its path.
 
     Work happens in `OUT.partial`, which becomes `OUT` when everything is written. A run that was killed is taken up
-    where it stopped, with the same result to the last byte; an `OUT` already made from the same files is left as it is.
+    where it stopped, with the same result to the last byte. An `OUT` that holds what the folder holds is left as it is:
+    see `macil.data.provenance`.
 
     Args:
         source: Folder in the XD-Violence layout.
@@ -77,25 +87,71 @@ def convert(
         raise UsageError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}")
     out = Path(out).absolute()
     _check_target(out)
-    report = audit(source, deep=False, snippet_frames=snippet_frames, progress=progress)
+    folder = read_source(source, dtype, snippet_frames=snippet_frames, progress=progress)
+    return write_store(folder, out, overwrite=overwrite, progress=progress)
+
+
+def read_source(
+    root: str | os.PathLike[str],
+    dtype: str = "float32",
+    *,
+    snippet_frames: int | None = None,
+    progress: bool = False,
+) -> SourceFolder:
+    """Read everything of a layout folder but the features; arguments as of `convert`.
+
+    Raises:
+        DataError: The data have faults; all are listed.
+    """
+    # Before anything is read: what changes from now on is seen to have changed.
+    state = look_at(Path(root).absolute())
+    report = audit(root, deep=False, snippet_frames=snippet_frames, progress=progress)
     report.raise_for_faults()
-    plan = make_plan(report, dtype)
-    signature = _sign_source(plan, report)
+    plan = make_plan(report, dtype, state)
+    return SourceFolder(state, report, plan, _describe(plan, report), _index_columns(plan))
+
+
+def write_store(source: SourceFolder, out: Path, *, overwrite: bool = False, progress: bool = False) -> Path:
+    """Write the store `out` of a folder, or leave it where it holds just that; arguments and errors as of `convert`."""
     partial = out.with_name(out.name + ".partial")
     with _writing_to(out), exclusive(out.with_name(out.name + ".lock"), f"converting to {out}"):
-        if not _is_taken(out, signature, overwrite):
-            if not _is_finished(partial, signature):
+        if not _is_taken(out, source, overwrite, progress):
+            if not _is_finished(partial, source, progress):
                 partial.mkdir(exist_ok=True)
-                _check_space(partial, plan)
-                digests = _write_features(partial, plan, report, progress)
-                _write_tables(partial, plan, report, digests, signature)
+                _check_space(partial, source.plan)
+                digests = _write_features(partial, source, progress)
+                _write_tables(partial, source, digests)
+                _require_unchanged(partial, source, progress)
             _publish(partial, out)
         _remove_replaced(out)
     return out
 
 
-def make_plan(report: AuditReport, dtype: str) -> Plan:
-    """Lay out the store of a faultless folder: which video goes where."""
+def holds(store: FeatureStore, source: SourceFolder, comparison: Comparison) -> bool:
+    """Whether a store holds what a folder holds, which it then notes; in doubt the content is compared."""
+    suspects = comparison.suspects(store)
+    if suspects is None:
+        return False
+    if suspects:
+        note(
+            f"{source.state.root} may hold what {store.path} was made from; comparing the content of "
+            f"{len(suspects)} of {len(source.plan.videos)} videos to find out"
+        )
+    if difference := comparison.difference(store, suspects):
+        note(f"{source.state.root}: {difference} are not those that {store.path} holds")
+        return False
+    if suspects:
+        note(f"{source.state.root} holds what {store.path} was made from; nothing is converted")
+    try:
+        if not is_known(store.path, source.state, source.plan):
+            remember(store.path, source)
+    except WriteError as error:
+        note(f"{error}; {source.state.root} will be compared again next time")
+    return True
+
+
+def make_plan(report: AuditReport, dtype: str, state: FolderState) -> Plan:
+    """Lay out the store of a faultless folder in that state: which video goes where."""
     videos = []
     visual_offset = audio_offset = 0
     key = hashlib.blake2b(
@@ -103,8 +159,9 @@ def make_plan(report: AuditReport, dtype: str) -> Plan:
     )
     for files in report.layout.videos:
         length, audio_length = video_rows(report, files)
-        signature = _sign_files(files)
-        videos.append(PlannedVideo(files, length, audio_length, visual_offset, audio_offset, signature))
+        videos.append(
+            PlannedVideo(files, length, audio_length, visual_offset, audio_offset, state.sign(files))
+        )
         visual_offset += length * report.layout.crops
         audio_offset += audio_length
         key.update(f"{files.split}\0{files.name}\0{length}\0{audio_length}\0".encode())
@@ -113,22 +170,6 @@ def make_plan(report: AuditReport, dtype: str) -> Plan:
     widths = report.headers[first.visual[0]].width, report.headers[first.audio].width
     key.update(f"{report.layout.crops}/{widths}".encode())
     return Plan(tuple(videos), report.layout.crops, *widths, dtype, key.hexdigest())
-
-
-def _sign_files(files: VideoFiles) -> str:
-    assert files.audio is not None
-    stats = [path.stat() for path in (*files.visual, files.audio)]
-    text = "/".join(f"{stat.st_size}:{stat.st_mtime_ns}" for stat in stats)
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
-
-
-def _sign_source(plan: Plan, report: AuditReport) -> str:
-    """Identify the input: equal signatures promise an equal store."""
-    digest = hashlib.blake2b(plan.key.encode(), digest_size=16)
-    for video in plan.videos:
-        digest.update(f"/{video.signature}".encode())
-    digest.update(_hash_test_labels(report).encode())
-    return digest.hexdigest()
 
 
 def _check_target(out: Path) -> None:
@@ -144,23 +185,22 @@ def _check_target(out: Path) -> None:
 
 def _was_written_here(out: Path) -> bool:
     """Whether a folder is a store, however damaged: only that may be deleted by this program."""
-    names = {path.name for path in out.iterdir()}
+    names = {path.name for path in out.iterdir()} - {path.name for path in out.glob(NOTES)}
     return is_store(out) or (VISUAL in names and names <= {META, VISUAL, AUDIO, INDEX, LABELS})
 
 
-def _is_taken(out: Path, signature: str, overwrite: bool) -> bool:
-    """Whether `out` is finished already, from this very input; refuse one that is not, unless it may be replaced."""
+def _is_taken(out: Path, source: SourceFolder, overwrite: bool, progress: bool) -> bool:
+    """Whether `out` holds this very input already; refuse one that does not, unless it may be replaced."""
     if overwrite or not out.is_dir() or not any(out.iterdir()):
         return False
-    same = _signature_of(out) == signature
     try:
         store = FeatureStore.open(out)
     except DataError as error:
-        if not same:
+        if not is_known(out, source.state, source.plan):
             raise DataError(f"{error.message}; with --overwrite it is replaced") from None
         note(f"{error.message}: done now")
         return False
-    if same:
+    if holds(store, source, Comparison(source, progress=progress)):
         return True
     what = "of other data"
     if (version := store.meta["format_version"]) != FORMAT_VERSION:
@@ -168,24 +208,37 @@ def _is_taken(out: Path, signature: str, overwrite: bool) -> bool:
     raise UsageError(f"{out} holds a store {what}; name another folder, or replace it with --overwrite")
 
 
-def _is_finished(partial: Path, signature: str) -> bool:
+def _is_finished(partial: Path, source: SourceFolder, progress: bool) -> bool:
     """Whether a conversion of this very input was killed when nothing but the name was missing."""
-    if (partial / JOURNAL).exists() or _signature_of(partial) != signature:
+    if (partial / JOURNAL).exists() or not is_store(partial):
         return False
     try:
-        FeatureStore.open(partial)
+        store = FeatureStore.open(partial)
     except DataError:
+        return False
+    if not holds(store, source, Comparison(source, progress=progress)):
         return False
     note(f"an earlier conversion of this folder was finished but for its name: {partial} becomes the store")
     return True
 
 
-def _signature_of(folder: Path) -> str | None:
-    """What a store, damaged or not, was made from."""
-    try:
-        return str(read_json(folder / META)["source"]["signature"])
-    except (DataError, KeyError, TypeError):
-        return None
+def _require_unchanged(partial: Path, source: SourceFolder, progress: bool) -> None:
+    """Compare again what somebody touched while it was converted.
+
+    Raises:
+        DataError: It is not what was written any more.
+    """
+    root = source.state.root
+    if look_at(root).digest == source.state.digest:
+        return
+    again = read_source(
+        root, source.plan.dtype, snippet_frames=source.report.frame_labels.snippet_frames, progress=progress
+    )
+    if not holds(FeatureStore.open(partial), again, Comparison(again, progress=progress)):
+        raise DataError(
+            f"{root} changed while it was converted; wait until nothing writes there, then run the same command again "
+            f"(finished videos are kept in {partial.name})"
+        )
 
 
 @contextlib.contextmanager
@@ -214,8 +267,9 @@ def _check_space(partial: Path, plan: Plan) -> None:
         )
 
 
-def _write_features(partial: Path, plan: Plan, report: AuditReport, progress: bool) -> list[str]:
+def _write_features(partial: Path, source: SourceFolder, progress: bool) -> list[str]:
     """Write every video that is not finished yet; return the features' hash of each, in store order."""
+    plan, report = source.plan, source.report
     problems = []
     writer = StoreWriter(partial, plan, progress=progress)
     if writer.found:
@@ -244,10 +298,28 @@ def _write_features(partial: Path, plan: Plan, report: AuditReport, progress: bo
     return [writer.digests[index] for index in range(len(plan.videos))]
 
 
-def _write_tables(partial: Path, plan: Plan, report: AuditReport, digests: list[str], signature: str) -> None:
-    _write_index(partial / INDEX, plan, digests)
-    _write_labels(partial / LABELS, plan, report)
+def _write_tables(partial: Path, source: SourceFolder, digests: list[str]) -> None:
+    plan = source.plan
+    _write_index(partial / INDEX, source, digests)
+    _write_labels(partial / LABELS, plan, source.report)
     meta = {
+        **source.meta,
+        "content_hash": hash_content(plan.dtype, plan.crops, plan.widths, plan.hashed, digests),
+        "files": {name: (partial / name).stat().st_size for name in (VISUAL, AUDIO)},
+        "hashes": {
+            **{name: _hash_frame(partial / name) for name in (VISUAL, AUDIO)},
+            **{name: hash_file(partial / name) for name in (INDEX, LABELS)},
+        },
+        "source": {"path": str(source.report.layout.root)},
+    }
+    forget(partial)
+    write_json_atomic(partial / META, meta)
+    remember(partial, source)
+
+
+def _describe(plan: Plan, report: AuditReport) -> dict[str, Any]:
+    """All that meta.json says of a folder but what depends on features and on the folder's place."""
+    return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "visual_dim": plan.visual_dim,
@@ -255,7 +327,6 @@ def _write_tables(partial: Path, plan: Plan, report: AuditReport, digests: list[
         "crops": plan.crops,
         "snippet_frames": report.frame_labels.snippet_frames,
         "dtype": plan.dtype,
-        "content_hash": _hash_content(plan, digests),
         "labels_hash": _hash_test_labels(report),
         "label_notes": [str(doubt) for doubt in report.frame_labels.doubts],
         "counts": {
@@ -264,15 +335,8 @@ def _write_tables(partial: Path, plan: Plan, report: AuditReport, digests: list[
             "visual_rows": plan.visual_rows,
             "audio_rows": plan.audio_rows,
         },
-        "files": {name: (partial / name).stat().st_size for name in (VISUAL, AUDIO)},
-        "hashes": {
-            **{name: _hash_frame(partial / name) for name in (VISUAL, AUDIO)},
-            **{name: hash_file(partial / name) for name in (INDEX, LABELS)},
-        },
-        "source": {"path": str(report.layout.root), "signature": signature},
         "made_up": (Path(report.layout.root) / DEMO_FILE).is_file(),
     }
-    write_json_atomic(partial / META, meta)
 
 
 def _hash_frame(path: Path) -> list[Any]:
@@ -280,12 +344,18 @@ def _hash_frame(path: Path) -> list[Any]:
     return [head, tail, hash_frame(path, head, tail)]
 
 
-def _write_index(path: Path, plan: Plan, digests: list[str]) -> None:
+def _write_index(path: Path, source: SourceFolder, digests: list[str]) -> None:
+    # Of a video's features: tells which one is damaged. The content hash is made of these.
+    write_table(path, make_table({**source.columns, "digest": (pa.string(), digests)}))
+
+
+def _index_columns(plan: Plan) -> Columns:
+    """All columns of index.arrow but the features' hashes."""
     videos = plan.videos
     # What a test video is must not be known to a training: its label and category are in labels.arrow only.
     trained = [video.files.split == "train" for video in videos]
     parsed = [video.files.parsed for video in videos]
-    columns: Columns = {
+    return {
         "name": (pa.string(), [video.files.name for video in videos]),
         "source": (pa.string(), [name.source for name in parsed]),
         "split": (pa.string(), [video.files.split for video in videos]),
@@ -296,10 +366,7 @@ def _write_index(path: Path, plan: Plan, digests: list[str]) -> None:
         "audio_offset": (pa.int64(), [video.audio_offset for video in videos]),
         "audio_length": (pa.int64(), [video.audio_length for video in videos]),
         "crops": (pa.int32(), [plan.crops] * len(videos)),
-        # Of its features: tells which video is damaged. The content hash is made of these.
-        "digest": (pa.string(), digests),
     }
-    write_table(path, make_table(columns))
 
 
 def _write_labels(path: Path, plan: Plan, report: AuditReport) -> None:
@@ -313,21 +380,6 @@ def _write_labels(path: Path, plan: Plan, report: AuditReport) -> None:
         "frame_labels": (pa.large_list(pa.list_(pa.uint8(), frames)), [list(rows) for rows in labels]),
     }
     write_table(path, make_table(columns))
-
-
-def _hash_content(plan: Plan, digests: list[str]) -> str:
-    widths = plan.visual_dim, plan.audio_dim
-    rows = [
-        (
-            video.files.split,
-            video.files.name,
-            video.files.parsed.label if video.files.split == "train" else None,
-            video.length,
-            video.audio_length,
-        )
-        for video in plan.videos
-    ]
-    return hash_content(plan.dtype, plan.crops, widths, rows, digests)
 
 
 def _hash_test_labels(report: AuditReport) -> str:

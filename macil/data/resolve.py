@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
+import glob
 import os
 import shutil
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
-from macil.data.convert import convert
+from macil.data.convert import convert, holds, read_source, write_store
 from macil.data.demo import write_demo
 from macil.data.demo_generator import GENERATOR_VERSION
-from macil.data.layout import layout_files, require_layout
+from macil.data.layout import require_layout
 from macil.data.locking import exclusive
+from macil.data.provenance import NOTES, Comparison, FolderState, is_known, look_at, note_path
 from macil.data.staging import FolderSource, Tell, is_far, source_of, stage
 from macil.data.store import FORMAT_VERSION, FeatureStore, is_store, looks_like_store
 from macil.errors import DataError, UsageError
@@ -32,7 +32,7 @@ def resolve(
 
     Args:
         data: A store, opened as it is; the URI of one, copied into the cache; a folder in the XD-Violence layout,
-            checked and converted into the cache, again only when a file in it has changed; or None, the demo data set.
+            checked and converted into the cache, where no store holds the same already; or None, the demo data set.
         cache: Where converted data are kept; None: `default_cache()`.
         progress: Show progress on stderr.
 
@@ -49,14 +49,13 @@ def resolve(
         if looks_like_store(path):
             return FeatureStore.open(path)
         require_layout(path)
-        folder = _open_cache(cache)
-        target = folder / _cache_name(path)
-        _clear_stale(folder, target)
-        return _open_or_make(
-            target, lambda overwrite: convert(path, target, overwrite=overwrite, progress=progress)
-        )
+        return _resolve_folder(path, _open_cache(cache), progress)
     target = _open_cache(cache) / f"demo-{GENERATOR_VERSION}.{FORMAT_VERSION}"
-    store = _open_or_make(target, lambda overwrite: _make_demo(target, overwrite, progress))
+    there = target.is_dir() and any(target.iterdir())
+    store = _try_to_open(target) if there else None
+    if store is None:
+        _make_demo(target, there, progress)
+        store = FeatureStore.open(target)
     _clear_demo(target)
     return store
 
@@ -86,7 +85,7 @@ def open_here(
         if copy and is_far(path):
             path = stage(FolderSource(path), _open_cache(None), tell, hashes)
     elif data is None or (not is_uri(data) and data != store and Path(data).is_dir()):
-        tell("making the demo data set on this host" if data is None else f"converting {data} on this host")
+        tell("making the demo data set on this host" if data is None else f"looking {data} up in the cache of this host")
         path = resolve(data).path
     elif copy:
         raise DataError(
@@ -124,55 +123,83 @@ def _open_cache(cache: str | os.PathLike[str] | None) -> Path:
     return folder
 
 
-def _cache_name(path: Path) -> str:
-    """Name a layout folder's store by its path and by the names, sizes and times of its files."""
-    where = hashlib.blake2b(os.fsencode(path.resolve()), digest_size=4).hexdigest()
-    try:
-        with contextlib.closing(layout_files(path)) as files:
-            lines = [_describe_file(entry, path) for entry in files]
-    except OSError as error:
-        raise DataError(f"{error.filename or path} cannot be read: {error.strerror or error}") from None
-    content = hashlib.blake2b(digest_size=8)
-    content.update(f"{FORMAT_VERSION}\n".encode())
-    for line in sorted(lines):
-        content.update(os.fsencode(line))
-    return f"{path.name}-{where}-{content.hexdigest()}"
+def _resolve_folder(path: Path, cache: Path, progress: bool) -> FeatureStore:
+    """The store of a layout folder; nothing is read where the file system says of its files what it always said."""
+    state = look_at(path)
+    name = f"{path.name}-{state.where}"
+    known = _known_store(cache, state)
+    store = known and _try_to_open(known)
+    if not store:
+        with exclusive(cache / f"{name}.lock", f"comparing or converting {path}") as held:
+            if held.waited or not known:  # another process may just have done it
+                known = _known_store(cache, look_at(path))
+                store = known and _try_to_open(known)
+            store = store or _compare_or_convert(path, cache, name, known, progress)
+    _remove_begun(cache, name, store.path)
+    _name_older(cache, name, store.path)
+    return store
 
 
-def _describe_file(entry: os.DirEntry[str], root: Path) -> str:
-    name = os.path.relpath(entry.path, root)
-    try:
-        stat = entry.stat()
-    except FileNotFoundError:
-        # A link to nowhere: the audit will say so.
-        return f"{name}\n"
-    return f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n"
+def _compare_or_convert(
+    path: Path, cache: Path, name: str, damaged: Path | None, progress: bool
+) -> FeatureStore:
+    """The store of a folder of which none in the cache is known to be; a damaged one is made again in its place."""
+    source = read_source(path, progress=progress)
+    comparison = Comparison(source, progress=progress)
+    for place in _stores_in(cache, name):
+        with contextlib.suppress(DataError):
+            store = FeatureStore.open(place)
+            if holds(store, source, comparison):
+                return store
+    target = damaged or cache / f"{name}-{source.state.digest}"
+    if not damaged and target.is_dir() and any(target.iterdir()):
+        _try_to_open(target)
+    _remove_begun(cache, name, target)
+    return FeatureStore.open(write_store(source, target, overwrite=True, progress=progress))
 
 
-def _clear_stale(folder: Path, target: Path) -> None:
-    """Remove what was begun, and name what was made, from earlier states of the same layout folder."""
-    prefix = target.name.rpartition("-")[0]
-    for path in sorted(folder.glob("*")):
-        if not path.name.startswith(f"{prefix}-") or path.name.startswith(target.name) or not path.is_dir():
-            continue
-        if path.suffix != ".partial":
-            # A running search may still map it.
+def _known_store(cache: Path, state: FolderState) -> Path | None:
+    """A store, damaged or not, that was made from the folder, and from what is in it as far as can be told."""
+    for path in sorted(cache.glob(f"*/{note_path(cache, state).name}")):
+        if path.parent.suffix != ".partial" and is_known(path.parent, state):
+            return path.parent
+    return None
+
+
+def _stores_in(cache: Path, name: str) -> list[Path]:
+    """Stores that may hold what a folder holds, the folder's own first."""
+    found = [path for path in cache.iterdir() if path.suffix != ".partial" and is_store(path)]
+    return sorted(found, key=lambda path: (not path.name.startswith(f"{name}-"), path.name))
+
+
+def _remove_begun(cache: Path, name: str, target: Path) -> None:
+    """Remove what was begun from earlier states of the same layout folder."""
+    for path in sorted(cache.glob(f"{glob.escape(name)}-*.partial")):
+        if path.stem != target.name and path.is_dir():
+            lock = path.with_suffix(".lock")
+            with contextlib.suppress(UsageError), exclusive(lock, f"converting to {path}", wait=False):
+                shutil.rmtree(path)
+
+
+def _name_older(cache: Path, name: str, used: Path) -> None:
+    """Name what was made from earlier states of the same layout folder: a running search may still map it."""
+    for path in sorted(cache.glob(f"{glob.escape(name)}-*")):
+        if path.is_dir() and path != used and path.suffix != ".partial" and not _is_shared(path, name):
             note(f"{path} is an older conversion; delete it when nothing uses it")
-            continue
-        lock = path.with_suffix(".lock")
-        with contextlib.suppress(UsageError), exclusive(lock, f"converting to {path}", wait=False):
-            shutil.rmtree(path)
 
 
-def _open_or_make(target: Path, make: Callable[[bool], object]) -> FeatureStore:
-    there = target.is_dir() and any(target.iterdir())
-    if there:
-        try:
-            return FeatureStore.open(target)
-        except DataError as error:
-            note(f"{error.message.splitlines()[0]}; making it again")
-    make(there)
-    return FeatureStore.open(target)
+def _is_shared(store: Path, name: str) -> bool:
+    """Whether it holds what another folder holds, too."""
+    where = name.rpartition("-")[2]
+    return any(where not in path.name for path in store.glob(NOTES))
+
+
+def _try_to_open(target: Path) -> FeatureStore | None:
+    try:
+        return FeatureStore.open(target)
+    except DataError as error:
+        note(f"{error.message.splitlines()[0]}; making it again")
+        return None
 
 
 def _make_demo(target: Path, overwrite: bool, progress: bool) -> None:

@@ -62,6 +62,25 @@ class Plan:
         return sum(video.audio_length for video in self.videos)
 
     @property
+    def widths(self) -> tuple[int, int]:
+        """Of the visual and of the audio features."""
+        return self.visual_dim, self.audio_dim
+
+    @property
+    def hashed(self) -> list[tuple[str, str, int | None, int, int]]:
+        """What `hash_content` is told of each video."""
+        return [
+            (
+                video.files.split,
+                video.files.name,
+                video.files.parsed.label if video.files.split == "train" else None,
+                video.length,
+                video.audio_length,
+            )
+            for video in self.videos
+        ]
+
+    @property
     def nbytes(self) -> int:
         """Bytes of both feature files, nearly."""
         values = self.visual_rows * self.visual_dim + self.audio_rows * self.audio_dim
@@ -92,23 +111,11 @@ class StoreWriter:
         Raises:
             VideoError: A file of it cannot be used.
         """
-        video, plan = self._plan.videos[index], self._plan
         digest = hashlib.blake2b(digest_size=16)
-        row = video.visual_offset
-        for path in video.files.visual:
-            with _naming(path):
-                values = _load_planned(path, video.length, plan.visual_dim)
-                stored = cast_features(values, plan.dtype)
-            # From the float32 input: a float16 row of tiny values may have become zero.
-            self.mask[row : row + video.length] = values.any(axis=1)
-            self._write_rows(VISUAL, row, stored, digest)
-            row += video.length
-        assert video.files.audio is not None
-        with _naming(video.files.audio):
-            stored = cast_features(
-                _load_planned(video.files.audio, video.audio_length, plan.audio_dim), plan.dtype
-            )
-        self._write_rows(AUDIO, video.audio_offset, stored, digest)
+        for name, row, stored, nonzero in _blocks(self._plan, index):
+            if name == VISUAL:
+                self.mask[row : row + len(nonzero)] = nonzero
+            self._write_rows(name, row, stored, digest)
         self._finish(index, digest.hexdigest())
 
     def commit(self) -> None:
@@ -218,7 +225,7 @@ class StoreWriter:
         return json.dumps({"video": index, "signature": signature, "digest": self.digests[index]}) + "\n"
 
     def _write_rows(self, name: str, row: int, stored: np.ndarray, digest: Any) -> None:
-        data = stored.reshape(-1).view(np.uint8).data
+        data = _bytes(stored)
         digest.update(data)
         self._files[name].write(row * stored.shape[1] * stored.itemsize, data)
         self._uncommitted += len(data)
@@ -266,6 +273,45 @@ class _File:
 
     def close(self) -> None:
         os.close(self._descriptor)
+
+
+def hash_video(plan: Plan, index: int) -> tuple[str, np.ndarray]:
+    """The hash that video `index` of the plan has in a store, and its visual rows (bool) that are not all zero.
+
+    Raises:
+        VideoError: A file of it cannot be used.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    marks = []
+    for name, _, stored, nonzero in _blocks(plan, index):
+        digest.update(_bytes(stored))
+        if name == VISUAL:
+            marks.append(nonzero)
+    return digest.hexdigest(), np.concatenate(marks)
+
+
+def _blocks(plan: Plan, index: int) -> Iterator[tuple[str, int, np.ndarray, np.ndarray]]:
+    """Rows of a video as a store has them, a file in memory at a time: where, first row, rows, which are not all zero.
+
+    That is said of the float32 input: a float16 row of tiny values may have become zero.
+    """
+    video = plan.videos[index]
+    row = video.visual_offset
+    for path in video.files.visual:
+        with _naming(path):
+            values = _load_planned(path, video.length, plan.visual_dim)
+            stored = cast_features(values, plan.dtype)
+        yield VISUAL, row, stored, np.any(values, axis=1)
+        row += video.length
+    assert video.files.audio is not None
+    with _naming(video.files.audio):
+        values = _load_planned(video.files.audio, video.audio_length, plan.audio_dim)
+        stored = cast_features(values, plan.dtype)
+    yield AUDIO, video.audio_offset, stored, np.any(values, axis=1)
+
+
+def _bytes(stored: np.ndarray) -> memoryview:
+    return stored.reshape(-1).view(np.uint8).data
 
 
 def _write_at(descriptor: int, offset: int, data: memoryview) -> None:

@@ -1,0 +1,232 @@
+"""What a store was made from, and whether that is still what lies there.
+
+A store keeps a small file for every layout folder that it is known to hold, with what the file system said of the
+folder's files: size, time of change, inode, and time of change of the inode. While it says the same, nothing is read.
+When it says anything else, the content of the files in question is compared with the store's hashes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from macil.data.arrow_files import Columns, map_batch
+from macil.data.audit import AuditReport
+from macil.data.demo import DEMO_FILE
+from macil.data.layout import VideoFiles, layout_files
+from macil.data.progress import show_progress
+from macil.data.store import INDEX, META, FeatureStore, hash_content
+from macil.data.writer import Plan, VideoError, hash_video
+from macil.errors import DataError
+from macil.files import read_json, write_json_atomic
+
+KIND = "macil provenance"
+FORMAT_VERSION = 1
+NOTES = "provenance-*.json"
+"""The files of a store that say what it was made from, one a folder."""
+
+
+@dataclass(frozen=True)
+class FolderState:
+    """What the file system says of the files of a layout folder; `stamps` by name relative to it, "" for no file."""
+
+    root: Path
+    stamps: Mapping[str, str]
+
+    @cached_property
+    def digest(self) -> str:
+        """Changes with the name or the stamp of any file."""
+        digest = hashlib.blake2b(digest_size=8)
+        for name in sorted(self.stamps):
+            digest.update(os.fsencode(f"{name}\0{self.stamps[name]}\n"))
+        return digest.hexdigest()
+
+    @property
+    def where(self) -> str:
+        """Identifies the folder's place."""
+        return hashlib.blake2b(os.fsencode(self.root.resolve()), digest_size=4).hexdigest()
+
+    def sign(self, files: VideoFiles) -> str:
+        """Changes with the name or the stamp of any file of a video."""
+        digest = hashlib.blake2b(digest_size=8)
+        for path in (*files.visual, *filter(None, [files.audio])):
+            name = os.path.relpath(path, self.root)
+            digest.update(os.fsencode(f"{name}\0{self.stamps.get(name, '')}\n"))
+        return digest.hexdigest()
+
+
+class SourceFolder(NamedTuple):
+    """A faultless layout folder, and what is known of the store that it gives before any features are read."""
+
+    state: FolderState
+    """Before anything in it was read"""
+    report: AuditReport
+    plan: Plan
+    meta: Mapping[str, Any]
+    """Fields of meta.json"""
+    columns: Columns
+    """Columns of index.arrow"""
+
+
+def look_at(root: Path) -> FolderState:
+    """Ask the file system about every file that can change what a layout folder means; none is opened.
+
+    Raises:
+        DataError: The folder cannot be read.
+    """
+    try:
+        with contextlib.closing(layout_files(root)) as entries:
+            stamps = {os.path.relpath(entry.path, root): _stamp(entry) for entry in entries}
+        stamps[DEMO_FILE] = _stamp(root / DEMO_FILE)
+    except OSError as error:
+        raise DataError(f"{error.filename or root} cannot be read: {error.strerror or error}") from None
+    return FolderState(root, stamps)
+
+
+def note_path(store: Path, state: FolderState) -> Path:
+    """Where a store keeps what is known of a folder."""
+    return store / f"provenance-{state.where}.json"
+
+
+def remember(store: Path, source: SourceFolder) -> None:
+    """Note in a store that it holds what lies in a folder in this state.
+
+    Raises:
+        WriteError: The store cannot be written to.
+    """
+    meta = read_json(store / META)
+    content = {
+        "kind": KIND,
+        "format_version": FORMAT_VERSION,
+        "path": str(source.state.root),
+        # A store that was put in this one's place is another one's.
+        "content_hash": meta["content_hash"],
+        "labels_hash": meta["labels_hash"],
+        "plan": source.plan.key,
+        "state": source.state.digest,
+        "videos": dict(zip(_keys(source.plan), (v.signature for v in source.plan.videos), strict=True)),
+    }
+    write_json_atomic(note_path(store, source.state), content)
+
+
+def forget(store: Path) -> None:
+    """Remove what a store, which is about to hold something else, says of any folder."""
+    for path in store.glob(NOTES):
+        path.unlink()
+
+
+def is_known(store: Path, state: FolderState, plan: Plan | None = None) -> bool:
+    """Whether a store, damaged or not, was made from a folder that has not changed since, as far as can be told.
+
+    Args:
+        store: Its folder.
+        state: Of the layout folder.
+        plan: Also whether it was made with the same options.
+    """
+    noted = _recall(store, state)
+    return (
+        noted is not None
+        and noted["state"] == state.digest
+        and (plan is None or noted.get("plan") == plan.key)
+    )
+
+
+class Comparison:
+    """Compares a folder with stores, and reads no video twice.
+
+    Args:
+        source: The folder.
+        progress: Show progress on stderr.
+    """
+
+    def __init__(self, source: SourceFolder, *, progress: bool = False) -> None:
+        self._source = source
+        self._progress = progress
+        self._read: dict[int, tuple[str, np.ndarray] | None] = {}
+
+    def suspects(self, store: FeatureStore) -> list[int] | None:
+        """Videos that would have to be read, as indices of the plan; None where the store is of other data anyway."""
+        plan = self._source.plan
+        if any(store.meta.get(name) != value for name, value in self._source.meta.items()):
+            return None
+        index = map_batch(store.path / INDEX).to_pydict()
+        if any(index.get(name) != values for name, (_, values) in self._source.columns.items()):
+            return None
+        noted = (_recall(store.path, self._source.state) or {}).get("videos", {})
+        # A store of an earlier version has one hash of all videos, and none of each.
+        return [
+            i
+            for i, (key, video) in enumerate(zip(_keys(plan), plan.videos, strict=True))
+            if noted.get(key) != video.signature or "digest" not in index
+        ]
+
+    def difference(self, store: FeatureStore, suspects: Iterable[int]) -> str | None:
+        """What the folder holds that the store does not; None when they are equal.
+
+        Args:
+            store: One that has suspects.
+            suspects: They; the others are taken as unchanged.
+        """
+        plan, suspects = self._source.plan, list(suspects)
+        index = map_batch(store.path / INDEX).to_pydict()
+        digests: list[str] = list(index.get("digest", [""] * len(plan.videos)))
+        with show_progress("comparing", len(suspects), "videos", enabled=self._progress) as advance:
+            for i in suspects:
+                video, found = plan.videos[i], self._hash(i)
+                marks = store.nonzero[video.visual_offset :][: video.length * plan.crops]
+                if (
+                    found is None
+                    or ("digest" in index and found[0] != digests[i])
+                    or not np.array_equal(found[1], marks)
+                ):
+                    return f"the features of {video.files.name}"
+                digests[i] = found[0]
+                advance(1)
+        if hash_content(plan.dtype, plan.crops, plan.widths, plan.hashed, digests) != store.content_hash:
+            return "the features"
+        return None
+
+    def _hash(self, index: int) -> tuple[str, np.ndarray] | None:
+        """A video's hash, and its rows that are not all zero; None for one that cannot be read."""
+        if index not in self._read:
+            try:
+                self._read[index] = hash_video(self._source.plan, index)
+            except VideoError:
+                self._read[index] = None
+        return self._read[index]
+
+
+def _recall(store: Path, state: FolderState) -> dict[str, Any] | None:
+    """What a store says of a folder; None where it says nothing that can be used."""
+    path = note_path(store, state)
+    try:
+        if not path.is_file():
+            return None
+        noted, meta = read_json(path), read_json(store / META)
+        usable = (noted["kind"], noted["format_version"]) == (KIND, FORMAT_VERSION) and all(
+            noted[name] == meta[name] for name in ("content_hash", "labels_hash")
+        )
+        return noted if usable and isinstance(noted["videos"], dict) and noted["state"] else None
+    except (DataError, KeyError, TypeError):
+        return None
+
+
+def _keys(plan: Plan) -> list[str]:
+    return [f"{video.files.split}/{video.files.name}" for video in plan.videos]
+
+
+def _stamp(file: os.DirEntry[str] | Path) -> str:
+    try:
+        stat = file.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        # Also a link to nowhere: the audit will say so.
+        return ""
+    return f"{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ino}:{stat.st_ctime_ns}"
