@@ -44,8 +44,8 @@ def frame_average_precision(
     label = np.asarray(frame_labels)
     if score.ndim != 1 or label.ndim != 1 or len(label) != snippet_frames * len(score):
         raise DataError(
-            f"{label.size} frame labels for {score.size} snippets; expected {snippet_frames} a snippet, "
-            f"so {snippet_frames * score.size}"
+            f"{label.size} frame labels for {score.size} snippets, shapes {label.shape} and {score.shape}; expected "
+            f"one axis each, {snippet_frames} labels a snippet, so {snippet_frames * score.size}"
         )
     if not np.isfinite(score).all():
         raise DataError(

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from macil.config import StepSwitches, TrialConfig
+from macil.errors import DataError
 from macil.model.networks import NetworkOutput
 from macil.model.pooling import bottom_k, bottom_k_of_batch, full_precision, selected_count, top_k
 
@@ -68,12 +69,35 @@ def objective(
     Returns:
         The total, a scalar, and its parts before weighting: `loss_mil`, `loss_v2b`, `loss_v2n` (each the sum of both
         directions; zero where `config.contrast` is off).
+
+    Raises:
+        DataError: The shapes of the output and of the labels disagree; says which.
     """
+    _require_shapes(output, labels)
     semi_bags = select_semi_bags(output, config) if config.contrast else None
     parts = loss_parts(output.video_logits, labels, output.lengths, semi_bags, config, config.temperature)
     weights = (ramp_weight(epoch, config.ramp, most) for most in (config.lambda_v2b, config.lambda_v2n))
     total = parts[0] + sum(weight * part for weight, part in zip(weights, parts[1:], strict=True))
     return total, dict(zip(("loss_mil", "loss_v2b", "loss_v2n"), parts, strict=True))
+
+
+def _require_shapes(output: NetworkOutput, labels: Tensor | None = None) -> None:
+    """Refuse what would be broadcast."""
+    bags, snippets = output.video_logits.shape, output.visual_logits.shape
+    wanted = {
+        "visual_logits": (*bags, snippets[-1] if snippets else 0),
+        "audio_logits": tuple(snippets),
+        "fused_logits": tuple(snippets),
+        "visual_embeddings": (*snippets, output.visual_embeddings.shape[-1]),
+        "audio_embeddings": tuple(output.visual_embeddings.shape),
+        "lengths": tuple(bags),
+    }
+    found = {name: tuple(getattr(output, name).shape) for name in wanted}
+    if labels is not None:
+        wanted["labels"], found["labels"] = tuple(bags), tuple(labels.shape)
+    wrong = [f"{name} {found[name]}, not {shape}" for name, shape in wanted.items() if found[name] != shape]
+    if wrong:
+        raise DataError(f"for video logits of shape {tuple(bags)} these shapes disagree: {'; '.join(wrong)}")
 
 
 def loss_parts(
@@ -116,8 +140,9 @@ def contrastive_terms(output: NetworkOutput, config: TrialConfig) -> Contrastive
     A video is violent when its predicted p > 0.5, else normal; its K highest snippets form its semi-bag. Query and
     positive are the mean embeddings of a violent video's two semi-bags; negatives are single snippets of the positive's
     stream: the semi-bags of all normal videos, or the lowest snippets (background). Without a violent or without a
-    normal video all four terms are 0 (released code; the paper does not say).
+    normal video all four terms are 0 (released code; the paper does not say). Shapes that disagree are a DataError.
     """
+    _require_shapes(output)
     semi_bags = select_semi_bags(output, config)
     return _terms(output.video_logits, output.lengths, *semi_bags, config, config.temperature)
 

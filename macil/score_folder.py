@@ -78,8 +78,10 @@ def write_folder(
         origin: Plain values about the network, for `segments.json`.
 
     Raises:
+        DataError: `rule` or `truth` does not fit the scores.
         WriteError: The folder cannot be written, or the disk is full; names it.
     """
+    _require_fit(scored, rule, truth or {})
     segments = {name: find_segments(scores, rule) for name, scores in scored}
     with _replacing(out) as folder:
         snippets = frames = 0
@@ -100,9 +102,11 @@ def write_folder(
                 "name": name,
                 "frames": len(scores) * rule.snippet_frames,
                 "seconds": round(rule.seconds(len(scores)), 6),
+                "audio_rows_cut": max(gap, 0),
+                "audio_rows_filled": max(-gap, 0),
                 "segments": [describe_segment(segment, rule) for segment in segments[name]],
             }
-            for name, scores in scored
+            for (name, scores), gap in zip(scored, scored.audio_gaps.tolist(), strict=True)
         ]
         write_json_atomic(
             folder / SEGMENTS,
@@ -112,11 +116,26 @@ def write_folder(
                 "macil_version": __version__,
                 "network": dict(origin or {}),
                 **rule._asdict(),
+                "audio": scored.count_audio(),
                 "videos": described,
             },
         )
     counts = [len(found) for found in segments.values()]
     return Written(snippets, frames, sum(counts), sum(count > 0 for count in counts), len(drawn))
+
+
+def _require_fit(scored: ScoredVideos, rule: SegmentRule, truth: Mapping[str, np.ndarray]) -> None:
+    if rule.snippet_frames != scored.snippet_frames:
+        raise DataError(
+            f"the rule has {rule.snippet_frames} frames a snippet, the scores {scored.snippet_frames}; expected equal"
+        )
+    for name, scores in scored:
+        expected = len(scores) * scored.snippet_frames
+        if name in truth and len(truth[name]) != expected:
+            raise DataError(
+                f"{name} has {len(scores)} scores and {len(truth[name])} frame labels; expected {expected}, "
+                f"{scored.snippet_frames} a snippet"
+            )
 
 
 def _holds_scores(out: Path) -> bool:

@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from macil.data.pairing import EXPECTED, are_far_apart, axes_look_swapped, fit_audio
 from macil.data.store import FeatureStore, VideoSet
+from macil.errors import DataError
 from macil.model.networks import TwoStreamNetwork, VisualNetwork
 from macil.model.pooling import k_max_mean
 
@@ -139,7 +141,7 @@ def score_whole(
     videos: WholeVideos,
     advance: Callable[[int], None] | None = None,
 ) -> VideoScores:
-    """Score whole videos, all snippets and all crops; audio is cut or zero-padded to the visual length.
+    """Score whole videos, all snippets and all crops; a row of audio too many or too few is cut or zero.
 
     Nothing is waited for before all are scored.
 
@@ -181,22 +183,46 @@ def score_videos(
 
 
 @torch.inference_mode()
-def score_arrays(network: TwoStreamNetwork, visual: np.ndarray, audio: np.ndarray) -> np.ndarray:
+def score_arrays(
+    network: TwoStreamNetwork, visual: np.ndarray, audio: np.ndarray, *, fill_audio: bool = False
+) -> np.ndarray:
     """Snippet scores (T,) float32 of one video by the test rule, without a store.
 
     Args:
         network: In evaluation mode; the arrays go to its device.
         visual: (crops, T, Dv) float32.
-        audio: (T', Da) float32; cut or zero-padded to T.
+        audio: (T, Da) float32; a row too many or too few is cut or zero.
+        fill_audio: Cut audio of any length, or fill it with zeros.
+
+    Raises:
+        DataError: Other shapes than these; says which.
     """
+    _require_pair(network, visual.shape, audio.shape, fill_audio)
     crops, length, _ = visual.shape
-    heard = np.zeros((length, audio.shape[1]), np.float32)
-    heard[: len(audio)] = audio[:length]
     weight = network.fc_v.weight
     sizes = torch.full((crops,), length, device=weight.device)
-    both = [torch.from_numpy(x).to(weight.device, weight.dtype) for x in (visual, heard)]
+    both = [torch.from_numpy(x).to(weight.device, weight.dtype) for x in (visual, fit_audio(audio, length))]
     logits = network.snippet_logits(both[0], both[1].expand(crops, -1, -1), sizes).float()
     return torch.sigmoid(logits).mean(0).cpu().numpy()
+
+
+def _require_pair(
+    network: TwoStreamNetwork, visual: tuple[int, ...], audio: tuple[int, ...], fill_audio: bool
+) -> None:
+    widths = network.fc_v.in_features, network.fc_a.in_features
+    shapes = f"visual features of shape {visual} and audio of shape {audio}"
+    if len(visual) != 3 or len(audio) != 2 or (visual[2], audio[1]) != widths or 0 in (*visual, *audio):
+        raise DataError(
+            f"{shapes}; expected (crops, snippets, {widths[0]}) and (snippets, {widths[1]}), none of them empty"
+        )
+    if axes_look_swapped(visual, audio[0], fill_audio=fill_audio):
+        raise DataError(
+            f"{shapes}: the axes look like (snippets, crops, features); expected (crops, snippets, features)"
+        )
+    if are_far_apart(visual[1], audio[0]) and not fill_audio:
+        raise DataError(
+            f"{shapes}: {visual[1]} snippets and {audio[0]} rows of audio; {EXPECTED}, or fill_audio=True"
+        )
 
 
 def _similar(lengths: np.ndarray, crops: int, rows: int) -> Iterator[np.ndarray]:
@@ -210,7 +236,10 @@ def _similar(lengths: np.ndarray, crops: int, rows: int) -> Iterator[np.ndarray]
 
 
 def _load(store: FeatureStore, videos: VideoSet, chosen: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Features (n * crops, T, Dv) and (n, T, Da) of some videos, zero-padded to the longest, float32."""
+    """Features (n * crops, T, Dv) and (n, T, Da) of some videos, zero-padded to the longest, float32.
+
+    No store has audio that is more than a row longer or shorter than the video's snippets.
+    """
     longest = int(videos.lengths[chosen].max())
     visual = torch.zeros(len(chosen), videos.crops, longest, store.visual_dim)
     audio = torch.zeros(len(chosen), longest, store.audio_dim)

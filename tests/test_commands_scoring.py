@@ -280,6 +280,8 @@ def places(run_folder: Path, demo_store: FeatureStore, demo_layout: Path, tmp_pa
         "LAYOUT": demo_layout,
         "V": save("v", np.ones((5, 3, 64), np.float32)),
         "A": save("a", np.ones((3, 16), np.float32)),
+        "SWAPPED": save("swapped", np.ones((9, 3, 64), np.float32)),
+        "LONG": save("long", np.ones((9, 16), np.float32)),
         "WIDE": save("wide", np.ones((3, 65), np.float32)),
         "FLAT": save("flat", np.ones(64, np.float32)),
         "NAN": save("nan", np.full((3, 64), np.nan, np.float32)),
@@ -340,6 +342,17 @@ def places(run_folder: Path, demo_store: FeatureStore, demo_layout: Path, tmp_pa
         ),
         (["score", "RUN", "V", "A", "--min-seconds", "inf", "--out", "OUT"], 2, ["--min-seconds inf"]),
         (["score", "RUN", "V", "A", "--format", "xlsx", "--out", "OUT"], 2, ["'xlsx' is not one of"]),
+        (
+            ["score", "RUN", "V", "LONG", "--out", "OUT"],
+            1,
+            ["long.npy: has 9 rows, the visual", "v.npy have 3 snippets; at most one row", "--fill-audio"],
+        ),
+        (["score", "RUN", "SWAPPED", "LONG", "--out", "OUT"], 1, ["swapped.npy: has shape (9, 3, 64)"]),
+        (
+            ["score", "RUN", "STORE", "--fill-audio", "--out", "OUT"],
+            2,
+            ["--fill-audio: the audio in the store"],
+        ),
         (["score", "RUN", "V", "A", "--out", "TEXT"], 2, ["text.npy is a file"]),
         (["score", "RUN", "V", "A", "--out", "LAYOUT"], 2, ["which no scoring wrote"]),
         (["score", "TRAINING", "V", "A", "--out", "OUT"], 1, ["holds no model.pt", "last.pt"]),
@@ -373,6 +386,21 @@ def test_bad_input_is_one_clear_message_and_no_file(
     assert shown.out == ""
     assert files_below(tmp_path) == before
     assert not places["OUT"].exists()
+
+
+@pytest.mark.parametrize(("sound", "said"), [
+    ("A", None),
+    ("LONG", "6 rows cut from the audio of 1 video, to be as long as the visual features"),
+    ("SHORT", "1 row of zeros added to the audio of 1 video, to be as long as the visual features"),
+])  # fmt: skip
+def test_what_is_done_to_the_audio_is_said(
+    sound: str, said: str | None, places: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(tmp_path / "short.npy", np.ones((2, 16), np.float32))
+    audio = {**places, "SHORT": tmp_path / "short.npy"}[sound]
+    options = ["--pictures", "0", *(["--fill-audio"] if sound == "LONG" else [])]
+    assert run("score", places["RUN"], places["V"], audio, "--out", places["OUT"], *options) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == ([said] if said else [])
 
 
 def test_a_source_is_not_overwritten_by_its_export(

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from macil.data import FeatureStore, convert
-from macil.data.arrow_files import allocate_feature_file, map_batch
+from macil.data.arrow_files import allocate_feature_file, map_batch, write_table
 from macil.data.store import is_store
 from macil.data.verify import verify_store
 from macil.errors import DataError
@@ -166,6 +166,20 @@ def damage_meta(path: Path, **changes: object) -> None:
     meta = json.loads((path / "meta.json").read_text())
     meta.update(changes)
     (path / "meta.json").write_text(json.dumps({k: v for k, v in meta.items() if v is not None}))
+
+
+def test_audio_more_than_a_row_longer_than_its_video_is_refused_by_name(store_path: Path) -> None:
+    index = pa.table(map_batch(store_path / "index.arrow").to_pydict())
+    lengths, names = index["audio_length"].to_pylist(), index["name"].to_pylist()
+    position = names.index(TEST_VIOLENT)
+    lengths[position] = index["length"][position].as_py() - 2
+    write_table(store_path / "index.arrow", index.set_column(8, "audio_length", [lengths]))
+    damage_meta(store_path, hashes={})
+    with pytest.raises(DataError, match=r"index\.arrow is damaged") as error:
+        FeatureStore.open(store_path)
+    assert error.value.problems == (
+        f"{TEST_VIOLENT} has 6 snippets and 4 rows of audio; at most one row of difference is expected",
+    )
 
 
 def test_a_store_of_another_format_version_is_refused_by_name(store_path: Path) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from macil.config import TrialConfig
+from macil.errors import DataError
 from macil.model import (
     NetworkOutput,
     TwoStreamNetwork,
@@ -182,6 +183,23 @@ def test_default_widths_are_the_published_features(network_class: Any) -> None:
     assert tuple(network.fc_v.weight.shape) == (128, 1024)
     if network_class is TwoStreamNetwork:
         assert tuple(network.fc_a.weight.shape) == (128, 128)
+
+
+@pytest.mark.parametrize(
+    ("audio", "lengths"), [((2, 1), None), ((1, 5), None), ((2, 5), (1,)), ((2, 5), (2, 1))]
+)
+def test_streams_and_lengths_that_disagree_are_refused_and_not_broadcast(
+    audio: tuple[int, ...], lengths: tuple[int, ...] | None
+) -> None:
+    network = TwoStreamNetwork(TrialConfig(hidden_dim=8, feedforward_dim=8), 6, 4)
+    visual, heard = torch.ones(2, 5, 6), torch.ones(*audio, 4)
+    valid = None if lengths is None else torch.full(lengths, 5)
+    with pytest.raises(
+        DataError, match=r"shapes \(2, 5, 6\).* disagree; expected visual \(B, T, features\), audio"
+    ):
+        network(visual, heard, valid)
+    with pytest.raises(DataError, match="disagree"):
+        network.snippet_logits(visual, heard, torch.full(lengths or (2,), 5))
 
 
 def test_fused_logits_are_the_sum_of_the_streams() -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from macil.config import TrialConfig
+from macil.errors import DataError
 from macil.model import NetworkOutput, bottom_k_of_batch, k_max_mean, selected_count
 from macil.objective import bottom_k, contrastive_terms, mil_loss, objective, ramp_weight, top_k
 from tests import literal
@@ -197,6 +198,22 @@ def test_degenerate_batches_give_finite_losses_and_gradients(
         if mood in ("violent", "normal"):
             assert parts["loss_v2b"] == parts["loss_v2n"] == 0
             torch.testing.assert_close(total, parts["loss_mil"])
+
+
+@pytest.mark.parametrize("field", [*NetworkOutput._fields, "labels"])
+def test_shapes_that_disagree_are_refused_and_not_broadcast(field: str) -> None:
+    bags, snippets, width = 3, 5, 4
+    many = torch.ones(bags, snippets, width)
+    logits = torch.ones(bags, snippets)
+    output = NetworkOutput(many, many, logits, logits, logits, logits[:, 0], torch.full((bags,), snippets))
+    labels = torch.ones(bags)
+    objective(output, labels, TrialConfig(), epoch=0)
+    if field == "labels":
+        labels = labels[:1]
+    else:
+        output = output._replace(**{field: getattr(output, field)[:1]})
+    with pytest.raises(DataError, match="these shapes disagree: "):
+        objective(output, labels, TrialConfig(), epoch=0)
 
 
 def test_embeddings_of_zero_norm_do_not_make_nan() -> None:

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -110,6 +111,19 @@ def test_a_digit_that_differs_is_told_and_is_an_error_on_the_recorded_environmen
     assert code == 0
     assert "torch_version: recorded 1.0, here" in said
     assert not read_json(changed / "replays" / "trials-00000.json")["equal"]
+
+
+def test_kept_scores_of_other_snippets_are_not_called_equal(tmp_path: Path, run: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    (path,) = (copy / "trials/00001").rglob("scores.npz")
+    with np.load(path) as kept:
+        arrays = {name: kept[name][:-1] for name in kept.files}
+    np.savez(path, **arrays)
+    with pytest.raises(
+        DataError, match=r"scores\.npz keeps \d+ test scores .* the test videos have \d+ snippets"
+    ):
+        replay(copy, "00001")
 
 
 def test_what_cannot_be_replayed_is_refused(tmp_path: Path, run: Path) -> None:

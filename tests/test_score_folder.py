@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import macil.score_folder
-from macil.errors import UsageError
+from macil.errors import DataError, UsageError
+from macil.files import read_json
 from macil.score_folder import check_target, write_folder
 from macil.scored import ScoredVideos
 from macil.segments import SegmentRule
@@ -25,6 +27,23 @@ def test_what_was_written_is_counted(tmp_path: Path) -> None:
     assert written == macil.score_folder.Written(5, 80, 3, 2, 2)
     assert names(tmp_path / "deep") == ["out"]
     assert names(tmp_path / "deep" / "out" / "timelines") == ["a.png", "a.svg", "b.png", "b.svg"]
+
+
+def test_what_was_cut_from_the_audio_and_filled_is_written(tmp_path: Path) -> None:
+    scored = replace(SCORED, audio_lengths=np.array([5, 1]))
+    write_folder(scored, SegmentRule(), tmp_path / "out")
+    content = read_json(tmp_path / "out" / "segments.json")
+    assert content["audio"] == {"rows_cut": 3, "videos_cut": 1, "rows_filled": 2, "videos_filled": 1}
+    counted = [(video["audio_rows_cut"], video["audio_rows_filled"]) for video in content["videos"]]
+    assert counted == [(3, 0), (0, 2)]
+
+
+def test_labels_and_rules_of_another_length_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="b has 3 scores and 47 frame labels; expected 48, 16 a snippet"):
+        write_folder(SCORED, SegmentRule(), tmp_path / "out", truth={"b": np.zeros(47)})
+    with pytest.raises(DataError, match="the rule has 8 frames a snippet, the scores 16"):
+        write_folder(SCORED, SegmentRule(snippet_frames=8), tmp_path / "out")
+    assert names(tmp_path) == []
 
 
 @pytest.mark.parametrize("existing", [False, True])

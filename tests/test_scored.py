@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from macil.errors import DataError
 from macil.examination import Examiner
 from macil.model import TwoStreamNetwork
 from macil.scored import ScoredVideos, score_loose, score_store
+from macil.scoring import score_arrays
 
 CONFIG = TrialConfig(hidden_dim=16, feedforward_dim=16, seed=4)
 
@@ -62,13 +64,120 @@ def test_a_pair_of_arrays_scores_as_the_files_of_the_layout(
         np.save(tmp_path / "clip.npy", crops[0])
         np.save(tmp_path / "sound.npy", np.load(video.audio)[:3])
         ((_, scores),) = score_loose(
-            network, videos_of_files([tmp_path / "clip.npy", tmp_path / "sound.npy"])
+            network, videos_of_files([tmp_path / "clip.npy", tmp_path / "sound.npy"]), fill_audio=True
         )
         heard = torch.zeros(1, crops.shape[1], network.fc_a.in_features)
         heard[0, :3] = torch.from_numpy(np.load(video.audio)[:3])
         with torch.no_grad():
             logits = network(torch.from_numpy(crops[:1]), heard).fused_logits[0]
         np.testing.assert_allclose(scores, torch.sigmoid(logits).numpy(), atol=2e-6)
+
+
+def test_audio_of_another_length_is_filled_on_purpose_only_and_counted(
+    network: TwoStreamNetwork, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    files = []
+    for name, rows in (("short", 2), ("less", 4), ("same", 5), ("more", 6), ("long", 9)):
+        for what, shape in ((name, (5, 64)), (f"{name}-sound", (rows, 16))):
+            np.save(tmp_path / f"{what}.npy", rng.normal(size=shape).astype(np.float32))
+            files.append(tmp_path / f"{what}.npy")
+    with pytest.raises(DataError) as caught:
+        score_loose(network, videos_of_files(files))
+    assert list(caught.value.problems) == [
+        f"{tmp_path / name}-sound.npy: has {rows} rows, the visual features {tmp_path / name}.npy have 5 snippets; at "
+        "most one row of difference is expected. Give the audio of this video; with --fill-audio it is cut, or filled "
+        "with zeros"
+        for name, rows in (("short", 2), ("long", 9))
+    ]
+    near = score_loose(network, videos_of_files(files[2:-2]))
+    assert near.audio_gaps.tolist() == [-1, 0, 1]
+    filled = score_loose(network, videos_of_files(files), fill_audio=True)
+    assert filled.count_audio() == {"rows_cut": 5, "videos_cut": 2, "rows_filled": 4, "videos_filled": 2}
+    np.testing.assert_array_equal(dict(filled)["less"], dict(near)["less"])
+    assert filled.lengths.tolist() == [5] * 5
+
+
+@pytest.mark.parametrize(
+    ("shape", "rows", "fill", "text"),
+    [
+        ((7, 3, 64), 7, False, "(snippets, crops, features); expected (crops, snippets, features)"),
+        ((7, 3, 64), 8, False, "look like (snippets, crops, features)"),
+        ((7, 3, 64), 7, True, "look like (snippets, crops, features)"),
+        ((7, 1, 64), 7, False, "look like (snippets, crops, features)"),
+        ((4, 3, 64), 4, False, "look like (snippets, crops, features); expected (crops, snippets, features), see"),
+        ((4, 3, 64), 4, False, "where they are right, --fill-audio says so"),
+        ((3, 7, 64), 5, False, "has 5 rows, the visual features"),
+        ((64, 7), 7, False, "is 7 wide, shape (64, 7); the network reads visual features 64 wide: its axes look tr"),
+        ((3, 64, 7), 7, False, "is 7 wide, shape (3, 64, 7)"),
+        ((1, 3, 7, 64), 7, False, "has shape (1, 3, 7, 64), expected (snippets, features) or (crops, snippets"),
+        ((64,), 7, False, "has shape (64,), expected"),
+    ],
+)  # fmt: skip
+def test_axes_that_the_lengths_contradict_are_refused_by_name(
+    shape: tuple[int, ...], rows: int, fill: bool, text: str, network: TwoStreamNetwork, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "clip.npy", np.ones(shape, np.float32))
+    np.save(tmp_path / "sound.npy", np.ones((rows, 16), np.float32))
+    loose = videos_of_files([tmp_path / "clip.npy", tmp_path / "sound.npy"])
+    with pytest.raises(DataError) as caught:
+        score_loose(network, loose, fill_audio=fill)
+    (problem,) = caught.value.problems
+    assert problem.startswith((f"{tmp_path / 'clip.npy'}: ", f"{tmp_path / 'sound.npy'}: "))
+    assert text in problem
+
+
+@pytest.mark.parametrize(
+    ("shape", "rows", "fill"),
+    [
+        ((3, 7, 64), 7, False),
+        ((3, 7, 64), 6, False),
+        ((7, 7, 64), 7, False),  # decided by the documented order
+        ((7, 7, 64), 8, False),
+        ((7, 8, 64), 8, False),
+        ((1, 7, 64), 7, False),
+        ((4, 3, 64), 4, True),
+        ((1, 7, 64), 1, True),
+        ((3, 7, 64), 3, True),
+    ],
+)  # fmt: skip
+def test_crops_come_first_where_the_lengths_allow_it(
+    shape: tuple[int, ...], rows: int, fill: bool, network: TwoStreamNetwork, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "clip.npy", np.ones(shape, np.float32))
+    np.save(tmp_path / "sound.npy", np.ones((rows, 16), np.float32))
+    loose = videos_of_files([tmp_path / "clip.npy", tmp_path / "sound.npy"])
+    assert score_loose(network, loose, fill_audio=fill).lengths.tolist() == [shape[1]]
+
+
+def test_arrays_that_disagree_are_not_scored(network: TwoStreamNetwork) -> None:
+    visual, audio = np.ones((3, 7, 64), np.float32), np.ones((7, 16), np.float32)
+    assert score_arrays(network, visual, audio).shape == (7,)
+    np.testing.assert_array_equal(
+        score_arrays(network, visual, audio[:3], fill_audio=True),
+        score_arrays(network, visual, np.concatenate([audio[:3], np.zeros((4, 16), np.float32)])),
+    )
+    for wrong, text in (
+        ((visual, audio[:5]), "7 snippets and 5 rows of audio; at most one row of difference is expected"),
+        ((visual.swapaxes(0, 1), audio), "look like (snippets, crops, features)"),
+        ((visual[0], audio), "expected (crops, snippets, 64) and (snippets, 16)"),
+        ((visual, audio[None]), "expected (crops, snippets, 64) and (snippets, 16)"),
+        ((visual, audio[:, :15]), "audio of shape (7, 15)"),
+    ):
+        with pytest.raises(DataError, match=re.escape(text)):
+            score_arrays(network, *wrong)
+
+
+def test_a_store_says_how_much_audio_was_cut_and_filled(
+    network: TwoStreamNetwork, demo_store: FeatureStore
+) -> None:
+    videos = demo_store.videos("test")
+    gaps = videos.audio_lengths - videos.lengths
+    assert gaps.any(), "audio of another length is part of what is tested"
+    scored = score_store(network, demo_store, "test")
+    np.testing.assert_array_equal(scored.audio_gaps, gaps)
+    cut, filled = np.count_nonzero(gaps == 1), np.count_nonzero(gaps == -1)
+    assert list(scored.count_audio().values()) == [cut, cut, filled, filled]
 
 
 def test_chosen_videos_come_in_the_order_asked_for(
@@ -122,3 +231,7 @@ def test_videos_are_iterated_with_their_own_scores() -> None:
         ("a", [np.float32(0.1)]),
         ("b", [np.float32(0.2), np.float32(0.3)]),
     ]
+    assert scored.count_audio() == dict.fromkeys(scored.count_audio(), 0)
+    for lengths in ([1, 1], [1, 3], [3]):
+        with pytest.raises(DataError, match="a score a snippet"):
+            ScoredVideos(("a", "b"), np.array(lengths), scored.scores, 16)

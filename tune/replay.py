@@ -202,10 +202,15 @@ def _compare_scores(folder: Path, trainer: Trainer) -> dict[str, float]:
         kept = read_scores(path, trainer.test_scores.__contains__)
     except DataError as error:
         raise DataError(f"{path} cannot be read: {error}") from None
+    for name, scores in kept.items():
+        if len(scores) != len(trainer.test_scores[name]):
+            raise DataError(
+                f"{path} keeps {len(scores)} test scores of the {name} epoch, the test videos have "
+                f"{len(trainer.test_scores[name])} snippets; it is damaged, so nothing was compared"
+            )
     return {
         name: float(np.abs(scores - trainer.test_scores[name]).max(initial=0.0))
         for name, scores in kept.items()
-        if scores.shape == trainer.test_scores[name].shape
     }
 
 

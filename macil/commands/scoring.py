@@ -151,6 +151,11 @@ def evaluate(
 @click.option(
     "--labels", is_flag=True, help="Shade the annotated violence in the timelines; reads test labels."
 )
+@click.option(
+    "--fill-audio",
+    is_flag=True,
+    help="Cut audio that is more than a row too long, fill what is too short with zeros; else it is refused.",
+)
 @_RELEASED
 @_NUM_HEADS
 @_DEVICE
@@ -176,7 +181,11 @@ def score(checkpoint: Path, features: tuple[Path, ...], out: Path, **options: An
     if endless:
         raise UsageError(f"--{endless[0].replace('_', '-')} {options[endless[0]]}: expected a finite number")
     choice = _Choice(
-        options["split"], options["names"], options["snippet_frames"], with_labels=options["labels"]
+        options["split"],
+        options["names"],
+        options["snippet_frames"],
+        with_labels=options["labels"],
+        fill_audio=options["fill_audio"],
     )
     check_target(out, overwrite=options["overwrite"])
     network, file, known = load_trained(
@@ -206,15 +215,22 @@ def score(checkpoint: Path, features: tuple[Path, ...], out: Path, **options: An
         f"{_count(written.frames, 'frame')}; {_count(written.segments, 'violent segment')} in "
         f"{_count(written.violent_videos, 'video')}; {_count(written.pictures, 'timeline')}"
     )
+    audio = scored.count_audio()
+    for done in ("cut", "filled"):
+        if rows := audio[f"rows_{done}"]:
+            videos = _count(audio[f"videos_{done}"], "video")
+            how = "cut from the audio" if done == "cut" else "of zeros added to the audio"
+            click.echo(f"{_count(rows, 'row')} {how} of {videos}, to be as long as the visual features")
 
 
 class _Choice(NamedTuple):
-    """What was asked of a data folder."""
+    """What was asked of the features."""
 
     split: Literal["train", "test"] | None
     names: tuple[str, ...]
     snippet_frames: int | None
     with_labels: bool
+    fill_audio: bool
 
 
 def _score(
@@ -228,7 +244,8 @@ def _score(
     given = {"--split": choice.split, "--video": choice.names, "--labels": choice.with_labels}
     if wrong := [name for name, value in given.items() if value]:
         raise UsageError(f"{', '.join(wrong)}: for a data folder only, not for {features[0]}")
-    return score_loose(network, videos_of_files(features), choice.snippet_frames or SNIPPET_FRAMES), None
+    frames = choice.snippet_frames or SNIPPET_FRAMES
+    return score_loose(network, videos_of_files(features), frames, fill_audio=choice.fill_audio), None
 
 
 def _score_folder(
@@ -242,7 +259,7 @@ def _score_folder(
     require_layout(folder)
     loose = videos_of_folder(folder, split, choice.names)
     frames = choice.snippet_frames or SNIPPET_FRAMES
-    scored = score_loose(network, loose, frames)
+    scored = score_loose(network, loose, frames, fill_audio=choice.fill_audio)
     if not choice.with_labels:
         return scored, None
     lengths = dict(zip(scored.names, scored.lengths.tolist(), strict=True))
@@ -260,6 +277,10 @@ def _score_store(
         raise UsageError(
             f"--snippet-frames {choice.snippet_frames}: the store {store.path} has {store.snippet_frames}; "
             "leave the option out"
+        )
+    if choice.fill_audio:
+        raise UsageError(
+            f"--fill-audio: the audio in the store {store.path} fits already; leave the option out"
         )
     truth = truth_of_store(store) if choice.with_labels else None
     return score_store(network, store, split, choice.names, device), truth

@@ -17,6 +17,7 @@ from macil.data.folders import Finding, Modality
 from macil.data.forecast import Forecast, choose_sample, rehearse
 from macil.data.layout import Layout, VideoFiles, read_layout
 from macil.data.names import match_audio_file, source_doubts
+from macil.data.pairing import EXPECTED, are_far_apart
 from macil.data.progress import show_progress
 from macil.errors import DataError
 
@@ -164,12 +165,14 @@ def _check_lengths(report: AuditReport) -> dict[str, int]:
             lengths[video.name] = expected
         if video.audio in report.headers:
             audio = report.headers[video.audio].rows
-            if abs(audio - expected) > 1:
-                reason = f"has {audio} rows, the visual features {expected}; at most one row of difference is expected"
+            if are_far_apart(expected, audio):
+                reason = f"has {audio} rows, the visual features {expected}; {EXPECTED}"
                 report.faults.append(Finding("length", report.layout.relative(video.audio), reason))
-            off_by_one += abs(audio - expected) == 1
+            else:
+                off_by_one += audio != expected
     if off_by_one:
-        reason = f"{off_by_one} videos have one audio row more or less than visual rows"
+        videos = f"{off_by_one} videos have" if off_by_one > 1 else "1 video has"
+        reason = f"{videos} one audio row more or less than visual rows"
         report.notes.append(Finding("length", "vggish-features/", reason))
     return lengths
 

@@ -21,6 +21,7 @@ from macil.data.arrays import ArrayError, load_array, read_shape
 from macil.data.choosing import choose
 from macil.data.folders import FOLDERS, SPLITS, SplitName
 from macil.data.names import match_audio_file, match_visual_file, normalise_name
+from macil.data.pairing import EXPECTED, are_far_apart, axes_look_swapped
 from macil.errors import DataError
 from macil.text import is_printable
 
@@ -105,11 +106,19 @@ def videos_of_folder(root: Path, split: SplitName, names: Sequence[str] = ()) ->
     return LooseVideos(tuple(video for video in found if video is not None), tuple(problems))
 
 
-def header_faults(video: LooseVideo, visual_dim: int, audio_dim: int) -> dict[Path, str]:
-    """What is wrong with the headers of a video's files, for a network that reads these widths; no value is read."""
+def header_faults(
+    video: LooseVideo, visual_dim: int, audio_dim: int, *, fill_audio: bool = False
+) -> dict[Path, str]:
+    """What is wrong with the headers of a video's files, for a network that reads these widths; no value is read.
+
+    Args:
+        video: The files.
+        visual_dim, audio_dim: Widths that the network reads.
+        fill_audio: Whether audio of any length will do.
+    """
     faults: dict[Path, str] = {}
     arrays_allowed = len(video.visual) == 1 and match_visual_file(video.visual[0].name) is None
-    lengths: dict[Path, int] = {}
+    shapes: dict[Path, tuple[int, ...]] = {}
     for path in video.files:
         is_audio = path == video.audio
         what, width = ("audio", audio_dim) if is_audio else ("visual", visual_dim)
@@ -122,15 +131,46 @@ def header_faults(video: LooseVideo, visual_dim: int, audio_dim: int) -> dict[Pa
             faults[path] = (
                 f"is {shape[-1]} wide, shape {shape}; the network reads {what} features {width} wide"
             )
-        elif not is_audio:
-            lengths[path] = shape[-2]
-    for path, length in lengths.items():
-        first = next(iter(lengths))
-        if length != lengths[first]:
+            if width in shape:
+                faults[path] += ": its axes look transposed, expected the features in the last one"
+        else:
+            shapes[path] = shape
+    return faults | _length_faults(video, shapes, fill_audio)
+
+
+def _length_faults(
+    video: LooseVideo, shapes: Mapping[Path, tuple[int, ...]], fill_audio: bool
+) -> dict[Path, str]:
+    """Which lengths disagree, of the files whose shapes are known."""
+    faults: dict[Path, str] = {}
+    visual = [path for path in video.visual if path in shapes]
+    if not visual:
+        return faults
+    first = visual[0]
+    length = shapes[first][-2]
+    for path in visual:
+        if shapes[path][-2] != length:
             faults[path] = (
-                f"has {length} snippets and {first.name} has {lengths[first]}; crops are equally long"
+                f"has {shapes[path][-2]} snippets and {first.name} has {length}; crops are equally long"
             )
+    rows = shapes.get(video.audio, (length,))[0]
+    if axes_look_swapped(shapes[first], rows, fill_audio=fill_audio):
+        faults[first] = (
+            f"has shape {shapes[first]} and its audio {video.audio} has {_rows(rows)}: the axes look like (snippets, "
+            "crops, features); expected (crops, snippets, features), see numpy.transpose(array, (1, 0, 2))"
+        )
+        if not are_far_apart(length, rows):
+            faults[first] += "; where they are right, --fill-audio says so"
+    elif are_far_apart(length, rows) and not fill_audio:
+        faults[video.audio] = (
+            f"has {_rows(rows)}, the visual features {first} have {length} snippets; {EXPECTED}. Give the audio of "
+            "this video; with --fill-audio it is cut, or filled with zeros"
+        )
     return faults
+
+
+def _rows(count: int) -> str:
+    return f"{count} row" + "s" * (count != 1)
 
 
 def load_finite(path: Path) -> np.ndarray:

@@ -85,7 +85,11 @@ def open_here(
         if copy and is_far(path):
             path = stage(FolderSource(path), _open_cache(None), tell, hashes)
     elif data is None or (not is_uri(data) and data != store and Path(data).is_dir()):
-        tell("making the demo data set on this host" if data is None else f"looking {data} up in the cache of this host")
+        tell(
+            "making the demo data set on this host"
+            if data is None
+            else f"looking {data} up in the cache of this host"
+        )
         path = resolve(data).path
     elif copy:
         raise DataError(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from macil.data.pairing import EXPECTED, are_far_apart
 from macil.text import brief, is_printable
 
 if TYPE_CHECKING:
@@ -86,7 +87,16 @@ def index_faults(sets: Mapping[str, VideoSet], rows: int, visual_rows: int, audi
             audio_end = videos.audio_offsets + videos.audio_lengths
             if _outside(visual_end, 0, visual_rows) or _outside(audio_end, 0, audio_rows):
                 faults.append(f"it lists rows of a {split} video beyond the features")
+            faults += _length_faults(videos)
     return faults
+
+
+def _length_faults(videos: VideoSet) -> list[str]:
+    apart = np.flatnonzero(are_far_apart(videos.lengths, videos.audio_lengths))
+    return [
+        f"{videos.names[i]} has {videos.lengths[i]} snippets and {videos.audio_lengths[i]} rows of audio; {EXPECTED}"
+        for i in apart[:_MOST_NAMED]
+    ]
 
 
 def _name_faults(names: Sequence[str], split: str) -> list[str]:

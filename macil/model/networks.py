@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from macil.config import TrialConfig
+from macil.errors import DataError
 from macil.model.attention import (
     AttentionLayer,
     Context,
@@ -158,7 +159,11 @@ class TwoStreamNetwork(_Network):
             audio: (B, T, Da).
             lengths: (B,) int64 valid snippets: the video logit is the mean of the K = floor(length / 16) + 1 largest
                 fused logits. None: every snippet is valid and the video logit is their mean (the test rule).
+
+        Raises:
+            DataError: The shapes disagree; says how.
         """
+        _require_shapes(lengths, visual, audio)
         snippets = visual.shape[1]
         key_mask = None if lengths is None else self._key_mask(lengths, snippets)
         visual_h, audio_h, visual_l, audio_l = self._encode(visual, audio, key_mask)
@@ -169,7 +174,11 @@ class TwoStreamNetwork(_Network):
         return NetworkOutput(visual_h, audio_h, visual_l, audio_l, fused, k_max_mean(fused, lengths), lengths)
 
     def snippet_logits(self, visual: Tensor, audio: Tensor, lengths: Tensor) -> Tensor:
-        """Fused logits (B, T) of whole videos batched together; padding is invisible, unlike in training."""
+        """Fused logits (B, T) of whole videos batched together; padding is invisible, unlike in training.
+
+        Arguments and errors as of `forward`, with lengths.
+        """
+        _require_shapes(lengths, visual, audio)
         mask = torch.arange(visual.shape[1], device=visual.device) < lengths[:, None]
         _, _, visual_logits, audio_logits = self._encode(visual, audio, mask)
         return visual_logits + audio_logits
@@ -205,7 +214,8 @@ class VisualNetwork(_Network):
         self._initialise(generator)
 
     def forward(self, visual: Tensor, lengths: Tensor | None = None) -> VisualOutput:
-        """Logits and video logits of `visual` (B, T, Dv); `lengths` as in `TwoStreamNetwork.forward`."""
+        """Logits and video logits of `visual` (B, T, Dv); `lengths` and errors as in `TwoStreamNetwork.forward`."""
+        _require_shapes(lengths, visual)
         snippets = visual.shape[1]
         if lengths is None:
             logits = self._encode(visual, None)
@@ -221,6 +231,18 @@ class VisualNetwork(_Network):
     def _encode(self, visual: Tensor, key_mask: Tensor | None) -> Tensor:
         p = self._parameters_of_one()
         return stream_logits(p, self._layer(p, [linear(p, "fc_v", visual[None])], key_mask))[0, 0]
+
+
+def _require_shapes(lengths: Tensor | None, *streams: Tensor) -> None:
+    """Refuse what would be broadcast."""
+    bags = streams[0].shape[:2]
+    fits = all(stream.ndim == 3 and stream.shape[:2] == bags for stream in streams)
+    if not fits or (lengths is not None and lengths.shape != bags[:1]):
+        expected = [f"{name} (B, T, features)" for name in ("visual", "audio")[: len(streams)]]
+        found = [str(tuple(each.shape)) for each in (*streams, *([] if lengths is None else [lengths]))]
+        raise DataError(
+            f"shapes {', '.join(found)} disagree; expected {', '.join(expected)} and lengths (B,) or None"
+        )
 
 
 def stream_logits(p: Parameters, embeddings: Tensor) -> Tensor:

@@ -223,7 +223,7 @@ def _stored_scores(folder: Path, rule: str) -> np.ndarray:
 
 
 def _first_crop(store: FeatureStore, video: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """(T, Dv) and (T, Da) of a test video, float32; audio is cut or zero-padded to the visual length."""
+    """(T, Dv) and (T, Da) of a test video, float32; a row of audio too many or too few is cut or zero."""
     videos = store.videos("test")
     length, start = int(videos.lengths[video]), int(videos.visual_offsets[video])
     heard, offset = min(length, int(videos.audio_lengths[video])), int(videos.audio_offsets[video])

@@ -1,0 +1,40 @@
+"""Visual features and the audio that belongs to them: how far their lengths may be apart, and what is done about it."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import numpy as np
+
+MOST_APART = 1
+"""Rows that the audio of a video may have more or less than it has snippets; XD-Violence has both."""
+EXPECTED = "at most one row of difference is expected"
+
+_Lengths = TypeVar("_Lengths", int, np.ndarray)
+
+
+def are_far_apart(snippets: _Lengths, audio_rows: _Lengths) -> Any:
+    """Whether the lengths of a video's visual features and of its audio disagree; of arrays, elementwise."""
+    return abs(audio_rows - snippets) > MOST_APART
+
+
+def fit_audio(audio: np.ndarray, snippets: int) -> np.ndarray:
+    """`audio` (rows, Da) with as many rows as there are snippets: cut, or filled with zeros."""
+    fitted = np.zeros((snippets, audio.shape[1]), audio.dtype)
+    fitted[: len(audio)] = audio[:snippets]
+    return fitted
+
+
+def axes_look_swapped(shape: tuple[int, ...], audio_rows: int, *, fill_audio: bool) -> bool:
+    """Whether the audio says that an array meant as (crops, snippets, Dv) is (snippets, crops, Dv).
+
+    It does where it has as many rows as the first axis and not as the second, or is near the first alone. Audio that is
+    to be filled may have any length: it must have exactly as many rows as the first axis, and that must be the longer.
+    """
+    if len(shape) != 3:
+        return False
+    first, second = shape[:2]
+    far = bool(are_far_apart(second, audio_rows))
+    if fill_audio:
+        return far and audio_rows == first > second
+    return audio_rows == first != second or (far and not are_far_apart(first, audio_rows))
