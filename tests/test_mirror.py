@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import pytest
 
 import tune.mirror
 from macil.errors import UsageError
+from macil.files import write_text_atomic
 from macil.remote import Remote
 from tests.s3 import Link
 from tune.mirror import LEASE, ORIGIN, BucketMirror
@@ -62,6 +64,18 @@ def test_what_the_driver_writes_is_in_the_bucket_soon_and_at_the_end_all_of_it(b
         (run.path / "report").mkdir()
         (run.path / "report/report.html").write_text("page")
     assert set(there.files()) == {"run.json", "trials/00000/result.json", "report/report.html"}
+
+
+def test_a_file_of_the_same_size_and_time_is_put_again(bucket: str) -> None:
+    run = new_workspace(f"{bucket}/runs", "one", overwrite=False)
+    there = Remote(f"{bucket}/runs/one")
+    with locked(run):
+        begin(run)
+        for text in ("one", "two"):
+            write_text_atomic(run.path / "note.txt", text)
+            os.utime(run.path / "note.txt", ns=(1, 1))
+            run.mirror.flush()
+            assert there.read("note.txt") == text.encode()
 
 
 def test_what_the_driver_removes_is_removed_in_the_bucket(bucket: str) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from pathlib import Path
 
 import pytest
 
 from macil.errors import UsageError
-from macil.remote import _CHUNK, Remote, RemoteError, is_uri, open_remote, said_by, side_by_side
+from macil.remote import _CHUNK, Entry, Remote, RemoteError, is_uri, open_remote, said_by, side_by_side
 from tests.s3 import Link, put_object
 
 
@@ -65,6 +66,18 @@ def test_files_are_put_listed_read_copied_and_removed(bucket: str, tmp_path: Pat
     assert set(remote.files()) == {"a/b.json", "empty"}
     remote.child("a").delete_all()
     assert set(remote.files()) == {"empty"}
+
+
+def test_a_copy_of_what_may_change_within_the_same_second_is_not_taken_for_it_later(tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    copy.write_bytes(b"text")
+    for age, kept in ((3600, True), (0, False), (-3600, False)):
+        changed = (time.time_ns() - age * 10**9) // 10**9 * 10**9
+        entry = Entry(4, changed)
+        entry.mark(copy)
+        assert entry.is_copied_to(copy) == kept
+        assert not Entry(5, changed).is_copied_to(copy)
+    assert not entry.is_copied_to(tmp_path / "absent")
 
 
 def test_a_folder_whose_name_begins_like_another_is_another(bucket: str) -> None:

@@ -96,7 +96,7 @@ class BucketMirror(Mirror):
         self._folder = folder
         self._token = ""
         self._holder = f"process {os.getpid()} on {socket.gethostname()}"
-        self._put: dict[str, tuple[int, int]] = {}
+        self._put: dict[str, tuple[int, ...]] = {}
         self._lock = threading.RLock()
         self._ended = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -143,7 +143,7 @@ class BucketMirror(Mirror):
             else:
                 # What the killed process had put is not known: all of it is put again, or removed.
                 self._put = {
-                    name: (-1, -1)
+                    name: ()
                     for name in self.remote.files()
                     if name != LEASE and not _of_worker(name) and not name.endswith(".pt")
                 }
@@ -314,13 +314,12 @@ class BucketMirror(Mirror):
             return  # removed meanwhile
         self._put[name] = stamp
 
-    def _changed(self, name: str) -> tuple[int, int] | None:
-        """Size and time of a file that is not in the bucket as it is here; None if it is."""
+    def _changed(self, name: str) -> tuple[int, ...] | None:
+        """The stamp of a file that is not in the bucket as it is here; None if it is."""
         try:
-            stat = (self._folder / name).stat()
+            stamp = _stamp(self._folder / name)
         except FileNotFoundError:
             return None
-        stamp = (stat.st_size, stat.st_mtime_ns)
         return None if self._put.get(name) == stamp else stamp
 
     def _names(self) -> list[str]:
@@ -343,23 +342,20 @@ class BucketMirror(Mirror):
 
     def _download(self, name: str, entry: Entry | None) -> None:
         local = self._folder / name
-        if entry is not None and local.is_file():
-            stat = local.stat()
-            if (stat.st_size, stat.st_mtime_ns) == (entry.size, entry.changed):
-                return
+        if entry is not None and entry.is_copied_to(local):
+            return
         local.parent.mkdir(parents=True, exist_ok=True)
         part = local.with_name(f".{local.name}.{uuid.uuid4().hex[:8]}.tmp")
         try:
             self.remote.download(name, part)
             if entry is not None:
-                os.utime(part, ns=(entry.changed, entry.changed))
+                entry.mark(part)
             os.replace(part, local)
         except FileNotFoundError:
             return  # pruned meanwhile
         finally:
             part.unlink(missing_ok=True)
-        stat = local.stat()
-        self._put[name] = (stat.st_size, stat.st_mtime_ns)
+        self._put[name] = _stamp(local)
 
     def _empty(self) -> None:
         for path in self._folder.iterdir():
@@ -425,6 +421,12 @@ class BucketMirror(Mirror):
                 raise UsageError(
                     f"run {self.remote.name!r} is in use by {holder}; wait for it or stop it first"
                 )
+
+
+def _stamp(local: Path) -> tuple[int, ...]:
+    """Changes whenever a file is written or replaced: two of the same size may have the same time."""
+    stat = local.stat()
+    return stat.st_size, stat.st_mtime_ns, stat.st_ino, stat.st_ctime_ns
 
 
 def _of_driver(file: str) -> bool:

@@ -87,14 +87,12 @@ def mirror(remote: Remote, target: Path) -> Path:
         local, entry = target.joinpath(*name.split("/")), wanted[name]
         if not local.resolve().is_relative_to(target.resolve()):
             raise OSError(f"{name} would be written outside of the copy")
-        if local.is_file():
-            stat = local.stat()
-            if (stat.st_size, stat.st_mtime_ns) == (entry.size, entry.changed):
-                return
+        if entry.is_copied_to(local):
+            return
         local.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileNotFoundError), atomic_path(local) as temporary:  # removed meanwhile
             remote.download(name, temporary)
-            os.utime(temporary, ns=(entry.changed, entry.changed))
+            entry.mark(temporary)
 
     side_by_side(copy, wanted)
     return target
