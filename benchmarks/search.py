@@ -140,7 +140,7 @@ def run_search(folder: Path, store: FeatureStore, options: Options, machine: Mac
     plan = resolve_plan(options, machine)
     run = Workspace(folder)
     run.path.mkdir(parents=True)
-    begin(run, plan)
+    begin(run, plan, options)
     describe_data(run, plan, store)
     batch = trials_batch(run, plan, store)
     assert isinstance(batch.searcher, partial)

@@ -18,7 +18,7 @@ from macil.commands.training import train
 )
 @click.version_option(__version__, prog_name="macil")
 def app() -> None:
-    """MACIL-SD: data, single trainings, scores and exports. Searches: python tune/search.py."""
+    """MACIL-SD: data, single trainings, scores and exports. Searches: tune/search.py."""
 
 
 for command in (demo, check, convert, config, train, evaluate, score, export):

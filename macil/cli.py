@@ -12,6 +12,7 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
+from macil.commandline import command_line
 from macil.config import PRESETS, Hyperparameter, TrialConfig, hyperparameters
 from macil.errors import MacilError, UsageError
 from macil.text import printable
@@ -108,7 +109,7 @@ def _run(command: click.Command, arguments: list[str], *, debug: bool) -> int:
     except MacilError as error:
         if debug:
             traceback.print_exc()
-        _complain(f"error: {error}")
+        _complain("\n".join([f"error: {error}", *getattr(error, "__notes__", ())]))
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         print("interrupted", file=sys.stderr)
@@ -139,5 +140,5 @@ def _complain(text: str) -> None:
 def _program_name() -> str:
     script = Path(sys.argv[0]).absolute()
     if script.name == "__main__.py":
-        return f"python -m {script.parent.name}"
-    return f"python {script.parent.name}/{script.name}"
+        return command_line(script.parent.name)
+    return command_line(f"{script.parent.name}/{script.name}")

@@ -15,6 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 
 from macil import __version__
+from macil.commandline import command_line
 from macil.errors import DataError
 from macil.model import TwoStreamNetwork
 from macil.reading import require_file
@@ -55,7 +56,8 @@ def load_safetensors(path: str | Path) -> Loaded:
         reason = " ".join(str(error).split())[:300]
         raise DataError(f"safetensors file {path} cannot be read: {reason}") from None
     if metadata.get("kind") != KIND:
-        raise DataError(f"{path} is not a network of this project; make one with `python -m macil export`")
+        made = command_line("macil", "export", "RUN", "--to", "safetensors", "--out", path)
+        raise DataError(f"{path} is not a network of this project; make one with `{made}`")
     if metadata.get("format_version") != str(FORMAT_VERSION):
         raise DataError(
             f"{path} has format_version {metadata.get('format_version')}; this version reads {FORMAT_VERSION}"

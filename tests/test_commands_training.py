@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +81,26 @@ def test_evaluate_gives_the_ap_of_the_training(
     last = json.loads((tmp_path / "run" / "epochs.jsonl").read_text().splitlines()[-1])
     assert (found["ap"], found["ap_trapezoid"]) == (last["ap"], last["ap_trapezoid"])
     assert found["demo"] is True
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_what_it_says_to_do_next_works_when_it_is_pasted(
+    labelled: bool, demo_store: FeatureStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, out = tmp_path / "the data's", tmp_path / "my runs #1"
+    shutil.copytree(demo_store.path, data)
+    if not labelled:
+        (data / "labels.arrow").unlink()
+        meta = read_json(data / "meta.json")
+        write_json_atomic(data / "meta.json", {**meta, "labels_hash": None})
+    assert run("train", data, "--out", out, *SMALL, "--epochs", "1", "--protocol", "heldout") == 0
+    command = capsys.readouterr().out.splitlines()[-1].rpartition(": ")[2]
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=Path.cwd(), capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert ("AP (step-wise)" in done.stdout) == labelled
+    assert (tmp_path / "my runs #1-scores/segments.json").is_file() != labelled
 
 
 def test_numbers_on_the_demo_are_labelled_and_others_are_not(

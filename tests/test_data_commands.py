@@ -12,6 +12,7 @@ import pytest
 
 from macil import cli
 from macil.__main__ import app
+from macil.commandline import command_line
 from macil.data import FeatureStore, convert
 from tests.layouts import (
     NORMAL,
@@ -145,7 +146,10 @@ def test_demo_check_and_convert_follow_each_other(tmp_path: Path, capsys: pytest
         8,
     ]
     code, out, err = run(capsys, "demo", tmp_path / "demo", *sizes)
-    assert (code, out) == (0, f"wrote {tmp_path}/demo; next: python -m macil check {tmp_path}/demo\n")
+    assert (code, out) == (
+        0,
+        f"wrote {tmp_path}/demo\nnext: {command_line('macil', 'check', f'{tmp_path}/demo')}\n",
+    )
     assert "writing the demo: 7/7 videos" in err
     assert run(capsys, "check", tmp_path / "demo", "--deep")[0] == 0
     code, out, err = run(capsys, "convert", tmp_path / "demo", tmp_path / "store", "--dtype", "float16")

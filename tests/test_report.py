@@ -23,6 +23,7 @@ from macil.data import FeatureStore
 from macil.files import read_json, write_json_atomic
 from tests.runfolders import RunFolder, edit_report
 from tune.drawing.figures import Group, learning_curves, losses, save_figure
+from tune.nextcommands import replay_command, resume_command
 from tune.openings import LOG
 from tune.report import command, write_report
 from tune.reporting.intervals import Estimate, estimate
@@ -274,7 +275,7 @@ def test_what_was_not_measured_is_a_dash(copy: Path) -> None:
         ("running", "Still running: what follows is partial"),
         (
             "interrupted",
-            "Interrupted: what follows is partial. Go on with: python tune/search.py --resume search",
+            "Interrupted: what follows is partial. Go on with: ",
         ),
         ("failed", "The run failed: what follows is partial."),
     ],
@@ -284,6 +285,7 @@ def test_a_partial_run_says_so_first(copy: Path, status: str, said: str) -> None
     html, text = texts(copy)
     assert said in _Page(html).text
     assert said in text.replace("\\", "")
+    assert (resume_command(str(copy), None) in _Page(html).text) == (status == "interrupted")
     assert html.index(said.split(":")[0]) < html.index("<h2")
     # Whoever goes on with a run after looking at its test metrics would choose on the test set.
     assert (copy / LOG).exists() == (status == "failed")
@@ -406,8 +408,8 @@ def test_a_published_constant_moves_no_measured_number(copied_sweep: Path) -> No
 def test_the_replay_command_and_the_digits_it_must_give(reported: Path) -> None:
     html, text = written(reported)
     rows = {row["trial_dir"]: row for row in load_run(reported).trials.to_pylist()}
-    assert f"python tune/search.py --replay {reported} refit/seed0" in text
-    assert f"python tune/search.py --replay {reported} refit/seed0" in html
+    assert replay_command(str(reported), "refit/seed0") in text
+    assert replay_command(str(reported), "refit/seed0") in html
     for name in ("ap", "ap_trapezoid"):
         assert repr(rows["refit/seed0"][name]) in html
         assert repr(rows["refit/seed0"][name]) in text

@@ -19,6 +19,7 @@ from macil.data.store import FeatureStore
 from macil.files import write_json_atomic
 from tests.runfolders import EPOCHS, RunFolder
 from tests.searchcommand import lines_of
+from tune.nextcommands import report_command, resume_command
 from tune.search import search
 from tune.status import read_last
 from tune.workspace import now
@@ -111,7 +112,7 @@ def test_a_killed_run_is_told_from_one_that_runs(run: Path, capsys: pytest.Captu
     assert code == 0
     assert table["status"] == "killed"
     assert table["trials"] == "3 of 8 done (1 stopped early), 2 to go on with, 2 failed, 1 not begun"
-    assert f"go on: python tune/search.py --resume search --storage {run.parent}" in said
+    assert f"go on: {resume_command(str(run), None)}" in said
     assert "running:" not in said
 
 
@@ -123,7 +124,7 @@ def test_a_run_that_was_stopped_says_how_to_go_on(
     _, table, said = status(capsys, str(run))
     assert table["status"] == how
     assert "last change" in table["begun"]
-    assert f"go on: python tune/search.py --resume search --storage {run.parent}" in said
+    assert f"go on: {resume_command(str(run), None)}" in said
 
 
 def test_a_finished_run_says_where_to_look_further(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -132,7 +133,10 @@ def test_a_finished_run_says_where_to_look_further(run: Path, capsys: pytest.Cap
     assert table["status"] == "finished"
     assert "phase" not in table
     assert table["epochs"] == "12 done"
-    assert f"look further: python tune/report.py {run}" in said
+    assert f"write the report: {report_command(str(run))}" in said
+    (run / "report").mkdir()
+    (run / "report" / "report.html").touch()
+    assert f"report: {run}/report/report.html" in status(capsys, str(run))[2]
     assert "--resume" not in said
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import shutil
 import signal
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from optuna.trial import TrialState
 from macil import cli
 from macil.checkpoint import load_checkpoint
 from macil.data.store import FeatureStore
+from macil.files import read_json
 from tests.promise import digits, rows
 from tests.searchcommand import SMALL, finish, info, lines_of, start, stop_when
 from tune.scheduler import logged_scores
@@ -23,18 +26,22 @@ from tune.search import search
 from tune.searcher import load_study
 
 EPOCHS, GRACE = 6, 2
+BROWSER = {"BROWSER": "/bin/echo opened %s"}
 SEARCH = [*SMALL, "--epochs", str(EPOCHS), "--grace", str(GRACE), "--trials", "7", "--concurrent", "1"]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("search")
+    return tmp_path_factory.mktemp("my search #1 of $HOME's")
 
 
 @pytest.fixture(scope="module")
 def unbroken(folder: Path, demo_store: FeatureStore) -> tuple[Path, str]:
     """A search that nobody disturbs, and what it printed."""
-    code, output = finish(start("--data", str(demo_store.path), *SEARCH, "--name", "unbroken", cwd=folder))
+    command = start(
+        "--data", str(demo_store.path), *SEARCH, "--name", "unbroken", cwd=folder, variables=BROWSER
+    )
+    code, output = finish(command)
     assert code == 0, output
     return folder / "runs" / "unbroken", output
 
@@ -44,7 +51,6 @@ def test_a_search_ends_with_leaderboard_report_model_and_next_command(unbroken: 
     run, output = unbroken
     assert "leaderboard: heldout protocol" in output
     assert str(run / "report" / "report.html") in output
-    assert f"python tune/report.py {run}" in output
     assert (run / "report" / "report.html").is_file()
     content = info(run)
     assert content["status"] == "finished"
@@ -60,6 +66,33 @@ def test_a_search_ends_with_leaderboard_report_model_and_next_command(unbroken: 
     assert model["epoch"] == winner["chosen_epoch"] == content["refit"]["epochs"]
     assert "\x1b[" not in output, "a log has no terminal codes"
     assert "ray" not in output.replace("/ray", "").lower().split(), "Ray speaks only under --debug"
+
+
+@pytest.mark.ray
+def test_every_command_that_it_prints_at_its_end_works_when_it_is_pasted(
+    folder: Path, unbroken: tuple[Path, str]
+) -> None:
+    run, output = unbroken
+    printed = output[output.index("\nreport  ") :].splitlines()[2:]
+    said = dict(line.split(": ", 1) for line in printed)
+    again = "search again, and confirm the best on fresh seeds"
+    assert list(said) == ["open the report", "score a video", "export the model", again]
+    pasted = "\n".join(["set -e", *list(said.values())[:3], f"{said[again]} --dry-run"])
+    done = subprocess.run(
+        ["bash", "-c", pasted],
+        cwd=folder,
+        env={**os.environ, **BROWSER},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"opened {(run / 'report/report.html').as_uri()}" in done.stdout
+    assert len(read_json(folder / "unbroken-scores/segments.json")["videos"]) == 1
+    assert (folder / "unbroken-model.safetensors").is_file()
+    assert "7 suggestions of up to 6 epochs" in done.stdout
+    assert "the 3 best configurations" in done.stdout
+    assert not (run.parent / "unbroken-confirmed").exists()
 
 
 @pytest.mark.ray

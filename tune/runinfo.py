@@ -76,6 +76,8 @@ _INFO: dict[str, Any] = _SHARED | {
     "confirm": _Confirm,
     "winner": _Winner,
     "options": _Options,
+    "given": dict[str, Any],
+    "address": str,
 }
 _PLAN: dict[str, Any] = _SHARED | {
     "space": dict[str, str],

@@ -23,6 +23,7 @@ from macil.files import write_json_atomic
 from macil.remote import is_uri
 from tune.interrupts import Interrupted, catching
 from tune.machine import quiet_ray, this_machine
+from tune.nextcommands import report_command, resume_command
 from tune.plan import CONFIRM, Options, Plan, check_data_path, check_resources, resolve_plan
 from tune.planview import print_plan
 from tune.status import refuse_other_options, show_status
@@ -138,7 +139,7 @@ def search(
         return show_status(status, storage, console)
     if replay is not None:
         return _replay(*replay, storage, options, console)
-    given = _options(options)
+    given = asked = _options(options)
     _check_storage(storage, resume, address, shared=shared_storage)
     if resume is not None:
         if name or overwrite:
@@ -161,7 +162,7 @@ def search(
         return 0
     with locked(run):
         if resume is None:
-            begin(run, plan)
+            begin(run, plan, asked)
         return run_to_end(run, plan, console, address)
 
 
@@ -177,8 +178,8 @@ def _check_storage(storage: str, resume: str | None, address: str | None, *, sha
         )
 
 
-def begin(run: Workspace, plan: Plan) -> None:
-    """Write what a run is, before anything of it is done."""
+def begin(run: Workspace, plan: Plan, given: Options) -> None:
+    """Write what a run is, before anything of it is done; `given` is the command line without any default."""
     clear(run)
     write_json_atomic(run.path / "plan.json", plan.to_dict())
     plan.base.save(run.path / "config.toml")
@@ -197,6 +198,7 @@ def begin(run: Workspace, plan: Plan) -> None:
         asha=plan.to_dict()["asha"],
         refit=None,
         options=asdict(plan.options),
+        given=given.flags(),
         versions={"macil": __version__, **versions()},
     )
     run.mirror.flush()
@@ -211,7 +213,7 @@ def run_to_end(run: Workspace, plan: Plan, console: Console, address: str | None
     debug = cli_debug()
     with catching(lambda: run.update(status="interrupted")) as interrupts:
         try:
-            run.update(status="running")
+            run.update(status="running", address=address)
             # Imported late: torch and pyarrow are not needed to show a plan.
             from tune.rundata import describe_data, open_data
 
@@ -235,36 +237,51 @@ def run_to_end(run: Workspace, plan: Plan, console: Console, address: str | None
             saved = sum(1 for _ in run.experiment("trials").glob("*/result.json"))
             print(
                 f"interrupted: {run.place} holds what is done ({saved} trials with results)\n"
-                f"go on: python tune/search.py --resume {run.name} --storage {run.storage}",
+                f"go on: {resume_command(run.place, address)}",
                 file=sys.stderr,
             )
             return int(code)
-        except BaseException:
+        except BaseException as error:
             with contextlib.suppress(MacilError):  # of the two errors, the first says what happened
                 run.update(status="failed")
+            error.add_note(_advice(run, address, error))
             raise
     return 0
+
+
+def _advice(run: Workspace, address: str | None, error: BaseException) -> str:
+    """What to do after a failed run; a resume trains nothing again that has failed for good."""
+    from tune.winner import NoWinnerError
+
+    if isinstance(error, NoWinnerError):
+        return f"write the report: {report_command(run.place)}"
+    return f"when that is put right, go on: {resume_command(run.place, address)}"
 
 
 def finish(run: Workspace, console: Console) -> None:
     """Write the report, print what was found and where to look further."""
     from tune.report import write_report
     from tune.reporting.ending import print_ending
+    from tune.reporting.nextsteps import next_steps
     from tune.results import load_run
 
     console.print("writing the report ...", highlight=False)
     run.mirror.pull()
     report = write_report(run.path)
-    print_ending(console, load_run(run.path))
+    results = load_run(run.path)
+    print_ending(console, results)
     run.mirror.flush()
     if run.model.exists():
-        console.print(f"model   {run.model}", soft_wrap=True, highlight=False)
+        console.print(f"model   {run.model}", soft_wrap=True, highlight=False, markup=False)
     elif run.bucket and run.info.get("winner"):  # its weights have stayed there
-        console.print(f"model   {run.bucket}/{run.model.name}", soft_wrap=True, highlight=False)
-    console.print(f"report  {report}", soft_wrap=True, highlight=False)
+        console.print(f"model   {run.bucket}/{run.model.name}", soft_wrap=True, highlight=False, markup=False)
+    console.print(f"report  {report}", soft_wrap=True, highlight=False, markup=False)
     if run.bucket:
-        console.print(f"run     {run.bucket}, where all of this lies too", soft_wrap=True, highlight=False)
-    console.print(f"look further: python tune/report.py {run.place}", soft_wrap=True, highlight=False)
+        console.print(
+            f"run     {run.bucket}, where all of this lies too", soft_wrap=True, highlight=False, markup=False
+        )
+    for what, command in next_steps(results, report):
+        console.print(f"{what}: {command}", soft_wrap=True, highlight=False, markup=False)
 
 
 def _replay(run: str, trial: str, storage: str, options: dict[str, Any], console: Console) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
+from macil.commandline import command_line
 from macil.config import TrialConfig, departures, hyperparameters
 from macil.errors import UsageError
 
@@ -51,9 +52,10 @@ def search_space(base: TrialConfig, fixed: Iterable[str] = ()) -> Space:
     inert = {name for switch, names in _NEEDS.items() if not getattr(base, switch) for name in names}
     left = [name for name in SEARCHABLE if name not in inert | set(fixed)]
     if not left:
+        once = command_line("macil", "train", "DATA", "--out", "DIR")
         raise UsageError(
             "nothing is left to search: every hyperparameter of the space is fixed on the command line or switched "
-            f"off; leave one of {', '.join(SEARCHABLE)} open, or train once with python -m macil train"
+            f"off; leave one of {', '.join(SEARCHABLE)} open, or train once: {once}"
         )
     return {name: _distribution(name, base) for name in left}
 

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from macil.errors import UsageError
+from tune.nextcommands import report_command, resume_command
 from tune.results import RunResults, leaderboard, load_run, planned_confirmation
 from tune.workspace import Workspace, never_begun
 
@@ -129,12 +130,12 @@ def _print_summary(
     if running and (silent := _silence(results, rows, lasts)) is not None:
         said.append(
             f"note: nothing was written for {_span(silent)}; the search may have been killed on another host, or its "
-            "network may be cut. If it is gone, go on with --resume"
+            f"network may be cut. If it is gone, go on: {_resume(results)}"
         )
     if not running and not done:
-        said.append(f"go on: python tune/search.py --resume {results.name} --storage {_place(results)}")
+        said.append(f"go on: {_resume(results)}")
     if done:
-        said.append(f"look further: python tune/report.py {_shown(results)}")
+        said.append(_look(results))
     for line in said:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
@@ -159,7 +160,7 @@ def _summary(
             yield name, text
     yield "epochs", _epochs(results, rows, lasts)
     yield "best so far", _best(results)
-    yield "folder", _shown(results)
+    yield "folder", results.place.shown
 
 
 def _data(info: Mapping[str, Any]) -> str:
@@ -290,12 +291,15 @@ def _name(row: Mapping[str, Any]) -> str:
     return name if parent in ("", "trials") else f"{parent}/{name}"
 
 
-def _shown(results: RunResults) -> str:
-    return results.location.shown if results.location else str(results.path)
+def _resume(results: RunResults) -> str:
+    return resume_command(results.place.shown, results.info.get("address"))
 
 
-def _place(results: RunResults) -> str:
-    return _shown(results).rpartition("/")[0] or "."
+def _look(results: RunResults) -> str:
+    page = results.path / "report" / "report.html"
+    if page.is_file():
+        return f"report: {page}"
+    return f"write the report: {report_command(results.place.shown)}"
 
 
 def _seconds_since(when: Any) -> float | None:

@@ -11,14 +11,16 @@ from rich.console import Console
 from rich.table import Table
 
 from macil import data
+from macil.commandline import command_line
 from macil.data.audit import DEEP_BY_DEFAULT_BYTES, AuditReport
 from macil.data.convert import DTYPES
 from macil.data.demo_generator import DemoSize
 from macil.data.folders import SPLITS, Finding, SplitName
 from macil.data.names import source_doubts
-from macil.data.store import FeatureStore, looks_like_store
+from macil.data.store import META, FeatureStore, looks_like_store
 from macil.data.verify import verify_store
-from macil.errors import UsageError
+from macil.errors import DataError, UsageError
+from macil.files import read_json
 from macil.notes import note
 from macil.text import printable
 
@@ -94,7 +96,8 @@ def demo(out: Path, ground_truth: bool, overwrite: bool, **size: int) -> None:
     """
     with _saying_what_is_kept(out):
         path = data.write_demo(out, ground_truth=ground_truth, overwrite=overwrite, progress=True, **size)
-    click.echo(f"wrote {path}; next: python -m macil check {out}")
+    click.echo(f"wrote {path}")
+    click.echo(f"next: {command_line('macil', 'check', out)}")
 
 
 def _check_store(path: Path, *, deep: bool) -> int:
@@ -118,9 +121,20 @@ def _check_store(path: Path, *, deep: bool) -> int:
         else "the layout and the small files were compared with what was converted; --deep reads the features"
     )
     if problems:
-        click.echo("convert again: python -m macil convert DIR OUT --overwrite")
+        click.echo(
+            f"convert again: {command_line('macil', 'convert', _converted_from(path), path, '--overwrite')}"
+        )
     click.echo(f"{len(problems)} fault{'s' * (len(problems) > 1)}" if problems else "no faults")
     return 1 if problems else 0
+
+
+def _converted_from(store: Path) -> str | Path:
+    """The folder that a store was made from, where it says so and that is still there."""
+    try:
+        source = Path(str(read_json(store / META)["source"]["path"]))
+    except (DataError, KeyError, TypeError):
+        return "DIR"
+    return source if source.is_dir() else "DIR"
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from macil.cli import config_options, given_hyperparameters, hyperparameter_options, resolve_config
+from macil.commandline import command_line
 from macil.data.locking import exclusive
 from macil.data.names import source_doubts
 from macil.data.origin import DEMO_NOTE, is_demo_data
@@ -98,7 +99,16 @@ def train(data: Path, out: Path, resume: bool, overwrite: bool, **options: Any) 
         click.echo(f"note: {printable(doubt)}")
     if is_demo_data(trainer.store.path):
         click.echo(DEMO_NOTE)
-    click.echo(f"results in {out}; look further: python -m macil evaluate {out / 'last.pt'} {data}")
+    click.echo(f"results in {out}")
+    click.echo(_next(trainer, data, out))
+
+
+def _next(trainer: Trainer, data: Path, out: Path) -> str:
+    model = out / _CHECKPOINTS[0]
+    if trainer.store.labels_hash:
+        return f"look further: {command_line('macil', 'evaluate', model, data)}"
+    one, scores = f"--video={trainer.store.videos('test').names[0]}", out.with_name(f"{out.name}-scores")
+    return f"score a video: {command_line('macil', 'score', model, data, one, '--out', scores)}"
 
 
 @contextlib.contextmanager

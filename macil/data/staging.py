@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
+from macil.commandline import command_line
 from macil.data.locking import exclusive
 from macil.data.store import (
     AUDIO,
@@ -109,8 +110,8 @@ class RemoteSource:
             content = json.loads(self.remote.read(META))
         except FileNotFoundError:
             raise DataError(
-                f"{self} is not a feature store: it has no {META}; expected the folder that `python -m macil convert` "
-                "writes, copied there"
+                f"{self} is not a feature store: it has no {META}; expected the folder that "
+                f"`{command_line('macil', 'convert', 'DIR', 'OUT')}` writes, copied there"
             ) from None
         except RemoteError as error:
             raise DataError(f"{self} cannot be read: {said_by(error)}") from None

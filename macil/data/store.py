@@ -23,6 +23,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from macil.commandline import command_line
 from macil.data.arrow_files import FEATURES, NONZERO, map_batch
 from macil.data.store_faults import index_faults, meta_faults
 from macil.errors import DataError
@@ -262,7 +263,7 @@ def hash_labels(names: Iterable[str], video_labels: np.ndarray, frame_labels: np
 
 
 def _read_meta(path: Path) -> dict[str, Any]:
-    advice = "make one with `python -m macil convert DIR OUT`"
+    advice = f"make one with `{command_line('macil', 'convert', 'DIR', 'OUT')}`"
     if not path.exists():
         raise DataError(f"{path} does not exist; expected a converted store, {advice}")
     if not path.is_dir():

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tune.nextcommands import replay_command
 from tune.reporting import wording
 from tune.reporting.confirmed import confirmed_rows, tied_with
 from tune.reporting.intervals import Estimate, estimate
@@ -94,9 +94,7 @@ def replay(results: RunResults, trial: Trial | None) -> str:
     """The command that trains `trial` again; "" without one."""
     if trial is None:
         return ""
-    place = results.location.shown if results.location else str(results.path)
-    name = str(trial["trial_dir"]).removeprefix("trials/")
-    return shlex.join(["python", "tune/search.py", "--replay", place, name])
+    return replay_command(results.place.shown, str(trial["trial_dir"]).removeprefix("trials/"))
 
 
 def expected(trial: Trial | None) -> list[tuple[str, str]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import datetime
-import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import groupby
@@ -14,6 +13,7 @@ from typing import Any
 from macil import __version__
 from tune.drawing.drawings import draw_figures
 from tune.drawing.figures import SavedFigure
+from tune.nextcommands import report_command
 from tune.openings import needs_opening, read_openings
 from tune.reporting import firstscreen, outcome, sections, summary
 from tune.reporting.confirmed import confirmation_table, confirmation_verdicts
@@ -68,7 +68,6 @@ def run_page(results: RunResults, folder: Path, *, figures: bool = True) -> Page
         ("record", "Record of the run", [Pairs(tuple(summary.record(results, trial)), exact=True)]),
     ]
     parts = tuple(Section(name, title, tuple(content)) for name, title, content in blocks if content)
-    place = str(results.location.shown if results.location else results.path)
     page = Page(
         title=results.name,
         state=results.status,
@@ -77,7 +76,7 @@ def run_page(results: RunResults, folder: Path, *, figures: bool = True) -> Page
         answers=firstscreen.answers(results, found, intervals),
         sections=parts,
         beside="report.html, report.md, trials.parquet, trials.csv, epochs.parquet, every figure as PNG and SVG",
-        rebuild=shlex.join(["python", "tune/report.py", place]),
+        rebuild=report_command(results.place.shown),
         written=now(),
         version=__version__,
     )

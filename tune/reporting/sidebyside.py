@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pyarrow as pa
 from macil import __version__
 from macil.files import write_text_atomic
 from tune.drawing.figures import SavedFigure
+from tune.nextcommands import report_command
 from tune.reporting import outcome, rendering, summary, wording
 from tune.reporting.comparable import incomparable, verdict
 from tune.reporting.firstscreen import what_was_run
@@ -96,7 +96,7 @@ def comparison_page(compared: Sequence[Compared], unread: Sequence[tuple[str, st
         sections=sections,
         beside="comparison.html, comparison.md, trials.parquet and trials.csv of all runs, every figure as PNG and "
         "SVG; each run's own report lies in its folder",
-        rebuild=shlex.join(["python", "tune/report.py", *map(place_of, runs), "--out", str(folder)]),
+        rebuild=report_command(*map(place_of, runs), out=folder),
         written=now(),
         version=__version__,
     )

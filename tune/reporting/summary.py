@@ -11,6 +11,7 @@ from typing import Any
 from macil.config import hyperparameters
 from macil.text import printable
 from tune import origin
+from tune.nextcommands import resume_command
 from tune.reporting import wording
 from tune.reporting.sections import trial_name
 from tune.results import RunResults, planned_confirmation, read_record
@@ -31,7 +32,7 @@ def banners(results: RunResults) -> list[str]:
     if results.status in _STATES:
         phase = _phase(results)
         go_on = (
-            f"Go on with: python tune/search.py --resume {shlex.quote(results.name)}"
+            f"Go on with: {resume_command(results.place.shown, results.info.get('address'))}"
             if results.status == "interrupted"
             else ""
         )

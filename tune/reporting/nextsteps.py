@@ -1,0 +1,107 @@
+"""What to do next with a run that has ended: commands to paste, and only those that work for it."""
+
+from __future__ import annotations
+
+import webbrowser
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+
+from macil.commandline import command_line
+from macil.data.loose_files import videos_of_files, videos_of_folder
+from macil.data.store import FeatureStore, looks_like_store
+from macil.errors import DataError
+from macil.remote import is_uri
+from tune.nextcommands import begin_command, name_and_storage, open_command
+from tune.plan import CONFIRM
+from tune.reporting.outcome import find_outcome
+from tune.results import RunResults
+from tune.sweeps import SWEEPS
+
+# Below so few seeds no row of a sweep has an interval; as many are asked for then.
+_FEWEST_SEEDS, _SEEDS = 3, 5
+# Characters of a run's name that leave room for what is added to it.
+_NAME = 80
+# Files of one's own, whose names are to be filled in.
+_ANY: tuple[str | Path, ...] = ("VISUAL.npy", "AUDIO.npy")
+
+
+def next_steps(results: RunResults, page: Path) -> list[tuple[str, str]]:
+    """What for, and the command.
+
+    Args:
+        results: The run.
+        page: Its report.
+    """
+    steps = [("open the report", open_command(page))] if _has_browser() else []
+    model = _model(results)
+    if model is not None:
+        name, features = results.path.name, _features(results)
+        out = Path(_free(f"{name}-scores", lambda each: Path(each).exists()))
+        what = "score a video of your own" if features == _ANY else "score a video"
+        steps.append((what, command_line("macil", "score", model, *features, "--out", out)))
+        file = Path(
+            _free(f"{name}-model", lambda each: Path(f"{each}.safetensors").exists()) + ".safetensors"
+        )
+        exported = command_line("macil", "export", model, "--to", "safetensors", "--out", file)
+        steps.append(("export the model", exported))
+    return [*steps, *_again(results)]
+
+
+def _features(results: RunResults) -> tuple[str | Path, ...]:
+    """A test video of the run's data: its file, or its name in a store; else what is to be filled in."""
+    options = results.info.get("options")
+    given = options.get("data") if isinstance(options, dict) else None
+    try:
+        if given and not is_uri(given) and not looks_like_store(Path(given)):
+            video = videos_of_folder(Path(given), "test").videos[0]
+            file = video.visual[0]
+            alone = videos_of_files([file])
+            return (file,) if alone.videos == (video,) else (Path(given), f"--video={video.name}")
+        store = Path(str(results.info.get("data")))
+        return store, f"--video={FeatureStore.open(store).videos('test').names[0]}"
+    except (DataError, OSError, IndexError):
+        return _ANY
+
+
+def _model(results: RunResults) -> Path | None:
+    """What `score` and `export` can read here: of a search its model, of a sweep the training that is reported."""
+    if (results.path / "model.pt").is_file():
+        return results.path
+    trial = find_outcome(results).replayed if results.info.get("sweep") else None
+    folder = results.path / str(trial["trial_dir"]) if trial else None
+    return folder if folder and any(folder.glob("checkpoint_*/trainer.pt")) else None
+
+
+def _again(results: RunResults) -> list[tuple[str, str]]:
+    """The same command with what this run has not measured: how the best do on fresh seeds, or a row's noise."""
+    given, trials = results.info.get("given"), results.info.get("trials")
+    if given is None or results.plan.get("confirm"):  # `given` is not in runs of an earlier version
+        return []
+    name, storage = name_and_storage(results.place.shown)
+    if results.info.get("sweep"):
+        sweep = str(given.get("--sweep"))
+        if len(results.info.get("seeds") or []) >= _FEWEST_SEEDS or not (
+            sweep in SWEEPS or Path(sweep).is_file()
+        ):
+            return []
+        what, more, name = "measure the noise between seeds", {"--seeds": _SEEDS}, f"{name[:_NAME]}-seeds"
+    else:
+        what = "search again, and confirm the best on fresh seeds"
+        more = {"--confirm": min(CONFIRM, trials) if isinstance(trials, int) else CONFIRM}
+        name = f"{name[:_NAME]}-confirmed"
+    free = name if is_uri(storage) else _free(name, lambda each: (Path(storage) / each).exists())
+    return [(what, begin_command({**given, **more}, free, storage, results.info.get("address")))]
+
+
+def _free(name: str, taken: Callable[[str], bool]) -> str:
+    """`name`, with a number where it is taken."""
+    return next(each for number in count(1) if not taken(each := name if number == 1 else f"{name}-{number}"))
+
+
+def _has_browser() -> bool:
+    try:
+        webbrowser.get()
+    except webbrowser.Error:
+        return False
+    return True
