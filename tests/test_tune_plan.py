@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from macil.config import PRESETS, TrialConfig, hyperparameters
+from macil.equivalence import training_key
 from macil.errors import UsageError
 from tune import sweeps
 from tune.machine import Machine
 from tune.plan import Options, Plan, check_resources, resolve_plan
+from tune.plannotes import distinct_points
 from tune.space import SEARCHABLE, published_point, search_space
 from tune.sweeps import SWEEPS
 from tune.trainable import trial_config
@@ -76,13 +78,81 @@ def test_a_recorded_plan_resolves_to_itself_on_another_machine(options: dict[str
 
 def test_asha_leaves_room_for_lambda_or_says_so() -> None:
     assert plan(data="/data").grace == 15
-    assert any("same" in note or "equal" in note for note in plan().notes)
     roomy = plan(hyperparameters={"ramp": 2.0})
     assert roomy.base.ramp * (roomy.grace or 0) >= 4.0
     assert not roomy.notes
     assert plan(asha=False).grace is None
     assert plan(asha=False).rungs == []
     assert plan(data="/data").rungs == [15, 45]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"data": "/d"}, {"trials": 3, "asha": True}, {"data": "/d", "hyperparameters": {"epochs": 90}}],
+)
+def test_the_defaults_and_what_leaves_more_room_need_no_warning(options: dict[str, Any]) -> None:
+    assert plan(**options).notes == ()
+
+
+@pytest.mark.parametrize(
+    ("options", "reached", "ramp"),
+    [
+        ({"hyperparameters": {"epochs": 6}}, 0.2, "after 3 epochs, {} with the paper's r = 0.1"),
+        ({"grace": 1}, 0.0, "after 1 epoch, {} with the paper's r = 0.1"),
+        ({"data": "/d", "hyperparameters": {"ramp": 0.1}}, 1.4, "after 15 epochs, {} with r = 0.1"),
+    ],
+)
+def test_options_that_make_asha_compare_equal_trainings_are_told(
+    options: dict[str, Any], reached: float, ramp: str
+) -> None:
+    resolved = plan(**options)
+    (note,) = resolved.notes
+    assert ramp.format(f"in which λ = r t reaches {reached:g}") in note
+
+    def key(bound: float) -> object:
+        return training_key(resolved.base.replace(epochs=resolved.grace, lambda_v2b=bound, lambda_v2n=1.0))
+
+    assert key(reached + 0.01) == key(4.0), "as it says"
+    assert not reached or key(reached - 0.01) != key(4.0)
+
+
+def test_asha_compares_nothing_equal_where_lambda_is_not_searched() -> None:
+    assert plan(grace=1, hyperparameters={"lambda_v2b": 1.0, "lambda_v2n": 2.0}).notes == ()
+
+
+ALL_BUT_WIDTH = {"lambda_v2b": 1.0, "lambda_v2n": 1.0, "ramp": 0.1, "temperature": 0.1, "momentum": 0.9}
+
+
+@pytest.mark.parametrize(
+    ("fixed", "trials", "said"),
+    [
+        (ALL_BUT_WIDTH, 40, "only 3 distinct points in 20 epochs, fewer than the 40 trials"),
+        (ALL_BUT_WIDTH, 40, "at least 37 trials repeat another's training"),
+        (ALL_BUT_WIDTH, 4, "at least 1 trial repeats"),
+        (ALL_BUT_WIDTH, 3, None),
+        # λ is 0 in the first epoch, whatever Λ, r and τ are: only the widths differ.
+        ({"epochs": 1, "momentum": 0.9}, 4, "only 3 different trainings in 1 epoch"),
+        ({"epochs": 1, "momentum": 0.9, "hidden_dim": 64}, 2, "only 1 training in 1 epoch"),
+        ({"epochs": 2, "momentum": 0.9}, 40, None),
+        ({"hidden_dim": 64}, 100, None),
+    ],
+)  # fmt: skip
+def test_a_space_that_holds_fewer_trainings_than_trials_is_told(
+    fixed: dict[str, Any], trials: int, said: str | None
+) -> None:
+    told = [
+        note for note in plan(trials=trials, asha=False, hyperparameters=fixed).notes if "space holds" in note
+    ]
+    assert len(told) == (said is not None)
+    assert said is None or said in told[0]
+
+
+def test_a_width_that_no_choice_of_heads_divides_is_one_point() -> None:
+    fixed = {**ALL_BUT_WIDTH, "num_heads": 3}
+    only = plan(trials=4, base=TrialConfig(hidden_dim=96, num_heads=3).to_dict(), hyperparameters=fixed)
+    assert distinct_points(only.space) == 1
+    assert any("only 1 point (1 training)" in note for note in only.notes)
+    assert distinct_points(plan().space) is None
 
 
 def test_fixed_and_inert_hyperparameters_leave_the_space() -> None:

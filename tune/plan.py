@@ -242,6 +242,7 @@ def resolve_plan(options: Options, machine: Machine | None) -> Plan:
         trials = _at_least_one("--trials", options.trials, _DEMO_TRIALS if demo else _TRIALS)
     asha = (sweep is None and trials >= _FEWEST_FOR_ASHA) if options.asha is None else options.asha
     grace = _grace(options, base) if asha else None
+    usual_grace = _usual_grace(_DEMO_START["epochs"] if demo else _EPOCHS)
     confirm, confirm_seeds = _confirm(options, sweep, trials, seeds)
     timeout = TRIAL_TIMEOUT if options.trial_timeout is None else options.trial_timeout
     if not timeout > 0:
@@ -293,7 +294,7 @@ def resolve_plan(options: Options, machine: Machine | None) -> Plan:
         concurrent=concurrent,
         refit_cpus=refit_cpus,
         lockstep=lockstep,
-        notes=tuple(plan_notes(base, space, sweep, grace, len(seeds), protocol)),
+        notes=tuple(plan_notes(base, space, sweep, grace, usual_grace, trials, len(seeds), protocol)),
     )
 
 
@@ -437,10 +438,14 @@ def _concurrent(options: Options, machine: Machine | None, cpus: float, gpus: fl
 
 
 def _grace(options: Options, base: TrialConfig) -> int:
-    grace = _at_least_one("--grace", options.grace, min(_GRACE, max(1, base.epochs // 2)))
+    grace = _at_least_one("--grace", options.grace, _usual_grace(base.epochs))
     if grace > base.epochs:
         raise UsageError(f"--grace {grace} is more than the {base.epochs} epochs of a trial")
     return grace
+
+
+def _usual_grace(epochs: int) -> int:
+    return min(_GRACE, max(1, epochs // 2))
 
 
 def _at_least_one(flag: str, value: int | None, default: int) -> int:

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping
+from itertools import product
+from typing import Any
 
-from optuna.distributions import BaseDistribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 
 from macil.config import TrialConfig
 from macil.equivalence import training_key
+from macil.objective import ramp_weight
 from tune.sweeps import Sweep
+
+_PUBLISHED_RAMP: float = TrialConfig.model_fields["ramp"].default
+# Configurations that are compared with one another at most; a space with more has room for any search.
+_MOST_COUNTED = 1000
 
 
 def plan_notes(
@@ -16,30 +29,28 @@ def plan_notes(
     space: Mapping[str, BaseDistribution],
     sweep: Sweep | None,
     grace: int | None,
+    usual_grace: int,
+    trials: int,
     seeds: int,
     protocol: str,
 ) -> list[str]:
-    """Sentences on what would be compared too early, twice, or by the test labels.
+    """Sentences on what the options make be compared too early, twice, or by the test labels; the defaults need none.
 
     Args:
         base: The run's configuration.
         space: What is searched; empty for a sweep.
         sweep: The sweep, None for a search.
         grace: Epochs before ASHA compares trials, None without it.
+        usual_grace: The same without any option.
+        trials: Configurations to try, or trainings of a sweep.
         seeds: Seeds of a sweep's row, or of the winner's refit.
         protocol: `heldout` or `published`.
     """
     notes = []
-    if grace is not None and base.contrast and grace < base.epochs:
-        largest = max(
-            getattr(space.get(name), "high", getattr(base, name)) for name in ("lambda_v2b", "lambda_v2n")
-        )
-        if sweep is None and base.ramp * grace < largest:
-            notes.append(
-                f"ASHA first compares trials after {grace} epochs, when λ = r t has reached {base.ramp * grace:g} with "
-                f"r = {base.ramp:g}: trials that differ only in a larger Λ (up to {largest:g}) are still equal then; "
-                "raise --epochs and --grace, or use --no-asha, to tell them apart"
-            )
+    if grace is not None and grace < base.epochs:
+        notes += _compared_early(base, space, grace, usual_grace)
+    if sweep is None:
+        notes += _repeated(base, space, trials)
     if sweep is not None:
         alike = _equal_rows(base, sweep, base.epochs)
         if alike:
@@ -68,6 +79,106 @@ def plan_notes(
             f"each suggestion is trained with one seed; the winner is trained again with {seeds} seeds"
         )
     return notes
+
+
+def distinct_points(space: Mapping[str, BaseDistribution]) -> int | None:
+    """How many configurations a space holds; None where it is continuous."""
+    sizes = [_size(distribution) for distribution in space.values()]
+    return None if None in sizes else math.prod(size for size in sizes if size)
+
+
+def distinct_trainings(base: TrialConfig, space: Mapping[str, BaseDistribution]) -> int | None:
+    """How many different trainings a space holds, as `macil.equivalence` tells them apart; None: any number.
+
+    What is continuous counts once where it changes nothing, as Λ in a single epoch.
+    """
+    finite = {name: each for name, each in space.items() if _size(each) is not None}
+    continuous = {name: each for name, each in space.items() if name not in finite}
+    if math.prod(_size(each) or 1 for each in finite.values()) > _MOST_COUNTED:
+        return None
+    keys: set[Hashable] = set()
+    for values in product(*map(_values, finite.values())):
+        # Weights and keys rise or fall with each value: equal at all corners is equal everywhere.
+        corners = product(*(_ends(each) for each in continuous.values()))
+        own = {
+            training_key(
+                base.replace(
+                    **dict(zip(finite, values, strict=True)), **dict(zip(continuous, ends, strict=True))
+                )
+            )
+            for ends in corners
+        }
+        if len(own) > 1:
+            return None
+        keys |= own
+    return len(keys)
+
+
+def _compared_early(
+    base: TrialConfig, space: Mapping[str, BaseDistribution], grace: int, usual_grace: int
+) -> list[str]:
+    """What trials are one training when ASHA first compares them, if it is the options that make it so."""
+    largest = max(
+        (_ends(space[name])[1] for name in ("lambda_v2b", "lambda_v2n") if name in space), default=0.0
+    )
+    fixed = "ramp" not in space
+    ramp = base.ramp if fixed else _PUBLISHED_RAMP
+    reached = ramp_weight(grace - 1, ramp, math.inf)
+    if reached >= largest or (not fixed and grace >= usual_grace):
+        return []
+    which = f"r = {ramp:g}" if fixed else f"the paper's r = {ramp:g} (r is searched)"
+    note = (
+        f"ASHA first compares trials after {_epochs(grace)}, in which λ = r t reaches {reached:g} with {which}: trials "
+        f"that differ only in a Λ above that (up to {largest:g}) are the same training until then; raise --epochs or "
+        "--grace, or use --no-asha, to tell them apart"
+    )
+    return [note]
+
+
+def _repeated(base: TrialConfig, space: Mapping[str, BaseDistribution], trials: int) -> list[str]:
+    """Trials that can only be another one again, digit by digit: all have the same seed."""
+    different = distinct_trainings(base, space)
+    if different is None or different >= trials:
+        return []
+    points = distinct_points(space)
+    what = "1 training" if different == 1 else f"{different} different trainings"
+    if points == different:
+        what = f"1 point ({what})" if points == 1 else f"{points} distinct points"
+    repeats = "trial repeats" if trials - different == 1 else "trials repeat"
+    note = (
+        f"the space holds only {what} in {_epochs(base.epochs)}, fewer than the {trials} trials: all have one seed, so "
+        f"at least {trials - different} {repeats} another's training and its result; fix less, or lower --trials"
+    )
+    return [note]
+
+
+def _epochs(number: int) -> str:
+    return "1 epoch" if number == 1 else f"{number} epochs"
+
+
+def _size(distribution: BaseDistribution) -> int | None:
+    """Values that a distribution can give; None: any number."""
+    if isinstance(distribution, CategoricalDistribution):
+        return len(distribution.choices)
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    if distribution.single():
+        return 1
+    if distribution.step is None:
+        return None
+    return round((distribution.high - distribution.low) / distribution.step) + 1
+
+
+def _values(distribution: BaseDistribution) -> list[Any]:
+    if isinstance(distribution, CategoricalDistribution):
+        return list(distribution.choices)
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    step = distribution.step or 0
+    return [distribution.low + number * step for number in range(_size(distribution) or 0)]
+
+
+def _ends(distribution: BaseDistribution) -> tuple[float, float]:
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    return distribution.low, distribution.high
 
 
 def _equal_rows(base: TrialConfig, sweep: Sweep, epochs: int) -> str:

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from macil.config import departures
 from tune.plan import Plan
+from tune.plannotes import distinct_points
 from tune.space import reference_title
 from tune.workspace import Workspace
 
@@ -50,6 +51,8 @@ def _plan_lines(plan: Plan, content: dict[str, Any], address: str | None) -> Ite
             "trials",
             f"{plan.trials} suggestions of up to {epochs} epochs; {plan.startup} random ones, then TPE",
         )
+        points = distinct_points(plan.space)
+        yield "space", "continuous: any number of points" if points is None else _points(points)
         for name, text in content["space"].items():
             yield f"search {name}", f"{text}; first {plan.first.get(name, 'suggested')}"
         asha = content["asha"]
@@ -82,6 +85,10 @@ def _plan_lines(plan: Plan, content: dict[str, Any], address: str | None) -> Ite
             "one copy of the training bags on each GPU and worker, loaded from this host's one memory map",
         )
     yield "where", f"the Ray cluster at {address}" if address else "this machine"
+
+
+def _points(number: int) -> str:
+    return "1 point" if number == 1 else f"{number} distinct points"
 
 
 def _together(lockstep: bool) -> str:

@@ -64,15 +64,20 @@ def published_point(space: Space) -> dict[str, Any]:
     """The paper's best point (Table 4 row 10, Figure 3, section 5.2), restricted to `space`: the first suggestion."""
     defaults = {parameter.name: parameter.default for parameter in hyperparameters()}
     return {
-        name: defaults[name]
-        for name, distribution in space.items()
-        if distribution._contains(distribution.to_internal_repr(defaults[name]))
+        name: defaults[name] for name, distribution in space.items() if _holds(distribution, defaults[name])
     }
 
 
 def reference_title(values: Mapping[str, Any]) -> str:
     """What a configuration that others are compared with is called: the paper's setting only where it is that."""
     return "the reference" if departures(values) else "the paper's setting"
+
+
+def _holds(distribution: BaseDistribution, value: Any) -> bool:
+    """Whether a distribution can give `value`."""
+    if isinstance(distribution, CategoricalDistribution):
+        return value in distribution.choices
+    return distribution._contains(distribution.to_internal_repr(value))
 
 
 def describe(space: Space) -> dict[str, str]:
