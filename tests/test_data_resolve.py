@@ -235,6 +235,20 @@ def test_a_note_counts_only_for_the_store_it_was_written_for(layout: Path, tmp_p
     assert resolve(layout).content_hash == first.content_hash != second.content_hash
 
 
+def test_a_store_of_another_format_is_not_taken_for_the_folder(
+    layout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = resolve(layout)
+    for module in ("convert", "provenance"):
+        name = "FORMAT_VERSION" if module == "convert" else "STORE_VERSION"
+        monkeypatch.setattr(importlib.import_module(f"macil.data.{module}"), name, 0)
+    with pytest.raises(
+        DataError, match="format_version is 0"
+    ):  # it was made anew, and this version cannot read it
+        resolve(layout)
+    assert len([*first.path.parent.glob("data-*")]) == 2
+
+
 @pytest.mark.parametrize("damage", ["", "[]", "{}", '{"kind": "macil provenance", "format_version": 2}'])
 def test_a_note_that_is_none_is_as_good_as_absent(
     layout: Path, damage: str, monkeypatch: pytest.MonkeyPatch

@@ -23,6 +23,7 @@ from macil.data.audit import AuditReport
 from macil.data.demo import DEMO_FILE
 from macil.data.layout import VideoFiles, layout_files
 from macil.data.progress import show_progress
+from macil.data.store import FORMAT_VERSION as STORE_VERSION
 from macil.data.store import INDEX, META, FeatureStore, hash_content
 from macil.data.writer import Plan, VideoError, hash_video
 from macil.errors import DataError
@@ -43,8 +44,8 @@ class FolderState:
 
     @cached_property
     def digest(self) -> str:
-        """Changes with the name or the stamp of any file."""
-        digest = hashlib.blake2b(digest_size=8)
+        """Changes with the name or the stamp of any file, and with the format of a store, which is made anew then."""
+        digest = hashlib.blake2b(f"{STORE_VERSION}\n".encode(), digest_size=8)
         for name in sorted(self.stamps):
             digest.update(os.fsencode(f"{name}\0{self.stamps[name]}\n"))
         return digest.hexdigest()
