@@ -36,7 +36,7 @@ from macil.data.store import FeatureStore
 from macil.engine import Precision
 from macil.errors import MacilError
 from macil.training import BagDtype, Trainer
-from tune.reporting.intervals import estimate
+from tune.reporting.intervals import SHARE, estimate, of_differences
 
 
 class Variant(NamedTuple):
@@ -89,7 +89,7 @@ def _difference(
     measured: Sequence[Mapping[str, float]], full: Sequence[Mapping[str, float]], definition: str
 ) -> dict[str, Any]:
     each = [one[definition] - other[definition] for one, other in zip(measured, full, strict=True)]
-    found = estimate(each)
+    found = estimate(each, of_differences(SHARE))
     assert found is not None
     return {"each": each, **asdict(found)}
 
@@ -164,8 +164,11 @@ def _cells(difference: dict[str, Any] | None) -> list[str]:
     mean = f"{100 * difference['mean']:+.3f}"
     if difference["deviation"] is None:  # one seed
         return [mean, "-", "-"]
+    deviation = f"{100 * difference['deviation']:.3f}"
+    if difference["low"] is None:  # two seeds
+        return [mean, deviation, "-"]
     low, high = (f"{100 * difference[end]:+.3f}" for end in ("low", "high"))
-    return [mean, f"{100 * difference['deviation']:.3f}", f"{low} to {high}"]
+    return [mean, deviation, f"{low} to {high}"]
 
 
 if __name__ == "__main__":

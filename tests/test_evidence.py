@@ -17,9 +17,10 @@ from macil.files import read_json, write_json_atomic
 from tests.runfolders import RunFolder
 from tests.sweepruns import sweep_results
 from tune.drawing import evidence as module
-from tune.drawing.evidence import Evidence, newest_checkpoint, reported_trials
+from tune.drawing.evidence import Evidence, newest_checkpoint
 from tune.measured import read_measured, write_measured
 from tune.openings import LOG, open_labels, read_openings
+from tune.reporting.outcome import find_outcome
 from tune.results import RunResults, load_run
 
 
@@ -114,14 +115,16 @@ def test_data_that_are_gone_or_others_are_said(published: Path, tmp_path: Path) 
         _ = evidence.measured
 
 
-def test_the_reported_training_of_a_sweep_is_its_reference_row(published: Path) -> None:
+def test_the_reported_training_is_the_one_of_the_headline_in_every_figure(published: Path) -> None:
     results = load_run(published)
-    assert [trial["trial_dir"] for trial in reported_trials(results)] == ["trials/b-0", "trials/b-1"]
-    without = replace(results, plan={**results.plan, "reference": None})
-    assert [trial["trial_dir"] for trial in reported_trials(without)] == ["trials/a-0"]
+    outcome = find_outcome(results)
+    assert outcome.replayed is not None
+    assert outcome.replayed["trial_dir"] == "trials/b-0", "the row with more seeds, by its lowest seed"
+    assert Evidence(results).trials == outcome.trials
+    assert [trial["trial_dir"] for trial in outcome.trials] == ["trials/b-0", "trials/b-1"]
     failed = sweep_results({"a": ["failed", "failed"], "b": [50.0]}, reference="a")
-    assert [trial["row"] for trial in reported_trials(failed)] == ["b"]
-    assert reported_trials(sweep_results({})) == ()
+    assert [trial["row"] for trial in Evidence(failed).trials] == ["b"]
+    assert Evidence(sweep_results({})).trials == ()
     with pytest.raises(DataError, match="no training"):
         _ = Evidence(sweep_results({})).measured
 

@@ -125,7 +125,7 @@ def test_a_refit_whose_labels_are_closed_has_no_ap() -> None:
     ("winner", "number", "verdict"),
     [
         ("00007", "+6.00 [+1.03, +10.97] points", "Yes"),
-        ("00004", "+1.00 [", "Not shown: the interval holds zero"),
+        ("00004", "+1.00 [", "No evidence of a difference: the interval holds zero"),
     ],
 )
 def test_a_confirmation_decides_by_paired_differences(winner: str, number: str, verdict: str) -> None:

@@ -227,14 +227,13 @@ def test_the_headline_is_the_refit_as_scikit_learn_measures_it(
         step.append(average_precision_score(labels, frames))
         trapezoid.append(auc(recall, precision))
     for values, name in ((step, "step-wise"), (trapezoid, "trapezoidal")):
-        low, high = stats.t.interval(0.95, 1, loc=np.mean(values), scale=stats.sem(values))
-        number = f"{percent(float(np.mean(values)))} [{percent(low)}, {percent(high)}] %"
+        number = f"{percent(float(np.mean(values)))} ({percent(values[0])} and {percent(values[1])}) %"
         assert number in html, name
         (line,) = [line for line in text.splitlines() if line.startswith(f"- AP, {name}")]
         for said in (
             "protocol refit",
             "last epoch",
-            "2 seeds, 95 % t interval",
+            "2 seeds, both values: an interval needs three or more",
             "published definition|scikit-learn",
         ):
             assert re.search(said, line)
@@ -465,11 +464,12 @@ def test_bad_input_is_one_line_and_a_status(
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_an_interval_is_the_t_interval_and_one_seed_has_none() -> None:
+def test_an_interval_is_the_t_interval_and_needs_three_seeds() -> None:
     assert estimate([]) is None
     assert estimate([None]) is None
     assert estimate([0.5, None]) == Estimate(1, 0.5)
-    assert estimate([0.5, 0.5]) == Estimate(2, 0.5, 0.0, 0.5, 0.5)
+    assert estimate([0.5, 0.5]) == Estimate(2, 0.5, 0.0, values=(0.5, 0.5))
+    assert estimate([0.5, 0.5, 0.5]) == Estimate(3, 0.5, 0.0, 0.5, 0.5)
     found = estimate([0.80, 0.82, 0.84])
     assert found is not None
     assert found.deviation == pytest.approx(0.02)

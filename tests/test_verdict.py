@@ -185,9 +185,7 @@ def test_seeds_without_any_spread_judge_nothing() -> None:
     rows: dict[str, Seeds] = {"a": [100.0, 100.0], "b": [100.0, 100.0]}
     first, *others = verdicts(sweep_results(rows, published=PUBLISHED, best=0.0))
     assert first.startswith("All seeds of a row gave the very same number")
-    assert others == [
-        "Rows a, b have the very same numbers: in so many epochs what they set made no difference."
-    ]
+    assert others == ["Rows a, b have the very same test AP: what they set made no difference to it."]
 
 
 def test_a_sweep_that_has_measured_nothing_says_that_alone() -> None:

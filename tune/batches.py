@@ -20,11 +20,11 @@ from tune.workspace import Workspace
 
 
 def trials_batch(run: Workspace, plan: Plan, store: FeatureStore) -> Batch:
-    """The search's suggestions, or every row of the sweep with every seed, each once."""
+    """The search's suggestions, or every training of the sweep's rows with every seed, each once."""
     job = _job(run, plan, store)
     scheduler = None if plan.grace is None else partial(ReplayASHA, plan.grace, plan.base.epochs)
     if plan.sweep is not None:
-        rows = [{"name": row.name, "changes": dict(row.changes)} for row in plan.sweep.rows]
+        rows = [{"name": row.name, "changes": dict(row.changes)} for row in plan.trained_rows]
         points = _points(rows, plan.seeds, together=plan.lockstep)
         return _batch(plan, "trials", job, points=points, scheduler=scheduler)
     searcher = partial(

@@ -13,11 +13,12 @@ from macil.data.staging import RemoteSource, hashes_of
 from macil.errors import ConfigError, DataError, UsageError
 from macil.remote import is_uri, open_remote
 from macil.training import KeptScores
+from tune.equalrows import equal_rows
 from tune.machine import Machine
 from tune.plannotes import plan_notes
 from tune.space import Space, describe, published_point, search_space
 from tune.sweepfile import find_sweep, parse_sweep, sweep_content
-from tune.sweeps import SWEEPS, Sweep
+from tune.sweeps import SWEEPS, Row, Sweep
 
 RunProtocol = Literal["heldout", "published"]
 # Enough for the demo to end in minutes; a real search gets the published number of epochs.
@@ -61,6 +62,9 @@ class Options:
     trial_timeout: float | None = None
     refit_cpus: float | None = None  # no flag: recorded, since digits depend on threads
     sweep_rows: Mapping[str, Any] | None = None  # no flag: what the file of a sweep of one's own said
+    rows_apart: bool = (
+        False  # no flag: equal rows are trained apart, as a run of an earlier version goes on to do
+    )
     preset: str | None = None
     config_file: str | None = None
     base: Mapping[str, Any] | None = None
@@ -68,7 +72,7 @@ class Options:
 
     def flags(self) -> dict[str, Any]:
         """Flag as typed -> value, of those that are set."""
-        hidden = ("hyperparameters", "base", "refit_cpus", "sweep_rows")
+        hidden = ("hyperparameters", "base", "refit_cpus", "sweep_rows", "rows_apart")
         own = {
             name: value for name, value in asdict(self).items() if name not in hidden and value is not None
         }
@@ -77,8 +81,8 @@ class Options:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Options:
-        """Read back what `asdict` gave."""
-        return cls(**content)
+        """Read back what `asdict` gave; what an earlier version did not record is as that one had it."""
+        return cls(**{"rows_apart": True, **content})
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,8 @@ class Plan:
     options: Options
     base: TrialConfig
     sweep: Sweep | None
+    trained: Mapping[str, str]
+    """Row of the sweep -> the row whose trainings are its own: itself, or an earlier one that is the same training."""
     space: Space
     first: Mapping[str, Any]
     trials: int
@@ -118,7 +124,12 @@ class Plan:
     @property
     def tune_trials(self) -> int:
         """Trials of Tune; a lockstep group is one."""
-        return len(self.sweep.rows) * self.groups_of_seeds if self.sweep else self.trials
+        return len(self.trained_rows) * self.groups_of_seeds if self.sweep else self.trials
+
+    @property
+    def trained_rows(self) -> list[Row]:
+        """The rows of the sweep that are trained: one of those that are the same training."""
+        return [row for row in self.sweep.rows if self.trained[row.name] == row.name] if self.sweep else []
 
     @property
     def epoch_rule(self) -> Literal["chosen", "last"]:
@@ -161,11 +172,17 @@ class Plan:
         return min(10, max(3, self.trials // 3))
 
     @property
-    def most_epochs(self) -> int:
-        """Epochs if nothing is stopped early."""
+    def epochs_by_kind(self) -> dict[str, int]:
+        """Epochs if nothing is stopped early, by the kind of the training (see `tune.counts`)."""
         refits = len(self.seeds) if self.refits else 0
         confirmed = (self.confirm + 1) * len(self.confirm_seeds) if self.confirm else 0
-        return (self.trials + refits + confirmed) * self.base.epochs
+        trainings = {"search": self.trials, "confirm": confirmed, "refit": refits}
+        return {kind: number * self.base.epochs for kind, number in trainings.items()}
+
+    @property
+    def most_epochs(self) -> int:
+        """Epochs in all if nothing is stopped early."""
+        return sum(self.epochs_by_kind.values())
 
     def to_dict(self) -> dict[str, Any]:
         """The plan as JSON-able values, for `plan.json`."""
@@ -190,6 +207,7 @@ class Plan:
                     "changes": dict(row.changes),
                     "published_ap": row.published_ap,
                     "source": row.source,
+                    "trained_as": self.trained[row.name],
                 }
                 for row in (self.sweep.rows if self.sweep else ())
             ],
@@ -235,9 +253,12 @@ def resolve_plan(options: Options, machine: Machine | None) -> Plan:
     seeds = tuple(base.seed + offset for offset in range(_at_least_one("--seeds", options.seeds, 1)))
     if sweep:
         space: Space = {}
-        trials = len(sweep.rows) * len(seeds)
         _check_rows(base, sweep)
+        alike = equal_rows(base, ((row.name, row.changes) for row in sweep.rows))
+        trained = {name: name if options.rows_apart else rows[0] for name, rows in alike.items()}
+        trials = len(set(trained.values())) * len(seeds)
     else:
+        trained = {}
         space = search_space(base, given)
         trials = _at_least_one("--trials", options.trials, _DEMO_TRIALS if demo else _TRIALS)
     asha = (sweep is None and trials >= _FEWEST_FOR_ASHA) if options.asha is None else options.asha
@@ -279,6 +300,7 @@ def resolve_plan(options: Options, machine: Machine | None) -> Plan:
         options=resolved,
         base=base,
         sweep=sweep,
+        trained=trained,
         space=space,
         first=published_point(space),
         trials=trials,

@@ -17,6 +17,7 @@ from optuna.distributions import (
 from macil.config import TrialConfig
 from macil.equivalence import training_key
 from macil.objective import ramp_weight
+from tune.equalrows import equal_rows
 from tune.sweeps import Sweep
 
 _PUBLISHED_RAMP: float = TrialConfig.model_fields["ramp"].default
@@ -182,9 +183,6 @@ def _ends(distribution: BaseDistribution) -> tuple[float, float]:
 
 
 def _equal_rows(base: TrialConfig, sweep: Sweep, epochs: int) -> str:
-    """Which rows are one and the same training for that many epochs, and would measure nothing but chance."""
-    alike: dict[Hashable, list[str]] = {}
-    for row in sweep.rows:
-        config = base.replace(**{**row.changes, "epochs": epochs})
-        alike.setdefault(training_key(config), []).append(row.name)
-    return "; ".join(" = ".join(names) for names in alike.values() if len(names) > 1)
+    """Which rows are one and the same training for that many epochs."""
+    alike = equal_rows(base, ((row.name, row.changes) for row in sweep.rows), epochs)
+    return "; ".join(" = ".join(names) for names in dict.fromkeys(alike.values()) if len(names) > 1)

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from macil.config import departures
+from tune.counts import counted_rows, epochs_text
 from tune.plan import Plan
 from tune.plannotes import distinct_points
 from tune.space import reference_title
@@ -38,11 +39,17 @@ def _plan_lines(plan: Plan, content: dict[str, Any], address: str | None) -> Ite
         for row in plan.sweep.rows:
             source = f", {row.source}" if row.source else ""
             published = "" if row.published_ap is None else f"  (published {row.published_ap:.2f} %{source})"
-            yield f"row {row.name}", ", ".join(f"{k} {v}" for k, v in row.changes.items()) + published
+            same = plan.trained[row.name]
+            trained = "" if same == row.name else f"; the same training as row {same}"
+            yield (
+                f"row {row.name}",
+                ", ".join(f"{k} {v}" for k, v in row.changes.items()) + published + trained,
+            )
         yield "seeds", ", ".join(map(str, plan.seeds)) + _together(plan.lockstep)
         yield (
             "trials",
-            f"{len(plan.sweep.rows)} rows x {len(plan.seeds)} seeds = {plan.trials}, {epochs} epochs each",
+            counted_rows(len(plan.sweep.rows), len(plan.trained_rows), len(plan.seeds))
+            + f" = {plan.trials}, {epochs} epochs each",
         )
         if plan.grace is not None:
             yield "ASHA", f"keeps the best third after {_rungs(plan)} epochs"
@@ -74,7 +81,7 @@ def _plan_lines(plan: Plan, content: dict[str, Any], address: str | None) -> Ite
             )
     for name, value in plan.options.hyperparameters.items():
         yield f"fixed {name}", str(value)
-    yield "epochs", f"at most {plan.most_epochs} in all"
+    yield "epochs", f"at most {epochs_text(plan.epochs_by_kind)}"
     gpus = f", {plan.gpus_per_trial:g} GPU" if plan.gpus_per_trial else ""
     at_once = min(plan.concurrent, plan.tune_trials)
     most = "at most " if address else ""  # a cluster grows

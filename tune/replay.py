@@ -28,10 +28,12 @@ from macil.record import describe_environment
 from macil.remote import is_uri
 from macil.text import printable
 from macil.training import Trainer, trainer_from_record
+from tune.equalrows import trained_folder
 from tune.measured import read_measured
 from tune.openings import open_for, read_openings
 from tune.results import CLOSED_PROTOCOLS
 from tune.runfolder import RunLocation, locate_run
+from tune.runinfo import usable_plan
 from tune.scorefile import read_scores
 from tune.trialfolder import TrialFolder, newest_scores, read_trial
 from tune.workspace import now
@@ -74,7 +76,9 @@ def replay_trial(
     """
     location = locate_run(run, storage)
     root = location.path
-    folder = find_trial(root, trial)
+    folder, same = find_trial(root, trial)
+    if same:
+        console.print(same, highlight=False, markup=False, soft_wrap=True)
     recorded = read_trial(folder, {})
     if not recorded.record:
         raise DataError(f"{folder} has no record.json that can be read, so it cannot be trained again")
@@ -122,16 +126,20 @@ def replay_trial(
     return 1 if not other and not equal and here == before else 0
 
 
-def find_trial(run: Path, trial: str) -> Path:
-    """The folder of a trial by its name in the run.
+def find_trial(run: Path, trial: str) -> tuple[Path, str]:
+    """The folder of a trial by its name in the run, and what is to be said of it.
+
+    A row of a sweep that is the same training as an earlier one has no folder: that one's is found, and this is said.
 
     Raises:
         UsageError: There is none; names those there are.
     """
-    for parent in _PARENTS:
-        folder = Path(os.path.normpath(run / parent / trial))
-        if run in folder.parents and folder.is_dir() and any(folder.glob("*.json")) and folder.parent != run:
-            return folder
+    if folder := _folder(run, trial):
+        return folder, ""
+    plan = read_json(run / "plan.json") if (run / "plan.json").is_file() else {}
+    found = trained_folder(usable_plan(plan, []) if isinstance(plan, dict) else {}, Path(trial).name)
+    if found and (folder := _folder(run, found[2])):
+        return folder, f"row {found[0]} is the same training as row {found[1]}, which is replayed: {found[2]}"
     known = sorted(
         path.parent.relative_to(run).as_posix().removeprefix("trials/")
         for path in run.glob("*/*/record.json")
@@ -140,6 +148,14 @@ def find_trial(run: Path, trial: str) -> Path:
     raise UsageError(
         f"--replay: run {run.name} has no trial {trial!r}; it has {shown or 'none with a record'}"
     )
+
+
+def _folder(run: Path, trial: str) -> Path | None:
+    for parent in _PARENTS:
+        folder = Path(os.path.normpath(run / parent / trial))
+        if run in folder.parents and folder.is_dir() and any(folder.glob("*.json")) and folder.parent != run:
+            return folder
+    return None
 
 
 def _open_store(info: Mapping[str, Any], data: str | None) -> FeatureStore:

@@ -17,6 +17,7 @@ from macil.data.store import TestLabels
 from macil.errors import DataError
 from macil.files import read_json
 from macil.reading import read_text
+from tune.equalrows import standing_for
 from tune.groups import PREFIX
 from tune.measured import measured_chance, read_measured, stamp_of
 from tune.mirror import EXPIRED, LEASE
@@ -118,6 +119,8 @@ def load_run(run: str | Path, storage: str | Path = "./runs") -> RunResults:
     problems += [problem for folder in folders for problem in folder.problems]
     demo = is_demo(info)
     rows = [_trial_row(folder, info, path) | {"demo": demo} for folder in folders]
+    standing = standing_for(rows, plan)
+    rows = [row | {"rows": ", ".join(standing.get(row["trial_dir"], ())) or None} for row in rows]
     _add_measured(rows, path, problems)
     epochs = [
         {**report, "trial_id": folder.trial_id, "kind": folder.kind}
@@ -146,9 +149,10 @@ def leaderboard(results: RunResults) -> pa.Table:
     """The refitted winner, then the trials by `selection_score`, best first.
 
     Column `rank` comes first and counts from 1; it is null for the refit, which is no candidate. Trials that failed,
-    diverged or never reported are not in it. Equal scores keep the order of the trials.
+    diverged or never reported are not in it, nor are trainings of a sweep's row for which another one stands. Equal
+    scores keep the order of the trials.
     """
-    rows = results.trials.to_pylist()
+    rows = counted_trials(results)
     refit = [row for row in rows if row["status"] == "refit"]
     ranked = [
         row
@@ -162,6 +166,15 @@ def leaderboard(results: RunResults) -> pa.Table:
         {"rank": n, **row} for n, row in enumerate(ranked, start=1)
     ]
     return pa.Table.from_pylist(table, schema=TRIALS_SCHEMA.insert(0, pa.field("rank", pa.int64())))
+
+
+def counted_trials(results: RunResults) -> list[dict[str, Any]]:
+    """The rows of `results.trials` without repeated trainings of a sweep, see `tune.equalrows.standing_for`."""
+    rows = results.trials.to_pylist()
+    standing = standing_for(rows, results.plan)
+    return [
+        row for row in rows if row["kind"] != "search" or row["row"] is None or row["trial_dir"] in standing
+    ]
 
 
 def planned_confirmation(info: dict[str, Any]) -> list[tuple[str, int]]:

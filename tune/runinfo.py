@@ -50,6 +50,7 @@ class _Row(_Part):
     changes: dict[str, Any] = {}
     published_ap: _Percent | int | None = None
     source: _Text = None
+    trained_as: _Text = None
 
 
 _SHARED: dict[str, Any] = {

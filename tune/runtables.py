@@ -58,6 +58,7 @@ TRIALS_SCHEMA: pa.Schema = _schema(
         "trial_id": pa.string(),
         "kind": pa.string(),
         "row": pa.string(),
+        "rows": pa.string(),
         **{parameter.name: _arrow_type(parameter.type) for parameter in hyperparameters()},
         "protocol": pa.string(),
         "status": pa.string(),

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from macil.errors import UsageError
+from tune.counts import epochs_text, trained_epochs
 from tune.nextcommands import report_command, resume_command
 from tune.results import RunResults, leaderboard, load_run, planned_confirmation
 from tune.workspace import Workspace, never_begun
@@ -211,18 +212,19 @@ def _total(results: RunResults, kind: str) -> int:
 
 
 def _epochs(results: RunResults, rows: list[dict[str, Any]], lasts: Mapping[str, Last]) -> str:
-    done = sum(row["epochs_run"] or 0 for row in rows)
+    spent = trained_epochs(rows)
+    done, said = sum(spent.values()), f"{epochs_text(spent)} done"
     most = results.plan.get("most_epochs")
     if not isinstance(most, int):
-        return f"{done} done"
+        return said
     over = [row for row in rows if row["status"] in (*_ENDED, *_FAILED)]
     # What was stopped early, or failed, is not trained any more.
     never = sum(max(0, (row["epochs"] or 0) - (row["epochs_run"] or 0)) for row in over)
     left = max(0, most - never - done)
     if results.status == "finished" or not left:
-        return f"{done} done"
+        return said
     pace = _seconds_an_epoch(rows)
-    text = f"{done} done, at most {left} to go"
+    text = f"{said}, at most {left:,} to go"
     at_once = sum(row["status"] == "running" and lasts[row["trial_dir"]].age is not None for row in rows)
     if results.status != "running" or pace is None or not at_once:
         return text

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from macil.look import BLACK, COLOURS, WIDTH
 from tune.drawing.figures import shorten, unique_handles
-from tune.reporting.intervals import estimate
+from tune.reporting.intervals import MARGIN, Bounds, Estimate, estimate
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,13 @@ class Confirmation:
     note: str
     searched: float | None
     fresh: tuple[float, ...]
+    within: Bounds = MARGIN
+    """What the scores lie between."""
+
+    @property
+    def mean(self) -> Estimate | None:
+        """Of `fresh`, with its interval."""
+        return estimate(self.fresh, self.within)
 
 
 def regression(rows: Sequence[Confirmation]) -> Figure | None:
@@ -30,7 +37,7 @@ def regression(rows: Sequence[Confirmation]) -> Figure | None:
     figure = Figure(figsize=(WIDTH, 1.1 + 0.42 * len(rows)), layout="constrained")
     axes = figure.subplots()
     for place, row in enumerate(rows):
-        found = estimate(row.fresh)
+        found = row.mean
         if row.searched is not None:
             style: Any = {"markerfacecolor": "white", "markeredgecolor": COLOURS[1], "markersize": 6.5}
             axes.plot(row.searched, place, "D", label="in the search (one seed)", zorder=4, **style)

@@ -20,7 +20,6 @@ from macil.errors import DataError
 from macil.evaluation import frame_average_precision
 from tune.measured import read_measured
 from tune.reporting.outcome import find_outcome
-from tune.reporting.rowresults import reference_name, sweep_rows
 from tune.results import CLOSED_PROTOCOLS, RunResults
 from tune.scorefile import read_scores
 from tune.trialfolder import newest_scores
@@ -57,14 +56,15 @@ class Sample(NamedTuple):
 
 
 class Evidence:
-    """Scores, labels and embeddings of the training that a run's report shows.
+    """Scores, labels and embeddings of the reported training: that of the run's outcome, with all its seeds.
 
     Everything is read when it is asked for, once, and whatever prevents it is a DataError that says what is missing.
     """
 
     def __init__(self, results: RunResults) -> None:
         self.results = results
-        self.trials = reported_trials(results)
+        self.outcome = find_outcome(results)
+        self.trials = self.outcome.trials
 
     @cached_property
     def store(self) -> FeatureStore:
@@ -146,7 +146,10 @@ class Evidence:
 
     def _trials(self) -> tuple[Trial, ...]:
         if not self.trials:
-            raise DataError("no training has finished an epoch")
+            sweep = self.results.info.get("sweep")
+            raise DataError(
+                "no training of a row has finished yet" if sweep else "no training has finished an epoch"
+            )
         return self.trials
 
     def _positive(self) -> np.ndarray:
@@ -179,22 +182,6 @@ class Evidence:
             for panel, values in panels.items():
                 rows.setdefault(panel, []).append(values[own].numpy())
         return {panel: np.concatenate(parts) for panel, parts in rows.items()}
-
-
-def reported_trials(results: RunResults) -> tuple[Trial, ...]:
-    """The training that pictures of one training show, by its lowest seed, then its other seeds; empty without any.
-
-    Of a search those of its outcome: the refit, else the best trial. Of a sweep the reference row, else the first row
-    with results: a picture of the best row would be chosen by the numbers that it shows.
-    """
-    if not results.info.get("sweep"):
-        return find_outcome(results).trials
-    reference = reference_name(results)
-    rows = sorted(sweep_rows(results), key=lambda row: row.name != reference)
-    candidates = [row.finished for row in rows] + [list(row.trials) for row in rows]
-    trained = ([trial for trial in trials if trial["epochs_run"]] for trials in candidates)
-    found = next((trials for trials in trained if trials), [])
-    return tuple(sorted(found, key=lambda trial: trial["seed"] or 0))
 
 
 def newest_checkpoint(folder: Path) -> Path:

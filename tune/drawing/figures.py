@@ -147,7 +147,7 @@ def mark_size(count: int) -> float:
 def view(marks: Sequence[float], intervals: Sequence[tuple[float, float] | None]) -> tuple[float, float]:
     """Limits of an axis of percentages that shows every mark, and of the intervals what is near them.
 
-    The interval of two seeds is nine times as wide as they are apart: it would leave nothing of all else to see.
+    The interval of three seeds is several times as wide as they are apart: it would leave little of all else to see.
     """
     low, high = min(marks), max(marks)
     reach = max(0.6 * (high - low), 1.0)

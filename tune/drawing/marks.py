@@ -50,7 +50,7 @@ class DotRow:
         name: What stands beside it.
         values: Of the single seeds.
         mean: Of the seeds; None without any.
-        interval: Of the mean; None for fewer than two seeds.
+        interval: Of the mean; None for fewer than three seeds.
         published: As the paper prints it; None where it prints none.
         best: Mean by the other convention, the best test epoch; None where there is none.
         begins: Whether a group of rows begins here, which a rule sets apart from the one before.
@@ -77,7 +77,7 @@ def dots(rows: Sequence[DotRow], label: str) -> Figure | None:
         if row.begins and place:
             axes.axhline(place - 0.5, color=GREY, linewidth=0.6)
         _draw_dot(axes, row, place, ours)
-    axes.set_yticks(range(len(rows)), [shorten(row.name, 44) for row in rows])
+    axes.set_yticks(range(len(rows)), [shorten(row.name, 52) for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     shown = [mark for row in rows for mark in (*row.values, row.mean, row.best, row.published)]
     axes.set_xlim(view([mark for mark in shown if mark is not None], [row.interval for row in rows]))

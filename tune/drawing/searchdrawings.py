@@ -18,7 +18,7 @@ from tune.drawing.marks import hyperparameter_scores
 from tune.drawing.tablestudy import front_study, score_study, searched
 from tune.reporting import wording
 from tune.reporting.confirmed import confirmed_rows
-from tune.reporting.intervals import estimate
+from tune.reporting.intervals import FEWEST_SEEDS, bounds_of
 from tune.reporting.reference import reference_called, reference_trial
 from tune.reporting.sections import trial_name, varied
 from tune.results import RunResults, leaderboard
@@ -167,6 +167,7 @@ def _confirmation(results: RunResults) -> Drawing | None:
                 ", ".join(notes),
                 searched,
                 tuple(row.by_seed("selection_score").values()),
+                bounds_of("selection_score", results.protocol),
             )
         )
     caption = (
@@ -174,14 +175,15 @@ def _confirmation(results: RunResults) -> Drawing | None:
         "configurations trained again on fresh seeds; an arrow to the left is what picking the best had flattered. "
         + basis(
             results,
-            f"one seed in the search, up to {most} fresh" + (", 95 % t interval" if most > 1 else ""),
+            f"one seed in the search, up to {most} fresh"
+            + (", 95 % t interval" if most >= FEWEST_SEEDS else ""),
             rule=f"selection score: {wording.steering(results.protocol)} of the training",
         )
     )
     falls = [
         f"{row.name}: {row.searched:.4f} in the search, {found.mean:.4f} on fresh seeds"
         for row in drawn
-        if (found := estimate(row.fresh)) and row.searched is not None
+        if (found := row.mean) and row.searched is not None
     ]
     return Drawing(
         "Confirmation on fresh seeds",

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from macil.look import BLACK, COLOURS, GREY, WIDTH
+from tune.counts import epochs_text, trained_epochs
 from tune.drawing.captions import basis
 from tune.drawing.figures import Drawing, unique_handles, whole_numbers
 from tune.reporting import wording
@@ -33,7 +34,8 @@ def stopping(results: RunResults, trials: Sequence[Trial]) -> Drawing | None:
     budget = max((trial["epochs"] or 0 for trial in trials), default=0)
     milestones = rungs(results.plan, budget)
     share = saved_share(trials)
-    spent = sum(trial["epochs_run"] for trial in trials)
+    spent, run = sum(trained_epochs(trials).values()), trained_epochs(results.trials.to_pylist())
+    among = "in all" if spent == sum(run.values()) else f"of the run's {epochs_text(run)}"
     saved = "" if share is None else f"{100 * share:.0f} % of the epochs saved"
     counts = {
         status: sum(trial["status"] == status for trial in trials) for status in ("finished", "stopped")
@@ -45,7 +47,7 @@ def stopping(results: RunResults, trials: Sequence[Trial]) -> Drawing | None:
         order = "sorted by the number of epochs"
     said = basis(results, "one seed a trial, no interval", rule="epochs spent")
     caption = (
-        f"Epochs that each trial was given, {wording.count(spent)} in all"
+        f"Epochs that each trial was given, {wording.count(spent)} {among}"
         + ("" if share is None else f"; {sum(counts.values())} whole trainings would have taken ")
         + (
             ""

@@ -15,7 +15,7 @@ from tune.drawing.paperfigures import SweptPoint, sweep_curve
 from tune.drawing.stopfigure import stopping
 from tune.reporting import wording
 from tune.reporting.intervals import Estimate
-from tune.reporting.rowresults import RowResult, called, reference_name, sweep_rows
+from tune.reporting.rowresults import RowResult, reference_name, reference_title, sweep_rows, trained_rows
 from tune.results import RunResults
 
 _GROUP = "The sweep"
@@ -30,7 +30,11 @@ def entries(results: RunResults) -> list[Entry]:
         first = Entry("curve", f"AP against {name}", _GROUP, lambda: _curve(results, rows, name))
     else:
         first = Entry("rows", "Rows of the sweep", _GROUP, lambda: _dots(results, rows))
-    trials = [trial for row in rows for trial in row.trials]
+    order = {row.name: place for place, row in enumerate(rows)}
+    trials = [
+        trial for trial in results.trials.to_pylist() if trial["kind"] == "search" and trial["row"] in order
+    ]
+    trials.sort(key=lambda trial: order[trial["row"]])
     stopped = Entry("early-stopping", "Early stopping", _GROUP, lambda: stopping(results, trials))
     return [first, stopped]
 
@@ -71,14 +75,13 @@ def row_labels(rows: Sequence[RowResult]) -> list[str]:
 def _dots(results: RunResults, rows: Sequence[RowResult]) -> Drawing:
     labels, best = row_labels(rows), results.protocol == "published"
     reference = reference_name(results)
+    mark = "paper's" if "paper" in reference_title(results) else "reference"
     drawn = []
     for row, label, before in zip(rows, labels, ["", *labels], strict=False):
         figure, flattering = row.estimate("ap_trapezoid"), row.estimate("ap_trapezoid_best") if best else None
         drawn.append(
             DotRow(
-                name=f"{label} ({called(results, row).removeprefix('the ')})"
-                if row.name == reference
-                else label,
+                name=f"{_as(row)}{label}" + (f" ({mark})" if row.name == reference else ""),
                 values=_seeds(row),
                 mean=_percent(figure),
                 interval=_interval(figure),
@@ -91,6 +94,7 @@ def _dots(results: RunResults, rows: Sequence[RowResult]) -> Drawing:
         f"Test AP of each row, mean over the finished seeds. {_basis(results, rows)}"
         + (" Squares: the best test epoch, which is chosen on the test set and flatters." if best else "")
         + _published_note(results, rows, best=best)
+        + _equal_note(rows)
     )
     return Drawing("Rows of the sweep", caption, _alt(drawn), lambda: dots(drawn, _AXIS))
 
@@ -116,6 +120,7 @@ def _curve(results: RunResults, rows: Sequence[RowResult], name: str) -> Drawing
         + f" Dotted line: the paper's {described.default:g}."
         + _published_note(results, rows, best=best)
         + (" The paper gives its curve as a picture only." if name == "momentum" else "")
+        + _equal_note(rows)
     )
     measured = [point for point in points if point.mean is not None]
     if len(measured) < 2:
@@ -132,9 +137,23 @@ def _basis(results: RunResults, rows: Sequence[RowResult]) -> str:
     most = max((len(row.finished) for row in rows), default=0)
     seeds = wording.seeds(most) if most < 2 else f"up to {wording.seeds(most)}"
     text = basis(results, seeds, definition="ap_trapezoid")
+    if any(figure and figure.cut for figure in (row.estimate("ap_trapezoid") for row in rows)):
+        text += " Intervals end where no AP lies beyond, at 0 or 100 %."
     if any(row.stopped for row in rows):
         text += " Some seeds were stopped early: the means are of those that were let finish, which flatters."
     return text
+
+
+def _as(row: RowResult) -> str:
+    """Before the label of a row that is the same training as others: which it is, and the first of them."""
+    if len(row.alike) < 2:
+        return ""
+    return f"{row.name}: " if row.stands else f"{row.name} = {row.alike[0]}: "
+
+
+def _equal_note(rows: Sequence[RowResult]) -> str:
+    groups = [row.title for row in trained_rows(rows) if len(row.alike) > 1]
+    return f" The same training, shown in each of its rows: {'; '.join(groups)}." if groups else ""
 
 
 def _published_note(results: RunResults, rows: Sequence[RowResult], *, best: bool) -> str:

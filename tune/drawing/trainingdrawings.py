@@ -6,15 +6,13 @@ import math
 from collections.abc import Callable, Sequence
 from functools import cache
 
-from tune import space
 from tune.drawing import figures, scorefigures, tsne
 from tune.drawing.captions import basis
 from tune.drawing.evidence import MOST_VIDEOS, Evidence, Trial
 from tune.drawing.figures import Curves, Drawing, Entry, Group
 from tune.drawing.paperfigures import training_curves
 from tune.reporting.intervals import Estimate
-from tune.reporting.outcome import find_outcome
-from tune.reporting.rowresults import reference_name, sweep_rows
+from tune.reporting.rowresults import sweep_rows, trained_rows
 from tune.reporting.sections import trial_name
 from tune.results import RunResults, leaderboard
 
@@ -63,7 +61,7 @@ def _training(evidence: Evidence, epochs: Curves) -> Drawing | None:
     results, trials = evidence.results, evidence.trials
     if not trials:
         return None
-    groups = [Group(_name(evidence), trials)]
+    groups = [Group(evidence.outcome.name, trials)]
     searched = _searched_winner(evidence)
     if searched is not None:
         groups.append(Group(f"trial {trial_name(searched)} in the search, with held-out videos", (searched,)))
@@ -182,9 +180,9 @@ def _groups(results: RunResults) -> list[Group]:
     """Rows of a sweep by mean score, or trials by rank; trials without a rank follow."""
     trials = [row for row in results.trials.to_pylist() if row["kind"] == "search"]
     if results.info.get("sweep"):
-        rows = [row for row in sweep_rows(results) if row.trials]
+        rows = [row for row in trained_rows(sweep_rows(results)) if row.trials]
         return [
-            Group(f"{row.name} ({len(row.trials)} seed{'s' if len(row.trials) > 1 else ''})", row.trials)
+            Group(f"{row.title} ({len(row.trials)} seed{'s' if len(row.trials) > 1 else ''})", row.trials)
             for row in sorted(rows, key=lambda row: -_mean(row.estimate("selection_score")))
         ]
     ranks = {
@@ -204,9 +202,7 @@ def _groups(results: RunResults) -> list[Group]:
 
 def _searched_winner(evidence: Evidence) -> Trial | None:
     """The trial that a refit repeats; None for what is no refit."""
-    if evidence.trials[0]["kind"] != "refit":
-        return None
-    return find_outcome(evidence.results).searched
+    return evidence.outcome.searched if evidence.trials[0]["kind"] == "refit" else None
 
 
 def _curves(results: RunResults) -> Curves:
@@ -216,21 +212,14 @@ def _curves(results: RunResults) -> Curves:
     return curves
 
 
-def _name(evidence: Evidence) -> str:
-    """The reported training in a legend."""
-    first = evidence.trials[0]
-    if first["kind"] == "refit":
-        return "refit of the winner"
-    return f"row {first['row']}" if first["row"] is not None else f"trial {trial_name(first)}"
-
-
 def _reported(evidence: Evidence) -> str:
-    """The reported training in a sentence."""
-    name = _name(evidence)
-    if evidence.results.info.get("sweep"):
-        is_reference = evidence.trials[0]["row"] == reference_name(evidence.results)
-        return f"the {name}" + (f", {space.reference_title(evidence.trials[0])}" if is_reference else "")
-    return f"the {name}" if name.startswith("refit") else f"{name}, the best by selection score"
+    """The reported training in a sentence, and how it was picked."""
+    name = evidence.outcome.name
+    if evidence.trials[0]["kind"] == "refit":
+        return name
+    if evidence.outcome.row is not None and evidence.results.protocol == "published":
+        return f"{name}, the best row by test AP, which flatters it"
+    return f"{name}, the best by selection score"
 
 
 def _basis(evidence: Evidence, seeds: int, definition: str = "", rule: str | None = None) -> str:

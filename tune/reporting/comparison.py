@@ -6,20 +6,24 @@ All numbers are in one unit, which the caller chooses (the report: points of AP 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
 
-from tune.reporting.intervals import LEVEL, Estimate, estimate
+from tune.reporting.intervals import LEVEL, Bounds, Estimate, estimate, of_differences
 
 # Below so many pairs the least p that flipping signs can give, 2 / 2^n, is above 0.05.
 FEWEST_PAIRS = 6
 # All 2^n signs are counted up to so many pairs (a tenth of a second); of more, so many are drawn.
-_MOST_EXACT, _DRAWS, _SEED = 13, 20_000, 0
+_MOST_EXACT, DRAWS, _SEED = 13, 20_000, 0
 _FEWEST_RANKED = 3
+# Below so many trainings the least p that permuting them can give, 2 / n!, is above 0.05.
+FEWEST_PERMUTED = 5
+# All orders of so many trainings are counted, 40,320 of them; of more, `DRAWS` are drawn.
+MOST_PERMUTED = 8
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ class Paired:
 
     @property
     def differs(self) -> bool:
-        """Whether the 95 % t interval of the mean difference leaves zero out; False for a single pair."""
+        """Whether the 95 % t interval of the mean difference leaves zero out; False where pairs are too few for one."""
         low, high = self.difference.low, self.difference.high
         return low is not None and high is not None and not low <= 0 <= high
 
@@ -75,12 +79,17 @@ class Pair(NamedTuple):
 
 
 class RankCorrelation(NamedTuple):
-    """Agreement of two orders of `n` rows: 1 the same, -1 the reverse. `p` is Kendall's, two-sided."""
+    """Agreement of two orders of `n` rows that are `trainings` different ones: 1 the same, -1 the reverse.
+
+    `p` is Kendall's, two-sided; None below `FEWEST_PERMUTED` trainings. It is `exact` up to `MOST_PERMUTED` of them.
+    """
 
     n: int
+    trainings: int
     spearman: float
     kendall: float
-    p: float
+    p: float | None
+    exact: bool
 
 
 def pooled_noise(rows: Iterable[Sequence[float]]) -> Noise | None:
@@ -99,21 +108,26 @@ def pooled_noise(rows: Iterable[Sequence[float]]) -> Noise | None:
     return Noise((squares / degrees) ** 0.5, degrees, len(groups))
 
 
-def paired(row: Mapping[int, float], reference: Mapping[int, float]) -> Paired | None:
+def paired(
+    row: Mapping[int, float], reference: Mapping[int, float], within: Bounds | None = None
+) -> Paired | None:
     """Differences on the same seeds, with t interval and, from `FEWEST_PAIRS` on, p; None without a common seed.
 
     Args:
         row: Seed to measurement.
         reference: The same for the row that it is compared with.
+        within: What every measurement lies between, see `tune.reporting.intervals.estimate`.
     """
     differences = [row[seed] - reference[seed] for seed in sorted(row.keys() & reference.keys())]
-    difference = estimate(differences)
+    difference = estimate(differences, of_differences(within) if within else None)
     if difference is None:
         return None
     return Paired(difference, _sign_flip_p(differences) if len(differences) >= FEWEST_PAIRS else None)
 
 
-def paired_with(rows: Mapping[str, Mapping[int, float]], reference: str) -> dict[str, Paired]:
+def paired_with(
+    rows: Mapping[str, Mapping[int, float]], reference: str, within: Bounds | None = None
+) -> dict[str, Paired]:
     """Every other row against `reference`, with Holm's correction over those that have a p.
 
     Rows without a seed in common with the reference are left out; so is everything when the reference is not there.
@@ -121,7 +135,7 @@ def paired_with(rows: Mapping[str, Mapping[int, float]], reference: str) -> dict
     found = {
         name: comparison
         for name, values in rows.items()
-        if name != reference and (comparison := paired(values, rows.get(reference, {})))
+        if name != reference and (comparison := paired(values, rows.get(reference, {}), within))
     }
     tested = [(name, item.p) for name, item in found.items() if item.p is not None]
     adjusted = dict(zip((name for name, _ in tested), holm([p for _, p in tested]), strict=True))
@@ -130,7 +144,7 @@ def paired_with(rows: Mapping[str, Mapping[int, float]], reference: str) -> dict
 
 def least_p(pairs: int) -> float:
     """The smallest two-sided p that flipping the signs of so many differences can give."""
-    return 2 / (2**pairs if pairs <= _MOST_EXACT else _DRAWS + 1)
+    return 2 / (2**pairs if pairs <= _MOST_EXACT else DRAWS + 1)
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -152,13 +166,70 @@ def larger_pairs(values: Mapping[str, float], limit: float) -> list[Pair]:
     return sorted((pair for pair in pairs if pair.difference > limit), key=lambda pair: -pair.difference)
 
 
-def rank_correlation(ours: Sequence[float], published: Sequence[float]) -> RankCorrelation | None:
-    """Spearman's and Kendall's (tau-b); None for fewer than three rows, or where all of one side are equal."""
-    if len(ours) < _FEWEST_RANKED or min(len(set(ours)), len(set(published))) == 1:
+def rank_correlation(
+    ours: Sequence[float], published: Sequence[float], trainings: Sequence[Hashable] | None = None
+) -> RankCorrelation | None:
+    """Spearman's and Kendall's (tau-b) over all rows, and the p of Kendall's.
+
+    Rows of one training are equal by construction: to count them as independent would make p too small. So p comes from
+    permuting the trainings' values among their groups of rows.
+
+    Args:
+        ours: A number for each row.
+        published: The same for what it is held against.
+        trainings: Which training each row is; rows of one have equal numbers. None: each its own.
+
+    Returns:
+        None for fewer than three trainings, or where all of one side are equal.
+    """
+    names = range(len(ours)) if trainings is None else trainings
+    places = {name: place for place, name in enumerate(dict.fromkeys(names))}
+    if len(places) < _FEWEST_RANKED or min(len(set(ours)), len(set(published))) == 1:
         return None
-    spearman = stats.spearmanr(ours, published).statistic
-    kendall = stats.kendalltau(ours, published)
-    return RankCorrelation(len(ours), float(spearman), float(kendall.statistic), float(kendall.pvalue))
+    group = np.array([places[name] for name in names])
+    values = np.empty(len(places))
+    values[group] = ours
+    kendall = float(stats.kendalltau(ours, published).statistic)
+    return RankCorrelation(
+        len(ours),
+        len(places),
+        float(stats.spearmanr(ours, published).statistic),
+        kendall,
+        _permutation_p(values, group, np.asarray(published)) if len(places) >= FEWEST_PERMUTED else None,
+        len(places) <= MOST_PERMUTED,
+    )
+
+
+def _permutation_p(values: np.ndarray, group: np.ndarray, published: np.ndarray) -> float:
+    """Share of the orders of `values` (one for each training) whose tau-b is as far from zero.
+
+    Args:
+        values: (k,) of the trainings.
+        group: (n,) which of them each row is.
+        published: (n,) what the rows are held against.
+    """
+    first, second = np.triu_indices(len(group), 1)
+    theirs = np.sign(published[first] - published[second])
+
+    def distance(orders: np.ndarray, axis: int = -1) -> np.ndarray:
+        rows = np.moveaxis(orders, axis, -1)[..., group]
+        signs = np.sign(rows[..., first] - rows[..., second])
+        untied = np.count_nonzero(signs, axis=-1) * np.count_nonzero(theirs)
+        # All of one side equal, in no order of numbers that are not: no agreement.
+        tau = np.divide(signs @ theirs, np.sqrt(untied), out=np.zeros(untied.shape), where=untied > 0)
+        return np.round(np.abs(tau), 12)  # equal ones, however they were summed up
+
+    result = stats.permutation_test(
+        (values,),
+        distance,
+        permutation_type="pairings",
+        alternative="greater",
+        vectorized=True,
+        n_resamples=np.inf if len(values) <= MOST_PERMUTED else DRAWS,
+        batch=1000,
+        rng=np.random.default_rng(_SEED),
+    )
+    return float(result.pvalue)
 
 
 def _sign_flip_p(differences: Sequence[float]) -> float:
@@ -167,7 +238,7 @@ def _sign_flip_p(differences: Sequence[float]) -> float:
         np.mean,
         permutation_type="samples",  # of one sample: signs are flipped
         vectorized=True,
-        n_resamples=np.inf if len(differences) <= _MOST_EXACT else _DRAWS,
+        n_resamples=np.inf if len(differences) <= _MOST_EXACT else DRAWS,
         rng=np.random.default_rng(_SEED),
     )
     return float(result.pvalue)

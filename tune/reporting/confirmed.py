@@ -8,7 +8,7 @@ from typing import Any
 
 from tune.reporting import wording
 from tune.reporting.comparison import FEWEST_PAIRS, Paired, least_p, paired, paired_with
-from tune.reporting.intervals import Estimate, estimate
+from tune.reporting.intervals import MARGIN, PERCENT, POINTS, SHARE, Bounds, Estimate, bounds_of, estimate
 from tune.reporting.reference import reference_called, reference_in_full
 from tune.reporting.sections import Column, Table, trial_name
 from tune.reporting.wording import NOT_MEASURED
@@ -45,7 +45,11 @@ class Confirmed:
 
     def estimate(self, column: str) -> Estimate | None:
         """Mean over the fresh seeds; a seed that failed enters no mean."""
-        return estimate(self.by_seed(column).values())
+        return estimate(self.by_seed(column).values(), self.bounds(column))
+
+    def bounds(self, column: str) -> Bounds:
+        """What a column of its trainings lies between."""
+        return bounds_of(column, str(self.trainings[0]["protocol"]) if self.trainings else "")
 
     @property
     def regression(self) -> float | None:
@@ -88,7 +92,7 @@ def against_reference(results: RunResults, name: str, column: str) -> Paired | N
     reference = next((row for row in rows.values() if row.reference), None)
     if reference is None or name not in rows or name == reference.name:
         return None
-    return paired(rows[name].by_seed(column), reference.by_seed(column))
+    return paired(rows[name].by_seed(column), reference.by_seed(column), reference.bounds(column))
 
 
 def ahead_of_next(results: RunResults) -> tuple[Confirmed, Confirmed, Paired] | None:
@@ -100,7 +104,8 @@ def ahead_of_next(results: RunResults) -> tuple[Confirmed, Confirmed, Paired] | 
     rows = [row for row in rows if len(row.finished) == len(rows[0].finished)]
     if len(rows) < 2:
         return None
-    lead = paired(rows[0].by_seed("selection_score"), rows[1].by_seed("selection_score"))
+    first, second = (row.by_seed("selection_score") for row in rows[:2])
+    lead = paired(first, second, rows[0].bounds("selection_score"))
     return (rows[0], rows[1], lead) if lead else None
 
 
@@ -119,7 +124,7 @@ def confirmation_table(results: RunResults) -> Table | None:
     differences = (
         {}
         if reference is None
-        else paired_with({row.name: row.by_seed("ap_trapezoid") for row in rows}, reference)
+        else paired_with({row.name: row.by_seed("ap_trapezoid") for row in rows}, reference, SHARE)
     )
     with_p = any(item.p is not None for item in differences.values())
     score, ap = "Selection score", f"Test AP (%), {EPOCH_RULES.get(results.protocol, 'chosen')} epoch"
@@ -151,7 +156,12 @@ def confirmation_table(results: RunResults) -> Table | None:
         for row in rows
     )
     marked = frozenset(place for place, row in enumerate(rows) if row.winner)
-    return Table(_caption(results, rows, reference), tuple(columns), cells, marked)
+    notes = [
+        *(note for column, ends in _SHOWN.items() for note in _notes(rows, column, ends)),
+        *wording.interval_notes((item.difference for item in differences.values()), POINTS),
+    ]
+    caption = " ".join(dict.fromkeys([_caption(results, rows, reference), *notes]))
+    return Table(caption, tuple(columns), cells, marked)
 
 
 def confirmation_verdicts(results: RunResults) -> list[str]:
@@ -199,6 +209,14 @@ def _decision(results: RunResults, first: Confirmed) -> list[str]:
     return [
         f"{text}no evidence of a difference. The two are a tie, and the winner is that of the larger mean."
     ]
+
+
+# Columns that the table has an estimate of, and what they lie between as they stand there.
+_SHOWN = {"selection_score": MARGIN, "ap_trapezoid": PERCENT, "ap": PERCENT}
+
+
+def _notes(rows: Sequence[Confirmed], column: str, ends: Bounds) -> list[str]:
+    return wording.interval_notes((row.estimate(column) for row in rows), ends)
 
 
 def _order(row: Confirmed) -> tuple[int, float]:

@@ -9,11 +9,17 @@ from macil.config import hyperparameters
 from tune.reporting import wording
 from tune.reporting.comparison import Paired
 from tune.reporting.confirmed import against_reference, confirmed_rows
+from tune.reporting.intervals import POINTS, bounds_of, of_differences
 from tune.reporting.outcome import Outcome, basis, headline_estimate, replay
 from tune.reporting.page import Answer
 from tune.reporting.reference import reference_in_full, reference_trial
 from tune.reporting.rowresults import against_reference as row_against_reference
-from tune.reporting.rowresults import headline_column, reference_name, sweep_rows
+from tune.reporting.rowresults import (
+    headline_column,
+    reference_name,
+    sweep_rows,
+    trained_rows,
+)
 from tune.reporting.rowresults import reference_title as row_title
 from tune.reporting.sections import trial_name, varied
 from tune.reporting.standing import standing
@@ -27,6 +33,7 @@ Trial = dict[str, Any]
 
 # Characters of a sweep's first verdict that the first screen of a phone has room for.
 _ROOM = 240
+_BY_SEEDS = wording.measured_by("--seeds")
 WITHIN = "the interval holds zero, so the difference may be nothing but noise between seeds"
 BEYOND = "the interval leaves zero out, so the difference is larger than the noise between seeds"
 
@@ -43,6 +50,7 @@ def answers(
         Answer(
             "Train it again",
             said=() if command else ("No trial has a result to replay yet.",),
+            small=f"{_capital(outcome.replayed_name)}." if command else "",
             command=command,
         ),
     )
@@ -83,7 +91,11 @@ def _found(results: RunResults, outcome: Outcome, intervals: Mapping[str, ModelI
     if not outcome.trials:
         return Answer(question, said=(outcome.subject,))
     first = outcome.trials[0]
-    names = list(outcome.row.changes) if outcome.row else [name for name in varied(results) if name != "seed"]
+    names = (
+        _common(results, outcome.row.alike)
+        if outcome.row
+        else [name for name in varied(results) if name != "seed"]
+    )
     setting = ", ".join(
         f"{name} {wording.value(first[name], digits=3)}" for name in names if first[name] is not None
     )
@@ -103,6 +115,17 @@ def _found(results: RunResults, outcome: Outcome, intervals: Mapping[str, ModelI
     if figure is not None:
         number = f"AP {wording.estimate_text(figure)} %{wording.chance_beside(results.chance)}"
     return Answer(question, number, (said,), _capital(basis(outcome, intervals)))
+
+
+def _common(results: RunResults, names: tuple[str, ...]) -> list[str]:
+    """The hyperparameters that rows of one training set, and set alike."""
+    changes = [row.changes for row in sweep_rows(results) if row.name in names]
+    first = changes[0] if changes else {}
+    return [
+        name
+        for name, value in first.items()
+        if all(name in other and other[name] == value for other in changes)
+    ]
 
 
 def _question(results: RunResults, outcome: Outcome) -> str:
@@ -145,6 +168,7 @@ def _confirmed_answer(
     number = (
         wording.points_text(found.difference) if test else wording.score_difference_text(found.difference)
     )
+    ends = POINTS if test else of_differences(bounds_of(column, results.protocol))
     pairs = (
         f"paired over {wording.seeds(found.difference.n).replace('seeds', 'fresh seeds')}, all trained on "
         f"{wording.TRAINED_ON.get(results.protocol, 'the same videos')}"
@@ -159,7 +183,8 @@ def _confirmed_answer(
             f" ({rule} epoch, trapezoidal)"
             if test
             else "; the winner was chosen by these scores, which is kind to it"
-        ),
+        )
+        + "".join(f"; {note}" for note in wording.cut_notes([found.difference], ends)),
     )
 
 
@@ -198,7 +223,7 @@ def _how(results: RunResults) -> str:
     rows = confirmed_rows(results)
     if _incomplete(results):
         return "the confirmation on fresh seeds is not complete"
-    return "--confirm-seeds 5 measures it" if rows else "a search with --confirm 3 measures it"
+    return wording.measured_by("--confirm-seeds") if rows else "a search with --confirm 3 measures it"
 
 
 def _row_against_reference(results: RunResults, outcome: Outcome) -> Answer:
@@ -210,7 +235,7 @@ def _row_against_reference(results: RunResults, outcome: Outcome) -> Answer:
         return Answer(question, said=("Not known yet.",))
     if reference is None:
         return Answer(question, said=("Not known: this sweep names no reference row.",))
-    if outcome.row.name == reference:
+    if reference in (outcome.row.name, *outcome.row.alike):
         # Nothing else stands in this place: a long verdict has room.
         return Answer(question, said=("The best row is the reference itself.", *verdicts(results)[:1]))
     column, rule = headline_column(results)
@@ -221,33 +246,38 @@ def _row_against_reference(results: RunResults, outcome: Outcome) -> Answer:
         )
     # Rows are compared in points already.
     number = wording.points_text(found.difference, scale=1)
-    name = f"Row {outcome.row.name} minus {row_title(results)}, test AP at the {rule}, trapezoidal"
+    name = f"Row {outcome.row.title} minus {row_title(results)}, test AP at the {rule}, trapezoidal"
     if found.difference.n == 1:
         return Answer(
             question,
             f"{number} points",
-            (
-                "Not known: one seed a row measures no noise, and this may be noise alone; --seeds 5 measures it.",
-            ),
+            (f"Not known: one seed a row measures no noise, and this may be noise alone; {_BY_SEEDS}.",),
             name,
         )
     return Answer(
         question,
         f"{number} points",
         (_verdict(found) + _picked(results, found), *_first_verdict(results)),
-        f"{name}: paired over {found.difference.n} seeds, 95 % t interval",
+        "; ".join(
+            [
+                f"{name}: paired over {wording.seeds(found.difference.n)}",
+                *wording.cut_notes([found.difference], POINTS),
+            ]
+        ),
     )
 
 
 def _verdict(found: Paired) -> str:
+    if found.difference.low is None:
+        return f"Not known: {found.difference.n} seeds are too few to measure the noise between them; {wording.NEEDED}."
     if not found.differs:
-        return f"Not shown: {WITHIN}."
+        return f"No evidence of a difference: {WITHIN}."
     return f"{'Yes' if found.difference.mean > 0 else 'No, it is worse'}: {BEYOND}."
 
 
 def _picked(results: RunResults, found: Paired) -> str:
     """A reserve to a "yes": the row was picked by the numbers that it is now compared by."""
-    rows = sum(1 for row in sweep_rows(results) if row.finished)
+    rows = sum(1 for row in trained_rows(sweep_rows(results)) if row.finished)
     return (
         f" It was picked as the best of {rows}, so the interval is too kind to it." if found.differs else ""
     )

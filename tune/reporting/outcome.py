@@ -9,10 +9,10 @@ from typing import Any
 from tune.nextcommands import replay_command
 from tune.reporting import wording
 from tune.reporting.confirmed import confirmed_rows, tied_with
-from tune.reporting.intervals import Estimate, estimate
+from tune.reporting.intervals import MARGIN, PERCENT, Estimate, bounds_of, estimate
 from tune.reporting.page import Tile
-from tune.reporting.rowresults import RowResult, headline_column, reference_name, sweep_rows
-from tune.reporting.sections import named_winner, trial_name, winner_name
+from tune.reporting.rowresults import RowResult, headline_column, reference_row, sweep_rows, trained_rows
+from tune.reporting.sections import named_winner, rows_title, trial_name, winner_name
 from tune.reporting.uncertainty import ModelInterval
 from tune.results import RunResults, leaderboard
 
@@ -21,13 +21,13 @@ Trial = dict[str, Any]
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of a run.
+    """The result of a run, and with it the reported training: the one that all that is said of a single training is of.
 
     Attributes:
         subject: Whose numbers follow, in a sentence; "" for a sweep without a finished row.
-        trials: The trainings behind the headline, one per seed; empty without any.
+        trials: The trainings behind the headline, one per seed, the lowest first; empty without any.
         searched: The searched trial that was chosen; None for a sweep, or before there is one.
-        row: The row of a sweep that is shown; None for a search.
+        row: The row of a sweep that is shown, the one that stands for its training; None for a search.
     """
 
     subject: str
@@ -37,8 +37,23 @@ class Outcome:
 
     @property
     def replayed(self) -> Trial | None:
-        """The training that the command of the first screen repeats."""
+        """The training that is replayed, drawn and shown with its configuration: of several seeds the lowest."""
         return self.trials[0] if self.trials else None
+
+    @property
+    def name(self) -> str:
+        """The reported training without its seed: "row 11", "trial 00003", "the refit of trial 00003"; else ""."""
+        first = self.replayed
+        if first is None:
+            return ""
+        if first["kind"] == "refit":
+            return f"the refit of {f'trial {trial_name(self.searched)}' if self.searched else 'the winner'}"
+        return f"trial {trial_name(first)}" if first["row"] is None else f"row {rows_title(first)}"
+
+    @property
+    def replayed_name(self) -> str:
+        """`name`, with the seed that is replayed."""
+        return f"{self.name}, seed {self.replayed['seed']}" if self.replayed else ""
 
 
 def find_outcome(results: RunResults) -> Outcome:
@@ -113,7 +128,7 @@ def headline_estimate(
     outcome: Outcome, intervals: Mapping[str, ModelInterval], column: str = "ap_trapezoid"
 ) -> Estimate | None:
     """Mean over the seeds; for one seed its AP with the interval over test videos, where there is one."""
-    found = estimate(trial[column] for trial in outcome.trials)
+    found = _over_seeds(outcome.trials, column)
     if found is not None and found.n == 1:
         trial = next(trial for trial in outcome.trials if trial[column] is not None)
         if str(trial["trial_dir"]) in intervals:
@@ -135,7 +150,7 @@ def basis(outcome: Outcome, intervals: Mapping[str, ModelInterval], column: str 
             wording.seeds(1),
             f"one seed; 95 % bootstrap interval over the {videos} test videos, without the noise between seeds",
         )
-    return said
+    return "; ".join([said, *wording.cut_notes([figure], PERCENT)])
 
 
 def result_tiles(
@@ -171,25 +186,26 @@ def result_tiles(
 
 
 def _sweep_outcome(results: RunResults) -> Outcome:
-    rows = [row for row in sweep_rows(results) if row.finished]
+    every = sweep_rows(results)
+    rows = [row for row in trained_rows(every) if row.finished]
     column, rule = headline_column(results)
     by = column if results.protocol == "published" else "selection_score"
     rows = [row for row in rows if row.estimate(by)]
     if not rows:
         return Outcome("No row has a finished training yet.")
     # A mean over the seeds that a row happened to finish is no equal of those with more; of equals, the reference.
-    best = max(
-        rows,
-        key=lambda row: (len(row.finished), _mean(row.estimate(by)), row.name == reference_name(results)),
-    )
+    reference = reference_row(results, every)
+    best = max(rows, key=lambda row: (len(row.finished), _mean(row.estimate(by)), row == reference))
     how = (
         f"by mean test AP at the {rule}: chosen on the test set, so its number flatters"
         if results.protocol == "published"
         else "by mean selection score"
     )
     so_far = "" if results.status == "finished" else " so far"
-    subject = f"Row {best.name}, the best{so_far} of {len(rows)} {how}."
-    return Outcome(subject, tuple(best.finished), None, best)
+    among = f"{len(rows)} trainings" if len(trained_rows(every)) < len(every) else f"{len(rows)}"
+    subject = f"Row {best.title}, the best{so_far} of {among} {how}."
+    trials = tuple(sorted(best.finished, key=lambda trial: trial["seed"] or 0))
+    return Outcome(subject, trials, None, best)
 
 
 def _mean(figure: Estimate | None) -> float:
@@ -203,26 +219,34 @@ def _epochs_of(trial: Trial) -> list[tuple[str, str]]:
 
 
 def _convention(trials: Sequence[Trial]) -> Tile:
-    figure = estimate(trial["ap_trapezoid_best"] for trial in trials)
+    figure = _over_seeds(trials, "ap_trapezoid_best")
+    cut = "".join(f"; {note}" for note in wording.cut_notes([figure], PERCENT))
     seeds = figure.n if figure else 0
     which = f"epoch {trials[0]['best_epoch']} chosen" if len(trials) == 1 else "an epoch of each seed chosen"
     return Tile(
         "AP, trapezoidal, best test epoch",
         f"{wording.estimate_text(figure)} %",
         f"the published convention: {which} on the test set, which flatters; "
-        f"{wording.DEFINITIONS['ap_trapezoid']}; protocol published; {wording.seeds(seeds)}",
+        f"{wording.DEFINITIONS['ap_trapezoid']}; protocol published; {wording.seeds(seeds)}{cut}",
     )
+
+
+def _over_seeds(trials: Sequence[Trial], column: str) -> Estimate | None:
+    protocol = str(trials[0]["protocol"]) if trials else ""
+    return estimate((trial[column] for trial in trials), bounds_of(column, protocol))
 
 
 def _selection(results: RunResults, searched: Trial) -> Tile:
     row = next((row for row in confirmed_rows(results) if row.name == trial_name(searched)), None)
     fresh = row.estimate("selection_score") if row else None
     if fresh is not None:
+        cut = "".join(f"; {note}" for note in wording.cut_notes([fresh], MARGIN))
         return Tile(
             "Selection score",
             wording.score_text(fresh),
-            f"on fresh seeds, what the winner was chosen by: held-out training videos only; {wording.seeds(fresh.n)}; "
-            f"in the search it was {wording.decimal(searched['selection_score'])} (one seed)",
+            "on fresh seeds, what the winner was chosen by: held-out training videos only; "
+            f"{wording.seeds(fresh.n)}{cut}; in the search it was {wording.decimal(searched['selection_score'])} "
+            "(one seed)",
         )
     return Tile(
         "Selection score",

@@ -6,14 +6,16 @@ from collections.abc import Callable, Sequence
 
 from tune.reporting import wording
 from tune.reporting.comparison import FEWEST_PAIRS, Paired, least_p
+from tune.reporting.intervals import FEWEST_SEEDS, POINTS
 from tune.reporting.rowresults import (
     RowResult,
     against_reference,
     compared_column,
     headline_column,
-    reference_name,
+    reference_row,
     reference_title,
     sweep_rows,
+    trained_rows,
 )
 from tune.reporting.sections import Column, Table
 from tune.reporting.summary import is_demo
@@ -37,9 +39,10 @@ def comparison_table(results: RunResults) -> Table | None:
     if not any(found.values()):
         return None
     first = found[headline]
-    others = [row for row in rows if row.name != reference_name(results)]
+    reference = reference_row(results, rows)
+    others = [row for row in trained_rows(rows) if row != reference]
     columns: list[_Cell] = [
-        (Column("Row"), lambda row: row.name),
+        (Column("Row"), lambda row: row.title),
         (
             Column("Pairs", number=True),
             lambda row: str(first[row.name].difference.n if row.name in first else 0),
@@ -49,7 +52,8 @@ def comparison_table(results: RunResults) -> Table | None:
         columns += _comparison_columns(f"Test AP, {rule}", comparisons)
     marked = [index for index, row in enumerate(others) if row.name in first and first[row.name].differs]
     cells = tuple(tuple(cell(row) for _, cell in columns) for row in others)
-    caption = _comparison_caption(results, others, first)
+    shown = [item.difference for comparisons in found.values() for item in comparisons.values()]
+    caption = " ".join([_comparison_caption(results, others, first), *wording.interval_notes(shown, POINTS)])
     return Table(caption, tuple(column for column, _ in columns), cells, frozenset(marked))
 
 
@@ -81,12 +85,14 @@ def _comparison_caption(
         f"Each row minus {reference_title(results)}, on the seeds that both have finished; test AP, trapezoidal, "
         f"in points; protocol {results.protocol}."
     )
-    if most > 1:
+    if any(len(row.alike) > 1 for row in rows):
+        said.append("Rows that are the same training stand in one line.")
+    if most >= FEWEST_SEEDS:
         said.append(
             f"Mean [95 % t interval]; {DIFFERS} where the interval leaves zero out. Each interval stands for itself: "
             "of 20 rows without any difference, about one would be marked."
         )
-    else:
+    elif most == 1:
         said.append("One pair a row: no interval and no p.")
     tested = sum(item.p is not None for item in comparisons.values())
     if tested:

@@ -7,8 +7,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from tune import space
+from tune.equalrows import planned_equal_rows, standing_for
 from tune.reporting.comparison import Noise, Paired, paired_with, pooled_noise
-from tune.reporting.intervals import Estimate, estimate
+from tune.reporting.intervals import (
+    FEWEST_SEEDS,
+    PERCENT,
+    POINTS,
+    Estimate,
+    around,
+    bounds_of,
+    estimate,
+)
 from tune.results import RunResults
 
 Trial = dict[str, Any]
@@ -19,6 +28,8 @@ class RowResult:
     """One row: all its trials, and the estimates over those that finished, as shares; `published` is in percent.
 
     `source` says where the published number stands; None where the plan says it for the whole sweep, or not at all.
+    `alike` are the rows that are the same training, in the sweep's order, this one among them; they have their trials
+    in common, and the first of them stands for all wherever trainings are counted or compared.
     """
 
     name: str
@@ -26,10 +37,22 @@ class RowResult:
     trials: tuple[Trial, ...]
     published: float | None
     source: str | None = None
+    alike: tuple[str, ...] = ()
+
+    @property
+    def stands(self) -> bool:
+        """Whether this row is the one that stands for its training."""
+        return not self.alike or self.alike[0] == self.name
+
+    @property
+    def title(self) -> str:
+        """All rows of its training: `01 = 04 = 07`."""
+        return " = ".join(self.alike) or self.name
 
     def estimate(self, column: str) -> Estimate | None:
         """Mean over the finished seeds; a seed that failed or was cut short enters no mean."""
-        return estimate(trial[column] for trial in self.finished)
+        protocol = str(self.trials[0]["protocol"]) if self.trials else ""
+        return estimate((trial[column] for trial in self.finished), bounds_of(column, protocol))
 
     def by_seed(self, column: str) -> dict[int, float]:
         """Seed to measurement in percent, of the finished seeds that have one."""
@@ -38,6 +61,12 @@ class RowResult:
             for trial in self.finished
             if trial["seed"] is not None and trial[column] is not None
         }
+
+    @property
+    def numbers(self) -> tuple[tuple[Any, ...], ...]:
+        """Seed and every AP of the finished seeds: equal for rows between which no AP tells."""
+        names = ("seed", "ap_trapezoid", "ap", "ap_trapezoid_best")
+        return tuple(sorted((tuple(trial[name] for name in names) for trial in self.finished), key=repr))
 
     @property
     def finished(self) -> list[Trial]:
@@ -62,19 +91,32 @@ def sweep_rows(results: RunResults) -> list[RowResult]:
     if not (trials or planned):
         return []
     by_name: dict[str, dict[str, Any]] = {str(row.get("name")): row for row in planned}
+    alike, standing = planned_equal_rows(results.plan), standing_for(trials, results.plan)
     names = list(dict.fromkeys([*by_name, *(str(trial["row"]) for trial in trials)]))
     return [
         RowResult(
             name=name,
             changes=_mapping(by_name.get(name, {}).get("changes")),
-            trials=tuple(trial for trial in trials if trial["row"] == name),
+            trials=tuple(trial for trial in trials if name in standing.get(trial["trial_dir"], ())),
             published=_number(
                 by_name.get(name, {}).get("published_ap", by_name.get(name, {}).get("published"))
             ),
             source=_text(by_name.get(name, {}).get("source")),
+            alike=alike.get(name, (name,)),
         )
         for name in names
     ]
+
+
+def trained_rows(rows: Sequence[RowResult]) -> list[RowResult]:
+    """The rows that are different trainings: of those that are the same one the first."""
+    return [row for row in rows if row.stands]
+
+
+def repeated(results: RunResults) -> int:
+    """Trainings for which another one stands: an earlier version trained equal rows apart."""
+    trials = [row for row in results.trials.to_pylist() if row["kind"] == "search" and row["row"] is not None]
+    return len(trials) - len(standing_for(trials, results.plan))
 
 
 def compared_column(results: RunResults) -> tuple[str, str]:
@@ -92,6 +134,12 @@ def headline_column(results: RunResults) -> tuple[str, str]:
 def reference_name(results: RunResults) -> str | None:
     """The row that the others are compared with; None where the sweep names none."""
     return _text(results.plan.get("reference"))
+
+
+def reference_row(results: RunResults, rows: Sequence[RowResult]) -> RowResult | None:
+    """The row that stands for the reference's training; None without one."""
+    reference = reference_name(results)
+    return next((row for row in trained_rows(rows) if reference in (row.name, *row.alike)), None)
 
 
 def reference_title(results: RunResults) -> str:
@@ -112,33 +160,38 @@ def measured_noise(rows: Sequence[RowResult], column: str) -> Noise | None:
     """Noise between seeds in points of AP; None where no row has two finished seeds.
 
     A row with a stopped seed is left out: those that were let finish are alike. So is a row with the very numbers of
-    another: a hyperparameter that had no effect (a larger Λ in a short run) brings no new evidence.
+    another: a hyperparameter that had no effect brings no new evidence.
     """
-    measured = [tuple(sorted(row.by_seed(column).items())) for row in rows if not row.stopped]
-    return pooled_noise([ap for _, ap in seeds] for seeds in dict.fromkeys(measured))
+    measured = {row.numbers: row.by_seed(column) for row in trained_rows(rows) if not row.stopped}
+    return pooled_noise(list(seeds.values()) for seeds in measured.values())
 
 
 def against_reference(results: RunResults, rows: Sequence[RowResult], column: str) -> dict[str, Paired]:
-    """Each other row minus the reference on the same seeds, in points of AP; empty where there is nothing to pair."""
-    reference = reference_name(results)
-    return (
-        {} if reference is None else paired_with({row.name: row.by_seed(column) for row in rows}, reference)
-    )
+    """Each other training minus the reference's on the same seeds, in points of AP, by the row that stands for it.
+
+    Empty where there is nothing to pair.
+    """
+    reference = reference_row(results, rows)
+    if reference is None:
+        return {}
+    return paired_with({row.name: row.by_seed(column) for row in trained_rows(rows)}, reference.name, PERCENT)
 
 
 def published_difference(row: RowResult, column: str, noise: Noise | None) -> Estimate | None:
     """Our mean minus the published number, in points; None without either.
 
-    Its interval takes the noise between seeds to be the same there as here, and the published number for one training.
+    Its interval takes the noise between seeds to be the same there as here, and the published number for one training;
+    as the mean itself, it needs `FEWEST_SEEDS`.
     """
     mean = row.estimate(column)
     if mean is None or row.published is None:
         return None
     difference = 100 * mean.mean - row.published
-    if noise is None:
-        return Estimate(mean.n, difference)
-    margin = noise.margin(mean.n)
-    return Estimate(mean.n, difference, None, difference - margin, difference + margin)
+    if noise is None or mean.n < FEWEST_SEEDS:
+        return Estimate(
+            mean.n, difference, values=tuple(100 * value - row.published for value in mean.values)
+        )
+    return around(mean.n, difference, None, noise.margin(mean.n), POINTS)
 
 
 def published_source(results: RunResults, rows: Sequence[RowResult]) -> str:

@@ -37,7 +37,7 @@ from tune.reporting.steering import steering_table, steering_verdict
 from tune.reporting.sweeprows import sweep_table
 from tune.reporting.uncertainty import model_intervals
 from tune.reporting.verdict import verdicts
-from tune.results import RunResults, leaderboard
+from tune.results import RunResults
 
 DEMO = "Demo data, generated:"
 # A picture stays sharp as SVG; one of many lines would make the page heavy, and is embedded as PNG.
@@ -51,7 +51,7 @@ def run_page(results: RunResults, folder: Path, *, figures: bool = True) -> Page
     results = replace(
         results, openings=read_openings(results.path, [])
     )  # an interval may have needed the labels
-    trial = found.replayed or _first_ranked(results)
+    trial = found.replayed
     blocks: list[tuple[str, str, list[Block]]] = [
         ("result", "Result", _result(results, found, outcome.result_tiles(results, found, intervals))),
         ("confirmation", "Confirmation on fresh seeds", _confirmation(results)),
@@ -63,8 +63,8 @@ def run_page(results: RunResults, folder: Path, *, figures: bool = True) -> Page
         ("steering", "What steered the search, and the test AP", _steering(results)),
         ("details", "What was run, in full", [Pairs(tuple(summary.facts(results)))]),
         ("openings", "Openings of the test labels", _openings(results)),
-        ("replay", "Replay", _replay(results, trial)),
-        ("configuration", "Configuration of the reported trial", _tables(_configuration(trial))),
+        ("replay", "Replay", _replay(results, found)),
+        ("configuration", "Configuration of the reported training", _tables(_configuration(found))),
         ("record", "Record of the run", [Pairs(tuple(summary.record(results, trial)), exact=True)]),
     ]
     parts = tuple(Section(name, title, tuple(content)) for name, title, content in blocks if content)
@@ -93,10 +93,6 @@ def embed(figures: Iterable[SavedFigure]) -> tuple[Picture, ...]:
     return tuple(
         Picture(f.title, f.caption, f.alt or f.title, f.png.name, _data_uri(f.svg, f.png)) for f in figures
     )
-
-
-def _first_ranked(results: RunResults) -> dict[str, Any] | None:
-    return next((row for row in leaderboard(results).to_pylist() if row["rank"] == 1), None)
 
 
 def _result(results: RunResults, found: outcome.Outcome, tiles: Sequence[Any]) -> list[Block]:
@@ -139,17 +135,18 @@ def _openings(results: RunResults) -> list[Block]:
     ]
 
 
-def _replay(results: RunResults, trial: dict[str, Any] | None) -> list[Block]:
-    command = outcome.replay(results, trial)
+def _replay(results: RunResults, found: outcome.Outcome) -> list[Block]:
+    command = outcome.replay(results, found.replayed)
     if not command:
         return [Text("No trial has a result to replay yet.")]
     blocks: list[Block] = [
         Text(
-            "This trains the reported trial again from its record; any other likewise, by the name of its folder."
+            f"This trains the reported training, {found.replayed_name}, again from its record; any other likewise, by "
+            "the name of its folder."
         ),
         Code(command),
     ]
-    digits = outcome.expected(trial)
+    digits = outcome.expected(found.replayed)
     if digits:
         blocks += [
             Text("On the same kind of machine it gives these test AP, to the last digit:"),
@@ -158,8 +155,8 @@ def _replay(results: RunResults, trial: dict[str, Any] | None) -> list[Block]:
     return blocks
 
 
-def _configuration(trial: dict[str, Any] | None) -> Table | None:
-    rows = summary.configuration(trial)
+def _configuration(found: outcome.Outcome) -> Table | None:
+    rows = summary.configuration(found.replayed)
     if not rows:
         return None
     columns = (
@@ -169,12 +166,13 @@ def _configuration(trial: dict[str, Any] | None) -> Table | None:
         sections.Column("Default", number=True),
     )
     other = frozenset(place for place, (_, _, value, default) in enumerate(rows) if value != default)
-    return Table(
-        "Marked: other than the default, which is section 5.2 of the paper with the switches as released.",
-        columns,
-        tuple(rows),
-        other,
+    name = found.replayed_name
+    caption = (
+        f"{name[:1].upper()}{name[1:]}. Marked: other than the default (section 5.2, switches as released)."
     )
+    if found.row is not None and len(found.row.alike) > 1:
+        caption += f" As trained for row {found.row.alike[0]}; what the other rows set has no effect in so many epochs."
+    return Table(caption, columns, tuple(rows), other)
 
 
 def _figures(results: RunResults, folder: Path) -> list[Block]:

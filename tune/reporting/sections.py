@@ -9,9 +9,9 @@ from typing import Any
 from macil.config import hyperparameters
 from tune.openings import LOG
 from tune.reporting import wording
-from tune.reporting.intervals import Estimate, estimate
+from tune.reporting.intervals import PERCENT, SHARE, Estimate, estimate
 from tune.reporting.wording import NOT_MEASURED
-from tune.results import RunResults, leaderboard
+from tune.results import RunResults, counted_trials, leaderboard
 
 Trial = dict[str, Any]
 
@@ -68,6 +68,11 @@ def winner_name(results: RunResults) -> str | None:
     return named_winner(results) or next((trial_name(row) for row in ranked), None)
 
 
+def rows_title(trial: Trial) -> str:
+    """The rows of a sweep that a training is of: `01 = 04 = 07`."""
+    return NOT_MEASURED if trial["row"] is None else str(trial["rows"] or trial["row"]).replace(", ", " = ")
+
+
 def result_table(results: RunResults) -> Table | None:
     """The refitted winner, apart from the trials it was chosen from; None without one."""
     rows = [row for row in results.trials.to_pylist() if row["kind"] == "refit"]
@@ -88,6 +93,7 @@ def result_table(results: RunResults) -> Table | None:
             f" Mean over {wording.seeds(seeds)}: trapezoidal {wording.estimate_text(figures[0])}, "
             f"step-wise {wording.estimate_text(figures[1])}."
         )
+        mean += "".join(f" {note}" for note in wording.interval_notes(figures, PERCENT))
     caption = f"The winner, refitted. {wording.ap_basis('refit', 'last', 1)}{mean}{_visual_note(rows)}"
     return _table(caption, columns, rows, frozenset(range(len(rows))))
 
@@ -108,7 +114,12 @@ def leaderboard_table(results: RunResults) -> Table | None:
     caption += _visual_note(rows)
     winner = winner_name(results)
     marked = frozenset(place for place, row in enumerate(shown) if trial_name(row) == winner)
-    trials = [row for row in results.trials.to_pylist() if row["kind"] == "search"]
+    trials = [row for row in counted_trials(results) if row["kind"] == "search"]
+    every = sum(row["kind"] == "search" for row in results.trials.to_pylist())
+    if every > len(trials):
+        caption += (
+            f" Left out: {every - len(trials)} of {every} trainings, of rows that are the same as another."
+        )
     if len(trials) > len(rows):
         missing = len(trials) - len(rows)
         caption += f" {missing} of {len(trials)} trials have no place in it: see Status of the trials."
@@ -175,7 +186,7 @@ def varied(results: RunResults) -> list[str]:
 
 
 def _estimate_of(trials: Sequence[Trial], name: str) -> Estimate | None:
-    return estimate(trial[name] for trial in trials)
+    return estimate((trial[name] for trial in trials), SHARE)
 
 
 def _any(rows: Sequence[Trial], name: str) -> bool:
@@ -197,7 +208,7 @@ def _leaderboard_columns(results: RunResults, rows: Sequence[Trial]) -> list[_Ce
     return [
         _number("#", lambda row: str(row["rank"])),
         _text("Trial", lambda row: trial_name(row) + (" (winner)" if trial_name(row) == winner else "")),
-        _text("Row", lambda row: wording.value(row["row"])) if _any(rows, "row") else None,
+        _text("Row", rows_title) if _any(rows, "row") else None,
         _text("Status", _status),
         _number("Score", lambda row: wording.decimal(row["selection_score"]), selection),
         _number("Video AP (%)", lambda row: wording.percent(row["heldout_ap"]), selection)

@@ -32,7 +32,9 @@ def draw_runs(compared: Sequence[Compared], folder: Path) -> list[SavedFigure]:
 def intervals(
     names: Sequence[str], series: Sequence[tuple[str, Sequence[Estimate | None]]], label: str
 ) -> Figure | None:
-    """A dot and its whole interval for each name and series; None where nothing was measured.
+    """A dot and its interval, or the two values that it is the mean of, for each name and series.
+
+    None where nothing was measured.
 
     Args:
         names: The rows, from the top.
@@ -54,6 +56,9 @@ def intervals(
             reach = None
             if figure.low is not None and figure.high is not None:
                 reach = [[100 * (figure.mean - figure.low)], [100 * (figure.high - figure.mean)]]
+            if figure.values:  # of two seeds, in the place of an interval
+                two = [100 * value for value in figure.values]
+                axes.plot(two, [place + offset] * len(two), "|", color=colour, markersize=8)
             axes.errorbar(
                 100 * figure.mean,
                 place + offset,
@@ -82,8 +87,8 @@ def _results(compared: Sequence[Compared], folder: Path) -> SavedFigure | None:
         folder,
         "runs",
         "Results of the runs",
-        "Test AP of each run's result, trapezoidal (the published definition), with its 95 % interval: over seeds, or "
-        "for a single model over test videos (see Interval in the table).",
+        "Test AP of each run's result, trapezoidal (the published definition), with its 95 % interval: over three "
+        "seeds or more, or for a single model over test videos (see Interval in the table).",
     )
     said = ", ".join(
         f"{name} {100 * each.mean:.2f} %" for name, each in zip(names, found, strict=True) if each
@@ -104,7 +109,8 @@ def _rows(place: int, sweep: str, group: Sequence[Compared], folder: Path) -> Sa
         folder,
         f"rows-{place}",
         f"Rows of sweep {sweep}, run by run",
-        f"Test AP, trapezoidal, {rule}; mean over the finished seeds, with 95 % t interval where there are several.",
+        f"Test AP, trapezoidal, {rule}; mean over the finished seeds, with 95 % t interval where there are "
+        "three or more, and both values where there are two.",
     )
     alt = f"Dots with intervals: the {len(names)} rows of sweep {sweep}, each with {len(group)} runs."
     return None if figure is None else replace(figure, alt=alt)

@@ -11,8 +11,8 @@ from tune.reporting import outcome, summary, wording
 from tune.reporting.comparable import DIGEST
 from tune.reporting.comparison import paired
 from tune.reporting.firstscreen import better_than_reference, kind
-from tune.reporting.intervals import Estimate, estimate
-from tune.reporting.rowresults import headline_column, sweep_rows
+from tune.reporting.intervals import FEWEST_SEEDS, PERCENT, POINTS, SHARE, Estimate, estimate
+from tune.reporting.rowresults import headline_column, sweep_rows, trained_rows
 from tune.reporting.sections import Column, Table
 from tune.reporting.uncertainty import ModelInterval, model_intervals
 from tune.reporting.wording import NOT_MEASURED
@@ -95,10 +95,11 @@ def runs_table(compared: Sequence[Compared]) -> Table:
     columns = (Column("Run"), *(Column(each.name) for each in compared))
     cells = tuple((title, *(cell(each) for each in compared)) for title, cell in lines)
     caption = (
-        "Test AP: frame level. A mean over several seeds has a 95 % t interval; the AP of a single model one over test "
-        "videos, which holds no noise between seeds. Test APs of a refit (all training videos) and of a trial (80 % of "
-        "them) are different things: see Protocol and Result."
+        "Test AP: frame level. A mean over three seeds or more has a 95 % t interval; the AP of a single model one "
+        "over test videos, which holds no noise between seeds. Test APs of a refit (all training videos) and of a "
+        "trial (80 % of them) are different things: see Protocol and Result."
     )
+    caption = " ".join([caption, *wording.interval_notes((each.headline for each in compared), PERCENT)])
     return Table(caption, columns, cells, frozenset({10}))
 
 
@@ -131,21 +132,39 @@ def _rows_table(sweep: str, group: Sequence[Compared]) -> Table:
         columns += [Column("AP (%)", each.name, number=True), Column("Seeds", each.name, number=True)]
     columns += [Column(f"{each.name} − {first}", "Difference (points)", number=True) for each in group[1:]]
     cells = []
+    means: list[Estimate | None] = []
+    differences: list[Estimate | None] = []
     for name in names:
         rows = [own.get(name) for own in by_run]
         line = [name]
         for row in rows:
             mean = row.estimate(column) if row else None
+            means.append(mean)
             line += [wording.estimate_text(mean), str(mean.n) if mean else NOT_MEASURED]
         reference = rows[0].by_seed(column) if rows[0] else {}
         for row in rows[1:]:
-            difference = paired(row.by_seed(column), reference) if row else None
-            line.append(wording.points_text(difference.difference, scale=1) if difference else NOT_MEASURED)
+            found = paired(row.by_seed(column), reference, PERCENT) if row else None
+            differences.append(found.difference if found else None)
+            line.append(wording.points_text(differences[-1], scale=1))
         cells.append(tuple(line))
     caption = (
         f"Sweep {sweep}: test AP in %, frame level, trapezoidal, {rule}; mean over finished seeds [95 % t interval]. "
-        f"Difference to {first}: paired, on the seeds that both have [95 % t interval where there are two or more]."
+        f"Difference to {first}: paired, on the seeds that both have [95 % t interval where there are "
+        f"{FEWEST_SEEDS} or more]."
     )
+    same: dict[str, list[str]] = {}
+    for each in group:
+        titles = [row.title for row in trained_rows(sweep_rows(each.results)) if len(row.alike) > 1]
+        if titles:
+            same.setdefault("; ".join(titles), []).append(each.name)
+    notes = [
+        f"The same training, shown in each of its rows ({', '.join(names)}): {titles}."
+        for titles, names in same.items()
+    ]
+    notes += dict.fromkeys(
+        [*wording.interval_notes(means, PERCENT), *wording.interval_notes(differences, POINTS)]
+    )
+    caption = " ".join([caption, *notes])
     return Table(caption, tuple(columns), tuple(cells))
 
 
@@ -160,13 +179,15 @@ def _first(each: Compared, name: str) -> Any:
 
 def _interval_kind(each: Compared) -> str:
     figure = each.headline
+    if figure is not None and figure.values:
+        return f"none: {wording.NEEDED}"
     if figure is None or figure.low is None:
         return "none"
     return f"t, over {figure.n} seeds" if figure.n > 1 else "bootstrap, over test videos"
 
 
 def _best(each: Compared) -> str:
-    return wording.estimate_text(estimate(trial["ap_trapezoid_best"] for trial in each.found.trials))
+    return wording.estimate_text(estimate((trial["ap_trapezoid_best"] for trial in each.found.trials), SHARE))
 
 
 def _against_reference(each: Compared) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from tune.reporting import wording
 from tune.reporting.confirmed import Confirmed, confirmed_rows
-from tune.reporting.intervals import Estimate, estimate
+from tune.reporting.intervals import PERCENT, Estimate, bounds_of, estimate
 from tune.reporting.outcome import Outcome, headline_estimate
 from tune.reporting.page import Tile
 from tune.reporting.reference import reference_called, reference_trial
@@ -60,8 +60,10 @@ def _line(
         seeds = "one seed" if figure.n == 1 else f"{figure.n} seeds"
         seeds = seeds.replace("seed", "fresh seed") if confirmed else seeds
     videos = wording.TRAINED_ON.get(results.protocol, "protocol not known")
+    ends = PERCENT if column == "ap_trapezoid" else bounds_of(column, results.protocol)
+    cut = "".join(f"; {note}" for note in wording.cut_notes([figure], ends))
     ended = " stopped early," if trial["status"] == "stopped" and not confirmed else ""
-    return Tile(f"{name}: trial {trial_name(trial)}", number, f"{seeds},{ended} {videos}")
+    return Tile(f"{name}: trial {trial_name(trial)}", number, f"{seeds},{ended} {videos}{cut}")
 
 
 def _number(results: RunResults, figure: Estimate, column: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from scipy import stats
 
 from tune.reporting import wording
-from tune.reporting.intervals import estimate
+from tune.reporting.intervals import SHARE, estimate
 from tune.reporting.sections import Column, Table
 from tune.reporting.wording import NOT_MEASURED
 from tune.results import RunResults
@@ -111,7 +111,9 @@ def steering_verdict(results: RunResults) -> str:
     steered = next((each for each in found if each.name == _NAMES["selection_score"]), None)
     if steered is None or steered.rho is None:
         return " ".join(saturated)
-    spread = estimate(row["ap_trapezoid"] for row in results.trials.to_pylist() if row["kind"] == "search")
+    spread = estimate(
+        (row["ap_trapezoid"] for row in results.trials.to_pylist() if row["kind"] == "search"), SHARE
+    )
     deviation = (
         ""
         if spread is None or spread.deviation is None

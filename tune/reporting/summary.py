@@ -11,8 +11,10 @@ from typing import Any
 from macil.config import hyperparameters
 from macil.text import printable
 from tune import origin
+from tune.counts import counted_rows, epochs_text, plural, trained_epochs
 from tune.nextcommands import resume_command
 from tune.reporting import wording
+from tune.reporting.rowresults import sweep_rows, trained_rows
 from tune.reporting.sections import trial_name
 from tune.results import RunResults, planned_confirmation, read_record
 
@@ -73,18 +75,17 @@ def trials_in_short(results: RunResults) -> str:
     seeds = results.plan.get("seeds") or results.info.get("seeds")
     seeds = len(seeds) if isinstance(seeds, list) and seeds else 1
     if results.info.get("sweep"):
-        planned = results.plan.get("rows")
-        among = len(planned) if isinstance(planned, list) and planned else len({row["row"] for row in search})
-        text = f"{_plural(among, 'row')} × {_plural(seeds, 'seed')}"
+        rows_of = sweep_rows(results)
+        text = counted_rows(len(rows_of), len(trained_rows(rows_of)), seeds)
     else:
-        text = _plural(number, "trial")
+        text = plural(number, "trial")
     if epochs:
         early = results.plan.get("asha", results.info.get("asha"))
-        text += f" of {'up to ' if isinstance(early, dict) else ''}{_plural(epochs, 'epoch')}"
+        text += f" of {'up to ' if isinstance(early, dict) else ''}{plural(epochs, 'epoch')}"
     planned_seeds = planned_confirmation(results.info)
     if planned_seeds:
         best = len({name for name, _ in planned_seeds})
-        text += f", {_plural(best, 'configuration')} again on {len({seed for _, seed in planned_seeds})} fresh seeds"
+        text += f", {plural(best, 'configuration')} again on {len({seed for _, seed in planned_seeds})} fresh seeds"
     return text
 
 
@@ -184,10 +185,6 @@ def _given_data(results: RunResults) -> str:
     return str(given or results.info.get("data") or "")
 
 
-def _plural(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
 def _data(results: RunResults) -> str:
     info = results.info
     given = _given_data(results)
@@ -236,10 +233,12 @@ def _trials(results: RunResults) -> str:
     if isinstance(asked, int) and asked > started:
         text = ", ".join(part for part in (text, f"{asked - started} not started") if part)
     rows = results.trials.to_pylist()
-    epochs = sum(row["epochs_run"] for row in rows)
+    epochs = trained_epochs(rows)
     seconds = sum(row["seconds"] or 0.0 for row in rows)
     spent = (
-        f"; {wording.count(epochs)} epochs, {wording.duration(seconds)} of training in all" if epochs else ""
+        f"; epochs: {epochs_text(epochs)}; {wording.duration(seconds)} of training in all"
+        if sum(epochs.values())
+        else ""
     )
     return f"{asked if isinstance(asked, int) else started} asked for: {text or 'none has started'}{spent}"
 

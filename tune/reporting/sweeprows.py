@@ -8,7 +8,7 @@ from typing import Any
 
 from macil.config import hyperparameters
 from tune.reporting import wording
-from tune.reporting.intervals import Estimate, estimate
+from tune.reporting.intervals import FEWEST_SEEDS, PERCENT, POINTS, Estimate, estimate
 from tune.reporting.pairedtable import DEMO
 from tune.reporting.rowresults import (
     RowResult,
@@ -68,7 +68,9 @@ def _configuration_columns(results: RunResults, rows: Sequence[RowResult]) -> li
         names.sort(key=lambda name: name != "lambda_v2n")  # the paper's first column
 
     def title(row: RowResult) -> str:
-        return f"{row.name} (reference)" if row.name == reference_name(results) else row.name
+        notes = ["reference"] if row.name == reference_name(results) else []
+        notes += [] if row.stands else [f"as {row.alike[0]}"]
+        return f"{row.name} ({', '.join(notes)})" if notes else row.name
 
     if len(names) == 1 and all("=" in row.name for row in rows):
         # "m=0.91" already is the one value that is swept.
@@ -154,14 +156,18 @@ def _caption(results: RunResults, rows: Sequence[RowResult], asked: int) -> str:
     most = max((len(row.finished) for row in rows), default=0)
     seeds = "one seed a row, no interval"
     if most > 1:
-        seeds = (
-            f"mean over seeds [95 % t interval], up to {most} seeds a row; SD: standard deviation over seeds"
-        )
+        interval = " [95 % t interval]" if most >= FEWEST_SEEDS else ""
+        seeds = f"mean over seeds{interval}, up to {most} seeds a row; SD: standard deviation over seeds"
     said = [
         *([DEMO] if is_demo(results) else []),
         f"Test AP in %, frame level; protocol {results.protocol}; {_rule_text(results)}; {seeds}.",
         "Only seeds with a whole training enter a mean.",
     ]
+    if any(not row.stands for row in rows):
+        said.append("(as …): the same training as that row in so many epochs, shown again and counted once.")
+    said += wording.interval_notes(
+        (row.estimate(column) for row in rows for column in _shown(results)), PERCENT
+    )
     if any(0 < len(row.finished) < asked for row in rows):
         said.append(f"{FEWER} Over fewer seeds than the {asked} asked for: the column Seeds says why.")
     if any(row.stopped for row in rows):
@@ -178,6 +184,15 @@ def _caption(results: RunResults, rows: Sequence[RowResult], asked: int) -> str:
     if any(row.name == reference_name(results) for row in rows):
         said.append(f"Marked: {reference_title(results)}, which the others are compared with.")
     return " ".join([*said, *_costs(rows)])
+
+
+def _shown(results: RunResults) -> list[str]:
+    """The columns of the trials that the table has an estimate of."""
+    return [
+        "ap_trapezoid",
+        "ap",
+        *(["ap_trapezoid_best"] if results.protocol == "published" else []),
+    ]
 
 
 def _costs(rows: Sequence[RowResult]) -> list[str]:
@@ -208,11 +223,16 @@ def _published_notes(results: RunResults, rows: Sequence[RowResult]) -> list[str
     column, rule = compared_column(results)
     noted = [f"Paper: {published_source(results, rows)}; trapezoidal AP, best test epoch, one seed."]
     difference = f"Difference: ours ({rule}) minus paper"
-    if measured_noise(rows, column):
+    noise = measured_noise(rows, column)
+    found = [published_difference(row, column, noise) for row in rows]
+    if any(item and item.low is not None for item in found):
         difference += (
             ", with the 95 % interval that the noise between our seeds gives to a mean and a single training"
         )
-    return [*noted, f"{difference}."]
+    reach = (
+        f", by which no two AP differ beyond {POINTS[1]:g} points" if any(i and i.cut for i in found) else ""
+    )
+    return [*noted, f"{difference}{reach}."]
 
 
 def _seed_text(row: RowResult, asked: int) -> str:

@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+from tune.counts import plural
 from tune.reporting import wording
-from tune.reporting.comparison import Noise, Pair, Paired, larger_pairs, rank_correlation
+from tune.reporting.comparison import (
+    DRAWS,
+    FEWEST_PERMUTED,
+    Noise,
+    Pair,
+    Paired,
+    RankCorrelation,
+    larger_pairs,
+    rank_correlation,
+)
+from tune.reporting.intervals import PERCENT, POINTS
 from tune.reporting.rowresults import (
     RowResult,
     against_reference,
@@ -15,9 +27,12 @@ from tune.reporting.rowresults import (
     published_difference,
     published_source,
     reference_name,
+    reference_row,
     reference_title,
+    repeated,
     seeds_asked,
     sweep_rows,
+    trained_rows,
 )
 from tune.reporting.summary import is_demo
 from tune.results import RunResults
@@ -46,7 +61,24 @@ def verdicts(results: RunResults) -> list[str]:
         published = _published(results, rows, noise)
         first = [*own, *published] if is_demo(results) else [*published, *own]
         first += [*_standing(results, rows), *_reproduced(results, rows, noise)]
-    return [*first, *_orders(results, rows), *_alike(rows, column), *_missing(results, rows)]
+    orders = _orders(results, rows, noise)
+    return [*first, *orders, *equal_trainings(results, rows), *_alike(rows), *_missing(results, rows)]
+
+
+def equal_trainings(results: RunResults, rows: Sequence[RowResult]) -> list[str]:
+    """Which rows are one training, and that it counts once; empty where each is its own."""
+    groups = [row.title for row in trained_rows(rows) if len(row.alike) > 1]
+    if not groups:
+        return []
+    which = "Rows that are the same training in so many epochs"
+    if repeated(results):
+        how = (
+            "they were trained apart, and are counted as the one training they are: with each seed that of the first "
+            "row that finished is shown in all of them"
+        )
+    else:
+        how = "trained once, shown in all of them and counted once"
+    return [f"{which}: {'; '.join(groups)}: {how}."]
 
 
 def _unmeasured(rows: Sequence[RowResult], noise: Noise | None) -> str:
@@ -62,7 +94,7 @@ def _unmeasured(rows: Sequence[RowResult], noise: Noise | None) -> str:
         )
     return (
         "The noise between seeds was not measured, since no row has two finished seeds: no difference between rows, "
-        "here or in the paper, can be told from chance; --seeds 3 measures it."
+        f"here or in the paper, can be told from chance; {wording.measured_by('--seeds')}."
     )
 
 
@@ -71,6 +103,9 @@ def _published(results: RunResults, rows: Sequence[RowResult], noise: Noise) -> 
     values = {row.name: row.published for row in rows if row.published is not None}
     if len(values) < 2:
         return []
+    if noise.limit >= PERCENT[1]:
+        wide = "The noise measured here is too wide to judge any difference of two APs by: a standard deviation of"
+        return [f"{wide} {noise.deviation:.2f} points, with {_degrees(noise)}."]
     pairs = len(values) * (len(values) - 1) // 2
     larger, joint = larger_pairs(values, noise.limit), noise.joint_limit(len(values))
     beyond = sum(pair.difference > joint for pair in larger)
@@ -90,15 +125,14 @@ def _published(results: RunResults, rows: Sequence[RowResult], noise: Noise) -> 
 
 def _limits(results: RunResults, noise: Noise, joint: float, pairs: int) -> str:
     _, rule = compared_column(results)
-    rows = "1 row" if noise.groups == 1 else f"{noise.groups} rows"
+    rows = plural(noise.groups, "row")
     convention = (
         "as published" if results.protocol == "published" else "where the paper takes the best test epoch"
     )
     text = (
         f"{noise.limit:.2f} points: two trainings of one configuration that differ in the seed alone are less far "
         f"apart in 95 of 100 cases, by a standard deviation of {noise.deviation:.2f} points, pooled over {rows} with "
-        f"{noise.degrees} degrees of freedom (trapezoidal AP, {rule}, {convention}; a published number is one "
-        "training)."
+        f"{_degrees(noise)} (trapezoidal AP, {rule}, {convention}; a published number is one training)."
     )
     if pairs > 1:
         text += (
@@ -110,7 +144,7 @@ def _limits(results: RunResults, noise: Noise, joint: float, pairs: int) -> str:
 
 def _against_reference(results: RunResults, rows: Sequence[RowResult]) -> list[str]:
     """Which rows differ from the reference; empty without a reference."""
-    if reference_name(results) is None or len(rows) < 2:
+    if reference_name(results) is None or len(trained_rows(rows)) < 2:
         return []
     where = "on demo data, " if is_demo(results) else ""
     reference = reference_title(results)
@@ -118,48 +152,56 @@ def _against_reference(results: RunResults, rows: Sequence[RowResult]) -> list[s
     compared = against_reference(results, rows, column)
     if not compared:
         return [_sentence(f"{where}no row has a finished seed in common with {reference}")]
-    tested = {name: item for name, item in compared.items() if item.difference.n > 1}
+    tested = {name: item for name, item in compared.items() if item.difference.low is not None}
     if not tested:
+        most = max(item.difference.n for item in compared.values())
+        common = "one seed" if most == 1 else f"{most} seeds"
+        too_few = "" if most == 1 else f" ({wording.NEEDED})"
         return [
-            _sentence(f"{where}rows have one seed in common with {reference}: no difference has an interval")
+            _sentence(
+                f"{where}rows have {common} in common with {reference}: no difference has an interval{too_few}"
+            )
         ]
     differ = {name: item for name, item in tested.items() if item.differs}
     seeds = sorted({item.difference.n for item in tested.values()})
     counted = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+    noun = "training" if _collapsed(rows) else "row"
     text = (
-        f"{where}of {len(tested)} other row{'s' if len(tested) > 1 else ''}, {_differ(len(differ), len(tested))} from "
+        f"{where}of {len(tested)} other {noun}{'s' * (len(tested) > 1)}, {_differ(len(differ), len(tested))} from "
         f"{reference} beyond the 95 % interval of the difference on the same {counted} seeds (trapezoidal AP, {rule})"
     )
-    said = _sentence(f"{text}{_named_rows(differ)}")
+    notes = wording.interval_notes((item.difference for item in differ.values()), POINTS)
+    said = " ".join([_sentence(f"{text}{_named_rows(differ, rows)}"), *notes])
     best, best_rule = compared_column(results)
     if best != column:
         also = sum(item.differs for item in against_reference(results, rows, best).values())
         said += f" By the {best_rule}: {also or 'none'}."
     if differ and len(tested) > 1:
-        said += (
-            " Each interval stands for itself: of 20 rows without any difference, about one would be named."
-        )
+        said += f" Each interval stands for itself: of 20 {noun}s without any difference, about one would be named."
     return [said]
 
 
 def _standing(results: RunResults, rows: Sequence[RowResult]) -> list[str]:
     """Where the reference stands among the means, and how far from the first or, being the first, from the next."""
     column, rule = headline_column(results)
-    means = {row.name: 100 * figure.mean for row in rows if (figure := row.estimate(column))}
-    reference = reference_name(results)
+    trained = trained_rows(rows)
+    means = {row.name: 100 * figure.mean for row in trained if (figure := row.estimate(column))}
+    own = reference_row(results, rows)
+    reference = own.name if own else ""
     if reference not in means or len(means) < 2:
         return []
     place = 1 + sum(mean > means[reference] for mean in means.values())
-    other = max((name for name in means if name != reference), key=lambda name: means[name])
-    found = against_reference(results, rows, column).get(other)
+    other = max((row for row in trained if row.name in means and row != own), key=lambda row: means[row.name])
+    found = against_reference(results, rows, column).get(other.name)
     if found is None:
         return []
-    apart = f"row {other}, is {wording.points_text(found.difference, scale=1)} points from it"
+    apart = f"row {other.title}, is {wording.points_text(found.difference, scale=1)} points from it"
     text = f"By the mean ({rule}), {reference_title(results)} is"
+    count = f"{len(means)} trainings" if _collapsed(rows) else f"{len(means)}"
     if place == 1:
-        return [f"{text} the first of {len(means)}; the next, {apart}."]
+        return [f"{text} the first of {count}; the next, {apart}."]
     flatters = " To be picked as the best of several flatters a row." if len(means) > 2 else ""
-    return [f"{text} number {place} of {len(means)}; the first, {apart}.{flatters}"]
+    return [f"{text} number {place} of {count}; the first, {apart}.{flatters}"]
 
 
 def _reproduced(results: RunResults, rows: Sequence[RowResult], noise: Noise) -> list[str]:
@@ -167,7 +209,11 @@ def _reproduced(results: RunResults, rows: Sequence[RowResult], noise: Noise) ->
     if is_demo(results):
         return []
     column, rule = compared_column(results)
-    found = {row.name: item for row in rows if (item := published_difference(row, column, noise))}
+    found = {
+        row.name: item
+        for row in rows
+        if (item := published_difference(row, column, noise)) and item.low is not None
+    }
     if not found:
         return []
     away = [
@@ -185,33 +231,64 @@ def _reproduced(results: RunResults, rows: Sequence[RowResult], noise: Noise) ->
     return [f"{_sentence(text)} {reach}"]
 
 
-def _orders(results: RunResults, rows: Sequence[RowResult]) -> list[str]:
+def _orders(results: RunResults, rows: Sequence[RowResult], noise: Noise | None) -> list[str]:
+    """How our order agrees with the published one, and what chance makes of that."""
     column, rule = compared_column(results)
-    both = [
-        (100 * figure.mean, row.published)
+    ordered = [
+        (100 * figure.mean, row.published, row.alike)
         for row in rows
         if row.published is not None and (figure := row.estimate(column))
     ]
-    found = rank_correlation([ours for ours, _ in both], [paper for _, paper in both])
+    found = rank_correlation(*zip(*ordered, strict=True)) if ordered else None
     if found is None:
         return []
-    chance = "not by chance alone" if found.p < 0.05 else "chance alone could give it"
+    same = "" if found.trainings == found.n else f", which are {found.trainings} trainings,"
     text = (
-        f"the order of the {found.n} rows by our means ({rule}) against the published: Spearman "
-        f"{wording.points(found.spearman)}, Kendall {wording.points(found.kendall)} (p {found.p:.2g}: {chance})"
+        f"the order of the {found.n} rows{same} by our means ({rule}) against the published: Spearman "
+        f"{wording.points(found.spearman)}, Kendall {wording.points(found.kendall)}"
     )
+    if noise is None or not noise.deviation:
+        text += " (no p: how far seeds of a row differ was not measured)"
+    elif found.p is None:
+        text += f" (no p: it needs {FEWEST_PERMUTED} different trainings, these are {found.trainings})"
+    else:
+        text += f". {_chance(found)}"
     return [_sentence(f"on demo data, {text}" if is_demo(results) else text)]
 
 
-def _alike(rows: Sequence[RowResult], column: str) -> list[str]:
-    """Rows with the very same numbers are the same training."""
-    groups: dict[tuple[tuple[int, float], ...], list[str]] = {}
-    for row in rows:
-        groups.setdefault(tuple(sorted(row.by_seed(column).items())), []).append(row.name)
+def _chance(found: RankCorrelation) -> str:
+    """What the p of Kendall's is, and what it speaks of: all rows together, and no pair of them."""
+    assert found.p is not None
+    p = f"{found.p:.2g}" if found.exact else f"about {found.p:.2g}"
+    orders = (
+        f"all orders of the {found.trainings} trainings"
+        if found.exact
+        else f"{DRAWS:,} orders drawn at random"
+    )
+    reading = (
+        "the orders of all rows together agree by more than chance, which says nothing of any two rows"
+        if found.p < 0.05 and found.kendall > 0
+        else "they disagree by more than chance"
+        if found.p < 0.05
+        else "chance alone could give it"
+    )
+    return f"Kendall's p, two-sided, is {p}, from {orders}: {reading}"
+
+
+def _collapsed(rows: Sequence[RowResult]) -> bool:
+    """Whether there are fewer trainings than rows."""
+    return len(trained_rows(rows)) < len(rows)
+
+
+def _alike(rows: Sequence[RowResult]) -> list[str]:
+    """Rows between which no AP tells, though they are not known to be the same training."""
+    groups: dict[tuple[Any, ...], list[str]] = {}
+    for row in trained_rows(rows):
+        groups.setdefault(row.numbers, []).append(row.title)
     return [
-        f"Rows {', '.join(names)} have the very same numbers: in so many epochs what they set made no difference."
-        for seeds, names in groups.items()
-        if seeds and len(names) > 1
+        f"Rows {', '.join(names)} have the very same test AP: what they set made no difference to it."
+        for numbers, names in groups.items()
+        if numbers and len(names) > 1
     ]
 
 
@@ -229,6 +306,10 @@ def _missing(results: RunResults, rows: Sequence[RowResult]) -> list[str]:
             "Seeds were stopped early: the means of their rows are over the better seeds, and flatter."
         )
     return said
+
+
+def _degrees(noise: Noise) -> str:
+    return f"{plural(noise.degrees, 'degree')} of freedom"
 
 
 def _sentence(text: str) -> str:
@@ -256,8 +337,11 @@ def _named_pairs(pairs: Sequence[Pair]) -> str:
     return f": {', '.join(named)}"
 
 
-def _named_rows(rows: Mapping[str, Paired]) -> str:
-    if not 0 < len(rows) <= _MOST_NAMED:
+def _named_rows(differ: Mapping[str, Paired], rows: Sequence[RowResult]) -> str:
+    if not 0 < len(differ) <= _MOST_NAMED:
         return ""
-    named = [f"{name} ({wording.points_text(item.difference, scale=1)})" for name, item in rows.items()]
+    titles = {row.name: row.title for row in rows}
+    named = [
+        f"{titles[name]} ({wording.points_text(item.difference, scale=1)})" for name, item in differ.items()
+    ]
     return f": {', '.join(named)}"

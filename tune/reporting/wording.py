@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from tune.reporting.intervals import Estimate
+from tune.reporting.intervals import FEWEST_SEEDS, Bounds, Estimate
 
 NOT_MEASURED = "—"
 
@@ -90,41 +91,64 @@ def seeds(n: int, *, interval: bool = True) -> str:
         return "no seed finished"
     if n == 1:
         return "one seed, no interval"
+    if n < FEWEST_SEEDS and interval:
+        return f"{n} seeds, both values: {NEEDED}"
     return f"{n} seeds, 95 % t interval" if interval else f"{n} seeds"
 
 
+# Of how many seeds `FEWEST_SEEDS` is.
+NEEDED = "an interval needs three or more"
+
+
+def measured_by(flag: str) -> str:
+    """What a person can do to see how far seeds differ."""
+    return f"{flag} {FEWEST_SEEDS} measures it"
+
+
 def estimate_text(figure: Estimate | None) -> str:
-    """Mean, and deviation and interval where there are several seeds, all in percent."""
-    if figure is None:
-        return NOT_MEASURED
-    if figure.low is None or figure.high is None:
-        return percent(figure.mean)
-    return f"{percent(figure.mean)} [{percent(figure.low)}, {percent(figure.high)}]"
+    """Mean in percent with its interval, `CUT` where that is; of two seeds both values instead."""
+    return _estimate(figure, percent)
 
 
 def score_text(figure: Estimate | None) -> str:
     """`estimate_text` for a score, which is no percentage."""
-    if figure is None:
-        return NOT_MEASURED
-    if figure.low is None or figure.high is None:
-        return decimal(figure.mean)
-    return f"{decimal(figure.mean)} [{decimal(figure.low)}, {decimal(figure.high)}]"
+    return _estimate(figure, decimal)
 
 
 def points_text(figure: Estimate | None, scale: float = 100) -> str:
     """`estimate_text` for a difference, in points with signs; `scale` 1 is for differences that are points already."""
-    if figure is None:
-        return NOT_MEASURED
-    if figure.low is None or figure.high is None:
-        return points(scale * figure.mean)
-    return f"{points(scale * figure.mean)} [{points(scale * figure.low)}, {points(scale * figure.high)}]"
+    return _estimate(figure, lambda value: points(scale * value))
 
 
-def score_difference_text(figure: Estimate) -> str:
-    """A difference of two scores and its interval, with signs."""
-    if figure.low is None or figure.high is None:
-        return signed(figure.mean)
-    return f"{signed(figure.mean)} [{signed(figure.low)}, {signed(figure.high)}]"
+def score_difference_text(figure: Estimate | None) -> str:
+    """`estimate_text` for a difference of two scores, with signs."""
+    return _estimate(figure, signed)
+
+
+# Behind an interval that would reach beyond what can be.
+CUT = "(cut)"
+
+
+def interval_notes(figures: Iterable[Estimate | None], within: Bounds) -> list[str]:
+    """What the reader of a table needs to know of its intervals: sentences; none where all are plain ones.
+
+    Args:
+        figures: What the table shows.
+        within: What its numbers lie between, in the table's unit.
+    """
+    known = [figure for figure in figures if figure is not None]
+    said = []
+    if any(figure.values for figure in known):
+        said.append(f"In round brackets: both values of two seeds, since {NEEDED}.")
+    return [*said, *(f"{note}." for note in cut_notes(known, within))]
+
+
+def cut_notes(figures: Iterable[Estimate | None], within: Bounds) -> list[str]:
+    """What `CUT` means, without a full stop; nothing where no interval is cut."""
+    if not any(figure and figure.cut for figure in figures):
+        return []
+    ends = " or ".join(f"{end:g}".replace("-", "−") for end in within)
+    return [f"{CUT}: the interval reached further, and no such number lies beyond {ends}"]
 
 
 def signed(value: float | None, digits: int = 4) -> str:
@@ -148,6 +172,17 @@ def ap_basis(protocol: str, epoch_rule: str, n: int) -> str:
     return (
         f"Test AP in %, frame level; protocol {protocol}; {EPOCH_RULES.get(epoch_rule, epoch_rule)}; {each}."
     )
+
+
+def _estimate(figure: Estimate | None, show: Callable[[float], str]) -> str:
+    if figure is None:
+        return NOT_MEASURED
+    mean = show(figure.mean)
+    if figure.values:
+        return f"{mean} ({' and '.join(show(value) for value in figure.values)})"
+    if figure.low is None or figure.high is None:
+        return mean
+    return f"{mean} [{show(figure.low)}, {show(figure.high)}]" + f" {CUT}" * figure.cut
 
 
 def _plain(number: float, significant: int) -> str:
