@@ -234,7 +234,7 @@ def test_trainings_that_an_earlier_version_made_apart_count_once() -> None:
 def test_the_reference_may_be_any_row_of_its_training() -> None:
     results = table4(ONCE | {"03": [90.0, 90.5, 91.0]})
     better = answers(results, find_outcome(results), {})[2]
-    assert better.small.startswith("Row 03 minus row 10 (the paper's setting)")
+    assert better.small.startswith("Row 03 minus row 10, test AP")
     assert "picked as the best of 6" in better.said[0]
     other = dataclasses.replace(results, plan={**results.plan, "reference": "none of them"})
     assert comparison_table(other) is None
