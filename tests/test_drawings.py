@@ -12,9 +12,11 @@ from macil.data import FeatureStore
 from macil.files import read_json, write_json_atomic
 from tests.runfolders import RunFolder
 from tests.searchruns import search_results, spread
-from tune.drawing import evidence, searchdrawings
+from tune.drawing import evidence, searchdrawings, studyfigures
 from tune.drawing.drawings import Drawn, draw_all, draw_figures
 from tune.openings import open_labels
+from tune.reporting.rendering import markdown
+from tune.reporting.runpage import run_page
 from tune.results import RunResults, load_run
 
 
@@ -65,9 +67,35 @@ def test_a_search_gets_its_figures_under_their_headings(drawn: tuple[Drawn, Path
         "All trainings": ["selection-score", "heldout-ap", "losses"],
     }
     assert {path.stem for path in folder.iterdir()} == {figure.name for figure in found.figures}
-    assert found.missing == [
-        "Importances of the hyperparameters: 2 trials were trained to the end; at least 6 are needed"
-    ]
+    (reason,) = found.missing
+    assert reason.startswith(
+        "Importances of the hyperparameters: 2 of 3 trials were trained to the end; at least 50 are needed"
+    )
+
+
+def test_importances_are_drawn_from_fifty_trials_on_with_their_intervals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw_less(monkeypatch)
+    monkeypatch.setattr(studyfigures, "RESAMPLES", 3)
+    fewer = draw_figures(search_results(spread(60, stopped=11)), tmp_path)
+    assert "importances" not in [figure.name for figure in fewer.figures]
+    (reason,) = [each.reason for each in fewer.absent if each.group == "The search"]
+    assert "49 of 60 trials were trained to the end; at least 50 are needed" in reason
+    enough = draw_figures(search_results(spread(60, stopped=10)), tmp_path)
+    (found,) = [figure for figure in enough.figures if figure.name == "importances"]
+    assert (
+        "from the 50 trials that were trained to the end; those stopped early take no part" in found.caption
+    )
+    assert "Lines: 95 % interval" in found.caption
+    assert "no interval" not in found.caption
+
+
+def test_a_reason_stands_under_the_heading_of_the_figure(tmp_path: Path) -> None:
+    text = markdown(run_page(search_results(spread(8)), tmp_path))
+    search, trained = text.index("### The search"), text.index("### The reported training")
+    assert search < text.index("8 of 8 trials were trained to the end; at least 50") < trained
+    assert trained < text.index("the test labels of this run have not been opened")
 
 
 def test_every_caption_says_protocol_seeds_and_demo_data(drawn: tuple[Drawn, Path]) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import permutations
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.runfolders import made_results
@@ -32,7 +33,8 @@ def ranks(values: list[float]) -> np.ndarray:
     return np.array([sum(b < a for b in values) + (sum(b == a for b in values) + 1) / 2 for a in values])
 
 
-@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=4, max_size=12))
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=5, max_size=12))
 def test_rho_is_the_correlation_of_mean_ranks(pairs: list[tuple[int, int]]) -> None:
     scores, aps = [a / 10 for a, _ in pairs], [b / 10 for _, b in pairs]
     results = search(scores, list(aps), [1.0] * len(pairs))
@@ -45,7 +47,7 @@ def test_rho_is_the_correlation_of_mean_ranks(pairs: list[tuple[int, int]]) -> N
 
 
 def test_a_loss_counts_with_its_sign_turned_at_the_chosen_epoch_and_a_constant_is_saturated() -> None:
-    results = search([0.1, 0.2, 0.3, 0.4], [0.5, 0.6, 0.7, 0.8], [4.0, 3.0, 2.0, 1.0])
+    results = search([0.1, 0.2, 0.3, 0.4, 0.5], [0.5, 0.6, 0.7, 0.8, 0.9], [5.0, 4.0, 3.0, 2.0, 1.0])
     found = {each.name: each.rho for each in agreements(results)}
     assert found["− held-out loss"] == pytest.approx(1.0)
     assert found["held-out AP, video level"] is None
@@ -53,27 +55,45 @@ def test_a_loss_counts_with_its_sign_turned_at_the_chosen_epoch_and_a_constant_i
     assert table is not None
     assert ["saturated: all equal" in row[1] for row in table.rows].count(True) == 1
     assert "took no part in the choice" in table.caption
-    assert "The held-out AP, video level is saturated: all 4 trials are equal in it." in steering_verdict(
+    assert "The held-out AP, video level is saturated: all 5 trials are equal in it." in steering_verdict(
         results
     )
-    assert "ρ = 1.00" in steering_verdict(results)
+    assert "ρ = 1.00 (p 0.017, permutation test)" in steering_verdict(results), "2 of 120 orders"
 
 
-def test_it_is_shown_only_for_opened_held_out_searches_of_four_trials() -> None:
-    four = ([0.1, 0.2, 0.3, 0.4], [1.0] * 4)
-    assert steering_table(search(four[0][:3], [0.5, 0.6, 0.7], four[1][:3])) is None
-    assert steering_table(search(four[0], [None] * 4, four[1])) is None
-    assert steering_table(search(four[0], [0.5, 0.6, 0.7, 0.8], four[1], protocol="published")) is None
-    assert steering_table(search(four[0], [0.5, 0.6, 0.7, 0.8], four[1], sweep="table3")) is None
-    assert steering_verdict(search(four[0], [None] * 4, four[1])) == ""
+def test_it_is_shown_only_for_opened_held_out_searches_of_five_trials() -> None:
+    scores, aps, losses = [0.1, 0.2, 0.3, 0.4, 0.5], [0.5, 0.6, 0.7, 0.8, 0.9], [1.0] * 5
+    four = search(scores[:4], [*aps[:4]], losses[:4])
+    assert steering_table(four) is None
+    assert steering_verdict(four).startswith("4 trials have a test AP; at least 5 are needed")
+    assert steering_table(search(scores, [None] * 5, losses)) is None
+    assert steering_table(search(scores, [*aps], losses, protocol="published")) is None
+    assert steering_table(search(scores, [*aps], losses, sweep="table3")) is None
+    assert steering_verdict(search(scores, [None] * 5, losses)) == ""
+
+
+@pytest.mark.parametrize("scores", [[0.1, 0.2, 0.3, 0.5, 0.4], [0.3, 0.1, 0.1, 0.5, 0.4, 0.2]])
+def test_the_p_counts_the_orders_that_agree_as_much(scores: list[float]) -> None:
+    aps = [0.5 + number / 100 for number in range(len(scores))]
+    found = agreements(search(scores, [*aps], [1.0] * len(scores)))[0]
+    every = [abs(np.corrcoef(ranks(list(order)), ranks(aps))[0, 1]) for order in permutations(scores)]
+    assert found.rho is not None
+    assert found.p == pytest.approx(np.mean(np.array(every) >= abs(found.rho) - 1e-9))
+
+
+def test_an_agreement_that_chance_gives_too_is_said_to_be_no_evidence() -> None:
+    aps = [0.5, 0.6, 0.7, 0.8, 0.9, 0.55]
+    assert "no evidence of an agreement" in steering_verdict(
+        search([0.3, 0.1, 0.4, 0.2, 0.5, 0.25], [*aps], [1.0] * 6)
+    )
 
 
 def test_trials_stopped_early_are_counted_apart() -> None:
-    whole = search([0.1, 0.2, 0.3, 0.4, 0.5], [0.5, 0.6, 0.7, 0.8, 0.4], [1.0] * 5)
+    whole = search([0.1, 0.2, 0.3, 0.4, 0.5, 0.6], [0.5, 0.6, 0.7, 0.8, 0.9, 0.4], [1.0] * 6)
     rows = whole.trials.to_pylist()
     rows[-1]["status"] = "stopped"
     results = made_results(rows)
-    assert agreements(results)[0].n == 5
+    assert agreements(results)[0].n == 6
     (finished,) = agreements(results, finished=True)
-    assert finished.n == 4
+    assert finished.n == 5
     assert finished.rho == pytest.approx(1.0)

@@ -13,7 +13,15 @@ from matplotlib.figure import Figure
 
 from macil.look import STYLE, WIDTH
 from tests.searchruns import search_results, spread
-from tune.drawing.studyfigures import history, importances, parallel_coordinates, pareto_front, shares
+from tune.drawing.studyfigures import (
+    Share,
+    _importances_of,
+    history,
+    importances,
+    parallel_coordinates,
+    pareto_front,
+    shares,
+)
 from tune.drawing.tablestudy import front_study, score_study, searched
 
 
@@ -45,16 +53,30 @@ def test_the_history_shows_trials_that_were_stopped_too() -> None:
     }
 
 
-def test_importances_name_symbols_and_sum_to_one() -> None:
-    study, _ = study_of(12)
-    figure = importances(study)
-    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
-    assert "temperature (τ)" in labels
-    assert len(labels) == 6
-    found = shares(study)
-    assert sum(found.values()) == pytest.approx(1)
-    widths = sorted(patch.get_bbox().width for patch in figure.axes[0].patches)  # type: ignore[attr-defined]
-    assert widths == pytest.approx(sorted(found.values()))
+def test_importances_are_optunas_with_an_interval_over_drawn_trials() -> None:
+    study, _ = study_of(60)
+    found = shares(study, 20)
+    whole = optuna.importance.get_param_importances(study)
+    assert {name: share.value for name, share in found.items()} == whole
+    assert list(found) == list(whole), "the largest first"
+    assert all(0 <= share.low < share.high <= 1 for share in found.values())
+    assert shares(study, 20) == found
+
+
+def test_a_drawn_study_gives_what_optuna_gives_for_the_same_trials() -> None:
+    trials = study_of(60)[0].get_trials(deepcopy=False)
+    twice = [trials[place % 40] for place in range(60)]
+    plain = optuna.create_study(direction="maximize")
+    plain.add_trials(twice)
+    assert _importances_of(twice) == optuna.importance.get_param_importances(plain)
+
+
+def test_importances_name_symbols_and_show_bars_with_lines() -> None:
+    made = {"temperature": Share(0.7, 0.5, 0.8), "momentum": Share(0.3, 0.1, 0.6)}
+    (axes,) = importances(made).axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["temperature (τ)", "momentum (m)"]
+    assert [patch.get_bbox().width for patch in axes.patches] == [0.7, 0.3]  # type: ignore[attr-defined]
+    assert [list(np.asarray(line.get_xdata())) for line in axes.get_lines()] == [[0.5, 0.8], [0.1, 0.6]]
 
 
 def test_of_many_lines_the_best_tenth_stands_out() -> None:
@@ -92,7 +114,14 @@ def test_the_front_is_marked_and_the_reference_ringed() -> None:
     assert marks["reference"] == [[200, 0.6]]
 
 
-@pytest.mark.parametrize("draw", [history, importances, lambda study: parallel_coordinates(study, ["ramp"])])
+@pytest.mark.parametrize(
+    "draw",
+    [
+        history,
+        lambda study: importances(shares(study, 2)),
+        lambda study: parallel_coordinates(study, ["ramp"]),
+    ],
+)
 def test_nothing_of_pyplot_is_left_behind(draw: Callable[[optuna.Study], Figure]) -> None:
     study, _ = study_of(9)
     mine = plt.figure()

@@ -26,7 +26,9 @@ def test_what_is_far_apart_stays_apart_and_the_layout_is_repeatable() -> None:
 
 def test_features_that_are_all_alike_are_refused() -> None:
     with pytest.raises(DataError, match="alike"):
-        project(np.ones((10, 3), np.float32))
+        project(np.ones((30, 3), np.float32))
+    with pytest.raises(DataError, match="29 test snippets; at least 30 are needed"):
+        project(np.eye(29, 3, dtype=np.float32))
 
 
 def test_the_perplexity_fits_few_snippets() -> None:

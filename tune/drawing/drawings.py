@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from macil.errors import DataError, MacilError, WriteError
 from tune.drawing import sweepdrawings, trainingdrawings
@@ -11,12 +12,26 @@ from tune.drawing.figures import Entry, SavedFigure, save_drawing
 from tune.results import RunResults
 
 
+class Missing(NamedTuple):
+    """A figure that applies to the run and could not be drawn."""
+
+    group: str
+    """The heading it would stand under"""
+    reason: str
+    """Its title, and why"""
+
+
 @dataclass(frozen=True)
 class Drawn:
-    """Figures by group, in the report's order; `missing` has a line for each that applies and could not be drawn."""
+    """The figures of a run and those that are missing, both in the report's order."""
 
     figures: list[SavedFigure]
-    missing: list[str]
+    absent: list[Missing]
+
+    @property
+    def missing(self) -> list[str]:
+        """A line for each that applies and could not be drawn."""
+        return [each.reason for each in self.absent]
 
 
 def draw_all(results: RunResults, folder: Path) -> list[SavedFigure]:
@@ -40,10 +55,11 @@ def draw_figures(results: RunResults, folder: Path) -> Drawn:
             raise  # the page could not be written either, and the figure that is there is still good
         except MacilError as error:
             said = error.message if isinstance(error, DataError) else str(error)
-            drawn.missing.append(f"{entry.title}: {said}")
+            drawn.absent.append(Missing(entry.group, f"{entry.title}: {said}"))
         except Exception as error:  # plotting libraries raise anything; the report goes on without the figure
             said = " ".join(str(error).split())[:300]
-            drawn.missing.append(f"{entry.title}: could not be drawn ({type(error).__name__}: {said})")
+            reason = f"{entry.title}: could not be drawn ({type(error).__name__}: {said})"
+            drawn.absent.append(Missing(entry.group, reason))
         if figure is not None:
             drawn.figures.append(figure)
         else:

@@ -27,8 +27,8 @@ Trial = dict[str, Any]
 
 _GROUP = "The search"
 _ONE_SEED = "one seed a trial, no interval"
-# Fewer finished trials say nothing of what matters; with fewer than the second number little.
-_FEWEST, _FEW = 6, 30
+# PED-ANOVA looks at the best tenth of the trials: of fewer, at a handful that chance has put together.
+_FEWEST = 50
 
 
 def entries(results: RunResults) -> list[Entry]:
@@ -69,18 +69,25 @@ def _importances(results: RunResults, study: optuna.Study) -> Drawing | None:
     if len(names) < 2:
         return None
     if len(ended) < _FEWEST:
-        raise DataError(f"{len(ended)} trials were trained to the end; at least {_FEWEST} are needed")
+        raise DataError(
+            f"{len(ended)} of {len(study.get_trials(deepcopy=False))} trials were trained to the end; at least "
+            f"{_FEWEST} are needed, since importances rest on the best tenth of them"
+        )
     if len({trial.value for trial in ended}) < 2:
         raise DataError("all trials have the same score; nothing can matter")
-    rough = f" From {len(ended)} trials the shares are rough." if len(ended) < _FEW else ""
     caption = (
         "Share of each hyperparameter in what tells the best tenth of the trials from all of them (PED-ANOVA, as "
-        f"Optuna computes it), from the {len(ended)} trials that were trained to the end.{rough} {_basis(results)}"
+        f"Optuna computes it), from the {len(ended)} trials that were trained to the end; those stopped early "
+        "take no part. Lines: 95 % interval, from "
+        f"{studyfigures.RESAMPLES} sets of as many trials drawn with replacement; hyperparameters whose lines overlap "
+        f"widely are not told apart. {_basis(results, 'one seed a trial')}"
     )
-    shares = studyfigures.shares(study)
-    alt = "Bars: " + ", ".join(f"{name} {share:.2f}" for name, share in shares.items()) + "."
+    shares = studyfigures.shares(study, studyfigures.RESAMPLES)
+    alt = "Bars with intervals: " + ", ".join(
+        f"{name} {share.value:.2f} from {share.low:.2f} to {share.high:.2f}" for name, share in shares.items()
+    )
     return Drawing(
-        "Importances of the hyperparameters", caption, alt, lambda: studyfigures.importances(study)
+        "Importances of the hyperparameters", caption, f"{alt}.", lambda: studyfigures.importances(shares)
     )
 
 
@@ -201,5 +208,5 @@ def _ended(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
     return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
 
 
-def _basis(results: RunResults) -> str:
-    return basis(results, _ONE_SEED, rule=f"selection score: {wording.steering(results.protocol)} so far")
+def _basis(results: RunResults, seeds: str = _ONE_SEED) -> str:
+    return basis(results, seeds, rule=f"selection score: {wording.steering(results.protocol)} so far")

@@ -1,14 +1,17 @@
-"""Optuna's own pictures of a search, in the report's style: history, importances, parallel coordinates, Pareto front.
+"""Optuna's own pictures of a search, in the report's style: history, parallel coordinates, Pareto front.
 
 Its slice plot is not among them: it leaves out every trial that was stopped early, sets all panels in one row, and
-tells trials apart by the shade of a blue; `tune.drawing.marks.hyperparameter_scores` shows the same and more.
+tells trials apart by the shade of a blue; `tune.drawing.marks.hyperparameter_scores` shows the same and more. Nor are
+its importances, whose bars say nothing of how uncertain they are: theirs is the computation alone.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
+from typing import NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -21,13 +24,17 @@ from matplotlib.gridspec import GridSpec
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from optuna.exceptions import ExperimentalWarning
-from optuna.trial import TrialState
+from optuna.storages import InMemoryStorage
+from optuna.trial import FrozenTrial, TrialState
 
 from macil.config import hyperparameters
 from macil.look import BLACK, COLOURS, WIDTH
 from tune.drawing.figures import label_log_axis, mark_size, unique_handles, whole_numbers
+from tune.reporting.intervals import LEVEL
 
 SCORE = "selection score"
+# Sets of trials that the intervals of the importances rest on.
+RESAMPLES = 200
 # More lines than this through the same axes are a thicket: all but the best tenth step back.
 _MOST_LINES, _SHARE_OF_BEST = 40, 0.1
 
@@ -61,26 +68,77 @@ def history(study: optuna.Study) -> Figure:
     return figure
 
 
-def shares(study: optuna.Study) -> dict[str, float]:
-    """Importance of each hyperparameter, largest first, as `importances` draws it."""
-    return optuna.importance.get_param_importances(study)
+class Share(NamedTuple):
+    """A hyperparameter's importance, from 0 to 1, with its 95 % bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
 
 
-def importances(study: optuna.Study) -> Figure:
-    """Share of each hyperparameter in what sets the best trials apart from all (PED-ANOVA), as bars."""
-    with _drawn_by_optuna():
-        axes = plots.plot_param_importances(study)
-    names = [label.get_text() for label in axes.get_yticklabels()]
-    figure = _adopt(axes, 0.8 + 0.3 * len(names))
-    axes.set_yticks(axes.get_yticks(), [_described(name) for name in names])
-    for bar in axes.patches:
-        bar.set(facecolor=COLOURS[0], height=0.6)
-    for text in axes.texts:
-        text.set(fontsize=8, color=BLACK, text=f" {text.get_text()}")
-    axes.set(xlabel="importance, share", ylabel="")
-    axes.set_xlim(0, 1.12 * max(shares(study).values()))
+def shares(study: optuna.Study, resamples: int) -> dict[str, Share]:
+    """Importance of each hyperparameter, largest first: PED-ANOVA of the trials that were trained to the end.
+
+    The interval is the percentile interval over sets of as many trials, drawn from them with replacement.
+
+    Args:
+        study: Holds trials trained to the end with at least two different values.
+        resamples: How many sets are drawn; always the same ones.
+    """
+    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    whole = _importances_of(trials)
+    random = np.random.default_rng(0)
+    drawn = [
+        _importances_of([trials[place] for place in random.integers(0, len(trials), len(trials))])
+        for _ in range(resamples)
+    ]
+    tail = (1 - LEVEL) / 2
+    found = {}
+    for name, value in whole.items():
+        low, high = np.quantile([each[name] for each in drawn], (tail, 1 - tail))
+        found[name] = Share(value, float(low), float(high))
+    return found
+
+
+def importances(found: Mapping[str, Share]) -> Figure:
+    """Share of each hyperparameter in what sets the best trials apart from all, as bars with their intervals."""
+    figure = Figure(figsize=(WIDTH, 0.8 + 0.3 * len(found)), layout="constrained")
+    axes = figure.subplots()
+    places = range(len(found))
+    axes.barh(places, [share.value for share in found.values()], height=0.6, color=COLOURS[0])
+    for place, share in zip(places, found.values(), strict=True):
+        axes.plot((share.low, share.high), (place, place), color=BLACK, linewidth=1.4, marker="|")
+    axes.set_yticks(places, [_described(name) for name in found])
+    axes.set_ylim(len(found) - 0.5, -0.5)
+    axes.set(xlabel="importance, share, with its 95 % interval", xlim=(0, 1))
+    axes.tick_params(axis="y", length=0)
     axes.grid(visible=False, axis="y")
     return figure
+
+
+class _Drawn(InMemoryStorage):
+    """A study of trials that are at hand: to add a thousand one by one takes ten times as long as the analysis."""
+
+    def __init__(self, trials: Sequence[FrozenTrial]) -> None:
+        super().__init__()
+        self._drawn = []
+        for number, trial in enumerate(trials):
+            own = copy(trial)  # one that was drawn twice is two trials
+            own.number = own._trial_id = number
+            self._drawn.append(own)
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        """As Optuna asks for them, never copied: they are only read."""
+        del study_id, deepcopy
+        return [trial for trial in self._drawn if states is None or trial.state in states]
+
+
+def _importances_of(trials: Sequence[FrozenTrial]) -> dict[str, float]:
+    with _quiet_optuna():
+        study = optuna.create_study(direction="maximize", storage=_Drawn(trials))
+        return optuna.importance.get_param_importances(study)
 
 
 def parallel_coordinates(study: optuna.Study, names: Sequence[str]) -> Figure:
@@ -177,19 +235,27 @@ def _drawn_by_optuna() -> Iterator[None]:
 
     backend = mpl.get_backend(auto_select=False)
     plt.switch_backend("agg")  # no window, and none asked for
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
     before = set(plt.get_fignums())
     try:
-        with mpl.rc_context(), warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
+        with mpl.rc_context(), _quiet_optuna():
             yield
     finally:
         for number in set(plt.get_fignums()) - before:
             plt.close(number)
-        optuna.logging.set_verbosity(verbosity)
         if backend is not None:
             plt.switch_backend(backend)
+
+
+@contextmanager
+def _quiet_optuna() -> Iterator[None]:
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            yield
+    finally:
+        optuna.logging.set_verbosity(verbosity)
 
 
 def _adopt(axes: Axes, height: float) -> Figure:

@@ -17,6 +17,8 @@ from tune.drawing.figures import unique_handles
 _WIDTH = 50
 SETTINGS: dict[str, Any] = {"init": "pca", "max_iter": 500, "random_state": 0}
 _PERPLEXITY = 30.0
+# With fewer neighbourhoods than this a layout shows no groups, only where the points began.
+_FEWEST = 30
 
 
 def perplexity(snippets: int) -> float:
@@ -28,11 +30,13 @@ def project(features: np.ndarray) -> np.ndarray:
     """t-SNE of (N, width) features, (N, 2).
 
     Raises:
-        DataError: All rows are alike.
+        DataError: All rows are alike, or too few.
     """
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
 
+    if len(features) < _FEWEST:
+        raise DataError(f"{len(features)} test snippets; at least {_FEWEST} are needed for a layout")
     if not np.ptp(features, axis=0).any():
         raise DataError("the features of all test snippets are alike; t-SNE has nothing to lay out")
     rows = features.astype(np.float64)

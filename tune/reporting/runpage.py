@@ -6,7 +6,6 @@ import base64
 import datetime
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -114,11 +113,8 @@ def _sweep(results: RunResults) -> list[Block]:
 
 
 def _steering(results: RunResults) -> list[Block]:
-    table = steering_table(results)
-    if table is None:
-        return []
     verdict = steering_verdict(results)
-    return [*([Text(verdict)] if verdict else []), Sheet(table)]
+    return [*([Text(verdict)] if verdict else []), *_tables(steering_table(results))]
 
 
 def _openings(results: RunResults) -> list[Block]:
@@ -177,12 +173,13 @@ def _configuration(found: outcome.Outcome) -> Table | None:
 
 def _figures(results: RunResults, folder: Path) -> list[Block]:
     drawn = draw_figures(results, folder)
-    blocks: list[Block] = [
-        Pictures(heading, embed(group))
-        for heading, group in groupby(drawn.figures, key=lambda figure: figure.group)
-    ]
-    if drawn.missing:
-        blocks += [Text("Figures that are missing, and why:"), Items(tuple(drawn.missing))]
+    blocks: list[Block] = []
+    groups = [figure.group for figure in drawn.figures] + [each.group for each in drawn.absent]
+    for heading in dict.fromkeys(groups):
+        shown = [figure for figure in drawn.figures if figure.group == heading]
+        blocks.append(Pictures(heading, embed(shown)))
+        if missing := tuple(each.reason for each in drawn.absent if each.group == heading):
+            blocks += [Text("Not drawn, and why:"), Items(missing)]
     return blocks
 
 

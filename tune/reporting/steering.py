@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from scipy import stats
 
 from tune.reporting import wording
-from tune.reporting.intervals import SHARE, estimate
+from tune.reporting.intervals import LEVEL, SHARE, estimate
 from tune.reporting.sections import Column, Table
 from tune.reporting.wording import NOT_MEASURED
 from tune.results import RunResults
@@ -16,7 +18,10 @@ from tune.runtables import METRICS
 
 Trial = dict[str, Any]
 
-FEWEST_TRIALS = 4
+# Of four trials even a perfect agreement is not told from chance: it happens in 2 of their 24 orders.
+FEWEST_TRIALS = 5
+# Orders that the p is computed from: all of up to seven trials, else so many drawn at random.
+_ORDERS = 9999
 
 # What each held-out figure is called; of a loss less is better, so its sign is turned.
 _NAMES = {
@@ -38,27 +43,20 @@ class Agreement:
     n: int
     distinct: int
     rho: float | None
+    p: float | None = None
+    """Of the selection score: how often trials in any order agree as much, two-sided (permutation test)"""
 
 
 def agreements(results: RunResults, *, finished: bool = False) -> list[Agreement]:
     """Each held-out figure at the trials' chosen epochs against their test AP (trapezoidal) at the same epochs.
 
-    Empty unless the run is a held-out search whose test labels are opened, with at least four trials.
+    Empty unless the run is a held-out search whose test labels are opened, with at least five trials.
 
     Args:
         results: The run.
         finished: Only trials that were trained to the end.
     """
-    if results.protocol != "heldout" or results.info.get("sweep"):
-        return []
-    trials = [
-        row
-        for row in results.trials.to_pylist()
-        if row["kind"] == "search"
-        and row["status"] not in ("failed", "diverged")
-        and row["ap_trapezoid"] is not None
-        and (row["status"] == "finished" or not finished)
-    ]
+    trials = [row for row in _measured(results) if row["status"] == "finished" or not finished]
     if len(trials) < FEWEST_TRIALS:
         return []
     chosen = _at_chosen_epochs(results)
@@ -72,6 +70,19 @@ def agreements(results: RunResults, *, finished: bool = False) -> list[Agreement
         if len(pairs) >= FEWEST_TRIALS:
             found.append(_agreement(_NAMES.get(column, column.replace("_", " ")), pairs))
     return found
+
+
+def _measured(results: RunResults) -> list[Trial]:
+    """The trials of a held-out search whose test AP is known."""
+    if results.protocol != "heldout" or results.info.get("sweep"):
+        return []
+    return [
+        row
+        for row in results.trials.to_pylist()
+        if row["kind"] == "search"
+        and row["status"] not in ("failed", "diverged")
+        and row["ap_trapezoid"] is not None
+    ]
 
 
 def steering_table(results: RunResults) -> Table | None:
@@ -101,8 +112,12 @@ def steering_table(results: RunResults) -> Table | None:
 
 
 def steering_verdict(results: RunResults) -> str:
-    """What the table says of this search, in a sentence; "" without a table."""
+    """What the table says of this search, in a sentence, or why there is none; "" where nothing was measured."""
     found = agreements(results)
+    few = _measured(results)
+    if few and not found:
+        have = "trial has" if len(few) == 1 else "trials have"
+        return f"{len(few)} {have} a test AP; at least {FEWEST_TRIALS} are needed to tell an agreement from chance."
     saturated = [
         f"The {each.name.split(' (')[0]} is saturated: all {each.n} trials are equal in it."
         for each in found
@@ -119,8 +134,11 @@ def steering_verdict(results: RunResults) -> str:
         if spread is None or spread.deviation is None
         else f"; the test AP of the trials has a standard deviation of {wording.percent(spread.deviation)} points"
     )
+    evidence = "" if steered.p is None else f" (p {steered.p:.2g}, permutation test)"
+    if steered.p is not None and steered.p > 1 - LEVEL:
+        evidence += ", which is no evidence of an agreement"
     agreement = (
-        f"What steered this search orders its {steered.n} trials like their test AP with ρ = {_rho(steered)}"
+        f"What steered this search orders its {steered.n} trials like their test AP with ρ = {_rho(steered)}{evidence}"
         f"{deviation}."
     )
     return " ".join([agreement, *saturated])
@@ -152,8 +170,27 @@ def _agreement(name: str, pairs: list[tuple[float, float]]) -> Agreement:
     ours, test = zip(*pairs, strict=True)
     distinct = len(set(ours))
     constant = distinct == 1 or len(set(test)) == 1
-    rho = None if constant else float(stats.spearmanr(ours, test).statistic)
-    return Agreement(name, len(pairs), distinct, rho)
+    if constant:
+        return Agreement(name, len(pairs), distinct, None)
+    rho = float(stats.spearmanr(ours, test).statistic)
+    steered = name == _NAMES["selection_score"]
+    return Agreement(name, len(pairs), distinct, rho, _chance(ours, test) if steered else None)
+
+
+def _chance(ours: Sequence[float], test: Sequence[float]) -> float:
+    """Two-sided p of Spearman's rho under permutation, exact up to seven trials."""
+    # Rho is an increasing function of the product of the centred ranks, which is all that an order changes.
+    first, second = (stats.rankdata(values) - (len(values) + 1) / 2 for values in (ours, test))
+    found = stats.permutation_test(
+        (first,),
+        lambda x, axis: (x * second).sum(axis),
+        permutation_type="pairings",
+        vectorized=True,
+        n_resamples=_ORDERS,
+        batch=1000,  # rows of that many trials in memory at once
+        rng=np.random.default_rng(0),
+    )
+    return float(found.pvalue)
 
 
 def _rho(each: Agreement) -> str:
