@@ -155,7 +155,8 @@ def _compare_or_convert(
             store = FeatureStore.open(place)
             if holds(store, source, comparison):
                 return store
-    target = damaged or cache / f"{name}-{source.state.digest}"
+    # A store of another format stays: a run that was begun on it goes on with it.
+    target = damaged or cache / f"{name}-v{FORMAT_VERSION}-{source.state.digest}"
     if not damaged and target.is_dir() and any(target.iterdir()):
         _try_to_open(target)
     _remove_begun(cache, name, target)
