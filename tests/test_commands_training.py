@@ -103,6 +103,13 @@ def test_what_it_says_to_do_next_works_when_it_is_pasted(
     assert (tmp_path / "my runs #1-scores/segments.json").is_file() != labelled
 
 
+def test_contrastive_terms_that_never_acted_are_told(
+    demo_store: FeatureStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("train", demo_store.path, "--out", tmp_path / "one", *SMALL, "--batch-size", "1") == 0
+    assert "contrastive terms exactly 0 in all 2 epochs: no batch held both" in capsys.readouterr().out
+
+
 def test_numbers_on_the_demo_are_labelled_and_others_are_not(
     demo_store: FeatureStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

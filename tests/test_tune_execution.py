@@ -51,6 +51,25 @@ def _ray() -> Iterator[None]:
         yield
 
 
+def test_an_end_is_told_with_its_silent_epochs_where_all_were_seen() -> None:
+    class Ended:
+        trial_id = relative_logdir = "00000"
+
+    def told(first: int, *terms: float) -> str:
+        text = io.StringIO()
+        shown = Display(Console(file=text, width=200), {"trials": 1}, {"trials": 3})
+        shown._kind = "trials"
+        for epoch, term in enumerate(terms, start=first):
+            line = {"training_iteration": epoch, "loss_v2b": term, "loss_v2n": term}
+            shown.update(Ended(), "running", line)  # type: ignore[arg-type]
+        shown.update(Ended(), "finished")  # type: ignore[arg-type]
+        return text.getvalue()
+
+    assert "contrastive terms exactly 0 in 2 of 3 epochs" in told(1, 0.0, 0.0, 0.5)
+    assert "contrastive" not in told(1, 0.5, 0.5, 0.5)
+    assert "contrastive" not in told(2, 0.0, 0.0), "what was before a resume is not known"
+
+
 @pytest.fixture
 def run(tmp_path: Path, demo_store: FeatureStore) -> Workspace:
     workspace = Workspace(tmp_path / "run")

@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ray.tune import Callback
@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from macil.silence import is_silent, silence_text
 from tune.ledger import Past
 from tune.scheduler import METRIC, TIME
 from tune.watch import Watch
@@ -36,6 +37,8 @@ class _Line:
     score: float | None = None
     note: str = ""
     host: str = ""
+    # Of the epochs seen here that have contrastive terms, by number, whether these were exactly 0.
+    silent: dict[int, bool] = field(default_factory=dict)
 
 
 class Display:
@@ -105,6 +108,8 @@ class Display:
             line.host = self.cluster.host_of(trial) or line.host
         if result and result.get(TIME):
             line.epoch, line.score = int(result[TIME]), result.get(METRIC)
+            if result.get("loss_v2b") is not None:
+                line.silent[line.epoch] = is_silent(result)
         if state != "running":
             self._end(self._running.pop(trial.trial_id))
         if self._live:
@@ -161,7 +166,11 @@ class Display:
         kind = {"trials": "trial", "confirm": "confirmation"}.get(self._kind, self._kind)
         host = f" on {line.host}" if line.host else ""
         epochs = f"{line.epoch}/{self.epochs[self._kind]} epochs"
-        return f"{kind} {line.name} {line.state} after {epochs}{host}{score}{note}"
+        silent = sum(line.silent.values())
+        # Epochs from before a resume were not seen: nothing is said of a part.
+        whole = silent and len(line.silent) == line.epoch
+        terms = f", contrastive terms {silence_text(silent, line.epoch)}" if whole else ""
+        return f"{kind} {line.name} {line.state} after {epochs}{host}{score}{terms}{note}"
 
     def _clock(self) -> str:
         seconds = int(time.monotonic() - self._began)

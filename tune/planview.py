@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -16,17 +16,20 @@ from tune.space import reference_title
 from tune.workspace import Workspace
 
 
-def print_plan(console: Console, plan: Plan, run: Workspace, address: str | None) -> None:
-    """The resolved plan, as `--dry-run` shows it."""
+def print_plan(
+    console: Console, plan: Plan, run: Workspace, address: str | None, bags: Sequence[str]
+) -> None:
+    """The resolved plan, as `--dry-run` shows it; `bags` are the lines of `tune.planbags`."""
     content = plan.to_dict()
     table = Table(title=f"run {run.name}", title_justify="left", show_header=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for key, value in _plan_lines(plan, content, address):
         table.add_row(key, value)
+    table.add_row("bags", bags[0])
     table.add_row("folder", run.place)
     console.print(table, markup=False)
-    for note in plan.notes:
+    for note in (*plan.notes, *bags[1:]):
         console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
 
 

@@ -18,6 +18,7 @@ import click
 from rich.console import Console
 
 from macil import __version__, cli
+from macil.data.split import Split
 from macil.errors import MacilError, UsageError
 from macil.files import write_json_atomic
 from macil.remote import is_uri
@@ -25,6 +26,7 @@ from tune.interrupts import Interrupted, catching
 from tune.machine import quiet_ray, this_machine
 from tune.nextcommands import report_command, resume_command
 from tune.plan import CONFIRM, Options, Plan, check_data_path, check_resources, resolve_plan
+from tune.planbags import bags_at_hand, bags_of
 from tune.planview import print_plan
 from tune.status import refuse_other_options, show_status
 from tune.sweeps import SWEEPS
@@ -158,7 +160,7 @@ def search(
     if resume is None:
         run = new_workspace(storage, name or _default_name(plan), overwrite=overwrite)
     if dry_run:
-        print_plan(console, plan, run, address)
+        print_plan(console, plan, run, address, bags_at_hand(plan))
         return 0
     with locked(run):
         if resume is None:
@@ -220,7 +222,8 @@ def run_to_end(run: Workspace, plan: Plan, console: Console, address: str | None
             store = open_data(run, plan)
             describe_data(run, plan, store)
             if run.info["phase"] != "report":
-                print_plan(console, plan, run, address)
+                split = Split.load(run.split) if plan.protocol == "heldout" else None
+                print_plan(console, plan, run, address, bags_of(plan, store, split))
                 for doubt in run.info["data_notes"]:
                     console.print(f"note: {doubt}", highlight=False, markup=False, soft_wrap=True)
                 # Imported late: a dry run or a wrong option should not wait for Ray.

@@ -32,6 +32,7 @@ from macil.files import (
     write_text_atomic,
 )
 from macil.notes import note
+from macil.silence import WHY, silence_text, silent_epochs
 from macil.text import printable
 from macil.training import Trainer, load_checkpoint, save_checkpoint, trainer_from_record
 
@@ -95,12 +96,22 @@ def train(data: Path, out: Path, resume: bool, overwrite: bool, **options: Any) 
         _write_epochs(trainer, out)
         _run(trainer, out)
     click.echo(_summary(trainer))
-    for doubt in trainer.store.label_notes or ():
-        click.echo(f"note: {printable(doubt)}")
-    if is_demo_data(trainer.store.path):
-        click.echo(DEMO_NOTE)
+    _say_what_to_know(trainer)
     click.echo(f"results in {out}")
     click.echo(_next(trainer, data, out))
+
+
+def _say_what_to_know(trainer: Trainer) -> None:
+    """What belongs to the numbers: doubts about the labels, terms that never acted, made-up data."""
+    for doubt in trainer.store.label_notes or ():
+        click.echo(f"note: {printable(doubt)}")
+    silent, epochs = silent_epochs(trainer.history)
+    if silent:
+        click.echo(
+            f"contrastive terms {silence_text(silent, epochs)}: {WHY}, so Λ, r and τ had no effect in them"
+        )
+    if is_demo_data(trainer.store.path):
+        click.echo(DEMO_NOTE)
 
 
 def _next(trainer: Trainer, data: Path, out: Path) -> str:

@@ -56,6 +56,11 @@ def sampled_rows(length: int, max_snippets: int) -> np.ndarray:
     return np.linspace(0, length - 1, max_snippets).astype(np.int64)
 
 
+def bag_count(store: FeatureStore, names: Sequence[str] | None) -> int:
+    """How many training samples some videos are, or all: every crop is one."""
+    return store.crops * len(store.videos("train").names if names is None else names)
+
+
 class TrainingBags:
     """The training samples of some videos of a store, every crop a sample, as tables of row numbers.
 
@@ -93,7 +98,7 @@ class TrainingBags:
         self.snippets = int(min(max_snippets, videos.lengths[chosen].max()))
         self.crops = store.crops
 
-        samples = len(chosen) * store.crops
+        samples = bag_count(store, names)
         visual_rows = np.zeros((samples, self.snippets), np.int64)
         audio_rows = np.zeros((len(chosen), self.snippets), np.int64)
         visual_count = np.zeros(samples, np.int64)

@@ -21,6 +21,8 @@ from macil.errors import DataError, UsageError
 from macil.notes import note
 from macil.remote import is_uri
 
+_DEMO_STORE = f"demo-{GENERATOR_VERSION}.{FORMAT_VERSION}"
+
 
 def resolve(
     data: str | os.PathLike[str] | None,
@@ -50,7 +52,7 @@ def resolve(
             return FeatureStore.open(path)
         require_layout(path)
         return _resolve_folder(path, _open_cache(cache), progress)
-    target = _open_cache(cache) / f"demo-{GENERATOR_VERSION}.{FORMAT_VERSION}"
+    target = _open_cache(cache) / _DEMO_STORE
     there = target.is_dir() and any(target.iterdir())
     store = _try_to_open(target) if there else None
     if store is None:
@@ -58,6 +60,18 @@ def resolve(
         store = FeatureStore.open(target)
     _clear_demo(target)
     return store
+
+
+def at_hand(data: str | os.PathLike[str] | None) -> FeatureStore | None:
+    """The store that `resolve` gives, where it can be opened as it is; None where it would be made or copied first.
+
+    Raises:
+        DataError: It is damaged.
+    """
+    if data is not None and is_uri(data):
+        return None
+    path = default_cache() / _DEMO_STORE if data is None else Path(data)
+    return FeatureStore.open(path) if is_store(path) else None
 
 
 def open_here(

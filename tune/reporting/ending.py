@@ -9,10 +9,12 @@ from rich.console import Console
 from rich.table import Table as Grid
 
 from tune.reporting import sections, wording
+from tune.reporting.border import border_warnings
 from tune.reporting.confirmed import confirmation_table
 from tune.reporting.firstscreen import answers
 from tune.reporting.outcome import find_outcome
 from tune.reporting.sections import varied
+from tune.reporting.silent import contrast_warnings
 from tune.reporting.summary import is_demo
 from tune.reporting.sweeprows import sweep_table
 from tune.reporting.uncertainty import model_intervals
@@ -48,7 +50,8 @@ def print_ending(console: Console, results: RunResults) -> None:
         if said:
             console.print(f"  {said}", highlight=False, markup=False, soft_wrap=True)
     told = {line for answer in shown for line in answer.said}
-    for line in [line for line in verdicts(results)[:1] if line not in told]:
+    more = [*verdicts(results)[:1], *border_warnings(results, found), *contrast_warnings(results, found)]
+    for line in [line for line in more if line not in told]:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 

@@ -15,6 +15,7 @@ from tune.drawing.figures import SavedFigure
 from tune.nextcommands import report_command
 from tune.openings import needs_opening, read_openings
 from tune.reporting import firstscreen, outcome, sections, summary
+from tune.reporting.border import border_warnings
 from tune.reporting.confirmed import confirmation_table, confirmation_verdicts
 from tune.reporting.page import (
     Block,
@@ -32,6 +33,7 @@ from tune.reporting.page import (
 )
 from tune.reporting.pairedtable import comparison_table
 from tune.reporting.sections import Table
+from tune.reporting.silent import contrast_fact, contrast_warnings
 from tune.reporting.steering import steering_table, steering_verdict
 from tune.reporting.sweeprows import sweep_table
 from tune.reporting.uncertainty import model_intervals
@@ -60,7 +62,7 @@ def run_page(results: RunResults, folder: Path, *, figures: bool = True) -> Page
         ("missing", "Missing or damaged", _items([*results.problems, *outcome.disagreements(results)])),
         ("figures", "Figures", _figures(results, folder) if figures else [Text("Not drawn: --no-figures.")]),
         ("steering", "What steered the search, and the test AP", _steering(results)),
-        ("details", "What was run, in full", [Pairs(tuple(summary.facts(results)))]),
+        ("details", "What was run, in full", [Pairs((*summary.facts(results), *_terms(results)))]),
         ("openings", "Openings of the test labels", _openings(results)),
         ("replay", "Replay", _replay(results, found)),
         ("configuration", "Configuration of the reported training", _tables(_configuration(found))),
@@ -98,6 +100,7 @@ def _result(results: RunResults, found: outcome.Outcome, tiles: Sequence[Any]) -
     said: list[Block] = [Text(found.subject)] if found.subject else []
     if tiles:
         said.append(Tiles(tuple(tiles)))
+    said += _items([*border_warnings(results, found), *contrast_warnings(results, found)])
     return [*said, *_tables(sections.result_table(results))]
 
 
@@ -129,6 +132,11 @@ def _openings(results: RunResults) -> list[Block]:
             "epoch reads the test labels."
         )
     ]
+
+
+def _terms(results: RunResults) -> list[tuple[str, str]]:
+    fact = contrast_fact(results)
+    return [("Contrastive terms", fact)] if fact else []
 
 
 def _replay(results: RunResults, found: outcome.Outcome) -> list[Block]:

@@ -1,0 +1,66 @@
+"""A best point at the border of the space is said, with where to look; inside it, or at a natural limit, nothing is."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from macil.config import TrialConfig
+from tests.runfolders import made_results
+from tests.searchruns import SPACE
+from tune.reporting.border import border_warnings
+from tune.reporting.outcome import find_outcome
+from tune.space import describe
+
+
+def warnings(space: dict[str, str] | None = None, **best: Any) -> list[str]:
+    inside = {
+        "lambda_v2b": 1.0,
+        "lambda_v2n": 1.0,
+        "ramp": 0.3,
+        "temperature": 0.2,
+        "momentum": 0.9,
+        "hidden_dim": 128,
+    }
+    rows = [
+        {"trial_dir": "trials/00000", "selection_score": 0.5, **inside},
+        {"trial_dir": "trials/00001", "selection_score": 0.6, **inside, **best},
+    ]
+    results = made_results(rows, plan={"space": describe(SPACE) if space is None else space}, trials=2)
+    return border_warnings(results, find_outcome(results))
+
+
+@pytest.mark.parametrize(
+    ("best", "said", "flag"),
+    [
+        ({"ramp": 3.0}, "r = 3 of trial 00001 is at the upper end of what was searched (0.02 to 3, log", "--ramp 6"),
+        ({"ramp": 2.96}, "r = 2.96 of trial 00001 is at the upper end", "--ramp 6"),
+        ({"lambda_v2b": 0.25}, "Λ_v2b = 0.25 of trial 00001 is at the lower end", "--lambda-v2b 0.125"),
+        ({"momentum": 0.8005}, "m = 0.8 of trial 00001 is at the lower end", "--momentum 0.75"),
+        ({"hidden_dim": 256}, "d = 256 of trial 00001 is at the upper end", "--hidden-dim 512"),
+        ({"hidden_dim": 64}, "d = 64 of trial 00001 is at the lower end", "--hidden-dim 32"),
+    ],
+)  # fmt: skip
+def test_a_value_at_an_end_is_told_with_one_beyond_it(best: dict[str, Any], said: str, flag: str) -> None:
+    (found,) = warnings(**best)
+    assert said in found
+    assert f"the same search with {flag} fixes it further out" in found
+    ((name, value),) = re.findall(r"--([\w-]+) ([\d.]+)", found)
+    TrialConfig().replace(**{name.replace("-", "_"): float(value) if "." in value else int(value)})
+
+
+@pytest.mark.parametrize("best", [{}, {"ramp": 2.8}, {"momentum": 1.0}, {"hidden_dim": 128}])
+def test_inside_and_at_natural_limits_nothing_is_said(best: dict[str, Any]) -> None:
+    assert warnings(**best) == []
+
+
+def test_what_was_not_searched_or_cannot_be_read_is_left_alone() -> None:
+    assert warnings({"lambda_v2b": "0.25 to 4, logarithmic"}, ramp=3.0) == []
+    assert warnings({"ramp": "anything"}, ramp=3.0) == []
+    for text in ("x to 3, linear", "0 to 3, logarithmic", "3 to 3, linear", "nan to nan, linear"):
+        assert warnings({"ramp": text}, ramp=3.0) == []
+    assert warnings({"hidden_dim": "96"}, hidden_dim=96) == []
+    results = made_results([], plan={"space": describe(SPACE)})
+    assert border_warnings(results, find_outcome(results)) == []

@@ -1,0 +1,72 @@
+"""How many bags a run trains on, and how many steps an epoch is: known when its data are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from macil.data.bags import bag_count
+from macil.data.resolve import at_hand
+from macil.data.split import Split, make_split
+from macil.data.store import FeatureStore
+from macil.errors import MacilError
+from tune.plan import Plan
+
+LATER = "counted at the start, when the data are read"
+
+
+def bags_of(plan: Plan, store: FeatureStore, split: Split | None) -> list[str]:
+    """Bags, batch size and steps an epoch, in words; after the first line what a person should know about them.
+
+    Args:
+        plan: The run.
+        store: Its data.
+        split: The held-out split; None where all videos are trained on.
+    """
+    sizes = _batch_sizes(plan)
+    trained = bag_count(store, split.train if split else None)
+    videos = trained // store.crops
+    whole = bag_count(store, None)
+    text = f"{_count(trained, 'bag')} ({_count(videos, 'training video')} of {_count(store.crops, 'crop')}); "
+    text += ", ".join(
+        f"batches of {size}: {_count(_steps(trained, size), 'step')} an epoch" for size in sizes
+    )
+    if plan.refits and whole != trained:
+        text += "; refit: " + ", ".join(
+            f"{_count(whole, 'bag')}, {_count(_steps(whole, size), 'step')}" for size in sizes
+        )
+    return [text, *_notes(trained, sizes)]
+
+
+def bags_at_hand(plan: Plan) -> list[str]:
+    """As `bags_of`, where that takes no conversion and no download; else that it is counted later."""
+    try:
+        store = at_hand(plan.options.data)
+        if store is None:
+            return [LATER]
+        split = make_split(store, plan.options.split_seed or 0) if plan.protocol == "heldout" else None
+        return bags_of(plan, store, split)
+    except MacilError as error:
+        return ["; ".join(str(error).splitlines())]
+
+
+def _batch_sizes(plan: Plan) -> list[int]:
+    rows = plan.sweep.rows if plan.sweep else ()
+    return sorted({int(row.changes.get("batch_size", plan.base.batch_size)) for row in rows}) or [
+        plan.base.batch_size
+    ]
+
+
+def _notes(bags: int, sizes: Sequence[int]) -> list[str]:
+    large = [str(size) for size in sizes if size >= bags]
+    if not large:
+        return []
+    held = f"a batch of {' or '.join(large)} holds all {_count(bags, 'bag')}"
+    return [f"{held}, so an epoch is one step; a smaller --batch-size gives more"]
+
+
+def _steps(bags: int, size: int) -> int:
+    return -(-bags // size)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
