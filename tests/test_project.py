@@ -186,6 +186,14 @@ def commands() -> dict[str, click.Command]:
     return found
 
 
+def test_the_readme_says_what_was_not_run_and_where_data_and_code_are() -> None:
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    (sentence,) = re.findall(r"Nothing has been run on the real XD-Violence features yet: .*? ## ", text)
+    assert "`python tune/search.py --data DIR --sweep table4 --seeds 5`" in sentence
+    assert "(https://roc-ng.github.io/XD-Violence/)" in sentence
+    assert "(https://github.com/JustinYuu/MACIL_SD)" in sentence
+
+
 def options(command: click.Command) -> set[str]:
     return {"--help", "--debug"} | {
         name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)
