@@ -325,8 +325,9 @@ def test_odd_names_of_videos_are_scored_and_drawn_as_what_they_are(
     visual, audio = tmp_path / "data/RGBTest", tmp_path / "data/vggish-features/test"
     visual.mkdir(parents=True)
     audio.mkdir(parents=True)
-    shutil.copy(next((demo_layout / "RGBTest").glob("*__0.npy")), visual / f"{name}__0.npy")
     sound = min((demo_layout / "vggish-features/test").iterdir())
+    seen = demo_layout / "RGBTest" / sound.name.replace("__vggish.npy", "__0.npy")
+    shutil.copy(seen, visual / f"{name}__0.npy")
     shutil.copy(sound, audio / f"{name}__vggish.npy"[-255:])
     out = tmp_path / "scores"
     if len(name) < 200:
@@ -472,7 +473,7 @@ def test_everything_of_a_hostile_run_stays_in_its_folders(hostile_run: Path) -> 
 def test_a_command_to_copy_from_a_hostile_run_is_one_command(
     demo_store: FeatureStore, tmp_path: Path
 ) -> None:
-    run = RunFolder(tmp_path / "run", demo_store).begin("interrupted", name="x; touch hacked")
+    run = RunFolder(tmp_path / "x; touch hacked", demo_store).begin("interrupted")
     run.add("00000", "killed", 1)
     assert fuzzing.call(report, run.path, "--no-figures").code == 0
     shown = read_page(run.path / "report/report.html").text.getvalue()
