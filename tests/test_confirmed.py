@@ -15,10 +15,10 @@ from macil.files import write_json_atomic
 from tests.runfolders import RunFolder, made_results
 from tune.reporting.confirmed import (
     against_reference,
-    ahead_of_next,
     confirmation_table,
     confirmation_verdicts,
     confirmed_rows,
+    leads,
 )
 from tune.reporting.ending import print_ending
 from tune.reporting.outcome import disagreements, find_outcome
@@ -117,9 +117,10 @@ def scores_of(fresh: dict[str, tuple[float, ...]], searched: float = 0.5) -> Run
         rows += [
             {"trial_dir": f"confirm/{name}_seed{seed}", "kind": "confirm", "row": name, "seed": seed,
              "selection_score": score, "status": "finished"}
-            for seed, score in zip(SEEDS, scores, strict=True)
+            for seed, score in zip(SEEDS, scores, strict=False)
         ]  # fmt: skip
-    confirm = {"rows": list(fresh), "reference": None, "seeds": list(SEEDS)}
+    seeds = SEEDS[: max(map(len, fresh.values()))]
+    confirm = {"rows": list(fresh), "reference": None, "seeds": list(seeds)}
     best = max(fresh, key=lambda name: sum(fresh[name]))
     return made_results(rows, confirm=confirm, winner={"trial": best})
 
@@ -135,7 +136,9 @@ def test_a_lead_within_its_paired_interval_is_a_tie() -> None:
     near = scores_of({"00001": (0.60, 0.62, 0.61), "00002": (0.61, 0.60, 0.61)})
     said = confirmation_verdicts(near)[-1]
     assert "leads trial 00002 by +0.0033 [" in said
-    assert "no evidence of a difference. The two are a tie" in said
+    assert said.endswith(
+        "no evidence of a difference. A tie with trial 00002: the winner is that of the larger mean."
+    )
     assert find_outcome(near).subject.endswith(
         "the best mean score on 3 fresh seeds (a tie with trial 00002)."
     )
@@ -144,12 +147,48 @@ def test_a_lead_within_its_paired_interval_is_a_tie() -> None:
     assert "tie" not in find_outcome(far).subject
 
 
+def test_every_configuration_that_is_not_told_from_the_first_is_tied_with_it() -> None:
+    apart, noisy = (0.50, 0.51, 0.52), (0.70, 0.30, 0.45)
+    results = scores_of({"00001": (0.60, 0.62, 0.61), "00002": apart, "00000": noisy})
+    said = confirmation_verdicts(results)[-1]
+    assert "leads trial 00002 by +0.1000 [" in said
+    assert said.endswith(
+        "more than the noise between seeds; no evidence of a difference to trial 00000. A tie with trial 00000: the "
+        "winner is that of the larger mean."
+    )
+    assert "(a tie with trial 00000)" in find_outcome(results).subject
+    both = scores_of({"00001": (0.60, 0.62, 0.61), "00002": (0.61, 0.60, 0.61), "00000": noisy})
+    assert confirmation_verdicts(both)[-1].endswith(
+        "no evidence of a difference, nor to trial 00000. A tie with trials 00002 and 00000: the winner is that of the "
+        "largest mean."
+    )
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_too_few_seeds_for_an_interval_decide_nothing(seeds: int) -> None:
+    results = scores_of({"00001": (0.60, 0.62)[:seeds], "00002": (0.50, 0.51)[:seeds]})
+    said = confirmation_verdicts(results)[-1]
+    assert "no evidence" not in said
+    assert said.endswith(
+        "whether by more than the noise between seeds is not known. A tie with trial 00002: the winner is that of the "
+        "larger mean."
+    )
+
+
+def test_the_best_searched_is_named_though_none_of_its_fresh_seeds_finished() -> None:
+    results = confirmed(failed="confirm/00004_seed1000")
+    rows = [
+        {**row, "status": "failed"} if row["row"] == "00004" else row for row in results.trials.to_pylist()
+    ]
+    (said,) = confirmation_verdicts(made_results(rows, confirm=CONFIRM))
+    assert "in the search trial 00004 had the best score" in said
+
+
 def test_a_lead_over_a_configuration_that_lost_a_seed_is_not_counted() -> None:
     rows = confirmed_rows(confirmed(failed="confirm/00007_seed1001"))
-    found = ahead_of_next(confirmed(failed="confirm/00007_seed1001"))
-    assert rows[-1].name == "00007"
-    assert found is not None
-    assert (found[0].name, found[1].name) == ("00004", "00000")
+    found = leads(confirmed(failed="confirm/00007_seed1001"))
+    assert [row.name for row in rows] == ["00004", "00000", "00007"]
+    assert [row.name for row, _ in found] == ["00000"]
 
 
 def test_after_a_confirmation_every_table_marks_the_winner_not_the_best_searched() -> None:

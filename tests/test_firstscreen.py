@@ -10,7 +10,7 @@ import pytest
 
 from macil.config import TrialConfig
 from tests.runfolders import made_results
-from tests.test_confirmed import confirmed
+from tests.test_confirmed import CONFIRM, confirmed
 from tune.reporting.firstscreen import answers
 from tune.reporting.outcome import find_outcome
 from tune.reporting.page import Answer
@@ -88,6 +88,7 @@ def refitted(ap: float | None, **changes: Any) -> RunResults:
         "kind": "refit",
         "status": "refit",
         "protocol": "refit",
+        "epoch_rule": "last",
         "ap_trapezoid": ap,
     }
     return made_results([*rows, {**refit, **changes}], plan=PLAN, winner={"trial": "00003"})
@@ -96,8 +97,11 @@ def refitted(ap: float | None, **changes: Any) -> RunResults:
 @pytest.mark.parametrize(
     ("ap", "said"),
     [
-        (0.51, "it lost 2.00 points against trial 00003, which it repeats on more videos"),
-        (0.56, "3.00 points more than trial 00003, which it repeats on more videos"),
+        (
+            0.51,
+            "it lost 2.00 points against trial 00003 in the search (53.00 %), which it repeats on more videos",
+        ),
+        (0.56, "3.00 points more than trial 00003 in the search (53.00 %), which it repeats on more videos"),
     ],
 )
 def test_the_refit_stands_apart_with_its_difference_to_the_trial_that_it_repeats(
@@ -212,3 +216,18 @@ def test_a_sweep_of_one_seed_measures_no_noise() -> None:
 def test_a_sweep_whose_reference_is_best_or_missing_says_so() -> None:
     assert "reference itself" in screen(sweep({"light": (0.6, 0.6), "full": (0.7, 0.71)}))[2].said[0]
     assert "names no reference" in screen(sweep({"light": (0.6, 0.6)}, reference=None))[2].said[0]
+
+
+def test_a_published_confirmation_says_that_the_same_numbers_chose_and_shows_the_model_apart() -> None:
+    rows = [
+        {**row, "protocol": "published", "epoch_rule": "last", "selection_score": row["ap_trapezoid"]}
+        for row in confirmed().trials.to_pylist()
+    ]
+    results = made_results(rows, protocol="published", confirm=CONFIRM, winner={"trial": "00007"})
+    _, winner, better, _ = screen(results)
+    assert better.said[0].startswith("Yes")
+    assert "picked as the best of 3 by the test AP of these trainings" in better.said[0]
+    assert winner.lines[-1].name == "model.pt: trial 00007 in the search"
+    assert winner.lines[-1].basis == "one seed, all training videos, last epoch"
+    assert "its training in the search is the run's result" in winner.said[0]
+    assert "picked" not in screen(confirmed(winner={"trial": "00007"}))[2].said[0]

@@ -11,7 +11,7 @@ from scipy import stats
 
 from macil.config import TrialConfig
 from tests.runfolders import made_results
-from tests.sweepruns import sweep_results
+from tests.sweepruns import Seeds, sweep_results
 from tune.reporting.rowresults import measured_noise, published_source, reference_title, sweep_rows
 from tune.reporting.sections import Table
 from tune.reporting.sweeprows import sweep_table
@@ -143,7 +143,7 @@ def test_a_mean_over_fewer_seeds_than_asked_is_marked_wherever_it_stands() -> No
         means = cells(table, "Trapezoidal", place)
         assert [text.endswith(" †") for text in means] == [False, True, True, True, False]
         assert means[4] == NOT_MEASURED
-    assert cells(table, "Difference", "Paper")[1].endswith(" †")
+    assert cells(table, "Difference", "Published")[1].endswith(" †")
     assert cells(table, "Trapezoidal", "Test AP")[2] == "80.00 †", "a stopped training enters no mean"
     assert "† Over fewer seeds than the 3 asked for" in table.caption
     assert "‡ Stopped early: not a whole training, and in no mean" in table.caption
@@ -165,7 +165,10 @@ def test_means_intervals_and_deviations_are_those_of_the_finished_seeds() -> Non
 
 def test_a_difference_to_the_paper_carries_the_noise_of_both_sides() -> None:
     results = sweep_results(
-        {"a": [80.0, 81.0, 82.5], "b": [79.0, 80.0]}, published={"a": 83.0, "b": 79.0}, best=0.25
+        {"a": [80.0, 81.0, 82.5], "b": [79.0, 80.0]},
+        published={"a": 83.0, "b": 79.0},
+        best=0.25,
+        sweep="table4",
     )
     squares = sum(
         float(((row - row.mean()) ** 2).sum()) for row in (np.array([80, 81, 82.5]), np.array([79, 80]))
@@ -179,7 +182,8 @@ def test_a_difference_to_the_paper_carries_the_noise_of_both_sides() -> None:
 
 
 def test_under_heldout_the_paper_is_compared_with_the_chosen_epoch() -> None:
-    table = table_of(sweep_results({"a": [80.0], "b": [81.0]}, published={"a": 79.0}, protocol="heldout"))
+    rows: dict[str, Seeds] = {"a": [80.0], "b": [81.0]}
+    table = table_of(sweep_results(rows, published={"a": 79.0}, protocol="heldout", sweep="table4"))
     assert {column.group for column in table.columns} == {
         "",
         "Test AP (%), chosen epoch",

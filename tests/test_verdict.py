@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from tests.sweepruns import Seeds, sweep_results
+from tune.reporting.sweeprows import sweep_table
 from tune.reporting.verdict import verdicts
 from tune.results import RunResults
 from tune.sweeps import SWEEPS
@@ -40,7 +41,7 @@ def one(results: RunResults, pattern: str) -> str:
 def test_the_first_sentence_says_which_published_differences_are_larger_than_the_noise() -> None:
     limit = noise_limit(SEEDS)
     assert limit == pytest.approx(2.306 * 0.5188 * 2**0.5, abs=1e-3)  # t(0.975, 8), from any table
-    first, second, *_ = verdicts(sweep_results(SEEDS, published=PUBLISHED, source="Table 9"))
+    first, second, *_ = verdicts(sweep_results(SEEDS, published=PUBLISHED, source="Table 9", sweep="table4"))
     assert first == (
         "Of the 6 differences between the published numbers (Table 9), 3 are larger than the noise measured here, "
         "1.69 points: c over d (+3.40), b over d (+3.00), a over d (+2.00); of all 6 together, 2 are larger than 2.35."
@@ -156,8 +157,20 @@ def test_two_published_numbers_have_one_difference() -> None:
 
 
 def test_under_heldout_the_noise_is_that_of_the_chosen_epoch_and_says_so() -> None:
-    sentence = one(sweep_results(SEEDS, published=PUBLISHED, protocol="heldout"), "degrees of freedom")
-    assert "chosen epoch, where the paper takes the best test epoch" in sentence
+    results = sweep_results(SEEDS, published=PUBLISHED, protocol="heldout", sweep="table4")
+    assert "chosen epoch, where the paper takes the best test epoch" in one(results, "degrees of freedom")
+
+
+@pytest.mark.parametrize("protocol", ["published", "heldout"])
+def test_a_sweep_of_ones_own_says_nothing_of_the_paper(protocol: str) -> None:
+    for rows in (SEEDS, {name: seeds[:1] for name, seeds in SEEDS.items()}):
+        results = sweep_results(rows, published=PUBLISHED, reference="a", protocol=protocol)
+        table = sweep_table(results)
+        assert table is not None
+        headings = " ".join(column.group for column in table.columns)
+        said = " ".join([*verdicts(results), table.caption, headings])
+        assert "paper" not in said.lower()
+        assert "Published" in headings
 
 
 def test_one_seed_measures_no_noise_and_says_how_to_measure_it() -> None:
@@ -165,7 +178,7 @@ def test_one_seed_measures_no_noise_and_says_how_to_measure_it() -> None:
     first, second, third = verdicts(sweep_results(rows, published=PUBLISHED, reference="a"))
     assert first == (
         "The noise between seeds was not measured, since no row has two finished seeds: no difference between rows, "
-        "here or in the paper, can be told from chance; --seeds 3 measures it."
+        "here or published, can be told from chance; --seeds 3 measures it."
     )
     assert second == "Rows have one seed in common with row a: no difference has an interval."
     assert third.startswith("The order of the 4 rows")

@@ -10,6 +10,7 @@ from rich.console import Console
 from macil.data.store import FeatureStore
 from tune.batches import confirm_batch, refit_batch, trials_batch
 from tune.cluster import Needs, joined
+from tune.counts import plural
 from tune.display import Display
 from tune.execution import Batch, run_batch
 from tune.hosts import set_terms
@@ -105,7 +106,7 @@ def _say_confirm(confirmation: Confirmation, plan: Plan) -> str:
         beside = f", and {what} ({reference.name}) beside {'it' if len(best) == 1 else 'them'}"
     fewer = ""
     if len(best) < plan.confirm:
-        fewer = f" (the search tried no more than {len(best)} different configurations)"
+        fewer = f" (the search tried no more than {plural(len(best), 'different configuration')})"
     each = (
         f"{len(seeds)} fresh seeds each, {seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f"seed {seeds[0]}"
     )
@@ -117,6 +118,6 @@ def _say_score(winner: Winner) -> str:
         return f"selection_score {winner.candidate.score:.4f} at epoch {winner.epoch}"
     mean = sum(winner.confirmed) / len(winner.confirmed)
     return (
-        f"selection_score {mean:.4f} on average over {len(winner.confirmed)} fresh seeds "
+        f"selection_score {mean:.4f} on average over {plural(len(winner.confirmed), 'fresh seed')} "
         f"({winner.candidate.score:.4f} in the search)"
     )

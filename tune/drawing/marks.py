@@ -51,7 +51,7 @@ class DotRow:
         values: Of the single seeds.
         mean: Of the seeds; None without any.
         interval: Of the mean; None for fewer than three seeds.
-        published: As the paper prints it; None where it prints none.
+        published: As published; None where it is not.
         best: Mean by the other convention, the best test epoch; None where there is none.
         begins: Whether a group of rows begins here, which a rule sets apart from the one before.
     """
@@ -65,8 +65,14 @@ class DotRow:
     begins: bool = False
 
 
-def dots(rows: Sequence[DotRow], label: str) -> Figure | None:
-    """A dot and an interval per row with single seeds on them; the best test epoch and the published value hollow."""
+def dots(rows: Sequence[DotRow], label: str, publisher: str = "paper") -> Figure | None:
+    """A dot and an interval per row with single seeds on them; the best test epoch and the published value hollow.
+
+    Args:
+        rows: From the top.
+        label: Of the axis.
+        publisher: See `tune.reporting.rowresults.publisher`.
+    """
     if not any(row.mean is not None for row in rows):
         return None
     figure = Figure(figsize=(WIDTH, 1.15 + 0.25 * len(rows)), layout="constrained")
@@ -76,7 +82,7 @@ def dots(rows: Sequence[DotRow], label: str) -> Figure | None:
     for place, row in enumerate(rows):
         if row.begins and place:
             axes.axhline(place - 0.5, color=GREY, linewidth=0.6)
-        _draw_dot(axes, row, place, ours)
+        _draw_dot(axes, row, place, ours, "paper (one seed)" if publisher == "paper" else publisher)
     axes.set_yticks(range(len(rows)), [shorten(row.name, 52) for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     shown = [mark for row in rows for mark in (*row.values, row.mean, row.best, row.published)]
@@ -88,7 +94,7 @@ def dots(rows: Sequence[DotRow], label: str) -> Figure | None:
     return figure
 
 
-def _draw_dot(axes: Axes, row: DotRow, place: int, ours: str) -> None:
+def _draw_dot(axes: Axes, row: DotRow, place: int, ours: str, published: str) -> None:
     if row.interval:
         axes.plot(row.interval, [place, place], "-", color=COLOURS[0], linewidth=1.8, label="95 % t interval")
     if row.mean is not None:
@@ -100,7 +106,7 @@ def _draw_dot(axes: Axes, row: DotRow, place: int, ours: str) -> None:
     if row.best is not None:
         axes.plot(row.best, place, "s", markeredgecolor=SKY, label="best test epoch (convention)", **hollow)
     if row.published is not None:
-        axes.plot(row.published, place, "D", markeredgecolor=COLOURS[1], label="paper (one seed)", **hollow)
+        axes.plot(row.published, place, "D", markeredgecolor=COLOURS[1], label=published, **hollow)
 
 
 def _draw_scatter(axes: Axes, scored: Sequence[Trial], best: Trial, name: str, *, log: bool) -> None:

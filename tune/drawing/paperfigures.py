@@ -39,7 +39,9 @@ class SweptPoint:
     published: float | None
 
 
-def sweep_curve(points: Sequence[SweptPoint], name: str, label: str) -> Figure | None:
+def sweep_curve(
+    points: Sequence[SweptPoint], name: str, label: str, publisher: str = "paper"
+) -> Figure | None:
     """AP against hyperparameter `name`: mean with its band, single seeds, the best-test-epoch convention lighter."""
     points = sorted((point for point in points if point.mean is not None), key=lambda point: point.value)
     if len(points) < 2:
@@ -74,10 +76,11 @@ def sweep_curve(points: Sequence[SweptPoint], name: str, label: str) -> Figure |
     if all(point.best is None for point in points):
         ours = ours.replace("last epoch", "this run")
     axes.plot(x, means, "o-", color=COLOURS[0], markersize=5, label=ours, zorder=5)
+    published = "paper, in text (one seed)" if publisher == "paper" else publisher
     for point in points:
         if point.published is not None:
             style = {"markerfacecolor": "white", "markeredgecolor": COLOURS[1], "markersize": 7}
-            axes.plot(point.value, point.published, "D", zorder=6, label="paper, in text (one seed)", **style)
+            axes.plot(point.value, point.published, "D", zorder=6, label=published, **style)
     shown = [mark for point in points for mark in (*point.seeds, point.mean, point.best, point.published)]
     marks = [mark for mark in shown if mark is not None]
     axes.set_ylim(view(marks, [point.interval for point in points]))

@@ -15,7 +15,14 @@ from tune.drawing.paperfigures import SweptPoint, sweep_curve
 from tune.drawing.stopfigure import stopping
 from tune.reporting import wording
 from tune.reporting.intervals import Estimate
-from tune.reporting.rowresults import RowResult, reference_name, reference_title, sweep_rows, trained_rows
+from tune.reporting.rowresults import (
+    RowResult,
+    is_papers,
+    publisher,
+    reference_name,
+    sweep_rows,
+    trained_rows,
+)
 from tune.results import RunResults
 
 _GROUP = "The sweep"
@@ -75,7 +82,7 @@ def row_labels(rows: Sequence[RowResult]) -> list[str]:
 def _dots(results: RunResults, rows: Sequence[RowResult]) -> Drawing:
     labels, best = row_labels(rows), results.protocol == "published"
     reference = reference_name(results)
-    mark = "paper's" if "paper" in reference_title(results) else "reference"
+    mark = "paper's" if is_papers(results) else "reference"
     drawn = []
     for row, label, before in zip(rows, labels, ["", *labels], strict=False):
         figure, flattering = row.estimate("ap_trapezoid"), row.estimate("ap_trapezoid_best") if best else None
@@ -96,7 +103,7 @@ def _dots(results: RunResults, rows: Sequence[RowResult]) -> Drawing:
         + _published_note(results, rows, best=best)
         + _equal_note(rows)
     )
-    return Drawing("Rows of the sweep", caption, _alt(drawn), lambda: dots(drawn, _AXIS))
+    return Drawing("Rows of the sweep", caption, _alt(drawn), lambda: dots(drawn, _AXIS, publisher(results)))
 
 
 def _curve(results: RunResults, rows: Sequence[RowResult], name: str) -> Drawing | None:
@@ -130,7 +137,7 @@ def _curve(results: RunResults, rows: Sequence[RowResult], name: str) -> Drawing
         f"Line of test AP over {name} from {min(p.value for p in measured):g} to {max(p.value for p in measured):g}, "
         f"{len(measured)} values; the highest mean, {top.mean:.2f} %, is at {top.value:g}."
     )
-    return Drawing(title, caption, alt, lambda: sweep_curve(points, name, _AXIS))
+    return Drawing(title, caption, alt, lambda: sweep_curve(points, name, _AXIS, publisher(results)))
 
 
 def _basis(results: RunResults, rows: Sequence[RowResult]) -> str:
@@ -162,7 +169,10 @@ def _published_note(results: RunResults, rows: Sequence[RowResult], *, best: boo
     beside = ", to be compared with the squares" if best else ""
     if swept_number(results, rows):
         beside = ", to be compared with the dashed line" if best else ""
-    return f" Diamonds: as printed in the paper (best test epoch, one seed){beside}."
+    whose = (
+        "printed in the paper (best test epoch, one seed)" if publisher(results) == "paper" else "published"
+    )
+    return f" Diamonds: as {whose}{beside}."
 
 
 def _alt(rows: Sequence[DotRow]) -> str:

@@ -95,24 +95,30 @@ def against_reference(results: RunResults, name: str, column: str) -> Paired | N
     return paired(rows[name].by_seed(column), reference.by_seed(column), reference.bounds(column))
 
 
-def ahead_of_next(results: RunResults) -> tuple[Confirmed, Confirmed, Paired] | None:
-    """The first configuration, the next, and by how much the first leads in selection score on the same fresh seeds.
+def leads(results: RunResults) -> list[tuple[Confirmed, Paired]]:
+    """By how much the first configuration leads each other in selection score on the same fresh seeds, nearest first.
 
-    None without a next one that has as many finished seeds; those with fewer stand behind whatever their mean is.
+    Those with fewer finished seeds are left out: they stand behind, whatever their mean is.
     """
     rows = [row for row in confirmed_rows(results) if row.estimate("selection_score")]
-    rows = [row for row in rows if len(row.finished) == len(rows[0].finished)]
-    if len(rows) < 2:
-        return None
-    first, second = (row.by_seed("selection_score") for row in rows[:2])
-    lead = paired(first, second, rows[0].bounds("selection_score"))
-    return (rows[0], rows[1], lead) if lead else None
+    found = []
+    for row in rows[1:]:
+        first, other = (each.by_seed("selection_score") for each in (rows[0], row))
+        lead = paired(first, other, row.bounds("selection_score"))
+        if lead is not None and len(row.finished) == len(rows[0].finished):
+            found.append((row, lead))
+    return found
 
 
-def tied_with(results: RunResults) -> str | None:
-    """The next configuration, where the first leads it by less than the interval of the difference; else None."""
-    found = ahead_of_next(results)
-    return None if found is None or found[2].differs else found[1].name
+def tied_with(results: RunResults) -> list[str]:
+    """The configurations that the first leads by less than the interval of the difference, or without one."""
+    return [row.name for row, lead in leads(results) if not lead.differs]
+
+
+def trials_text(names: Sequence[str]) -> str:
+    """As in "trials 00002, 00005 and 00000"."""
+    *others, last = names
+    return f"trials {', '.join(others)} and {last}" if others else f"trial {last}"
 
 
 def confirmation_table(results: RunResults) -> Table | None:
@@ -166,8 +172,8 @@ def confirmation_table(results: RunResults) -> Table | None:
 
 def confirmation_verdicts(results: RunResults) -> list[str]:
     """What the confirmation says, in sentences; empty before a configuration has a finished training."""
-    rows = [row for row in confirmed_rows(results) if row.estimate("selection_score")]
-    if not rows:
+    rows = confirmed_rows(results)
+    if not any(row.estimate("selection_score") for row in rows):
         return []
     first = max(rows, key=lambda row: row.searched["selection_score"] if row.searched else float("-inf"))
     return [*_regression(first), *_decision(results, first)]
@@ -192,10 +198,10 @@ def _regression(first: Confirmed) -> list[str]:
 
 def _decision(results: RunResults, first: Confirmed) -> list[str]:
     """Which configuration is the best on fresh seeds, and whether by more than their noise."""
-    found = ahead_of_next(results)
-    if found is None:
+    found = leads(results)
+    if not found:
         return []
-    best, second, lead = found
+    best, (second, lead), tied = confirmed_rows(results)[0], found[0], tied_with(results)
     text = f"Trial {best.name} has the best mean score on fresh seeds" + (
         ", as it had the best score in the search" if best.name == first.name else ""
     )
@@ -204,11 +210,19 @@ def _decision(results: RunResults, first: Confirmed) -> list[str]:
     text += (
         f". It leads trial {second.name} by {difference} (paired over {wording.seeds(lead.difference.n)}): "
     )
-    if lead.differs:
-        return [f"{text}more than the noise between seeds."]
-    return [
-        f"{text}no evidence of a difference. The two are a tie, and the winner is that of the larger mean."
-    ]
+    if lead.difference.low is None:
+        text += "whether by more than the noise between seeds is not known"
+    else:
+        text += "more than the noise between seeds" if lead.differs else "no evidence of a difference"
+    if not tied:
+        return [f"{text}."]
+    others = [name for name in tied if name != second.name]
+    if others and lead.difference.low is not None:
+        text += (
+            f"{', nor' if second.name in tied else '; no evidence of a difference'} to {trials_text(others)}"
+        )
+    mean = "the larger mean" if len(tied) == 1 else "the largest mean"
+    return [f"{text}. A tie with {trials_text(tied)}: the winner is that of {mean}."]
 
 
 # Columns that the table has an estimate of, and what they lie between as they stand there.

@@ -83,9 +83,10 @@ def _print(console: Console, table: sections.Table, title: str) -> None:
 def _print_leaderboard(console: Console, results: RunResults, demo: str) -> None:
     board = leaderboard(results).to_pylist()
     rule = board[-1]["epoch_rule"] if board else "last"
+    other = "; the refit at its last" if any(row["epoch_rule"] != rule for row in board) else ""
     chance = wording.chance_beside(results.chance)
     title = (
-        f"leaderboard: {results.protocol} protocol, {demo}AP of test frames in % at the {rule} epoch{chance}, "
+        f"leaderboard: {results.protocol} protocol, {demo}AP of test frames in % at the {rule} epoch{other}{chance}, "
         "one seed a line"
     )
     grid = Grid(title=title, title_justify="left")

@@ -16,6 +16,7 @@ from tune.reporting.reference import reference_in_full, reference_trial
 from tune.reporting.rowresults import against_reference as row_against_reference
 from tune.reporting.rowresults import (
     headline_column,
+    is_papers,
     reference_name,
     sweep_rows,
     trained_rows,
@@ -31,6 +32,8 @@ from tune.space import reference_title
 
 Trial = dict[str, Any]
 
+# To pick the larger of two sets a sign, which an interval to both sides allows for.
+_FEWEST_PICKED_FROM = 3
 # Characters of a sweep's first verdict that the first screen of a phone has room for.
 _ROOM = 240
 _BY_SEEDS = wording.measured_by("--seeds")
@@ -177,7 +180,7 @@ def _confirmed_answer(
     return Answer(
         f"Better than {reference_title(reference)}?",
         f"{number} {'points' if test else ''}".strip(),
-        (_verdict(found), *_incomplete(results)),
+        (_verdict(found) + _chosen_by(results, found), *_incomplete(results)),
         f"{_capital(what)}, trial {trial_name(searched)} minus {reference_in_full(reference)}: {pairs}"
         + (
             f" ({rule} epoch, trapezoidal)"
@@ -186,6 +189,14 @@ def _confirmed_answer(
         )
         + "".join(f"; {note}" for note in wording.cut_notes([found.difference], ends)),
     )
+
+
+def _chosen_by(results: RunResults, found: Paired) -> str:
+    """A reserve to a "yes" of a search that the test AP steered: the same numbers chose the winner."""
+    rows = sum(1 for row in confirmed_rows(results) if row.finished)
+    if results.protocol != "published" or not found.differs or rows < _FEWEST_PICKED_FROM:
+        return ""
+    return f" It was picked as the best of {rows} by the test AP of these trainings, so the interval is too kind to it."
 
 
 def _one_seed_answer(results: RunResults, searched: Trial, reference: Trial) -> Answer:
@@ -229,7 +240,7 @@ def _how(results: RunResults) -> str:
 def _row_against_reference(results: RunResults, outcome: Outcome) -> Answer:
     reference = reference_name(results)
     question = "Better than the reference row?"
-    if reference is not None and "paper" in row_title(results):
+    if reference is not None and is_papers(results):
         question = "Better than the paper's setting?"
     if outcome.row is None:
         return Answer(question, said=("Not known yet.",))

@@ -8,7 +8,7 @@ from typing import Any
 
 from tune.nextcommands import replay_command
 from tune.reporting import wording
-from tune.reporting.confirmed import confirmed_rows, tied_with
+from tune.reporting.confirmed import confirmed_rows, tied_with, trials_text
 from tune.reporting.intervals import MARGIN, PERCENT, Estimate, bounds_of, estimate
 from tune.reporting.page import Tile
 from tune.reporting.rowresults import RowResult, headline_column, reference_row, sweep_rows, trained_rows
@@ -72,10 +72,14 @@ def find_outcome(results: RunResults) -> Outcome:
     if not ranked:
         return Outcome("No trial has a selection score yet.")
     named = next((row for row in ranked if trial_name(row) == named_winner(results)), ranked[0])
-    if results.status == "finished":
-        subject = f"Trial {trial_name(named)}, {_confirmed(results) or 'the best by selection score'}."
+    by = "by selection score"
+    by += ", which is its best test AP: it flatters" if results.protocol == "published" else ""
+    how = _confirmed(results)
+    if results.status != "finished":
+        subject = f"Trial {trial_name(named)} ({named['status']}), the best so far {by}."
     else:
-        subject = f"Trial {trial_name(named)} ({named['status']}), the best so far by selection score."
+        kept = "; its training in the search is the run's result" * bool(how and results.protocol == "published")
+        subject = f"Trial {trial_name(named)}, {how or f'the best {by}'}{kept}."
     return Outcome(subject, (named,), named)
 
 
@@ -84,9 +88,9 @@ def _confirmed(results: RunResults) -> str:
     row = next((row for row in confirmed_rows(results) if row.winner and row.finished), None)
     if row is None:
         return ""
-    tie, seeds = tied_with(results), len(row.finished)
+    tied, seeds = [name for name in tied_with(results) if name != row.name], len(row.finished)
     text = f"the best mean score on {seeds} fresh seed{'s' if seeds > 1 else ''}"
-    return f"{text} (a tie with trial {tie})" if tie and tie != row.name else text
+    return f"{text} (a tie with {trials_text(tied)})" if tied else text
 
 
 def disagreements(results: RunResults) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tune import space
+from macil.config import departures
 from tune.equalrows import planned_equal_rows, standing_for
 from tune.reporting.comparison import Noise, Paired, paired_with, pooled_noise
 from tune.reporting.intervals import (
@@ -19,6 +19,7 @@ from tune.reporting.intervals import (
     estimate,
 )
 from tune.results import RunResults
+from tune.sweeps import SWEEPS
 
 Trial = dict[str, Any]
 
@@ -144,16 +145,21 @@ def reference_row(results: RunResults, rows: Sequence[RowResult]) -> RowResult |
 
 def reference_title(results: RunResults) -> str:
     """The reference row in words."""
-    name = reference_name(results)
-    row = next((row for row in sweep_rows(results) if row.name == name), None)
-    paper = "paper" in called(results, row) if row else False
-    return f"row {name} (the paper's setting)" if paper else f"row {name}"
+    return f"row {reference_name(results)}" + (" (the paper's setting)" if is_papers(results) else "")
 
 
-def called(results: RunResults, row: RowResult) -> str:
-    """The reference row by what it is: the paper's setting only where every hyperparameter is the paper's."""
+def is_papers(results: RunResults) -> bool:
+    """Whether the reference row is the paper's setting: whether every hyperparameter is the paper's."""
+    row = next((row for row in sweep_rows(results) if row.name == reference_name(results)), None)
+    if row is None:
+        return False
     planned = {**_mapping(results.plan.get("base")), **row.changes}
-    return space.reference_title(row.trials[0] if row.trials else planned)
+    return not departures(row.trials[0] if row.trials else planned)
+
+
+def publisher(results: RunResults) -> str:
+    """Whose the published numbers are: the paper's in its own sweeps; a sweep file may have them from anywhere."""
+    return "paper" if results.plan.get("sweep") in SWEEPS else "published"
 
 
 def measured_noise(rows: Sequence[RowResult], column: str) -> Noise | None:

@@ -37,10 +37,15 @@ def contrast_warnings(results: RunResults, outcome: Outcome) -> list[str]:
         which = f"{len(never)} of {len(trained)} trainings"
         if len(never) == len(trained):
             which = "the only training" if len(trained) == 1 else f"all {len(trained)} trainings"
-        said.append(
-            f"In {which} Λ, r and τ had no effect: in every epoch the contrastive terms, or their weight λ (which is 0 "
-            "in the first), were exactly 0. More steps (more epochs, a smaller --batch-size) let predictions part."
+        silent = any(is_silent(epoch) for trial in never for epoch in by_trial[_key(trial)])
+        why = (
+            "in every epoch the contrastive terms, or their weight λ (which is 0 in the first), were exactly 0. More "
+            "steps (more epochs, a smaller --batch-size) let predictions part."
+            if silent
+            else "the weight λ of the contrastive terms, which grows by r an epoch from 0 in the first on, was exactly "
+            "0 in every epoch."
         )
+        said.append(f"In {which} Λ, r and τ had no effect: {why}")
     return said
 
 

@@ -39,7 +39,7 @@ def standing(
         confirmed = {}
     column = "ap_trapezoid" if _figure(searched, confirmed, "ap_trapezoid") else "selection_score"
     lines = [_line(results, trial, name, confirmed, column) for trial, name in compared]
-    return (*lines, *_model(results, outcome, searched, intervals))
+    return (*lines, *_model(results, outcome, searched, intervals, confirmed=bool(confirmed)))
 
 
 def _figure(trial: Trial, confirmed: Mapping[str, Confirmed], column: str) -> Estimate | None:
@@ -73,31 +73,45 @@ def _number(results: RunResults, figure: Estimate, column: str) -> str:
 
 
 def _model(
-    results: RunResults, outcome: Outcome, searched: Trial, intervals: Mapping[str, ModelInterval]
+    results: RunResults,
+    outcome: Outcome,
+    searched: Trial,
+    intervals: Mapping[str, ModelInterval],
+    *,
+    confirmed: bool,
 ) -> list[Tile]:
-    """The refit, which is `model.pt`, with its difference to the trial that it repeats."""
-    if not outcome.trials or outcome.trials[0]["kind"] != "refit":
+    """`model.pt`, where it is none of the trainings above: the refit, with its difference to the trial that it repeats.
+
+    Under `published`, without a refit, it is the winner's trial, which a confirmation leaves out.
+    """
+    refit = bool(outcome.trials) and outcome.trials[0]["kind"] == "refit"
+    if not refit and not (confirmed and results.protocol == "published" and results.status == "finished"):
         return []
+    name = "the winner trained again" if refit else f"trial {trial_name(searched)} in the search"
+    rule = wording.EPOCH_RULES.get(str(outcome.trials[0]["epoch_rule"]), "last epoch")
+    videos = wording.TRAINED_ON.get(str(outcome.trials[0]["protocol"]), "protocol not known")
     figure, mean = headline_estimate(outcome, intervals), estimate(t["ap_trapezoid"] for t in outcome.trials)
     seeds = "one seed" if len(outcome.trials) == 1 else f"{len(outcome.trials)} seeds"
-    basis = f"{seeds}, all training videos, last epoch"
+    basis = f"{seeds}, {videos}, {rule}"
     if figure is None or mean is None:
-        return [Tile("model.pt: the winner trained again", "test AP not measured", basis)]
+        return [Tile(f"model.pt: {name}", "test AP not measured", basis)]
     if figure.n == 1 and figure.low is not None:
         basis += f" [95 % bootstrap interval over the {_videos(intervals)} test videos]"
-    if searched["ap_trapezoid"] is not None:
-        basis += f"; {_against_trial(mean.mean - searched['ap_trapezoid'], trial_name(searched))}"
-    return [Tile("model.pt: the winner trained again", _number(results, figure, "ap_trapezoid"), basis)]
+    if refit and searched["ap_trapezoid"] is not None:
+        basis += f"; {_against_trial(mean.mean, searched)}"
+    return [Tile(f"model.pt: {name}", _number(results, figure, "ap_trapezoid"), basis)]
 
 
-def _against_trial(difference: float, name: str) -> str:
-    """How the refit stands to the trial that it repeats, in words."""
-    points = f"{abs(100 * difference):.2f} points"
+def _against_trial(mean: float, searched: Trial) -> str:
+    """How the refit stands to the trial that it repeats, in words; after a confirmation that one is not shown above."""
+    difference = 100 * (mean - searched["ap_trapezoid"])
+    trial = f"trial {trial_name(searched)} in the search ({wording.percent(searched['ap_trapezoid'])} %)"
+    repeats = f"{trial}, which it repeats on more videos"
     if difference < 0:
-        return f"it lost {points} against trial {name}, which it repeats on more videos"
+        return f"it lost {abs(difference):.2f} points against {repeats}"
     if difference > 0:
-        return f"{points} more than trial {name}, which it repeats on more videos"
-    return f"the same as trial {name}, which it repeats on more videos"
+        return f"{difference:.2f} points more than {repeats}"
+    return f"the same as {repeats}"
 
 
 def _videos(intervals: Mapping[str, ModelInterval]) -> int:

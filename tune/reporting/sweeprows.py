@@ -17,6 +17,7 @@ from tune.reporting.rowresults import (
     measured_noise,
     published_difference,
     published_source,
+    publisher,
     reference_name,
     reference_title,
     seeds_asked,
@@ -132,7 +133,7 @@ def _published_columns(results: RunResults, rows: Sequence[RowResult], asked: in
             return NOT_MEASURED
         return _with_mark(wording.points_text(found, scale=1), found, row, asked)
 
-    place = "Paper (one seed)"
+    place = "Paper (one seed)" if publisher(results) == "paper" else "Published"
     return [
         (
             Column("AP (%)", place, number=True),
@@ -221,8 +222,14 @@ def _rule_text(results: RunResults) -> str:
 
 def _published_notes(results: RunResults, rows: Sequence[RowResult]) -> list[str]:
     column, rule = compared_column(results)
-    noted = [f"Paper: {published_source(results, rows)}; trapezoidal AP, best test epoch, one seed."]
-    difference = f"Difference: ours ({rule}) minus paper"
+    whose = publisher(results)
+    known = (
+        "trapezoidal AP, best test epoch, one seed"
+        if whose == "paper"
+        else "taken for the AP of one training"
+    )
+    noted = [f"{whose.capitalize()}: {published_source(results, rows)}; {known}."]
+    difference = f"Difference: ours ({rule}) minus {whose}"
     noise = measured_noise(rows, column)
     found = [published_difference(row, column, noise) for row in rows]
     if any(item and item.low is not None for item in found):

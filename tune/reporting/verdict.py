@@ -17,7 +17,7 @@ from tune.reporting.comparison import (
     larger_pairs,
     rank_correlation,
 )
-from tune.reporting.intervals import PERCENT, POINTS
+from tune.reporting.intervals import FEWEST_SEEDS, PERCENT, POINTS
 from tune.reporting.rowresults import (
     RowResult,
     against_reference,
@@ -26,6 +26,7 @@ from tune.reporting.rowresults import (
     measured_noise,
     published_difference,
     published_source,
+    publisher,
     reference_name,
     reference_row,
     reference_title,
@@ -56,7 +57,7 @@ def verdicts(results: RunResults) -> list[str]:
     noise = measured_noise(rows, column)
     own = _against_reference(results, rows)
     if noise is None or not noise.deviation:
-        first = [_unmeasured(rows, noise), *own]
+        first = [_unmeasured(results, rows, noise), *own]
     else:
         published = _published(results, rows, noise)
         first = [*own, *published] if is_demo(results) else [*published, *own]
@@ -81,20 +82,25 @@ def equal_trainings(results: RunResults, rows: Sequence[RowResult]) -> list[str]
     return [f"{which}: {'; '.join(groups)}: {how}."]
 
 
-def _unmeasured(rows: Sequence[RowResult], noise: Noise | None) -> str:
+def _unmeasured(results: RunResults, rows: Sequence[RowResult], noise: Noise | None) -> str:
+    published = any(row.published is not None for row in rows)
     if noise is not None:
+        judged = ", and no published difference can be judged by it" if published else ""
         return (
-            "All seeds of a row gave the very same number: on these data nothing shows how far seeds differ, and no "
-            "difference of the paper can be judged by it."
+            "All seeds of a row gave the very same number: on these data nothing shows how far seeds differ"
+            f"{judged}."
         )
     if any(row.stopped and len(row.finished) > 1 for row in rows):
         return (
             "The noise between seeds was not measured: in every row with several seeds some were stopped early, and "
             "those that were let finish are alike; --no-asha trains all of them to the end."
         )
+    where = ", here or published," if published else ""
+    asked = seeds_asked(results, rows)
+    how = f"{asked} a row were asked for" if asked >= FEWEST_SEEDS else wording.measured_by("--seeds")
     return (
-        "The noise between seeds was not measured, since no row has two finished seeds: no difference between rows, "
-        f"here or in the paper, can be told from chance; {wording.measured_by('--seeds')}."
+        "The noise between seeds was not measured, since no row has two finished seeds: no difference between rows"
+        f"{where} can be told from chance; {how}."
     )
 
 
@@ -126,13 +132,17 @@ def _published(results: RunResults, rows: Sequence[RowResult], noise: Noise) -> 
 def _limits(results: RunResults, noise: Noise, joint: float, pairs: int) -> str:
     _, rule = compared_column(results)
     rows = plural(noise.groups, "row")
-    convention = (
-        "as published" if results.protocol == "published" else "where the paper takes the best test epoch"
-    )
+    convention = ""
+    if publisher(results) == "paper":
+        convention = (
+            ", as published"
+            if results.protocol == "published"
+            else ", where the paper takes the best test epoch"
+        )
     text = (
         f"{noise.limit:.2f} points: two trainings of one configuration that differ in the seed alone are less far "
         f"apart in 95 of 100 cases, by a standard deviation of {noise.deviation:.2f} points, pooled over {rows} with "
-        f"{_degrees(noise)} (trapezoidal AP, {rule}, {convention}; a published number is one training)."
+        f"{_degrees(noise)} (trapezoidal AP, {rule}{convention}; a published number is one training)."
     )
     if pairs > 1:
         text += (
@@ -227,7 +237,8 @@ def _reproduced(results: RunResults, rows: Sequence[RowResult], noise: Noise) ->
     else:
         named = f": row {', '.join(away)}" if 0 < len(away) <= _MOST_NAMED else ""
         text = f"of {len(found)} published numbers, {_are(len(away), len(found))} {than}{named}"
-    reach = "The noise is that of this run's data and settings: it speaks for the paper as far as these are its own."
+    theirs = "the paper" if publisher(results) == "paper" else "what was published"
+    reach = f"The noise is that of this run's data and settings: it speaks for {theirs} as far as these are the same."
     return [f"{_sentence(text)} {reach}"]
 
 
