@@ -156,3 +156,11 @@ def test_a_run_without_any_trial_has_no_figure_and_says_why(tmp_path: Path) -> N
     assert drawn.figures == []
     assert "Optimisation history: no trial was trained to the end yet" in drawn.missing
     assert "Precision against recall: no training has finished an epoch" in drawn.missing
+
+
+@pytest.mark.parametrize(
+    ("rank", "said"),
+    [(1, "1st"), (2, "2nd"), (3, "3rd"), (4, "4th"), (11, "11th"), (22, "22nd"), (113, "113th")],
+)
+def test_ranks_are_written_as_they_are_said(rank: int, said: str) -> None:
+    assert searchdrawings._nth(rank) == said

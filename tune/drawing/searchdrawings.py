@@ -201,7 +201,8 @@ def _confirmation(results: RunResults) -> Drawing | None:
 
 
 def _nth(rank: int) -> str:
-    return {1: "1st", 2: "2nd", 3: "3rd"}.get(rank, f"{rank}th")
+    ending = "th" if 10 < rank % 100 < 14 else {1: "st", 2: "nd", 3: "rd"}.get(rank % 10, "th")
+    return f"{rank}{ending}"
 
 
 def _ended(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:

@@ -78,7 +78,9 @@ def find_outcome(results: RunResults) -> Outcome:
     if results.status != "finished":
         subject = f"Trial {trial_name(named)} ({named['status']}), the best so far {by}."
     else:
-        kept = "; its training in the search is the run's result" * bool(how and results.protocol == "published")
+        kept = "; its training in the search is the run's result" * bool(
+            how and results.protocol == "published"
+        )
         subject = f"Trial {trial_name(named)}, {how or f'the best {by}'}{kept}."
     return Outcome(subject, (named,), named)
 
