@@ -237,3 +237,26 @@ def test_a_confirmation_under_way_is_read_from_its_folder(demo_store: FeatureSto
     assert "confirmation" in {section.id for section in page.sections}
     write_json_atomic(run.path / "run.json", {**run.info, "confirm": None})
     assert load_run(run.path).problems == []
+
+
+def test_the_tables_beside_the_report_mark_every_training_of_the_winner(
+    demo_store: FeatureStore, tmp_path: Any
+) -> None:
+    run = RunFolder(tmp_path / "run", demo_store, "heldout")
+    run.begin(trials=2, confirm={"rows": ["00001"], "reference": None, "seeds": [9]})
+    run.add("00000", epochs=1)
+    run.add("00001", epochs=1, lambda_v2b=0.5)
+    run.add("00001_seed9", kind="confirm", row="00001", epochs=1, seed=9)
+    run.add("seed0", kind="refit", epochs=1, lambda_v2b=0.5)
+
+    def marked() -> dict[str, bool | None]:
+        return {row["trial_dir"]: row["winner"] for row in load_run(run.path).trials.to_pylist()}
+
+    assert set(marked().values()) == {None}, "no winner is named yet"
+    write_json_atomic(run.path / "run.json", {**run.info, "winner": {"trial": "00001"}})
+    assert marked() == {
+        "trials/00000": False,
+        "trials/00001": True,
+        "confirm/00001_seed9": True,
+        "refit/seed0": True,
+    }

@@ -7,6 +7,7 @@ import re
 import socket
 import time
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -120,7 +121,12 @@ def load_run(run: str | Path, storage: str | Path = "./runs") -> RunResults:
     demo = is_demo(info)
     rows = [_trial_row(folder, info, path) | {"demo": demo} for folder in folders]
     standing = standing_for(rows, plan)
-    rows = [row | {"rows": ", ".join(standing.get(row["trial_dir"], ())) or None} for row in rows]
+    named = winner_of(info)
+    rows = [
+        row
+        | {"rows": ", ".join(standing.get(row["trial_dir"], ())) or None, "winner": _is_winners(row, named)}
+        for row in rows
+    ]
     _add_measured(rows, path, problems)
     epochs = [
         {**report, "trial_id": folder.trial_id, "kind": folder.kind}
@@ -188,6 +194,20 @@ def planned_confirmation(info: dict[str, Any]) -> list[tuple[str, int]]:
     reference = confirm.get("reference")
     names = list(dict.fromkeys([*map(str, rows), *([] if reference is None else [str(reference)])]))
     return [(name, int(seed)) for name in names for seed in seeds if isinstance(seed, int)]
+
+
+def winner_of(info: Mapping[str, Any]) -> str | None:
+    """The trial that `run.json` names as the winner of a search; None before, and for a sweep."""
+    winner = info.get("winner")
+    return str(winner["trial"]) if isinstance(winner, dict) and winner.get("trial") else None
+
+
+def _is_winners(row: Mapping[str, Any], named: str | None) -> bool | None:
+    """Whether a training is of the winning configuration: its trial, a confirmation of it, or its refit."""
+    if named is None:
+        return None
+    folder = str(row["trial_dir"]).rpartition("/")[2]
+    return named == {"search": folder, "confirm": row["row"]}.get(str(row["kind"]), named)
 
 
 def read_record(results: RunResults, trial: dict[str, Any]) -> dict[str, Any]:

@@ -59,6 +59,7 @@ TRIALS_SCHEMA: pa.Schema = _schema(
         "kind": pa.string(),
         "row": pa.string(),
         "rows": pa.string(),
+        "winner": pa.bool_(),
         **{parameter.name: _arrow_type(parameter.type) for parameter in hyperparameters()},
         "protocol": pa.string(),
         "status": pa.string(),

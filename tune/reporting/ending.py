@@ -19,7 +19,7 @@ from tune.reporting.summary import is_demo
 from tune.reporting.sweeprows import sweep_table
 from tune.reporting.uncertainty import model_intervals
 from tune.reporting.verdict import verdicts
-from tune.results import RunResults, leaderboard
+from tune.results import RunResults, leaderboard, winner_of
 
 # The whole table is in the report.
 _MOST_ROWS = 15
@@ -93,7 +93,7 @@ def _print_leaderboard(console: Console, results: RunResults, demo: str) -> None
     for column in ("rank", "trial", "status", "epoch", "selection_score", "AP", "AP trapezoid"):
         grid.add_column(column, justify="right", no_wrap=True)
     grid.add_column("configuration", overflow="fold")
-    names, winner = [name for name in varied(results) if name != "seed"], sections.named_winner(results)
+    names, winner = [name for name in varied(results) if name != "seed"], winner_of(results.info)
     for row in board[:_MOST_ROWS]:
         epoch = row["chosen_epoch"] if row["epoch_rule"] == "chosen" else row["epochs_run"]
         configuration = ", ".join(f"{name} {_cell(row[name])}" for name in (*names, "seed"))

@@ -12,9 +12,9 @@ from tune.reporting.confirmed import confirmed_rows, tied_with, trials_text
 from tune.reporting.intervals import MARGIN, PERCENT, Estimate, bounds_of, estimate
 from tune.reporting.page import Tile
 from tune.reporting.rowresults import RowResult, headline_column, reference_row, sweep_rows, trained_rows
-from tune.reporting.sections import named_winner, rows_title, trial_name, winner_name
+from tune.reporting.sections import rows_title, trial_name, winner_name
 from tune.reporting.uncertainty import ModelInterval
-from tune.results import RunResults, leaderboard
+from tune.results import RunResults, leaderboard, winner_of
 
 Trial = dict[str, Any]
 
@@ -71,7 +71,7 @@ def find_outcome(results: RunResults) -> Outcome:
         return Outcome(subject, refits, searched)
     if not ranked:
         return Outcome("No trial has a selection score yet.")
-    named = next((row for row in ranked if trial_name(row) == named_winner(results)), ranked[0])
+    named = next((row for row in ranked if trial_name(row) == winner_of(results.info)), ranked[0])
     by = "by selection score"
     by += ", which is its best test AP: it flatters" if results.protocol == "published" else ""
     how = _confirmed(results)
@@ -97,7 +97,7 @@ def _confirmed(results: RunResults) -> str:
 
 def disagreements(results: RunResults) -> list[str]:
     """Whether the winner that run.json names is not the one that the tables have, in words."""
-    named = named_winner(results)
+    named = winner_of(results.info)
     if named is None:
         return []
     confirmed = [row for row in confirmed_rows(results) if row.estimate("selection_score")]

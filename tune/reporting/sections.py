@@ -11,7 +11,7 @@ from tune.openings import LOG
 from tune.reporting import wording
 from tune.reporting.intervals import PERCENT, SHARE, Estimate, estimate
 from tune.reporting.wording import NOT_MEASURED
-from tune.results import RunResults, counted_trials, leaderboard
+from tune.results import RunResults, counted_trials, leaderboard, winner_of
 
 Trial = dict[str, Any]
 
@@ -54,18 +54,12 @@ def trial_name(trial: Trial) -> str:
     return str(trial["trial_dir"]).rsplit("/", 1)[-1]
 
 
-def named_winner(results: RunResults) -> str | None:
-    """The trial that run.json names as the winner."""
-    winner = results.info.get("winner")
-    return str(winner["trial"]) if isinstance(winner, dict) and winner.get("trial") else None
-
-
 def winner_name(results: RunResults) -> str | None:
     """The trial that won: as run.json says, else the first of the leaderboard; None for a sweep."""
     if results.info.get("sweep"):
         return None
     ranked = (row for row in leaderboard(results).to_pylist() if row["rank"] == 1)
-    return named_winner(results) or next((trial_name(row) for row in ranked), None)
+    return winner_of(results.info) or next((trial_name(row) for row in ranked), None)
 
 
 def rows_title(trial: Trial) -> str:
@@ -201,7 +195,7 @@ _Cell = tuple[Column, Callable[[Trial], str]]
 
 
 def _leaderboard_columns(results: RunResults, rows: Sequence[Trial]) -> list[_Cell | None]:
-    rule, winner = rows[0]["epoch_rule"], named_winner(results)
+    rule, winner = rows[0]["epoch_rule"], winner_of(results.info)
     chance = wording.chance_beside(results.chance)
     best = "Best test epoch (convention)"
     selection = "Selection" if results.protocol == "published" else "Held-out selection"

@@ -136,7 +136,7 @@ def _answers(compared: Sequence[Compared], warnings: Sequence[str]) -> tuple[Ans
 def _result(each: Compared) -> str:
     if each.headline is None:
         return "test AP not measured."
-    return f"AP {wording.estimate_text(each.headline)} %."
+    return f"AP {wording.estimate_text(each.headline)} %{wording.chance_beside(each.results.chance)}."
 
 
 def _pictures(drawn: Sequence[SavedFigure]) -> list[Block]:
