@@ -473,12 +473,13 @@ def test_everything_of_a_hostile_run_stays_in_its_folders(hostile_run: Path) -> 
 def test_a_command_to_copy_from_a_hostile_run_is_one_command(
     demo_store: FeatureStore, tmp_path: Path
 ) -> None:
-    run = RunFolder(tmp_path / "x; touch hacked", demo_store).begin("interrupted")
+    run = RunFolder(tmp_path / "x; touch hacked", demo_store).begin("interrupted", name="y; touch hacked")
     run.add("00000", "killed", 1)
     assert fuzzing.call(report, run.path, "--no-figures").code == 0
     shown = read_page(run.path / "report/report.html").text.getvalue()
     assert "--resume 'x; touch hacked'" in shown
     assert "--resume x; touch" not in shown
+    assert "--resume 'y" not in shown, "a run is found by its folder, whatever its run.json says"
 
 
 @pytest.mark.parametrize(
