@@ -225,6 +225,8 @@ def _careful(damage: Damage) -> Damage:
             AttributeError,
             RuntimeError,
             EOFError,
+            MemoryError,
+            zipfile.BadZipFile,
             pickle.PickleError,
         ):
             return  # an earlier damage left nothing to damage so
