@@ -7,6 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
+from tests.runfolders import made_results
 from tests.searchruns import search_results
 from tests.sweepruns import sweep_results
 from tune.reporting.ending import print_ending
@@ -64,3 +65,12 @@ def test_a_search_ends_with_its_leaderboard_and_the_comparison_with_the_paper() 
 )
 def test_a_run_without_any_result_still_has_an_ending(results: RunResults) -> None:
     assert "Better than" in ending(results)
+
+
+def test_the_refit_in_the_leaderboard_is_said_to_be_at_its_last_epoch() -> None:
+    trials = [{"selection_score": 0.5, "ap": 0.40, "ap_trapezoid": 0.41}]
+    assert "; the refit at its last" not in ending(search_results(trials))
+    refit = {"trial_dir": "refit/seed0", "kind": "refit", "status": "refit", "protocol": "refit"}
+    first = {**trials[0], "trial_dir": "trials/00000"}
+    said = ending(made_results([first, {**refit, "epoch_rule": "last", "ap": 0.5, "ap_trapezoid": 0.5}]))
+    assert "at the chosen epoch; the refit at its last, one seed a line" in " ".join(said.split())

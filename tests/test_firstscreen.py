@@ -10,6 +10,7 @@ import pytest
 
 from macil.config import TrialConfig
 from tests.runfolders import made_results
+from tests.sweepruns import sweep_results
 from tests.test_confirmed import CONFIRM, confirmed
 from tune.reporting.firstscreen import answers
 from tune.reporting.outcome import find_outcome
@@ -163,6 +164,28 @@ def test_a_search_that_the_test_ap_steered_says_so() -> None:
     _, winner, better, _ = screen(made_results(rows[:1], plan=PLAN, protocol="published"))
     assert better.said[0].endswith("found nothing better by the test AP that steered it.")
     assert winner.lines[0].basis == "one seed, all training videos"
+    assert "the best by selection score, which is its best test AP: it flatters." in winner.said[0]
+
+
+def test_a_winner_picked_by_the_test_ap_of_its_fresh_seeds_has_a_reserve_and_its_model_a_line() -> None:
+    changes = {"protocol": "published", "epoch_rule": "last"}
+    rows = [{**row, **changes} for row in confirmed().trials.to_pylist()]
+    info = {"confirm": confirmed().info["confirm"], "winner": {"trial": "00007"}, "protocol": "published"}
+    _, winner, better, _ = screen(made_results(rows, **info))
+    assert better.said[0].startswith("Yes")
+    assert "picked as the best of 3 by the test AP of these trainings" in better.said[0]
+    assert "picked" not in screen(confirmed(winner={"trial": "00007"}))[2].said[0], "by held-out videos"
+    assert lines(winner)[0][:2] == ("Winner: trial 00007", "58.00 [53.03, 62.97] %")
+    name, number, basis = lines(winner)[-1]
+    assert name == "model.pt: trial 00007 in the search"
+    assert (number, basis) == ("50.00 %", "one seed, all training videos, last epoch")
+    assert "its training in the search is the run's result" in winner.said[0]
+
+
+def test_a_row_is_not_the_papers_setting_for_being_called_so() -> None:
+    rows = {"as-in-the-paper": [80.0], "other": [81.0]}
+    results = sweep_results(rows, reference="as-in-the-paper", changes={"other": {"ramp": 3.0}})
+    assert screen(results)[2].question == "Better than the reference row?"
 
 
 def test_a_search_without_the_papers_values_has_no_reference() -> None:

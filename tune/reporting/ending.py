@@ -31,7 +31,8 @@ def print_ending(console: Console, results: RunResults) -> None:
     demo = "demo data, made up; " if is_demo(results) else ""
     rows = sweep_table(results)
     if rows is not None:
-        _print(console, _narrow(rows), f"rows of the sweep: {demo}test AP in %, protocol {results.protocol}")
+        title = f"rows of the sweep: {demo}test AP in %, protocol {results.protocol}"
+        _print(console, _narrow(rows), f"{title}; the report has further columns")
     else:
         _print_leaderboard(console, results, demo)
     confirmed = confirmation_table(results)

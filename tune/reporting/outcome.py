@@ -77,11 +77,10 @@ def find_outcome(results: RunResults) -> Outcome:
     how = _confirmed(results)
     if results.status != "finished":
         subject = f"Trial {trial_name(named)} ({named['status']}), the best so far {by}."
+    elif how and results.protocol == "published":  # without a refit
+        subject = f"Trial {trial_name(named)}, {how}; its training in the search is the run's result."
     else:
-        kept = "; its training in the search is the run's result" * bool(
-            how and results.protocol == "published"
-        )
-        subject = f"Trial {trial_name(named)}, {how or f'the best {by}'}{kept}."
+        subject = f"Trial {trial_name(named)}, {how or f'the best {by}'}."
     return Outcome(subject, (named,), named)
 
 

@@ -13,7 +13,7 @@ from tune.reporting.page import Tile
 from tune.reporting.reference import reference_called, reference_trial
 from tune.reporting.sections import trial_name
 from tune.reporting.uncertainty import ModelInterval
-from tune.results import RunResults
+from tune.results import EPOCH_RULES, RunResults
 
 Trial = dict[str, Any]
 
@@ -82,14 +82,15 @@ def _model(
 ) -> list[Tile]:
     """`model.pt`, where it is none of the trainings above: the refit, with its difference to the trial that it repeats.
 
-    Under `published`, without a refit, it is the winner's trial, which a confirmation leaves out.
+    Without a refit it is the winner's trial, which a confirmation leaves out.
     """
     refit = bool(outcome.trials) and outcome.trials[0]["kind"] == "refit"
-    if not refit and not (confirmed and results.protocol == "published" and results.status == "finished"):
+    if not refit and not (confirmed and results.status == "finished" and results.protocol == "published"):
         return []
     name = "the winner trained again" if refit else f"trial {trial_name(searched)} in the search"
-    rule = wording.EPOCH_RULES.get(str(outcome.trials[0]["epoch_rule"]), "last epoch")
-    videos = wording.TRAINED_ON.get(str(outcome.trials[0]["protocol"]), "protocol not known")
+    protocol = str(outcome.trials[0]["protocol"])
+    rule = wording.EPOCH_RULES[EPOCH_RULES.get(protocol, "last")]
+    videos = wording.TRAINED_ON.get(protocol, "protocol not known")
     figure, mean = headline_estimate(outcome, intervals), estimate(t["ap_trapezoid"] for t in outcome.trials)
     seeds = "one seed" if len(outcome.trials) == 1 else f"{len(outcome.trials)} seeds"
     basis = f"{seeds}, {videos}, {rule}"
