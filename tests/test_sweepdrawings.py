@@ -88,6 +88,24 @@ def test_the_caption_says_the_convention_and_what_the_paper_printed() -> None:
     assert "the highest mean, 90.50 %, is at 1" in curve.alt
 
 
+def test_a_sweep_of_ones_own_is_not_said_to_be_printed_in_the_paper_whatever_its_rows_are_called() -> None:
+    own: dict[str, Any] = {"published": {"as-in-the-paper": 50.0}, "reference": "as-in-the-paper"}
+    rows = {"as-in-the-paper": [50.0], "other": [51.0]}
+    drawn = drawing(sweep_results(rows, **own))
+    assert "Diamonds: as published, to be compared with the squares." in drawn.caption
+    figure = drawn.draw()
+    assert figure is not None
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [
+        "as-in-the-paper (reference)",
+        "other",
+    ]
+    assert "published" in [text.get_text() for text in figure.legends[0].texts]
+    changes = {"as-in-the-paper": {"momentum": 0.9}, "other": {"momentum": 0.8}}
+    curve = drawing(sweep_results(rows, changes=changes, **own)).draw()
+    assert curve is not None
+    assert "published" in [text.get_text() for text in curve.legends[0].texts]
+
+
 def test_a_heldout_sweep_claims_no_best_test_epoch() -> None:
     caption = drawing(planned("table4", protocol="heldout")).caption
     assert "Squares" not in caption

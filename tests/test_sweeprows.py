@@ -130,6 +130,7 @@ def test_a_mean_over_fewer_seeds_than_asked_is_marked_wherever_it_stands() -> No
             "lost": ["failed", "diverged", "interrupted"],
         },
         published={"whole": 80.0, "short": 80.0},
+        sweep="table4",
     )
     table = table_of(results)
     assert cells(table, "Seeds") == [
@@ -192,6 +193,13 @@ def test_under_heldout_the_paper_is_compared_with_the_chosen_epoch() -> None:
     assert cells(table, "Difference", "Paper") == ["+1.00", NOT_MEASURED]
     assert "one seed a row, no interval" in table.caption
     assert "SD" not in [column.title for column in table.columns]
+
+
+def test_what_a_sweep_file_gives_as_published_is_not_called_the_papers() -> None:
+    table = table_of(sweep_results({"a": [80.0], "b": [81.0]}, published={"a": 79.0}, source="our lab"))
+    assert cells(table, "AP (%)", "Published") == ["79.00", NOT_MEASURED]
+    assert "Published: our lab; taken for the AP of one training. Difference: ours" in table.caption
+    assert "paper" not in table.caption.lower()
 
 
 def test_rows_that_have_not_begun_stand_in_the_table_with_their_setting() -> None:

@@ -173,6 +173,14 @@ def test_a_sweep_of_ones_own_says_nothing_of_the_paper(protocol: str) -> None:
         assert "Published" in headings
 
 
+@pytest.mark.parametrize("protocol", ["heldout", "published"])
+def test_what_a_sweep_file_gives_as_published_is_not_said_to_be_the_papers(protocol: str) -> None:
+    said = " ".join(verdicts(sweep_results(SEEDS, published=PUBLISHED, source="our lab", protocol=protocol)))
+    assert "it speaks for what was published" in said
+    assert "paper" not in said
+    assert ", as published" not in said
+
+
 def test_one_seed_measures_no_noise_and_says_how_to_measure_it() -> None:
     rows: dict[str, Seeds] = {name: seeds[:1] for name, seeds in SEEDS.items()}
     first, second, third = verdicts(sweep_results(rows, published=PUBLISHED, reference="a"))
@@ -182,6 +190,11 @@ def test_one_seed_measures_no_noise_and_says_how_to_measure_it() -> None:
     )
     assert second == "Rows have one seed in common with row a: no difference has an interval."
     assert third.startswith("The order of the 4 rows")
+
+
+def test_what_was_asked_for_already_is_no_advice_and_nothing_published_is_not_spoken_of() -> None:
+    first = verdicts(sweep_results({"a": [80.0, "running"], "b": [81.0]}, seeds=3))[0]
+    assert "no difference between rows can be told from chance; 3 seeds a row were asked for." in first
 
 
 def test_seeds_that_were_let_finish_are_no_measure_of_noise() -> None:

@@ -97,7 +97,7 @@ def _unmeasured(results: RunResults, rows: Sequence[RowResult], noise: Noise | N
         )
     where = ", here or published," if published else ""
     asked = seeds_asked(results, rows)
-    how = f"{asked} a row were asked for" if asked >= FEWEST_SEEDS else wording.measured_by("--seeds")
+    how = f"{asked} seeds a row were asked for" if asked >= FEWEST_SEEDS else wording.measured_by("--seeds")
     return (
         "The noise between seeds was not measured, since no row has two finished seeds: no difference between rows"
         f"{where} can be told from chance; {how}."
