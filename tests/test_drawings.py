@@ -91,6 +91,14 @@ def test_importances_are_drawn_from_fifty_trials_on_with_their_intervals(
     assert "no interval" not in found.caption
 
 
+def test_importances_count_a_training_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw_less(monkeypatch)
+    trials = spread(45)
+    drawn = draw_figures(search_results([*trials, *trials[:7]]), tmp_path)
+    (reason,) = [each.reason for each in drawn.absent if "Importances" in each.reason]
+    assert "45 of 45 trials were trained to the end (7 trials repeated another's training)" in reason
+
+
 def test_a_reason_stands_under_the_heading_of_the_figure(tmp_path: Path) -> None:
     text = markdown(run_page(search_results(spread(8)), tmp_path))
     search, trained = text.index("### The search"), text.index("### The reported training")

@@ -62,7 +62,9 @@ def test_it_answers_what_was_run_the_winner_better_and_the_command() -> None:
     assert better.question == "Better than the reference?"
     assert better.number == "+3.00 points"
     assert "noise between seeds was not measured" in better.said[0]
-    assert "--confirm 3" in better.said[0]
+    assert "a search with --confirm 2 measures it" in better.said[0], (
+        "of two trials no three can be confirmed"
+    )
     assert f"{each}, each" in better.small
     assert "epochs 3 (paper: 50)" in better.small
     assert shlex.split(again.command)[-3:] == ["--replay", "nowhere", "00003"]

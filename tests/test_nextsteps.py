@@ -117,7 +117,11 @@ def test_a_sweep_scores_with_its_reported_training_and_asks_for_more_seeds(run: 
     said = steps(results)
     assert list(said) == [SCORE, EXPORT, NOISE]
     assert str(run / "trials/00000") in said[SCORE]
-    assert "--seeds" in said[NOISE]
+    again = said[NOISE][said[NOISE].index("--sweep") :]
+    assert again[:4] == ["--sweep", "table3", "--seeds", "3"], "as many as the page says are needed"
+    assert said[NOISE] == steps(change(run, given={"--sweep": "table3", "--asha": True}))[NOISE], (
+        "seeds that were let finish are no measure of noise"
+    )
     carry_out(said[EXPORT])
     assert list(steps(change(run, seeds=[0, 1, 2]))) == [SCORE, EXPORT]
     assert list(steps(change(run, seeds=[0], given={"--sweep": "gone.toml"}))) == [SCORE, EXPORT]

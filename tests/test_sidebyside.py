@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from macil.files import write_json_atomic
 from tests.runfolders import RunFolder, made_results
 from tune.report import command, write_reports
 from tune.reporting.comparable import incomparable, verdict
-from tune.reporting.sidebyside import comparison_folder
+from tune.reporting.sidebyside import comparison_folder, comparison_page
 from tune.reporting.sidefigures import intervals
 from tune.reporting.sidetables import name_runs, rows_tables, runs_table
 from tune.results import RunResults
@@ -172,3 +173,10 @@ def test_no_readable_run_at_all_is_an_error_and_out_is_obeyed(storage: Path, tmp
     with pytest.raises(SystemExit) as stop:
         cli.main(command, ["first", "--storage", str(storage), "--out", str(out)])
     assert stop.value.code == 2
+
+
+def test_chance_stands_beside_each_result(tmp_path: Path) -> None:
+    runs = [replace(sweep("x/one", ONE), chance=0.287), sweep("x/two", TWO)]
+    first, second = comparison_page(name_runs(runs), [], tmp_path).answers[1].said
+    assert "% (chance 28.70). Row light" in first
+    assert "chance" not in second, "it is not known"

@@ -21,7 +21,8 @@ def search(
     rows, epochs = [], []
     for number, (score, ap, loss) in enumerate(zip(scores, aps, losses, strict=True)):
         name = f"trials/{number:05d}"
-        rows.append({"trial_dir": name, "selection_score": score, "ap_trapezoid": ap, "chosen_epoch": 2})
+        own = {"trial_dir": name, "temperature": 0.1 + number / 1000}
+        rows.append({**own, "selection_score": score, "ap_trapezoid": ap, "chosen_epoch": 2})
         for epoch, share in ((1, 9.0), (2, 1.0)):
             line = {"trial_id": name, "kind": "search", "epoch": epoch, "heldout_loss": loss * share}
             epochs.append({**line, "heldout_ap": heldout_ap, "heldout_score": score})
@@ -97,3 +98,23 @@ def test_trials_stopped_early_are_counted_apart() -> None:
     (finished,) = agreements(results, finished=True)
     assert finished.n == 5
     assert finished.rho == pytest.approx(1.0)
+
+
+def test_a_training_that_was_suggested_again_counts_once() -> None:
+    whole = search([0.1, 0.2, 0.3, 0.5, 0.4], [0.5, 0.6, 0.7, 0.8, 0.9], [1.0] * 5)
+    rows, epochs = whole.trials.to_pylist(), whole.epochs.to_pylist()
+    again = [{**rows[-1], "trial_dir": name, "trial_id": name} for name in ("trials/00005", "trials/00006")]
+    lines = [
+        {**line, "trial_id": row["trial_id"]}
+        for row in again
+        for line in epochs
+        if line["trial_id"] == rows[-1]["trial_id"]
+    ]
+    repeated = made_results([*rows, *again], [*epochs, *lines])
+    assert agreements(repeated) == agreements(whole)
+    table = steering_table(repeated)
+    assert table is not None
+    assert table.caption.endswith("Each training counts once: 2 trials repeated another's.")
+    assert steering_verdict(repeated) == steering_verdict(whole).replace("trials", "different trainings")
+    few = made_results([*rows[:3], *again], [*epochs, *lines])
+    assert steering_verdict(few).startswith("4 different trainings have a test AP; at least 5 are needed")

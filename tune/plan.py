@@ -414,6 +414,11 @@ def _check_rows(base: TrialConfig, sweep: Sweep) -> None:
             raise UsageError(f"--sweep {sweep.name}, row {row.name}: {error}") from None
 
 
+def confirmable(trials: object) -> int:
+    """How many configurations of a search with so many trials to confirm; of an unknown number as many as of many."""
+    return min(CONFIRM, trials) if isinstance(trials, int) else CONFIRM
+
+
 def _confirm(
     options: Options, sweep: Sweep | None, trials: int, seeds: tuple[int, ...]
 ) -> tuple[int, tuple[int, ...]]:

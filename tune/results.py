@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import socket
 import time
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from macil.config import TrialConfig
 from macil.data.store import TestLabels
-from macil.errors import DataError
+from macil.equivalence import training_key
+from macil.errors import ConfigError, DataError
 from macil.files import read_json
 from macil.reading import read_text
 from tune.equalrows import standing_for
@@ -181,6 +184,23 @@ def counted_trials(results: RunResults) -> list[dict[str, Any]]:
     return [
         row for row in rows if row["kind"] != "search" or row["row"] is None or row["trial_dir"] in standing
     ]
+
+
+def different_trainings(trials: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of `results.trials` without those that are a training again: suggestions of a search repeat.
+
+    Of trials that are the same training (`macil.equivalence.training_key`) the first of those that went furthest is
+    left; a trial whose configuration is not known is its own.
+    """
+    found: dict[Hashable, dict[str, Any]] = {}
+    for trial in trials:
+        values = {name: trial[name] for name in TrialConfig.model_fields}
+        key: Hashable = trial["trial_dir"]
+        with contextlib.suppress(ConfigError):
+            key = training_key(TrialConfig.from_dict(values))
+        if key not in found or trial["epochs_run"] > found[key]["epochs_run"]:
+            found[key] = trial
+    return list(found.values())
 
 
 def planned_confirmation(info: dict[str, Any]) -> list[tuple[str, int]]:

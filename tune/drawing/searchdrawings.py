@@ -10,6 +10,7 @@ import optuna
 from optuna.trial import TrialState
 
 from macil.errors import DataError
+from tune.counts import plural
 from tune.drawing import confirmfigure, stopfigure, studyfigures
 from tune.drawing.captions import basis
 from tune.drawing.confirmfigure import Confirmation
@@ -21,7 +22,7 @@ from tune.reporting.confirmed import confirmed_rows
 from tune.reporting.intervals import FEWEST_SEEDS, bounds_of
 from tune.reporting.reference import reference_called, reference_trial
 from tune.reporting.sections import trial_name, varied
-from tune.results import RunResults, leaderboard
+from tune.results import RunResults, different_trainings, leaderboard
 
 Trial = dict[str, Any]
 
@@ -38,7 +39,7 @@ def entries(results: RunResults) -> list[Entry]:
     rows: list[tuple[str, str, Callable[[], Drawing | None]]] = [
         ("confirmation", "Confirmation on fresh seeds", lambda: _confirmation(results)),
         ("history", "Optimisation history", lambda: _history(results, study())),
-        ("importances", "Importances of the hyperparameters", lambda: _importances(results, study())),
+        ("importances", "Importances of the hyperparameters", lambda: _importances(results, trials)),
         ("hyperparameters", "Hyperparameters against selection score", lambda: _slices(results, trials)),
         ("parallel", "Parallel coordinates", lambda: _parallel(results, study())),
         ("pareto", "AP against parameters", lambda: _pareto(results)),
@@ -64,20 +65,24 @@ def _history(results: RunResults, study: optuna.Study) -> Drawing:
     return Drawing("Optimisation history", caption, alt, lambda: studyfigures.history(study))
 
 
-def _importances(results: RunResults, study: optuna.Study) -> Drawing | None:
-    ended, names = _ended(study), searched(results)
-    if len(names) < 2:
+def _importances(results: RunResults, trials: list[Trial]) -> Drawing | None:
+    if len(searched(results)) < 2:
         return None
+    different = different_trainings(trials)
+    study = score_study(results, different)
+    ended = _ended(study)
+    repeats = len(trials) - len(different)
+    once = f" ({plural(repeats, 'trial')} repeated another's training)" if repeats else ""
     if len(ended) < _FEWEST:
         raise DataError(
-            f"{len(ended)} of {len(study.get_trials(deepcopy=False))} trials were trained to the end; at least "
+            f"{len(ended)} of {len(different)} trials were trained to the end{once}; at least "
             f"{_FEWEST} are needed, since importances rest on the best tenth of them"
         )
     if len({trial.value for trial in ended}) < 2:
         raise DataError("all trials have the same score; nothing can matter")
     caption = (
         "Share of each hyperparameter in what tells the best tenth of the trials from all of them (PED-ANOVA, as "
-        f"Optuna computes it), from the {len(ended)} trials that were trained to the end; those stopped early "
+        f"Optuna computes it), from the {len(ended)} trials that were trained to the end{once}; those stopped early "
         "take no part. Lines: 95 % interval, from "
         f"{studyfigures.RESAMPLES} sets of as many trials drawn with replacement; hyperparameters whose lines overlap "
         f"widely are not told apart. {_basis(results, 'one seed a trial')}"

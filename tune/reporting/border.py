@@ -6,7 +6,10 @@ import math
 import re
 from typing import Any
 
-from macil.config import Hyperparameter, hyperparameters
+from macil.config import Hyperparameter, TrialConfig, hyperparameters
+from macil.equivalence import training_key
+from macil.errors import ConfigError
+from macil.silence import silent_epochs
 from tune.reporting import wording
 from tune.reporting.outcome import Outcome
 from tune.reporting.sections import trial_name
@@ -14,6 +17,8 @@ from tune.results import RunResults
 
 # A value so near to an end, as a share of the range, was suggested there.
 _NEAR = 0.01
+# What acts through the contrastive terms alone.
+_CONTRAST = ("lambda_v2b", "lambda_v2n", "ramp", "temperature")
 _RANGE = re.compile(r"(\S+) to (\S+), (logarithmic|linear)")
 
 
@@ -33,9 +38,37 @@ def border_warnings(results: RunResults, outcome: Outcome) -> list[str]:
                 beyond = _beyond(parameter, value, str(space[parameter.name]))
             except (ValueError, ArithmeticError):  # a plan that was changed by hand
                 continue
-            if beyond is not None:
-                said.append(_sentence(parameter, value, *beyond, trial_name(trial)))
+            if beyond is not None and _acts(results, trial, parameter.name, beyond):
+                end, text, _, further = beyond
+                said.append(_sentence(parameter, value, end, text, further, trial_name(trial)))
     return said
+
+
+def _acts(
+    results: RunResults, trial: dict[str, Any], name: str, beyond: tuple[str, str, float, float]
+) -> bool:
+    """Whether the value makes the training what it is: one that had no effect stands at the border by chance.
+
+    So does a Λ that λ = min(r t, Λ) never reached, or an r that reached Λ at once, and all of them where every
+    contrastive term was 0.
+    """
+    _, _, other_end, further = beyond
+    own = {each: trial[each] for each in TrialConfig.model_fields}
+    try:
+        keys = [
+            training_key(TrialConfig.from_dict({**own, name: type(trial[name])(value)}))
+            for value in (trial[name], other_end, further)
+        ]
+    except ConfigError:  # as a width that its heads do not divide
+        return True
+    if keys[0] in keys[1:]:
+        return False
+    silent, epochs = silent_epochs(
+        row
+        for row in results.epochs.to_pylist()
+        if (row["kind"], row["trial_id"]) == (trial["kind"], trial["trial_id"])
+    )
+    return not (name in _CONTRAST and silent == epochs > 0)
 
 
 def _sentence(
@@ -50,8 +83,8 @@ def _sentence(
     )
 
 
-def _beyond(parameter: Hyperparameter, value: Any, text: str) -> tuple[str, str, float] | None:
-    """Which end, what was searched, and a value beyond it; None inside, or where there is nothing beyond."""
+def _beyond(parameter: Hyperparameter, value: Any, text: str) -> tuple[str, str, float, float] | None:
+    """Which end, what was searched, its other end, and a value beyond; None inside, or where nothing is beyond."""
     found = _RANGE.fullmatch(text)
     if found:
         low, high, log = float(found[1]), float(found[2]), found[3] == "logarithmic"
@@ -73,7 +106,7 @@ def _beyond(parameter: Hyperparameter, value: Any, text: str) -> tuple[str, str,
     further = _further(end, high - low, log=log, upper=upper)
     if limit is not None:
         further = min(further, limit) if upper else max(further, limit)
-    return "upper" if upper else "lower", text, further
+    return "upper" if upper else "lower", text, low if upper else high, further
 
 
 def _further(end: float, width: float, *, log: bool, upper: bool) -> float:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from macil.config import hyperparameters
+from tune.plan import confirmable
 from tune.reporting import wording
 from tune.reporting.comparison import Paired
 from tune.reporting.confirmed import against_reference, confirmed_rows
@@ -234,7 +235,9 @@ def _how(results: RunResults) -> str:
     rows = confirmed_rows(results)
     if _incomplete(results):
         return "the confirmation on fresh seeds is not complete"
-    return wording.measured_by("--confirm-seeds") if rows else "a search with --confirm 3 measures it"
+    if rows:
+        return wording.measured_by("--confirm-seeds")
+    return f"a search with --confirm {confirmable(results.info.get('trials'))} measures it"
 
 
 def _row_against_reference(results: RunResults, outcome: Outcome) -> Answer:

@@ -13,13 +13,12 @@ from macil.data.store import FeatureStore, looks_like_store
 from macil.errors import DataError
 from macil.remote import is_uri
 from tune.nextcommands import begin_command, name_and_storage, open_command
-from tune.plan import CONFIRM
+from tune.plan import confirmable
+from tune.reporting.intervals import FEWEST_SEEDS
 from tune.reporting.outcome import find_outcome
 from tune.results import RunResults
 from tune.sweeps import SWEEPS
 
-# Below so few seeds no row of a sweep has an interval; as many are asked for then.
-_FEWEST_SEEDS, _SEEDS = 3, 5
 # Characters of a run's name that leave room for what is added to it.
 _NAME = 80
 # Files of one's own, whose names are to be filled in.
@@ -81,14 +80,21 @@ def _again(results: RunResults) -> list[tuple[str, str]]:
     name, storage = name_and_storage(results.place.shown)
     if results.info.get("sweep"):
         sweep = str(given.get("--sweep"))
-        if len(results.info.get("seeds") or []) >= _FEWEST_SEEDS or not (
+        if len(results.info.get("seeds") or []) >= FEWEST_SEEDS or not (
             sweep in SWEEPS or Path(sweep).is_file()
         ):
             return []
-        what, more, name = "measure the noise between seeds", {"--seeds": _SEEDS}, f"{name[:_NAME]}-seeds"
+        what, more, name = (
+            "measure the noise between seeds",
+            {"--seeds": FEWEST_SEEDS},
+            f"{name[:_NAME]}-seeds",
+        )
+        given = {
+            flag: value for flag, value in given.items() if flag != "--asha"
+        }  # those let finish are alike
     else:
         what = "search again, and confirm the best on fresh seeds"
-        more = {"--confirm": min(CONFIRM, trials) if isinstance(trials, int) else CONFIRM}
+        more = {"--confirm": confirmable(trials)}
         name = f"{name[:_NAME]}-confirmed"
     free = name if is_uri(storage) else _free(name, lambda each: (Path(storage) / each).exists())
     return [(what, begin_command({**given, **more}, free, storage, results.info.get("address")))]

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from tune.counts import plural
 from tune.reporting import wording
 from tune.reporting.intervals import LEVEL, SHARE, estimate
 from tune.reporting.sections import Column, Table
 from tune.reporting.wording import NOT_MEASURED
-from tune.results import RunResults
+from tune.results import RunResults, different_trainings
 from tune.runtables import METRICS
 
 Trial = dict[str, Any]
@@ -57,6 +58,7 @@ def agreements(results: RunResults, *, finished: bool = False) -> list[Agreement
         finished: Only trials that were trained to the end.
     """
     trials = [row for row in _measured(results) if row["status"] == "finished" or not finished]
+    trials = different_trainings(trials)
     if len(trials) < FEWEST_TRIALS:
         return []
     chosen = _at_chosen_epochs(results)
@@ -108,38 +110,42 @@ def steering_table(results: RunResults) -> Table | None:
         "at the trial's chosen epoch; one seed each. 1: the same order, 0: none, −1: the reverse. The test labels took "
         "no part in the choice: they were opened after it, and this table changes nothing in it."
     )
+    measured = _measured(results)
+    repeats = len(measured) - len(different_trainings(measured))
+    if repeats:
+        caption += f" Each training counts once: {plural(repeats, 'trial')} repeated another's."
     return Table(caption, columns, cells)
 
 
 def steering_verdict(results: RunResults) -> str:
     """What the table says of this search, in a sentence, or why there is none; "" where nothing was measured."""
     found = agreements(results)
-    few = _measured(results)
-    if few and not found:
-        have = "trial has" if len(few) == 1 else "trials have"
-        return f"{len(few)} {have} a test AP; at least {FEWEST_TRIALS} are needed to tell an agreement from chance."
+    measured = _measured(results)
+    trials = different_trainings(measured)
+    noun = "trial" if len(trials) == len(measured) else "different training"
+    if trials and not found:
+        have = f"{plural(len(trials), noun)} {'has' if len(trials) == 1 else 'have'}"
+        return f"{have} a test AP; at least {FEWEST_TRIALS} are needed to tell an agreement from chance."
     saturated = [
-        f"The {each.name.split(' (')[0]} is saturated: all {each.n} trials are equal in it."
+        f"The {each.name.split(' (')[0]} is saturated: all {each.n} {noun}s are equal in it."
         for each in found
         if each.distinct == 1
     ]
     steered = next((each for each in found if each.name == _NAMES["selection_score"]), None)
     if steered is None or steered.rho is None:
         return " ".join(saturated)
-    spread = estimate(
-        (row["ap_trapezoid"] for row in results.trials.to_pylist() if row["kind"] == "search"), SHARE
-    )
+    spread = estimate((row["ap_trapezoid"] for row in trials), SHARE)
     deviation = (
         ""
         if spread is None or spread.deviation is None
-        else f"; the test AP of the trials has a standard deviation of {wording.percent(spread.deviation)} points"
+        else f"; the test AP of the {noun}s has a standard deviation of {wording.percent(spread.deviation)} points"
     )
     evidence = "" if steered.p is None else f" (p {steered.p:.2g}, permutation test)"
     if steered.p is not None and steered.p > 1 - LEVEL:
         evidence += ", which is no evidence of an agreement"
     agreement = (
-        f"What steered this search orders its {steered.n} trials like their test AP with ρ = {_rho(steered)}{evidence}"
-        f"{deviation}."
+        f"What steered this search orders its {plural(steered.n, noun)} like their test AP with ρ = {_rho(steered)}"
+        f"{evidence}{deviation}."
     )
     return " ".join([agreement, *saturated])
 
