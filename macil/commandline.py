@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from importlib.machinery import PathFinder
 from pathlib import Path
 
@@ -15,6 +18,9 @@ _ROOT = Path(os.path.abspath(__file__)).parent.parent
 _SITE = tuple(sys.path[1:])
 # A part of the command line that nobody has to quote: `python -m` and its module.
 _MODULE = "-m"
+# Whether commands are for whoever reads them later, from wherever that is.
+_KEPT = ContextVar("_KEPT", default=False)
+_NOWHERE = Path("/nowhere")
 
 
 def command_line(program: str, *arguments: str | Path) -> str:
@@ -30,6 +36,16 @@ def command_line(program: str, *arguments: str | Path) -> str:
         text = os.fspath(argument)
         words.append(f"./{text}" if isinstance(argument, Path) and text.startswith("-") else text)
     return " ".join([*_search_path(program), *map(quoted, words)])
+
+
+@contextmanager
+def from_any_folder() -> Iterator[None]:
+    """Meanwhile no line depends on the current folder: a page is read, and pasted from, elsewhere."""
+    token = _KEPT.set(True)
+    try:
+        yield
+    finally:
+        _KEPT.reset(token)
 
 
 def quoted(word: str) -> str:
@@ -73,7 +89,9 @@ def _search_path(program: str) -> list[str]:
 
 
 def _here() -> Path:
+    if _KEPT.get():
+        return _NOWHERE
     try:
         return Path.cwd()
     except FileNotFoundError:  # removed while the command ran
-        return Path("/nowhere")
+        return _NOWHERE

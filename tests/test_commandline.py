@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from macil import commandline
-from macil.commandline import command_line, quoted
+from macil.commandline import command_line, from_any_folder, quoted
 
 ROOT = Path(__file__).parent.parent
 WORDS = [
@@ -52,6 +52,17 @@ def test_what_lies_below_the_current_folder_is_typed_relative_to_it(
     )
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     assert command_line("webbrowser") == "./python -m webbrowser"
+
+
+def test_what_is_kept_does_not_depend_on_the_current_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", str(ROOT / ".venv/bin/python"))
+    monkeypatch.chdir(ROOT)
+    with from_any_folder():
+        assert command_line("tune/report.py").split() == [
+            f"{ROOT}/.venv/bin/python",
+            f"{ROOT}/tune/report.py",
+        ]
+    assert command_line("tune/report.py") == ".venv/bin/python tune/report.py"
 
 
 def test_a_checkout_that_is_not_installed_is_found_from_any_folder(

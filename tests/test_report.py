@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -19,13 +21,14 @@ from scipy import stats
 from sklearn.metrics import auc, average_precision_score, precision_recall_curve
 
 from macil import cli
+from macil.commandline import from_any_folder
 from macil.data import FeatureStore
 from macil.files import read_json, write_json_atomic
 from tests.runfolders import RunFolder, edit_report
 from tune.drawing.figures import Group, learning_curves, losses, save_figure
 from tune.nextcommands import replay_command, resume_command
 from tune.openings import LOG
-from tune.report import command, write_report
+from tune.report import command, write_report, write_reports
 from tune.reporting.intervals import Estimate, estimate
 from tune.reporting.rendering import markdown
 from tune.reporting.rowresults import sweep_rows
@@ -284,7 +287,9 @@ def test_a_partial_run_says_so_first(copy: Path, status: str, said: str) -> None
     html, text = texts(copy)
     assert said in _Page(html).text
     assert said in text.replace("\\", "")
-    assert (resume_command(str(copy), None) in _Page(html).text) == (status == "interrupted")
+    with from_any_folder():
+        go_on = resume_command(str(copy), None)
+    assert (go_on in _Page(html).text) == (status == "interrupted")
     assert html.index(said.split(":")[0]) < html.index("<h2")
     # Whoever goes on with a run after looking at its test metrics would choose on the test set.
     assert (copy / LOG).exists() == (status == "failed")
@@ -407,8 +412,10 @@ def test_a_published_constant_moves_no_measured_number(copied_sweep: Path) -> No
 def test_the_replay_command_and_the_digits_it_must_give(reported: Path) -> None:
     html, text = written(reported)
     rows = {row["trial_dir"]: row for row in load_run(reported).trials.to_pylist()}
-    assert replay_command(str(reported), "refit/seed0") in text
-    assert replay_command(str(reported), "refit/seed0") in html
+    with from_any_folder():
+        command = replay_command(str(reported), "refit/seed0")
+    assert command in text
+    assert command in html
     for name in ("ap", "ap_trapezoid"):
         assert repr(rows["refit/seed0"][name]) in html
         assert repr(rows["refit/seed0"][name]) in text
@@ -439,6 +446,25 @@ def test_the_command_writes_from_any_folder_as_a_script(reported: Path, tmp_path
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert str(reported / "report/report.html") in done.stdout
+
+
+def test_commands_on_a_page_are_pasted_from_any_folder(
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = Path(__file__).parent.parent
+    monkeypatch.setattr(sys, "executable", str(root / ".venv/bin/python"))
+    monkeypatch.chdir(root)
+    write_report(copy, figures=False)
+    other = Path(shutil.copytree(copy, tmp_path / "other"))
+    _, page, _ = write_reports([copy, other], out=os.path.relpath(tmp_path / "both"), figures=False)
+    assert page is not None
+    for markdown_file in (copy / "report/report.md", page.with_suffix(".md")):
+        lines = [line for line in markdown_file.read_text().splitlines() if line.startswith("    /")]
+        assert len(lines) >= 2
+        for line in lines:
+            program, script, *places = shlex.split(line)
+            assert (program, script.startswith(f"{root}/tune/")) == (f"{root}/.venv/bin/python", True)
+            assert all(Path(place).is_absolute() for place in places if str(tmp_path.name) in place)
 
 
 def test_bad_input_is_one_line_and_a_status(

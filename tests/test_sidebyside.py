@@ -180,3 +180,14 @@ def test_chance_stands_beside_each_result(tmp_path: Path) -> None:
     first, second = comparison_page(name_runs(runs), [], tmp_path).answers[1].said
     assert "% (chance 28.70). Row light" in first
     assert "chance" not in second, "it is not known"
+
+
+def test_rows_that_share_a_name_but_not_their_values_are_told() -> None:
+    runs = [sweep("x/one", ONE), sweep("x/two", TWO)]
+    assert "By the same name" not in rows_tables(name_runs(runs))[0].caption
+    runs = [
+        replace(run, plan={**run.plan, "rows": [{"name": "light", "changes": {"ramp": ramp}}]})
+        for run, ramp in zip(runs, (0.1, 0.3), strict=True)
+    ]
+    (table,) = rows_tables(name_runs(runs))
+    assert "By the same name, but with other values in these runs: row light." in table.caption

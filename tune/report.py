@@ -18,6 +18,7 @@ from typing import Literal
 import click
 
 from macil.cli import main
+from macil.commandline import from_any_folder
 from macil.data.locking import Held, exclusive
 from macil.data.resolve import resolve
 from macil.data.store import FeatureStore
@@ -106,7 +107,7 @@ def write_reports(
     found = list(read.values())
     folder = comparison_folder(found) if out is None else Path(out).expanduser()
     _writable(folder, "choose another --out")
-    with _writing(folder):
+    with _writing(folder), from_any_folder():
         return paths, write_comparison(found, unread, folder), unread
 
 
@@ -129,7 +130,8 @@ def _report(
         write_table(results.trials, folder / "trials.parquet")
         write_table(results.epochs, folder / "epochs.parquet")
         write_table(results.trials, folder / "trials.csv")
-        page = run_page(results, folder, figures=figures)
+        with from_any_folder():
+            page = run_page(results, folder, figures=figures)
         write_text_atomic(folder / "report.md", rendering.markdown(page))
         write_text_atomic(folder / "report.html", rendering.html(page))
     if results.location:

@@ -96,7 +96,7 @@ def comparison_page(compared: Sequence[Compared], unread: Sequence[tuple[str, st
         sections=sections,
         beside="comparison.html, comparison.md, trials.parquet and trials.csv of all runs, every figure as PNG and "
         "SVG; each run's own report lies in its folder",
-        rebuild=report_command(*map(place_of, runs), out=folder),
+        rebuild=report_command(*map(place_of, runs), out=folder.absolute()),
         written=now(),
         version=__version__,
     )

@@ -161,6 +161,9 @@ def _rows_table(sweep: str, group: Sequence[Compared]) -> Table:
         f"The same training, shown in each of its rows ({', '.join(names)}): {titles}."
         for titles, names in same.items()
     ]
+    other = [name for name in names if len({repr(own[name].changes) for own in by_run if name in own}) > 1]
+    if other:
+        notes.append(f"By the same name, but with other values in these runs: row {', '.join(other)}.")
     notes += dict.fromkeys(
         [*wording.interval_notes(means, PERCENT), *wording.interval_notes(differences, POINTS)]
     )
