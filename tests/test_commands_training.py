@@ -16,6 +16,7 @@ from macil.data.origin import DEMO_NOTE
 from macil.data.store import FeatureStore
 from macil.files import read_json, write_json_atomic
 from tests.layouts import rename
+from tests.oldstores import convert_as_version_1
 
 SMALL = [
     "--epochs",
@@ -205,6 +206,18 @@ def test_an_order_of_the_labels_that_is_assumed_is_said_beside_every_ap(
         assert [note.startswith(said) for note in notes] == [True] * (not annotated)
     assert run("train", layout, "--out", tmp_path / "again", *SMALL, "--epochs", "1") == 0
     assert f"note: {said}" in capsys.readouterr().out
+
+
+def test_a_store_that_does_not_say_what_its_labels_rest_on_is_said_to(
+    trained: Path, demo_layout: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = convert_as_version_1(demo_layout, tmp_path / "old")
+    said = "the store is of format_version 1, which does not say what its test labels rest on"
+    capsys.readouterr()
+    assert run("evaluate", trained / "last.pt", store) == 0
+    assert f"note: {said}" in capsys.readouterr().out
+    assert run("evaluate", trained / "last.pt", store, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["label_notes"][0].startswith(said)
 
 
 def test_data_whose_names_tell_no_sources_are_split_by_video_and_that_is_said(

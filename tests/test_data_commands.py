@@ -81,7 +81,7 @@ def test_check_says_how_many_sources_it_read_from_how_many_names(
     assert "sources read: 24 in the names of 24 training videos, 6 in the names of 6 test videos" in out
     out = run(capsys, "check", convert_as_version_1(root, tmp_path / "old"))[1]
     assert "note: each of the 24 training videos counts as a source of its own" in out
-    assert "note: it is of format_version 1, which does not say what its test labels rest on" in out
+    assert "note: the store is of format_version 1, which does not say what its test labels rest on" in out
 
 
 def test_check_and_convert_say_what_the_labels_rest_on(

@@ -372,8 +372,12 @@ def test_a_store_of_other_data_is_replaced_only_on_request(tmp_path: Path) -> No
     root = write_layout(tmp_path / "data")
     out = convert(root, tmp_path / "store")
     old = FeatureStore.open(out)
-    with pytest.raises(UsageError, match="--overwrite"):
+    with pytest.raises(
+        UsageError, match=r"holds a store in float32, and float16 would be written; .*--overwrite"
+    ):
         convert(root, out, dtype="float16")
+    with pytest.raises(UsageError, match="with 16 frames a snippet, and 15 would be written"):
+        convert(root, out, snippet_frames=15)
     new = FeatureStore.open(convert(root, out, dtype="float16", overwrite=True))
     assert (old.dtype, new.dtype) == ("float32", "float16")
     # What is mapped stays readable.

@@ -9,11 +9,12 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from macil.data import FeatureStore, default_cache, resolve
+from macil.data import FeatureStore, convert, default_cache, resolve
 from macil.errors import DataError, UsageError
 from tests.layouts import CROPS, NORMAL, TEST_VIOLENT, save, write_layout
 
@@ -247,6 +248,16 @@ def test_a_store_of_another_format_is_not_taken_for_the_folder(
     ):  # it was made anew, and this version cannot read it
         resolve(layout)
     assert len([*first.path.parent.glob("data-*")]) == 2
+
+
+@pytest.mark.parametrize("options", [{"dtype": "float16"}, {"snippet_frames": 15}, {}])
+def test_a_store_in_the_cache_that_somebody_made_with_other_options_is_not_taken_for_the_folder(
+    layout: Path, cache: Path, options: dict[str, Any]
+) -> None:
+    made = convert(layout, cache / "a", **options)
+    store = resolve(layout)
+    assert (store.dtype, store.snippet_frames) == ("float32", 16)
+    assert (store.path == made) is not bool(options)
 
 
 @pytest.mark.parametrize("damage", ["", "[]", "{}", '{"kind": "macil provenance", "format_version": 2}'])

@@ -60,6 +60,7 @@ def test_a_run_of_an_older_store_goes_on_with_it(
     assert f"run 'first' goes on with its own store, {old.path}" in capsys.readouterr().err
     describe_data(run, plan_of(layout), store)
     assert run.info["data"] == str(old.path)
+    assert run.info["data_notes"][0].startswith("the store is of format_version 1, which does not say")
     assert Split.load(run.split) == split.check(store) == split
     hashes = old.content_hash, old.labels_hash
     assert open_here(str(store.path), str(layout), hashes, copy=False).path == old.path
@@ -97,7 +98,7 @@ def test_an_older_run_on_ordinary_names_goes_on_with_a_new_conversion(
     shutil.rmtree(old.path)
     store = open_data(run, plan_of(layout))
     assert (store.content_hash, store.labels_hash) == (old.content_hash, old.labels_hash)
-    assert (old.label_notes, store.label_notes) == (None, ())
+    assert (len(old.label_notes), store.label_notes) == (1, ())
 
 
 def test_what_is_doubtful_about_the_data_is_noted(run: Workspace, layout: Path) -> None:

@@ -295,7 +295,7 @@ def _say(
         for name, (first, second) in found["test_ap"].items():
             table.add_row(f"test {name}", *_cells(first, second))
     console.print(table)
-    for doubt in found["label_notes"] or ():
+    for doubt in found["label_notes"]:
         console.print(f"note: {printable(doubt)}", highlight=False, markup=False, soft_wrap=True)
     if found["demo"]:
         console.print(DEMO_NOTE, highlight=False)

@@ -58,7 +58,7 @@ def describe_data(run: Workspace, plan: Plan, store: FeatureStore) -> None:
     Raises:
         DataError: The data cannot serve the protocol.
     """
-    notes, chance = list(store.label_notes or ()), None
+    notes, chance = list(store.label_notes), None
     if plan.protocol == "published":
         chance = store.test_labels().violent_share
     else:

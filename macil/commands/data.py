@@ -72,7 +72,7 @@ def convert(folder: Path, out: Path, dtype: str, overwrite: bool, snippet_frames
         )
     store = FeatureStore.open(path)
     click.echo(f"{path}: {store.describe()}")
-    for doubt in store.label_notes or ():
+    for doubt in store.label_notes:
         note(doubt)
 
 
@@ -111,9 +111,7 @@ def _check_store(path: Path, *, deep: bool) -> int:
     videos = {split: store.videos(split) for split in SPLITS}
     click.echo(_describe_sources({split: each.sources for split, each in videos.items()}))
     doubts = source_doubts(videos["train"].names, videos["train"].sources)
-    if store.label_notes is None:
-        doubts.append("it is of format_version 1, which does not say what its test labels rest on")
-    for doubt in [*doubts, *(store.label_notes or ())]:
+    for doubt in [*doubts, *store.label_notes]:
         click.echo(f"note: {printable(doubt)}")
     click.echo(
         "every byte was compared with what was converted"

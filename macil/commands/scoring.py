@@ -74,7 +74,7 @@ def evaluate(
         "snippets": len(scores.snippets),
         "positive_frame_rate": float(labels.frame_labels.mean()),
         "demo": is_demo_data(store.path),
-        "label_notes": None if store.label_notes is None else list(store.label_notes),
+        "label_notes": list(store.label_notes),
         **origin,
     }
     if as_json:
@@ -85,7 +85,7 @@ def evaluate(
     click.echo(f"video accuracy      {accuracy:.4f}")
     click.echo(f"positive frame rate {found['positive_frame_rate']:.4f}   the AP of random scores")
     click.echo(f"{found['videos']} test videos, {found['snippets']} snippets; " + _words(origin))
-    for doubt in store.label_notes or ():
+    for doubt in store.label_notes:
         click.echo(f"note: {printable(doubt)}")
     if found["demo"]:
         click.echo(DEMO_NOTE)

@@ -24,6 +24,7 @@ from macil.data.provenance import (
     NOTES,
     Comparison,
     FolderState,
+    Options,
     SourceFolder,
     forget,
     is_known,
@@ -87,17 +88,11 @@ def convert(
         raise UsageError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}")
     out = Path(out).absolute()
     _check_target(out)
-    folder = read_source(source, dtype, snippet_frames=snippet_frames, progress=progress)
+    folder = read_source(source, Options(dtype, snippet_frames), progress=progress)
     return write_store(folder, out, overwrite=overwrite, progress=progress)
 
 
-def read_source(
-    root: str | os.PathLike[str],
-    dtype: str = "float32",
-    *,
-    snippet_frames: int | None = None,
-    progress: bool = False,
-) -> SourceFolder:
+def read_source(root: str | os.PathLike[str], options: Options, *, progress: bool = False) -> SourceFolder:
     """Read everything of a layout folder but the features; arguments as of `convert`.
 
     Raises:
@@ -105,10 +100,10 @@ def read_source(
     """
     # Before anything is read: what changes from now on is seen to have changed.
     state = look_at(Path(root).absolute())
-    report = audit(root, deep=False, snippet_frames=snippet_frames, progress=progress)
+    report = audit(root, deep=False, snippet_frames=options.snippet_frames, progress=progress)
     report.raise_for_faults()
-    plan = make_plan(report, dtype, state)
-    return SourceFolder(state, report, plan, _describe(plan, report), _index_columns(plan))
+    plan = make_plan(report, options.dtype, state)
+    return SourceFolder(state, options, report, plan, _describe(plan, report), _index_columns(plan))
 
 
 def write_store(source: SourceFolder, out: Path, *, overwrite: bool = False, progress: bool = False) -> Path:
@@ -143,7 +138,7 @@ def holds(store: FeatureStore, source: SourceFolder, comparison: Comparison) -> 
     if suspects:
         note(f"{source.state.root} holds what {store.path} was made from; nothing is converted")
     try:
-        if not is_known(store.path, source.state, source.plan):
+        if not is_known(store.path, source.state, source.options, source.plan):
             remember(store.path, source)
     except WriteError as error:
         note(f"{error}; {source.state.root} will be compared again next time")
@@ -196,16 +191,27 @@ def _is_taken(out: Path, source: SourceFolder, overwrite: bool, progress: bool) 
     try:
         store = FeatureStore.open(out)
     except DataError as error:
-        if not is_known(out, source.state, source.plan):
+        if not is_known(out, source.state, source.options, source.plan):
             raise DataError(f"{error.message}; with --overwrite it is replaced") from None
         note(f"{error.message}: done now")
         return False
     if holds(store, source, Comparison(source, progress=progress)):
         return True
-    what = "of other data"
+    raise UsageError(
+        f"{out} holds a store {_otherness(store, source)}; name another folder, or replace it with --overwrite"
+    )
+
+
+def _otherness(store: FeatureStore, source: SourceFolder) -> str:
+    """How a store differs from that of a folder."""
+    meta = source.meta
     if (version := store.meta["format_version"]) != FORMAT_VERSION:
-        what = f"of format_version {version}, which is read as it is, and {FORMAT_VERSION} would be written"
-    raise UsageError(f"{out} holds a store {what}; name another folder, or replace it with --overwrite")
+        return f"of format_version {version}, which is read as it is, and {FORMAT_VERSION} would be written"
+    if store.dtype != meta["dtype"]:
+        return f"in {store.dtype}, and {meta['dtype']} would be written"
+    if store.snippet_frames != meta["snippet_frames"]:
+        return f"with {store.snippet_frames} frames a snippet, and {meta['snippet_frames']} would be written"
+    return "of other data"
 
 
 def _is_finished(partial: Path, source: SourceFolder, progress: bool) -> bool:
@@ -231,9 +237,7 @@ def _require_unchanged(partial: Path, source: SourceFolder, progress: bool) -> N
     root = source.state.root
     if look_at(root).digest == source.state.digest:
         return
-    again = read_source(
-        root, source.plan.dtype, snippet_frames=source.report.frame_labels.snippet_frames, progress=progress
-    )
+    again = read_source(root, source.options, progress=progress)
     if not holds(FeatureStore.open(partial), again, Comparison(again, progress=progress)):
         raise DataError(
             f"{root} changed while it was converted; wait until nothing writes there, then run the same command again "

@@ -21,7 +21,7 @@ def truth_of_store(store: FeatureStore) -> dict[str, np.ndarray]:
         DataError: The store has no labels.
     """
     labels = store.test_labels()
-    for doubt in store.label_notes or ():
+    for doubt in store.label_notes:
         note(doubt)
     ends = np.cumsum(store.videos("test").lengths * store.snippet_frames)
     return dict(zip(labels.names, np.split(labels.frame_labels, ends[:-1]), strict=True))

@@ -64,11 +64,20 @@ class FolderState:
         return digest.hexdigest()
 
 
+class Options(NamedTuple):
+    """What is asked of a store beside the folder that it is made from; by default as for the cache."""
+
+    dtype: str = "float32"
+    snippet_frames: int | None = None
+    """None: 16, or what `gt.npy` says"""
+
+
 class SourceFolder(NamedTuple):
     """A faultless layout folder, and what is known of the store that it gives before any features are read."""
 
     state: FolderState
     """Before anything in it was read"""
+    options: Options
     report: AuditReport
     plan: Plan
     meta: Mapping[str, Any]
@@ -112,6 +121,7 @@ def remember(store: Path, source: SourceFolder) -> None:
         "content_hash": meta["content_hash"],
         "labels_hash": meta["labels_hash"],
         "plan": source.plan.key,
+        "options": source.options._asdict(),
         "state": source.state.digest,
         "videos": dict(zip(_keys(source.plan), (v.signature for v in source.plan.videos), strict=True)),
     }
@@ -124,18 +134,20 @@ def forget(store: Path) -> None:
         path.unlink()
 
 
-def is_known(store: Path, state: FolderState, plan: Plan | None = None) -> bool:
+def is_known(store: Path, state: FolderState, options: Options, plan: Plan | None = None) -> bool:
     """Whether a store, damaged or not, was made from a folder that has not changed since, as far as can be told.
 
     Args:
         store: Its folder.
         state: Of the layout folder.
-        plan: Also whether it was made with the same options.
+        options: What is asked of the store.
+        plan: What that came to, where it is known.
     """
     noted = _recall(store, state)
     return (
         noted is not None
         and noted["state"] == state.digest
+        and noted.get("options") == options._asdict()
         and (plan is None or noted.get("plan") == plan.key)
     )
 

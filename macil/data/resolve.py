@@ -14,7 +14,7 @@ from macil.data.demo import write_demo
 from macil.data.demo_generator import GENERATOR_VERSION
 from macil.data.layout import require_layout
 from macil.data.locking import exclusive
-from macil.data.provenance import NOTES, Comparison, FolderState, is_known, look_at, note_path
+from macil.data.provenance import NOTES, Comparison, FolderState, Options, is_known, look_at, note_path
 from macil.data.staging import FolderSource, Tell, is_far, source_of, stage
 from macil.data.store import FORMAT_VERSION, FeatureStore, is_store, looks_like_store
 from macil.errors import DataError, UsageError
@@ -162,7 +162,7 @@ def _compare_or_convert(
     path: Path, cache: Path, name: str, damaged: Path | None, progress: bool
 ) -> FeatureStore:
     """The store of a folder of which none in the cache is known to be; a damaged one is made again in its place."""
-    source = read_source(path, progress=progress)
+    source = read_source(path, Options(), progress=progress)
     comparison = Comparison(source, progress=progress)
     for place in _stores_in(cache, name):
         with contextlib.suppress(DataError):
@@ -180,7 +180,7 @@ def _compare_or_convert(
 def _known_store(cache: Path, state: FolderState) -> Path | None:
     """A store, damaged or not, that was made from the folder, and from what is in it as far as can be told."""
     for path in sorted(cache.glob(f"*/{note_path(cache, state).name}")):
-        if path.parent.suffix != ".partial" and is_known(path.parent, state):
+        if path.parent.suffix != ".partial" and is_known(path.parent, state, Options()):
             return path.parent
     return None
 

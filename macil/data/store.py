@@ -35,6 +35,10 @@ FORMAT = "macil-feature-store"
 # labels rest on.
 FORMAT_VERSION = 2
 READ_VERSIONS = (1, FORMAT_VERSION)
+_NOT_SAID = (
+    "the store is of format_version 1, which does not say what its test labels rest on: check the folder that it was "
+    "made from, or convert it again"
+)
 META = "meta.json"
 VISUAL, AUDIO, INDEX, LABELS = "visual.arrow", "audio.arrow", "index.arrow", "labels.arrow"
 
@@ -95,7 +99,7 @@ class FeatureStore:
         content_hash: Identifies names, training labels and features, however they were converted.
         labels_hash: Identifies the test labels as converted.
         label_notes: What the test labels rest on that no file proves, to be said beside every number that is made with
-            them; None in a store that does not say (version 1).
+            them; of a store of version 1, that it does not say.
         visual: `(rows, visual_dim)` tensor over the mapped file; it must never be written to.
         audio: `(audio rows, audio_dim)` likewise.
     """
@@ -111,7 +115,7 @@ class FeatureStore:
         self.content_hash: str = meta["content_hash"]
         self.labels_hash: str | None = meta["labels_hash"]
         notes = meta.get("label_notes")
-        self.label_notes: tuple[str, ...] | None = None if notes is None else tuple(notes)
+        self.label_notes: tuple[str, ...] = (_NOT_SAID,) if notes is None else tuple(notes)
         self._visual_batch = _map_features(path / VISUAL, meta)
         self.visual = _as_tensor(path / VISUAL, self._visual_batch, self.visual_dim, self.dtype)
         audio = _map_features(path / AUDIO, meta)
