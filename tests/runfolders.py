@@ -60,6 +60,7 @@ class RunFolder:
             "data": str(self.store.path),
             "store_hash": self.store.content_hash,
             "labels_hash": self.store.labels_hash,
+            "data_notes": [],
             "dataset": {split: len(self.store.videos(split).names) for split in ("train", "test")},
             "refit": None,
             "versions": {"macil": "0", "ray": "0"},

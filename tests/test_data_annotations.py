@@ -73,7 +73,7 @@ def test_labels_come_from_annotations_clipped_to_whole_snippets(tmp_path: Path) 
     result = read_frame_labels(read_layout(write_layout(tmp_path)), LENGTHS)
     assert result.faults == []
     assert [note.reason for note in result.notes] == [
-        "1 videos are annotated past their last whole snippet; the ends are clipped"
+        "1 video is annotated past the last whole snippet; what is beyond is clipped"
     ]
     for name, expected in frame_labels().items():
         np.testing.assert_array_equal(result.labels[name], expected)

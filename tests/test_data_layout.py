@@ -131,7 +131,7 @@ def test_names_that_are_no_feature_files_are_faults_and_other_files_notes(tmp_pa
         "RGB/stray.npy: expected a name ending in __CROP.npy",
         "vggish-features/train/x_label_A__0.npy: expected a name ending in __vggish.npy",
     ]
-    assert [str(note) for note in layout.notes] == ["RGB/: 1 entries that are no .npy files are not read"]
+    assert [str(note) for note in layout.notes] == ["RGB/: 1 entry that is no .npy file is not read"]
 
 
 def test_a_name_without_a_label_is_a_fault(tmp_path: Path) -> None:
@@ -183,6 +183,8 @@ def test_the_authors_lists_are_matched_by_file_name(tmp_path: Path) -> None:
     write_list(tmp_path / "list" / "rgb.list", train)
     write_list(tmp_path / "list" / "rgb_test.list", test, "C:\\someone\\RGBTest\\")
     write_list(tmp_path / "list" / "audio.list", [f"{name}__vggish.npy" for name in TRAIN_ROWS], "")
+    text = (tmp_path / "list" / "audio.list").read_text()
+    (tmp_path / "list" / "audio.list").write_text(text, "utf-8-sig")  # as Windows writes it
     write_list(tmp_path / "list" / "flow.list", ["not-there__0.npy"])
     layout = read_layout(tmp_path)
     assert layout.faults == []

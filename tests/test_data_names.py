@@ -32,7 +32,10 @@ def test_a_name_tells_source_category_and_label(name: str, source: str, category
     assert parsed.unknown_codes == ()
 
 
-@pytest.mark.parametrize("name", ["v=x__#1", "v=x_label_", "x_label_0-0-0", "x_label_B1--0", "x_label_A-B1"])
+@pytest.mark.parametrize(
+    "name",
+    ["v=x__#1", "v=x_label_", "x_label_0-0-0", "x_label_B1--0", "x_label_A-B1", "x_label_a", "x_label_a-0-0"],
+)
 def test_a_name_without_a_clear_label_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="label"):
         parse_name(name)
@@ -142,3 +145,9 @@ def test_sources_that_the_names_do_not_tell_are_doubted() -> None:
     assert "the first is b__1_label_A: it counts as a source of its own" in unmarked
     (spelt,) = doubts("A Film__#1_label_A", "a.film__#2_label_A", "a.film__#3_label_A")
     assert "differ only in case, blanks or punctuation: A Film and a.film." in spelt
+    (video,) = doubts("v=b-B4567890___#1_label_A", "v_b-B4567890___#2_label_A", "v=b-B4567890___#3_label_A")
+    assert "punctuation: v=b-B4567890_ and v_b-B4567890_." in video
+    assert (
+        doubts("v_b-B4567890___#1_label_A", "v_b_B4567890___#2_label_A", "a__#1_label_A", "a__#2_label_A")
+        == []
+    )

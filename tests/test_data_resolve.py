@@ -109,7 +109,10 @@ def test_a_change_in_the_folder_is_noticed(
     second = resolve(layout)
     assert second.path != first.path
     assert (second.content_hash, second.labels_hash) != (first.content_hash, first.labels_hash)
-    assert f"note: {first.path} is an older conversion" in capsys.readouterr().err
+    note = (
+        f"note: {first.path} is an older conversion; delete it when no run that was begun on it is to go on"
+    )
+    assert note in capsys.readouterr().err
     # Whoever trains on the older one goes on.
     assert FeatureStore.open(first.path).content_hash == first.content_hash
 

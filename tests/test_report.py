@@ -335,6 +335,11 @@ def test_what_the_data_rest_on_stands_before_any_number(copy: Path) -> None:
         assert said in _Page(html).text
         assert said in text.replace("\\", "")
     assert html.index("is alone.") < html.index("<h2")
+    # As a version that noted nothing left it.
+    info = read_json(copy / "run.json")
+    del info["data_notes"]
+    write_json_atomic(copy / "run.json", info)
+    assert "did not note what the test labels and the split rest on" in texts(copy)[0]
 
 
 def test_an_empty_run_has_a_report(tmp_path: Path, demo_store: FeatureStore) -> None:

@@ -104,6 +104,8 @@ def test_audio_of_another_length_is_filled_on_purpose_only_and_counted(
         ((7, 3, 64), 7, False, "(snippets, crops, features); expected (crops, snippets, features)"),
         ((7, 3, 64), 8, False, "look like (snippets, crops, features)"),
         ((7, 3, 64), 7, True, "look like (snippets, crops, features)"),
+        ((7, 3, 64), 6, True, "look like (snippets, crops, features)"),
+        ((7, 1, 64), 8, True, "look like (snippets, crops, features)"),
         ((7, 1, 64), 7, False, "look like (snippets, crops, features)"),
         ((4, 3, 64), 4, False, "look like (snippets, crops, features); expected (crops, snippets, features), see"),
         ((4, 3, 64), 4, False, "where they are right, --fill-audio says so"),

@@ -90,7 +90,7 @@ def read_frame_labels(
         if inferred not in (None, SNIPPET_FRAMES):
             attempt = _combine(layout, lengths, inferred, ground_truth)
             if not any(fault.kind == "gt-mismatch" for fault in attempt.faults):
-                reason = f"{inferred} frames a snippet (published: {SNIPPET_FRAMES})"
+                reason = f"{inferred} frame{'s' * (inferred > 1)} a snippet (published: {SNIPPET_FRAMES})"
                 if layout.annotations is None:
                     reason += ", which its length alone says: no annotations.txt confirms it"
                 told = attempt.notes if layout.annotations is not None else attempt.doubts
@@ -142,7 +142,8 @@ def _read_annotations(
         result.labels[video.name] = rasterise(pairs if video.parsed.label else [], frames)
         clipped += any(end > frames for _, end in pairs)
     if clipped:
-        reason = f"{clipped} videos are annotated past their last whole snippet; the ends are clipped"
+        videos_are = "1 video is" if clipped == 1 else f"{clipped} videos are"
+        reason = f"{videos_are} annotated past the last whole snippet; what is beyond is clipped"
         result.notes.append(Finding("annotation", where, reason))
     violent = [video.name for video in videos if video.parsed.label and intervals.get(video.name)]
     ends = {name: max(end for _, end in intervals[name] or ()) for name in violent}
@@ -181,7 +182,12 @@ def _parse_annotations(
         elif name in lengths:
             _check_intervals(place, name, pairs, lengths[name], result)
     if strangers:
-        reason = f"{strangers} lines annotate videos that are not here"
+        lines = (
+            "1 line annotates a video that is"
+            if strangers == 1
+            else f"{strangers} lines annotate videos that are"
+        )
+        reason = f"{lines} not here"
         result.notes.append(Finding("annotation", where, reason))
     return intervals
 

@@ -172,9 +172,12 @@ def _scan_folder(layout: Layout, folder: Path, modality: Modality, found: _Found
             _add_file(layout, path, modality, found)
     if others:
         where = f"{layout.relative(folder)}/"
-        layout.notes.append(
-            Finding("other-files", where, f"{others} entries that are no .npy files are not read")
+        entries = (
+            "1 entry that is no .npy file is"
+            if others == 1
+            else f"{others} entries that are no .npy files are"
         )
+        layout.notes.append(Finding("other-files", where, f"{entries} not read"))
 
 
 def _add_file(layout: Layout, path: Path, modality: Modality, found: _Found) -> None:
@@ -211,7 +214,10 @@ def _apply_lists(layout: Layout, split: SplitName, found: dict[SplitName, _Found
     left_out = len(found[split].visual.keys() - set(listed.names))
     if left_out:
         where = FOLDERS["visual", split][0] + "/"
-        layout.notes.append(Finding("list", where, f"{left_out} videos are in no list and are left out"))
+        videos_are = "1 video is" if left_out == 1 else f"{left_out} videos are"
+        layout.notes.append(
+            Finding("list", where, f"{videos_are} in no list and {'is' if left_out == 1 else 'are'} left out")
+        )
     return set(listed.names)
 
 

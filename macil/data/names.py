@@ -34,6 +34,8 @@ _ENTITY = re.compile(r"&(?:#\d+|#[xX][0-9A-Fa-f]+|[A-Za-z][A-Za-z0-9]*);")
 _TIMES = r"\d{2,3}-\d\d-\d\d_\d{2,3}-\d\d-\d\d(?=_label_)"
 _CLIP = rf"(?:{_TIMES}|\d+(?=_label_))"
 _VIDEO_ID = r"[A-Za-z0-9_-]{11}"
+# "=" is another character where a tool did not like it.
+_VIDEO = re.compile(rf"v(?:=|[^0-9A-Za-z](?={_VIDEO_ID}$))(?P<id>.*)", re.DOTALL)
 _MOST_NAMED = 3
 _MARKED = re.compile(r".+__#.*_label_", re.DOTALL)
 # Where "#" was quoted, replaced or dropped, in forms that can have come from nothing else; most certain first.
@@ -92,7 +94,8 @@ def source_doubts(names: Sequence[str], sources: Sequence[str]) -> list[str]:
     spellings: dict[str, set[str]] = {}
     for source in sources:
         # The case and the hyphens of a `v=ID` tell videos apart.
-        key = source if source.startswith("v=") else _letters(source)
+        video = _VIDEO.fullmatch(source)
+        key = f"v={video['id']}" if video else _letters(source)
         spellings.setdefault(key or source, set()).add(source)
     if alike := [" and ".join(sorted(each)) for each in spellings.values() if len(each) > 1]:
         more = f" and {len(alike) - _MOST_NAMED} more" if len(alike) > _MOST_NAMED else ""
@@ -115,8 +118,10 @@ def parse_name(name: str) -> ParsedName:
     codes = [code for code in category.split("-") if code != "0"]
     if not codes or "" in codes:
         raise ValueError(f"label {category!r} names no category, expected A or codes such as B1-0-0")
-    if codes != [NORMAL_CODE] and any(code.startswith(NORMAL_CODE) for code in codes):
-        raise ValueError(f"label {category!r} mixes A (normal) with something else")
+    if codes != [NORMAL_CODE] and any(code.startswith(NORMAL_CODE) or code == "a" for code in codes):
+        raise ValueError(
+            f"label {category!r} is neither A (normal) nor codes of violence, none of which begins with A"
+        )
     # Without a clip number the clip is its own source.
     source = stem.rpartition("__#")[0] or stem
     return ParsedName(source=source, category=category, label=int(codes != [NORMAL_CODE]))

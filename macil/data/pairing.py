@@ -29,12 +29,12 @@ def axes_look_swapped(shape: tuple[int, ...], audio_rows: int, *, fill_audio: bo
     """Whether the audio says that an array meant as (crops, snippets, Dv) is (snippets, crops, Dv).
 
     It does where it has as many rows as the first axis and not as the second, or is near the first alone. Audio that is
-    to be filled may have any length: it must have exactly as many rows as the first axis, and that must be the longer.
+    to be filled may have any length: it must be near the first axis alone, and that must be the longer.
     """
     if len(shape) != 3:
         return False
     first, second = shape[:2]
-    far = bool(are_far_apart(second, audio_rows))
+    near_first_alone = bool(are_far_apart(second, audio_rows) and not are_far_apart(first, audio_rows))
     if fill_audio:
-        return far and audio_rows == first > second
-    return audio_rows == first != second or (far and not are_far_apart(first, audio_rows))
+        return near_first_alone and first > second
+    return near_first_alone or audio_rows == first != second

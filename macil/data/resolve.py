@@ -204,7 +204,7 @@ def _name_older(cache: Path, name: str, used: Path) -> None:
     """Name what was made from earlier states of the same layout folder: a running search may still map it."""
     for path in sorted(cache.glob(f"{glob.escape(name)}-*")):
         if path.is_dir() and path != used and path.suffix != ".partial" and not _is_shared(path, name):
-            note(f"{path} is an older conversion; delete it when nothing uses it")
+            note(f"{path} is an older conversion; delete it when no run that was begun on it is to go on")
 
 
 def _is_shared(store: Path, name: str) -> bool:

@@ -52,7 +52,12 @@ def banners(results: RunResults) -> list[str]:
 
 def data_notes(results: RunResults) -> list[str]:
     """What the test labels and the held-out split rest on that no file proves, as the run noted it when it began."""
-    return [printable(f"About the data: {text}.") for text in results.info.get("data_notes") or ()]
+    notes = results.info.get("data_notes")
+    if notes is None and results.info.get("store_hash"):
+        notes = [
+            "the run was begun by a version that did not note what the test labels and the split rest on"
+        ]
+    return [printable(f"About the data: {text}.") for text in notes or ()]
 
 
 def is_demo(results: RunResults) -> bool:
