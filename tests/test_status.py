@@ -134,6 +134,11 @@ def test_a_finished_run_says_where_to_look_further(run: Path, capsys: pytest.Cap
     assert "phase" not in table
     assert table["epochs"] == "12 done"
     assert f"write the report: {report_command(str(run))}" in said
+    change(run, winner={"trial": "00001", "confirmed": {"mean": 0.125, "n": 3}})
+    _, named, _ = status(capsys, str(run))
+    assert "best so far" not in named, "fresh seeds may have chosen another"
+    assert named["winner"].startswith("trial 00001, selection_score ")
+    assert named["winner"].endswith(" in the search, 0.1250 on fresh seeds")
     (run / "report").mkdir()
     (run / "report" / "report.html").touch()
     assert f"report: {run}/report/report.html" in status(capsys, str(run))[2]

@@ -160,7 +160,10 @@ def _summary(
         if text := _counts(results, [row for row in rows if row["kind"] == kind], kind):
             yield name, text
     yield "epochs", _epochs(results, rows, lasts)
-    yield "best so far", _best(results)
+    if (winner := _winner(results)) is not None:
+        yield "winner", winner
+    else:
+        yield "best so far", _best(results)
     yield "folder", results.place.shown
 
 
@@ -237,6 +240,28 @@ def _seconds_an_epoch(rows: Iterable[Mapping[str, Any]]) -> float | None:
     timed = [row for row in rows if row["seconds"] and row["epochs_run"]]
     epochs = sum(row["epochs_run"] for row in timed)
     return sum(row["seconds"] for row in timed) / epochs if epochs else None
+
+
+def _winner(results: RunResults) -> str | None:
+    """The winner that run.json names: after a confirmation not always the best of the search."""
+    winner = results.info.get("winner")
+    if not isinstance(winner, Mapping) or not winner.get("trial"):
+        return None
+    trial = next(
+        (
+            row
+            for row in results.trials.to_pylist()
+            if row["kind"] == "search" and _name(row) == winner["trial"]
+        ),
+        None,
+    )
+    if trial is None or trial["selection_score"] is None:
+        return f"trial {winner['trial']}"
+    text = f"trial {winner['trial']}, selection_score {trial['selection_score']:.4f}"
+    confirmed = winner.get("confirmed")
+    if not isinstance(confirmed, Mapping) or not isinstance(confirmed.get("mean"), float):
+        return text
+    return f"{text} in the search, {confirmed['mean']:.4f} on fresh seeds"
 
 
 def _best(results: RunResults) -> str:

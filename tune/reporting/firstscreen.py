@@ -108,12 +108,10 @@ def _found(results: RunResults, outcome: Outcome, intervals: Mapping[str, ModelI
         what = wording.ap_definition(
             "ap_trapezoid", results.protocol, EPOCH_RULES.get(results.protocol, "last")
         )
-        return Answer(
-            question,
-            lines=standing(results, outcome, intervals, question),
-            said=(said,),
-            small=_capital(what),
-        )
+        lines = standing(results, outcome, intervals, question)
+        if not any("%" in line.number for line in lines):
+            what = f"selection score: {wording.steering(results.protocol)}; protocol {results.protocol}"
+        return Answer(question, lines=lines, said=(said,), small=_capital(what))
     figure = headline_estimate(outcome, intervals)
     number = "test AP not measured"
     if figure is not None:
@@ -151,11 +149,10 @@ def _winner_against_reference(results: RunResults, outcome: Outcome) -> Answer:
     if trial_name(reference) == trial_name(searched):
         by = "by the test AP that steered it" if results.protocol == "published" else "on held-out videos"
         by += " and fresh seeds" if confirmed_rows(results) else ""
+        which = f"The {_question(results, outcome).lower()} is {reference_title(reference)} itself"
         return Answer(
             question,
-            said=(
-                f"The winner is {reference_title(reference)} itself: the search found nothing better {by}.",
-            ),
+            said=(f"{which}: the search found nothing better {by}.",),
             small=_capital(reference_in_full(reference)),
         )
     for column, what in (("ap_trapezoid", "points of test AP"), ("selection_score", "of selection score")):

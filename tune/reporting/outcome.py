@@ -249,13 +249,13 @@ def _selection(results: RunResults, searched: Trial) -> Tile:
         return Tile(
             "Selection score",
             wording.score_text(fresh),
-            "on fresh seeds, what the winner was chosen by: held-out training videos only; "
+            "on fresh seeds, what the winner is chosen by: held-out training videos only; "
             f"{wording.seeds(fresh.n)}{cut}; in the search it was {wording.decimal(searched['selection_score'])} "
             "(one seed)",
         )
     return Tile(
         "Selection score",
         wording.decimal(searched["selection_score"]),
-        "what the winner was chosen by: held-out training videos only, best of its epochs "
+        "what the winner is chosen by: held-out training videos only, best of its epochs "
         f"(epoch {wording.count(searched['chosen_epoch'])}); one seed, no interval",
     )
