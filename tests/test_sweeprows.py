@@ -144,7 +144,7 @@ def test_a_mean_over_fewer_seeds_than_asked_is_marked_wherever_it_stands() -> No
         means = cells(table, "Trapezoidal", place)
         assert [text.endswith(" †") for text in means] == [False, True, True, True, False]
         assert means[4] == NOT_MEASURED
-    assert cells(table, "Difference", "Published")[1].endswith(" †")
+    assert cells(table, "Difference", "Paper")[1].endswith(" †")
     assert cells(table, "Trapezoidal", "Test AP")[2] == "80.00 †", "a stopped training enters no mean"
     assert "† Over fewer seeds than the 3 asked for" in table.caption
     assert "‡ Stopped early: not a whole training, and in no mean" in table.caption

@@ -198,7 +198,7 @@ def different_trainings(trials: Sequence[dict[str, Any]]) -> list[dict[str, Any]
         key: Hashable = trial["trial_dir"]
         with contextlib.suppress(ConfigError):
             key = training_key(TrialConfig.from_dict(values))
-        if key not in found or trial["epochs_run"] > found[key]["epochs_run"]:
+        if key not in found or (trial["epochs_run"] or 0) > (found[key]["epochs_run"] or 0):
             found[key] = trial
     return list(found.values())
 

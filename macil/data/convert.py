@@ -308,13 +308,13 @@ def _write_tables(partial: Path, source: SourceFolder, digests: list[str]) -> No
     _write_labels(partial / LABELS, plan, source.report)
     meta = {
         **source.meta,
+        "source": {"path": str(source.report.layout.root)},
         "content_hash": hash_content(plan.dtype, plan.crops, plan.widths, plan.hashed, digests),
         "files": {name: (partial / name).stat().st_size for name in (VISUAL, AUDIO)},
         "hashes": {
             **{name: _hash_frame(partial / name) for name in (VISUAL, AUDIO)},
             **{name: hash_file(partial / name) for name in (INDEX, LABELS)},
         },
-        "source": {"path": str(source.report.layout.root)},
     }
     forget(partial)
     write_json_atomic(partial / META, meta)

@@ -175,8 +175,14 @@ def confirmation_verdicts(results: RunResults) -> list[str]:
     rows = confirmed_rows(results)
     if not any(row.estimate("selection_score") for row in rows):
         return []
-    first = max(rows, key=lambda row: row.searched["selection_score"] if row.searched else float("-inf"))
+    first = max(rows, key=_searched_score)
     return [*_regression(first), *_decision(results, first)]
+
+
+def _searched_score(row: Confirmed) -> float:
+    """What it reached in the search; less than anything where that is not known."""
+    score = row.searched["selection_score"] if row.searched else None
+    return float("-inf") if score is None else float(score)
 
 
 def _regression(first: Confirmed) -> list[str]:
