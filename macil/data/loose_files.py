@@ -10,6 +10,7 @@ anything else    VISUAL.npy, and the file that follows it is its audio: a video 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +71,8 @@ def videos_of_files(paths: Iterable[Path]) -> LooseVideos:
         if path.parent not in folders:
             folders[path.parent] = _crops_by_name(path.parent.iterdir())
         audios = heard.get(name) or _find_audio(path.parent, name, beside)
-        video = _complete(path.parent / name, folders[path.parent][name], audios, problems)
+        present = folders[path.parent]
+        video = _complete(path.parent / name, present[name], audios, problems, _usual_crops(present))
         if video is not None:
             _add(video, found, problems)
     problems += [
@@ -94,6 +96,7 @@ def videos_of_folder(root: Path, split: SplitName, names: Sequence[str] = ()) ->
         raise DataError(f"{root} holds no {split} video; {expected}")
     heard = _audio_by_name(_entries(root, FOLDERS["audio", split]))
     beside: dict[Path, _Audio] = {}
+    usual = _usual_crops(visual)
     present = sorted(visual)
     chosen = [present[i] for i in choose(names, present, f"the {split} videos of {root}")]
     problems: list[str] = []
@@ -102,7 +105,7 @@ def videos_of_folder(root: Path, split: SplitName, names: Sequence[str] = ()) ->
         crops = visual[name]
         folder = next(iter(crops.values()))[0].parent
         audios = heard.get(name) or _find_audio(folder, name, beside)
-        found.append(_complete(folder / name, crops, audios, problems))
+        found.append(_complete(folder / name, crops, audios, problems, usual))
     return LooseVideos(tuple(video for video in found if video is not None), tuple(problems))
 
 
@@ -267,16 +270,30 @@ def _audio_by_name(paths: Iterable[Path]) -> _Audio:
     return found
 
 
+def _usual_crops(videos: _Crops) -> int:
+    """How many crops most of these videos have, the higher number in doubt."""
+    counts = Counter(len(crops) for crops in videos.values())
+    return max(counts, key=lambda number: (counts[number], number))
+
+
 def _complete(
-    stem: Path, crops: dict[int, list[Path]], audios: Sequence[Path], problems: list[str]
+    stem: Path, crops: dict[int, list[Path]], audios: Sequence[Path], problems: list[str], usual: int
 ) -> LooseVideo | None:
-    """The video of these crops, called as `stem` is; None, and the reasons, where something is missing."""
+    """The video of these crops, called as `stem` is; None, and the reasons, where something is missing.
+
+    `usual` is the number of crops of the videos beside it: a mean over others would be another score.
+    """
     faults = []
     if not is_printable(stem.name):
         faults.append(f"{stem}: the name holds a control character or is not UTF-8; rename its files")
     if set(crops) != set(range(len(crops))):
         text = ", ".join(map(str, sorted(crops)))
         faults.append(f"{stem}: its crops should be numbered from 0 without a gap; there are {text}")
+    elif len(crops) != usual:
+        files = f"{len(crops)} crop{'s' * (len(crops) > 1)}"
+        faults.append(
+            f"{stem}: has {files}, and videos beside it have {usual}; give it as many, or a folder of its own"
+        )
     if not audios:
         places = [folder / f"{stem.name}__vggish.npy" for folder in _audio_folders(stem.parent)]
         faults.append(f"{stem}: its audio is missing, expected {' or '.join(map(str, places))}")
