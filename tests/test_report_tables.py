@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +14,14 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from macil.config import hyperparameters
+from macil.config import TrialConfig, hyperparameters
+from macil.errors import ConfigError
 from tests.runfolders import made_results
+from tune.rows import Column, TrialRow, epoch_columns, trial_columns
 from tune.runtables import EPOCHS_SCHEMA, TRIALS_SCHEMA, write_table
 
 PAGE = Path(__file__).parent.parent / "docs" / "report.md"
-TYPES = {"string": pa.string(), "float64": pa.float64(), "int64": pa.int64(), "bool": pa.bool_()}
+TYPES = {str: "string", float: "float64", int: "int64", bool: "bool"}
 ROWS: list[dict[str, Any]] = [
     {"trial_dir": "trials/00000", "ap": 0.8340123456789012, "error": None, "failures": 0, "demo": True},
     {"trial_dir": "trials/00001", "ap": None, "error": 'Error: "a", b\nλ', "failures": 2, "demo": False},
@@ -31,24 +35,65 @@ def documented(heading: str) -> list[tuple[str, ...]]:
 
 
 @pytest.mark.parametrize(
-    ("heading", "schema"),
-    [("Columns of the trials", TRIALS_SCHEMA), ("Columns of the epochs", EPOCHS_SCHEMA)],
+    ("heading", "columns", "schema"),
+    [
+        ("Columns of the trials", trial_columns(), TRIALS_SCHEMA),
+        ("Columns of the epochs", epoch_columns(), EPOCHS_SCHEMA),
+    ],
 )
-def test_the_page_documents_every_column_in_order_with_its_type(heading: str, schema: pa.Schema) -> None:
+def test_the_page_says_of_every_column_what_the_row_says(
+    heading: str, columns: Sequence[Column], schema: pa.Schema
+) -> None:
     rows = documented(heading)
-    assert [(row[0].strip("`"), TYPES[row[1]]) for row in rows] == [(each.name, each.type) for each in schema]
-    for row in rows:
-        assert len(row) == 5, row
-        assert all(row), row
+    assert rows == [
+        (f"`{each.name}`", TYPES[each.type], each.unit, each.meaning, each.null) for each in columns
+    ]
+    assert [row[0].strip("`") for row in rows] == schema.names
+    assert all(all(row) for row in rows)
+    assert [str(each.arrow) for each in columns] == [str(each.type) for each in schema]
 
 
-def test_the_page_says_of_a_hyperparameter_what_the_configuration_says() -> None:
-    rows = {row[0].strip("`"): row for row in documented("Columns of the trials")}
-    for parameter in hyperparameters():
-        unit, meaning = rows[parameter.name][2:4]
-        assert unit == (parameter.unit or "–")
-        assert meaning.startswith(parameter.help)
-        assert not parameter.symbol or meaning.endswith(f"({parameter.symbol})")
+def test_a_hyperparameter_is_a_column_as_the_configuration_describes_it() -> None:
+    columns = {each.name: each for each in trial_columns()}
+    described = [(p.name, p.type, p.help, p.symbol) for p in hyperparameters()]
+    assert described
+    for name, kind, text, symbol in described:
+        assert columns[name].type is kind
+        assert columns[name].meaning == (f"{text} ({symbol})" if symbol else text)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "expected"),
+    [
+        ("ap", 1, 1.0),
+        ("ap", float("nan"), None),
+        ("ap", True, None),
+        ("ap", 2**53 + 1, None),
+        ("epochs_run", 1.0, None),
+        ("epochs_run", 2**63, None),
+        ("demo", 1, None),
+        ("device", 3, None),
+        ("device", "cpu", "cpu"),
+    ],
+)
+def test_a_value_of_another_type_does_not_fit_a_column(column: str, value: Any, expected: Any) -> None:
+    (found,) = [each for each in trial_columns() if each.name == column]
+    fitted = found.fitting(value)
+    assert (fitted, type(fitted)) == (expected, type(expected))
+
+
+def test_a_row_has_a_value_for_each_column_and_knows_its_configuration_whole_or_not_at_all() -> None:
+    config = TrialConfig(seed=3).to_dict()
+    row = TrialRow(
+        trial_id="a", kind="search", status="finished", epoch_rule="last", trial_dir="trials/7", config=config
+    )
+    values = dict(zip([each.name for each in trial_columns()], row.values(), strict=True))
+    assert {name: values[name] for name in config} == config
+    assert TrialRow.from_flat(values) == row
+    assert (row.name, row.seed, row.epochs) == ("7", 3, 50)
+    assert row.configuration() == TrialConfig(seed=3)
+    with pytest.raises(ConfigError):
+        dataclasses.replace(row, config={"seed": 3}).configuration()
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import time
 import tomllib
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from tune.groups import PREFIX
 from tune.measured import measured_chance, read_measured, stamp_of
 from tune.mirror import EXPIRED, LEASE
 from tune.origin import is_demo
+from tune.rows import EpochRow, TrialRow
 from tune.runfolder import RunLocation, locate_run
 from tune.runinfo import usable_info, usable_plan
 from tune.runtables import EPOCHS_SCHEMA, TRIALS_SCHEMA, build_table
@@ -64,6 +66,16 @@ class RunResults:
     location: RunLocation | None = None
     chance: float | None = None
     labels: TestLabels | None = None
+
+    @cached_property
+    def trial_rows(self) -> tuple[TrialRow, ...]:
+        """The trainings, in the order of `trials`."""
+        return tuple(map(TrialRow.from_flat, self.trials.to_pylist()))
+
+    @cached_property
+    def epoch_rows(self) -> tuple[EpochRow, ...]:
+        """Their epochs, in the order of `epochs`."""
+        return tuple(EpochRow(**row) for row in self.epochs.to_pylist())
 
     @property
     def place(self) -> RunLocation:

@@ -10,90 +10,30 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from macil.config import hyperparameters
 from macil.files import atomic_path
 from macil.text import cell_text
+from tune.rows import Column, epoch_columns, trial_columns
 
 FORMAT_VERSION = 1
 
-HYPERPARAMETERS: tuple[str, ...] = tuple(parameter.name for parameter in hyperparameters())
-
-# What Trainer.train_epoch reports, apart from `epoch` and `diverged`.
+# What an epoch reports, apart from `epoch` and `diverged`.
 METRICS: dict[str, pa.DataType] = {
-    "selection_score": pa.float64(),
-    "ap": pa.float64(),
-    "ap_trapezoid": pa.float64(),
-    "visual_ap": pa.float64(),
-    "heldout_ap": pa.float64(),
-    "heldout_loss": pa.float64(),
-    "heldout_score": pa.float64(),
-    "video_accuracy": pa.float64(),
-    "loss_mil": pa.float64(),
-    "loss_v2b": pa.float64(),
-    "loss_v2n": pa.float64(),
-    "loss_visual": pa.float64(),
-    "learning_rate": pa.float64(),
-    "parameters": pa.int64(),
-    "parameters_published": pa.int64(),
-    "seconds": pa.float64(),
-    "chosen_epoch": pa.int64(),
+    column.name: column.arrow
+    for column in epoch_columns()
+    if column.name not in ("trial_id", "kind", "epoch", "diverged")
 }
 
 
-def _arrow_type(kind: type) -> pa.DataType:
-    return {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}[kind]
-
-
-def _schema(table: str, fields: Mapping[str, pa.DataType]) -> pa.Schema:
+def _schema(table: str, columns: Iterable[Column]) -> pa.Schema:
     # Two separate keys, so that the number can be read without parsing.
     return pa.schema(
-        list(fields.items()), metadata={"format_version": str(FORMAT_VERSION), "table": f"macil-tune {table}"}
+        [(column.name, column.arrow) for column in columns],
+        metadata={"format_version": str(FORMAT_VERSION), "table": f"macil-tune {table}"},
     )
 
 
-# One row per (configuration, seed); `kind` tells the search's trials from its confirmation and the winner's refit.
-TRIALS_SCHEMA: pa.Schema = _schema(
-    "trials",
-    {
-        "trial_id": pa.string(),
-        "kind": pa.string(),
-        "row": pa.string(),
-        "rows": pa.string(),
-        "winner": pa.bool_(),
-        **{parameter.name: _arrow_type(parameter.type) for parameter in hyperparameters()},
-        "protocol": pa.string(),
-        "status": pa.string(),
-        "epochs_run": pa.int64(),
-        "epoch_rule": pa.string(),
-        "chosen_epoch": pa.int64(),
-        "ap": pa.float64(),
-        "ap_trapezoid": pa.float64(),
-        "ap_last": pa.float64(),
-        "ap_trapezoid_last": pa.float64(),
-        "best_epoch": pa.int64(),
-        "ap_best": pa.float64(),
-        "ap_trapezoid_best": pa.float64(),
-        "visual_ap": pa.float64(),
-        "heldout_ap": pa.float64(),
-        "selection_score": pa.float64(),
-        "video_accuracy": pa.float64(),
-        "parameters": pa.int64(),
-        "parameters_published": pa.int64(),
-        "seconds": pa.float64(),
-        "error": pa.string(),
-        "failures": pa.int64(),
-        "store_hash": pa.string(),
-        "demo": pa.bool_(),
-        "threads": pa.int64(),
-        "device": pa.string(),
-        "trial_dir": pa.string(),
-    },
-)
-
-EPOCHS_SCHEMA: pa.Schema = _schema(
-    "epochs",
-    {"trial_id": pa.string(), "kind": pa.string(), "epoch": pa.int64(), **METRICS, "diverged": pa.bool_()},
-)
+TRIALS_SCHEMA: pa.Schema = _schema("trials", trial_columns())
+EPOCHS_SCHEMA: pa.Schema = _schema("epochs", epoch_columns())
 
 
 def build_table(rows: Iterable[Mapping[str, Any]], schema: pa.Schema, problems: list[str]) -> pa.Table:
