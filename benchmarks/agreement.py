@@ -15,7 +15,7 @@ from macil.config import TrialConfig
 from macil.data.bags import Place, TrainingBags
 from macil.engine import Engine, Stack
 from macil.model import TwoStreamNetwork, VisualNetwork
-from macil.objective import ramp_weight
+from macil.objective import loss_weights, total_loss
 from macil.released import to_released
 
 # Both contrastive weights are at their maximum.
@@ -86,16 +86,16 @@ def check_reference(
         )
 
     engine.begin_epoch(EPOCH, (config.learning_rate, config.visual_learning_rate))
-    mil, background, normal, visual = engine.step(ours.batch(samples[None]))[0]
+    *parts, visual = engine.step(ours.batch(samples[None]))[0]
+    mil, background, normal = parts
     expected = reference.losses(batch)
     (expected.total + expected.visual).backward()
-    weights = [ramp_weight(EPOCH, config.ramp, most) for most in (config.lambda_v2b, config.lambda_v2n)]
     terms = expected.terms
     pairs = {
         "loss_mil": (mil, expected.mil),
         "loss_v2b": (background, terms.a2v_background + terms.v2a_background),
         "loss_v2n": (normal, terms.a2v_normal + terms.v2a_normal),
-        "loss": (mil + weights[0] * background + weights[1] * normal, expected.total),
+        "loss": (total_loss(parts, loss_weights(config, EPOCH)), expected.total),
         "loss_visual": (visual, expected.visual),
     }
     assert engine.visual is not None

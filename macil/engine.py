@@ -20,7 +20,7 @@ from macil.data.bags import Batch, TrainingBags
 from macil.distillation import infuse
 from macil.model import TwoStreamNetwork, VisualNetwork
 from macil.model.dropout import Rates
-from macil.objective import ramp_weight
+from macil.objective import loss_weights, total_loss
 from macil.random import columns, fold_in, make_generator, make_keys, permutation
 from macil.selective import StepNoise
 
@@ -173,9 +173,7 @@ class Engine:
         """Set what is the same in all steps of an epoch."""
         for stack, rate in zip(self.stacks, rates, strict=False):
             stack.set_learning_rate(rate)
-        config = self.config
-        weights = [ramp_weight(epoch, config.ramp, most) for most in (config.lambda_v2b, config.lambda_v2n)]
-        self._weights.copy_(torch.tensor(weights, dtype=self._dtype))
+        self._weights.copy_(torch.tensor(loss_weights(self.config, epoch), dtype=self._dtype))
         self._tick.fill_(epoch * _EPOCH_STRIDE)
         self._sums.zero_()
 
@@ -192,7 +190,8 @@ class Engine:
             The losses before the step, (S, 4), see `train_epoch`; also added up for it.
         """
         losses = self.losses(batch)
-        weighted = losses[:, 0] + (losses[:, 1:3] * self._weights).sum(1) + losses[:, 3]
+        *parts, loss_visual = losses.unbind(1)
+        weighted = total_loss(parts, self._weights.unbind()) + loss_visual
         for stack in self.stacks:
             stack.optimizer.zero_grad(set_to_none=True)
         weighted.sum().backward()

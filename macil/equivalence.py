@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 
 from macil.config import TrialConfig
-from macil.objective import ramp_weight
+from macil.objective import loss_weights
 
 _CONTRAST = ("stream_swap", "bag_weighting", "background_pool", "temperature")
 _WEIGHTS = ("lambda_v2b", "lambda_v2n", "ramp")
@@ -22,13 +22,7 @@ def training_key(config: TrialConfig) -> Hashable:
     """
     values = config.to_dict()
     del values["fidelity"]
-    weights = tuple(
-        (
-            ramp_weight(epoch, config.ramp, config.lambda_v2b),
-            ramp_weight(epoch, config.ramp, config.lambda_v2n),
-        )
-        for epoch in range(config.epochs)
-    )
+    weights = tuple(loss_weights(config, epoch) for epoch in range(config.epochs))
     contrast = config.contrast and any(any(pair) for pair in weights)
     inert = {*_WEIGHTS, *(() if contrast else _CONTRAST), *(() if config.distill else _DISTILL)}
     if config.distill and config.momentum == 1:

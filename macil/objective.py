@@ -7,6 +7,7 @@ come first. Everything is vectorised over the batch and free of host syncs.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
@@ -25,11 +26,13 @@ __all__ = [
     "bottom_k",
     "contrastive_terms",
     "loss_parts",
+    "loss_weights",
     "mil_loss",
     "objective",
     "ramp_weight",
     "select_semi_bags",
     "top_k",
+    "total_loss",
 ]
 
 
@@ -76,9 +79,27 @@ def objective(
     _require_shapes(output, labels)
     semi_bags = select_semi_bags(output, config) if config.contrast else None
     parts = loss_parts(output.video_logits, labels, output.lengths, semi_bags, config, config.temperature)
-    weights = (ramp_weight(epoch, config.ramp, most) for most in (config.lambda_v2b, config.lambda_v2n))
-    total = parts[0] + sum(weight * part for weight, part in zip(weights, parts[1:], strict=True))
+    total = total_loss(parts, loss_weights(config, epoch))
     return total, dict(zip(("loss_mil", "loss_v2b", "loss_v2n"), parts, strict=True))
+
+
+def total_loss(parts: Sequence[Tensor], weights: Sequence[float] | Sequence[Tensor]) -> Tensor:
+    """Eq. 8: loss_mil + λ_v2b(t) loss_v2b + λ_v2n(t) loss_v2n, for `parts` as of `loss_parts`, each (...).
+
+    `objective` and the training step (`macil.engine`) both weight by this function; a step gives the weights as
+    tensors, so that a recorded step reads those of its epoch.
+    """
+    loss_mil, loss_v2b, loss_v2n = parts
+    weight_v2b, weight_v2n = weights
+    return loss_mil + (weight_v2b * loss_v2b + weight_v2n * loss_v2n)
+
+
+def loss_weights(config: TrialConfig, epoch: int) -> tuple[float, float]:
+    """λ_v2b(t) and λ_v2n(t) of epoch t, from 0."""
+    return (
+        ramp_weight(epoch, config.ramp, config.lambda_v2b),
+        ramp_weight(epoch, config.ramp, config.lambda_v2n),
+    )
 
 
 def _require_shapes(output: NetworkOutput, labels: Tensor | None = None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from macil.data.bags import Place, TrainingBags
 from macil.data.store import FeatureStore
 from macil.distillation import momentum_at
 from macil.engine import Engine, Precision
+from macil.objective import objective
 
 CPU = torch.device("cpu")
 SMALL = TrialConfig(batch_size=24, hidden_dim=16, feedforward_dim=12, max_snippets=20)
@@ -89,6 +91,31 @@ def test_seeds_differ_in_weights_shuffle_and_dropout(demo_store: FeatureStore) -
     samples = torch.arange(24)[None].expand(2, -1)
     losses = engine.losses(engine.bags.batch(samples)).detach()
     assert not torch.allclose(losses[0], losses[1], rtol=1e-6)
+
+
+def test_a_step_follows_the_gradient_of_the_objective(demo_store: FeatureStore) -> None:
+    """Both contrastive terms act, under weights that differ: the ramp's 0.5 and a maximum of 0.3."""
+    config = SMALL.replace(dropout=0.0, dropout_everywhere=True, lambda_v2b=0.7, lambda_v2n=0.3)
+    engine = Engine(config, [3], bags(demo_store, "resident"), precision="fp64")
+    batch = engine.bags.batch(torch.arange(24)[None])
+    visual, audio = (x.view(24, engine.bags.snippets, -1).double() for x in (batch.visual, batch.audio))
+    lengths, labels = batch.layout.lengths[0], batch.labels[0]
+    network = copy.deepcopy(engine.audio_visual.networks[0])
+    with torch.no_grad():  # half of the videos are predicted violent
+        logits = network(visual, audio, lengths).video_logits.sort().values
+        middle = logits[11:13].mean() / 2  # one head, two streams
+        for each in (network, engine.audio_visual.networks[0]):
+            each.get_parameter("head_v.bias").sub_(middle)
+
+    engine.begin_epoch(5, RATES)
+    losses = engine.step(batch)[0]
+    total, parts = objective(network(visual, audio, lengths), labels, config, 5)
+    total.backward()
+    torch.testing.assert_close(losses[:3], torch.stack(list(parts.values())).detach())
+    assert (losses[1:3] > 0).all()
+    for name, tensor in engine.audio_visual.tensors.items():
+        assert tensor.grad is not None
+        torch.testing.assert_close(tensor.grad[0], network.get_parameter(name).grad, rtol=1e-9, atol=1e-10)
 
 
 def test_every_step_of_every_epoch_has_its_own_dropout(demo_store: FeatureStore) -> None:
