@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,10 +12,9 @@ from macil.data.store import FeatureStore
 from macil.errors import DataError
 from macil.evaluation import frame_average_precision
 from macil.model import TwoStreamNetwork, VisualNetwork
+from macil.protocols import Protocol
 from macil.scoring import score_whole, shared_videos
 from macil.selection import assess_heldout
-
-Protocol = Literal["published", "heldout", "refit"]
 
 _FIGURES = (
     "ap",

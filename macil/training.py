@@ -19,16 +19,16 @@ from macil.device import choose_device
 from macil.distillation import momentum_at
 from macil.engine import Engine, Precision
 from macil.errors import DataError, DivergedError, UsageError
-from macil.examination import Examiner, Protocol
+from macil.examination import Examiner
 from macil.metrics import EpochMetrics
 from macil.model import TwoStreamNetwork, VisualNetwork, parameter_counts
+from macil.protocols import Protocol
 from macil.record import FORMAT_VERSION, describe_environment
 
 __all__ = [
     "BagDtype",
     "KeptScores",
     "Precision",
-    "Protocol",
     "Trainer",
     "learning_rate_at",
     "load_checkpoint",

@@ -13,8 +13,9 @@ import numpy as np
 from macil.config import TrialConfig
 from macil.data import FeatureStore
 from macil.files import write_json_atomic
-from macil.training import Protocol, Trainer, save_checkpoint
-from tune.results import EPOCH_RULES, RunResults
+from macil.protocols import Protocol, epoch_rule
+from macil.training import Trainer, save_checkpoint
+from tune.results import RunResults
 from tune.runtables import EPOCHS_SCHEMA, TRIALS_SCHEMA, build_table
 
 EPOCHS = 3
@@ -52,7 +53,7 @@ class RunFolder:
             "updated": "2026-01-01T00:10:00+00:00",
             "command": ["tune/search.py", "--data", str(self.store.path)],
             "protocol": self.protocol,
-            "epoch_rule": "chosen" if self.protocol == "heldout" else "last",
+            "epoch_rule": epoch_rule(self.protocol),
             "sweep": None,
             "metric": "selection_score",
             "seeds": [0],
@@ -142,7 +143,7 @@ def made_results(
         "protocol": protocol,
         "epochs_run": EPOCHS,
     }
-    base |= {"epoch_rule": EPOCH_RULES[protocol], "chosen_epoch": EPOCHS, "seed": 0}
+    base |= {"epoch_rule": epoch_rule(protocol), "chosen_epoch": EPOCHS, "seed": 0}
     full = [{**base, "trial_id": str(row["trial_dir"]), **row} for row in rows]
     results = RunResults(
         path=path,

@@ -21,7 +21,7 @@ from tune.reporting.confirmed import (
     leads,
 )
 from tune.reporting.ending import print_ending
-from tune.reporting.outcome import disagreements, find_outcome
+from tune.reporting.outcome import find_outcome
 from tune.reporting.runpage import run_page
 from tune.reporting.sections import leaderboard_table
 from tune.reporting.summary import banners
@@ -203,12 +203,6 @@ def test_after_a_confirmation_every_table_marks_the_winner_not_the_best_searched
     printed = console.export_text()
     assert "00007 (winner)" in printed
     assert "00004 (winner)" not in printed
-
-
-def test_a_winner_other_than_the_best_on_fresh_seeds_is_said() -> None:
-    assert disagreements(confirmed(winner={"trial": "00007"})) == []
-    (said,) = disagreements(confirmed(winner={"trial": "00004"}))
-    assert "but 00007 has the best mean selection score on the fresh seeds" in said
 
 
 def test_what_was_planned_is_every_configuration_on_every_seed_once() -> None:

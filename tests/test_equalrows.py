@@ -23,6 +23,7 @@ from tune.equalrows import equal_rows, planned_equal_rows, standing_for
 from tune.groups import folder_name, member_folders
 from tune.machine import Machine
 from tune.plan import Options, Plan, resolve_plan
+from tune.ranking import counted_trials
 from tune.replay import find_trial
 from tune.reporting.firstscreen import answers
 from tune.reporting.outcome import find_outcome
@@ -31,7 +32,7 @@ from tune.reporting.rowresults import measured_noise, sweep_rows
 from tune.reporting.sections import leaderboard_table
 from tune.reporting.sweeprows import sweep_table
 from tune.reporting.verdict import verdicts
-from tune.results import RunResults, counted_trials, load_run
+from tune.results import RunResults, load_run
 from tune.runtables import TRIALS_SCHEMA, build_table
 from tune.sweeps import SWEEPS
 from tune.workspace import Workspace

@@ -18,7 +18,8 @@ from macil.data.split import make_split
 from macil.errors import DivergedError
 from macil.examination import Examiner
 from macil.model import TwoStreamNetwork, VisualNetwork
-from macil.training import Protocol, Trainer, save_checkpoint
+from macil.protocols import Protocol
+from macil.training import Trainer, save_checkpoint
 from tests.fuzzing import Outcome, call
 from tests.layouts import annotate, save
 

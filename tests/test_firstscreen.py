@@ -12,10 +12,10 @@ from macil.config import TrialConfig
 from tests.runfolders import made_results
 from tests.sweepruns import sweep_results
 from tests.test_confirmed import CONFIRM, confirmed
+from tune.ranking import reference_trial
 from tune.reporting.firstscreen import answers
 from tune.reporting.outcome import find_outcome
 from tune.reporting.page import Answer
-from tune.reporting.reference import reference_trial
 from tune.reporting.uncertainty import ModelInterval
 from tune.results import RunResults
 

@@ -9,7 +9,8 @@ import pytest
 from macil.config import TrialConfig, departures
 from tests.runfolders import made_results
 from tests.searchruns import search_results
-from tune.reporting.reference import reference_in_full, reference_trial
+from tune.ranking import reference_trial
+from tune.reporting.reference import reference_in_full
 from tune.reporting.runpage import run_page
 from tune.results import RunResults
 from tune.space import reference_title

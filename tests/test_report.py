@@ -435,11 +435,6 @@ def test_the_record_of_the_run_is_in_the_report(reported: Path) -> None:
     assert openings[0]["time"] in text
 
 
-def test_a_winner_that_is_not_the_best_is_said(copy: Path) -> None:
-    set_info(copy, winner={"trial": "0003"})
-    assert "run.json names trial 0003 as the winner" in texts(copy)[0]
-
-
 def test_the_command_writes_from_any_folder_as_a_script(reported: Path, tmp_path: Path) -> None:
     script = Path(__file__).parent.parent / "tune/report.py"
     done = subprocess.run(

@@ -19,7 +19,8 @@ from macil.remote import Remote
 from tests.runfolders import BASE, EPOCHS, RunFolder, edit_report, write_report_line
 from tune.measured import FILE
 from tune.openings import LOG, closed_trials, needs_opening, open_labels, read_openings
-from tune.results import RunResults, leaderboard, load_run
+from tune.ranking import leaderboard
+from tune.results import RunResults, load_run
 from tune.runfolder import locate_run, mirror
 from tune.runtables import EPOCHS_SCHEMA, TRIALS_SCHEMA
 

@@ -30,11 +30,11 @@ from tune.display import Display
 from tune.execution import Batch, run_batch
 from tune.interrupts import Interrupts
 from tune.machine import Machine, quiet_ray, ray_running
+from tune.ranking import choose_winner
 from tune.results import load_run
 from tune.scheduler import ReplayASHA
 from tune.searcher import REASON, StudySearch, load_study
 from tune.space import Space, search_space
-from tune.winner import choose_winner
 from tune.workspace import Workspace
 
 pytestmark = pytest.mark.ray
@@ -188,7 +188,7 @@ def test_a_diverged_trial_fails_with_its_reason_and_is_never_told_as_a_number(
         assert "diverged in epoch" in rows[-1]["reason"]
     assert said.count("failed after") == 2
     with pytest.raises(Exception, match="no trial has a result"):
-        choose_winner(run.path / "trials")
+        choose_winner(load_run(run.path))
 
 
 @pytest.mark.parametrize(

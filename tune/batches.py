@@ -12,10 +12,10 @@ from macil.remote import is_uri
 from tune.execution import Batch
 from tune.groups import SEEDS
 from tune.plan import Plan
+from tune.ranking import Trial, Winner, configuration, trial_name
 from tune.scheduler import ReplayASHA
 from tune.searcher import StudySearch
 from tune.trainable import Job
-from tune.winner import Candidate, Winner
 from tune.workspace import Workspace
 
 
@@ -39,11 +39,14 @@ def trials_batch(run: Workspace, plan: Plan, store: FeatureStore) -> Batch:
     return _batch(plan, "trials", job, total=plan.trials, searcher=searcher, scheduler=scheduler)
 
 
-def confirm_batch(run: Workspace, plan: Plan, store: FeatureStore, candidates: Sequence[Candidate]) -> Batch:
+def confirm_batch(run: Workspace, plan: Plan, store: FeatureStore, candidates: Sequence[Trial]) -> Batch:
     """Each of `candidates` once a fresh seed, trained and measured as it was in the search."""
     rows = [
-        {"name": candidate.name, "changes": {name: getattr(candidate.config, name) for name in plan.space}}
-        for candidate in candidates
+        {
+            "name": trial_name(trial),
+            "changes": {name: getattr(configuration(trial), name) for name in plan.space},
+        }
+        for trial in candidates
     ]
     points = _points(rows, plan.confirm_seeds, together=plan.confirm_together)
     return _batch(plan, "confirm", _job(run, plan, store), points=points)

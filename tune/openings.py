@@ -24,9 +24,10 @@ from macil.data.store import FeatureStore, TestLabels
 from macil.errors import DataError
 from macil.evaluation import frame_average_precision
 from macil.files import write_text_atomic
+from macil.protocols import CLOSED_PROTOCOLS
 from macil.reading import parse_json, read_text
 from tune.measured import MEASURED_SCORES, NO_SCORES, Measured, read_measured, stamp_of, write_measured
-from tune.results import CLOSED_PROTOCOLS, RunResults
+from tune.results import RunResults
 from tune.rootfiles import ACCESS_LOG, INTERVALS, MEASURED, move_to_root, older_file
 from tune.runfolder import RunLocation
 from tune.runtables import TRIALS_SCHEMA, build_table

@@ -17,15 +17,17 @@ from tune.hosts import set_terms
 from tune.interrupts import Interrupts
 from tune.machine import ray_running, this_machine
 from tune.plan import Plan, check_resources
-from tune.space import reference_title
-from tune.winner import (
+from tune.ranking import (
     Confirmation,
     Winner,
     choose_confirmed,
     choose_to_confirm,
     choose_winner,
-    publish_model,
+    trial_name,
 )
+from tune.results import load_run
+from tune.space import reference_title
+from tune.winner import publish_model
 from tune.workspace import Workspace
 
 
@@ -63,14 +65,13 @@ def train(
             run_batch(run, batch, shown, interrupts, debug=debug)
             interrupts.check()
 
-        trials = run.experiment("trials")
         if begun == "trials":
             go(trials_batch(run, plan, store))
         if plan.sweep is None:
-            winner = choose_winner(trials)
+            found = load_run(run.path)
+            winner = choose_winner(found)
             if plan.confirm:
-                recorded = None if begun == "trials" else run.info.get("confirm")
-                confirmation = choose_to_confirm(trials, plan, recorded)
+                confirmation = choose_to_confirm(found, plan.confirm)
                 candidates = confirmation.candidates
                 shown.total["confirm"] = len(candidates) * (
                     1 if plan.confirm_together else len(plan.confirm_seeds)
@@ -79,18 +80,18 @@ def train(
                 if begun in ("trials", "confirm"):
                     shown.say(_say_confirm(confirmation, plan))
                     go(confirm_batch(run, plan, store, candidates))
-                winner = choose_confirmed(run.experiment("confirm"), candidates)
+                winner = choose_confirmed(load_run(run.path), candidates)
             run.update(winner=winner.to_dict())
-            model = winner.candidate.folder
+            model = run.path / winner.trial["trial_dir"]
             if plan.refits:
-                shown.epochs["refit"] = winner.epoch
+                shown.epochs["refit"] = winner.epochs
                 shown.say(
-                    f"winner: trial {winner.candidate.name}, {_say_score(winner)}; "
-                    f"training it again on all training videos for {winner.epoch} epoch{'s' * (winner.epoch > 1)}"
+                    f"winner: trial {winner.name}, {_say_score(winner)}; "
+                    f"training it again on all training videos for {winner.epochs} epoch{'s' * (winner.epochs > 1)}"
                 )
                 go(refit_batch(run, plan, store, winner))
                 folders = [f"refit/seed{seed}" for seed in plan.seeds]
-                run.update(refit={"trial_dir": folders[0], "trial_dirs": folders, "epochs": winner.epoch})
+                run.update(refit={"trial_dir": folders[0], "trial_dirs": folders, "epochs": winner.epochs})
                 model = run.path / folders[0]
             run.mirror.fetch(model)
             publish_model(model, run.model)
@@ -99,11 +100,11 @@ def train(
 
 def _say_confirm(confirmation: Confirmation, plan: Plan) -> str:
     best, reference, seeds = confirmation.best, confirmation.reference, plan.confirm_seeds
-    names = ", ".join(candidate.name for candidate in best)
+    names = ", ".join(map(trial_name, best))
     beside = ""
     if reference is not None and reference not in best:
-        what = reference_title(reference.config.to_dict())
-        beside = f", and {what} ({reference.name}) beside {'it' if len(best) == 1 else 'them'}"
+        what = reference_title(reference)
+        beside = f", and {what} ({trial_name(reference)}) beside {'it' if len(best) == 1 else 'them'}"
     fewer = ""
     if len(best) < plan.confirm:
         fewer = f" (the search tried no more than {plural(len(best), 'different configuration')})"
@@ -115,9 +116,9 @@ def _say_confirm(confirmation: Confirmation, plan: Plan) -> str:
 
 def _say_score(winner: Winner) -> str:
     if not winner.confirmed:
-        return f"selection_score {winner.candidate.score:.4f} at epoch {winner.epoch}"
+        return f"selection_score {winner.score:.4f} at epoch {winner.epochs}"
     mean = sum(winner.confirmed) / len(winner.confirmed)
     return (
         f"selection_score {mean:.4f} on average over {plural(len(winner.confirmed), 'fresh seed')} "
-        f"({winner.candidate.score:.4f} in the search)"
+        f"({winner.score:.4f} in the search)"
     )

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from macil.config import TrialConfig
 from macil.data.staging import RemoteSource, hashes_of
 from macil.errors import ConfigError, DataError, UsageError
+from macil.protocols import EpochRule, epoch_rule
 from macil.remote import is_uri, open_remote
 from macil.training import KeptScores
 from tune.equalrows import equal_rows
@@ -132,9 +133,9 @@ class Plan:
         return [row for row in self.sweep.rows if self.trained[row.name] == row.name] if self.sweep else []
 
     @property
-    def epoch_rule(self) -> Literal["chosen", "last"]:
+    def epoch_rule(self) -> EpochRule:
         """The epoch whose AP is the headline."""
-        return "chosen" if self.protocol == "heldout" else "last"
+        return epoch_rule(self.protocol)
 
     @property
     def threads(self) -> int:

@@ -24,6 +24,7 @@ from macil.errors import DataError, DivergedError, UsageError
 from macil.evaluation import frame_average_precision
 from macil.files import read_json, write_json_atomic
 from macil.metrics import EpochMetrics
+from macil.protocols import CLOSED_PROTOCOLS, epoch_rule
 from macil.record import describe_environment
 from macil.remote import is_uri
 from macil.text import printable
@@ -31,7 +32,6 @@ from macil.training import Trainer, trainer_from_record
 from tune.equalrows import trained_folder
 from tune.measured import read_measured
 from tune.openings import open_for, read_openings
-from tune.results import CLOSED_PROTOCOLS
 from tune.runfolder import RunLocation, locate_run
 from tune.runinfo import usable_plan
 from tune.scorefile import read_scores
@@ -254,7 +254,7 @@ def _test_ap(
     before = known.metrics if known else {}
     if equal:
         return {rule: [before.get(rule)] * 2 for rule in ("ap", "ap_trapezoid")}
-    rule = "chosen" if trainer.protocol == "heldout" else "last"
+    rule = epoch_rule(trainer.protocol)
     if rule not in trainer.test_scores:
         return None
     seed = trainer.config.seed

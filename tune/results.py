@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import socket
 import time
 import tomllib
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,17 +15,17 @@ from typing import Any
 
 import pyarrow as pa
 
-from macil.config import TrialConfig
 from macil.data.store import TestLabels
-from macil.equivalence import training_key
-from macil.errors import ConfigError, DataError
+from macil.errors import DataError
 from macil.files import read_json
+from macil.protocols import CLOSED_PROTOCOLS, epoch_rule
 from macil.reading import read_text
 from tune.equalrows import standing_for
 from tune.groups import PREFIX
 from tune.measured import measured_chance, read_measured, stamp_of
 from tune.mirror import EXPIRED, LEASE
 from tune.origin import is_demo
+from tune.ranking import winner_of
 from tune.rows import EpochRow, TrialRow
 from tune.runfolder import RunLocation, locate_run
 from tune.runinfo import usable_info, usable_plan
@@ -38,12 +37,6 @@ RUN_FORMAT_VERSION = 1
 
 # Folder of the run -> kind of its trials: what was searched, its best again on fresh seeds, the winner on all videos.
 KINDS = {"trials": "search", "confirm": "confirm", "refit": "refit"}
-
-# Trainings that keep test scores and read no test label.
-CLOSED_PROTOCOLS = ("heldout", "refit")
-
-# The epoch whose test metrics are the headline of a trial.
-EPOCH_RULES = {"published": "last", "heldout": "chosen", "refit": "last"}
 
 
 @dataclass(frozen=True)
@@ -166,55 +159,6 @@ def _chance(run: Path, info: dict[str, Any]) -> float | None:
     return info.get("chance") if info.get("protocol") == "published" else measured_chance(run)
 
 
-def leaderboard(results: RunResults) -> pa.Table:
-    """The refitted winner, then the trials by `selection_score`, best first.
-
-    Column `rank` comes first and counts from 1; it is null for the refit, which is no candidate. Trials that failed,
-    diverged or never reported are not in it, nor are trainings of a sweep's row for which another one stands. Equal
-    scores keep the order of the trials.
-    """
-    rows = counted_trials(results)
-    refit = [row for row in rows if row["status"] == "refit"]
-    ranked = [
-        row
-        for row in rows
-        if row["kind"] == "search"
-        and row["status"] not in ("failed", "diverged", "pending")
-        and row["selection_score"] is not None
-    ]
-    ranked.sort(key=lambda row: -row["selection_score"])
-    table = [{"rank": None, **row} for row in refit] + [
-        {"rank": n, **row} for n, row in enumerate(ranked, start=1)
-    ]
-    return pa.Table.from_pylist(table, schema=TRIALS_SCHEMA.insert(0, pa.field("rank", pa.int64())))
-
-
-def counted_trials(results: RunResults) -> list[dict[str, Any]]:
-    """The rows of `results.trials` without repeated trainings of a sweep, see `tune.equalrows.standing_for`."""
-    rows = results.trials.to_pylist()
-    standing = standing_for(rows, results.plan)
-    return [
-        row for row in rows if row["kind"] != "search" or row["row"] is None or row["trial_dir"] in standing
-    ]
-
-
-def different_trainings(trials: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of `results.trials` without those that are a training again: suggestions of a search repeat.
-
-    Of trials that are the same training (`macil.equivalence.training_key`) the first of those that went furthest is
-    left; a trial whose configuration is not known is its own.
-    """
-    found: dict[Hashable, dict[str, Any]] = {}
-    for trial in trials:
-        values = {name: trial[name] for name in TrialConfig.model_fields}
-        key: Hashable = trial["trial_dir"]
-        with contextlib.suppress(ConfigError):
-            key = training_key(TrialConfig.from_dict(values))
-        if key not in found or (trial["epochs_run"] or 0) > (found[key]["epochs_run"] or 0):
-            found[key] = trial
-    return list(found.values())
-
-
 def planned_confirmation(info: dict[str, Any]) -> list[tuple[str, int]]:
     """(trial, seed) of each training that `run.json` says will confirm the search's best; empty without any."""
     confirm = info.get("confirm")
@@ -226,12 +170,6 @@ def planned_confirmation(info: dict[str, Any]) -> list[tuple[str, int]]:
     reference = confirm.get("reference")
     names = list(dict.fromkeys([*map(str, rows), *([] if reference is None else [str(reference)])]))
     return [(name, int(seed)) for name in names for seed in seeds if isinstance(seed, int)]
-
-
-def winner_of(info: Mapping[str, Any]) -> str | None:
-    """The trial that `run.json` names as the winner of a search; None before, and for a sweep."""
-    winner = info.get("winner")
-    return str(winner["trial"]) if isinstance(winner, dict) and winner.get("trial") else None
 
 
 def _is_winners(row: Mapping[str, Any], named: str | None) -> bool | None:
@@ -251,7 +189,7 @@ def _trial_row(trial: TrialFolder, info: dict[str, Any], run: Path) -> dict[str,
     protocol = str(
         trial.record.get("protocol") or ("refit" if trial.kind == "refit" else info.get("protocol") or "")
     )
-    rule = EPOCH_RULES.get(protocol, str(info.get("epoch_rule") or "last"))
+    rule = epoch_rule(protocol, info.get("epoch_rule"))
     measured = trial.measured
     by_epoch = {report["epoch"]: report for report in measured}
     last = measured[-1] if measured else {}

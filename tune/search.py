@@ -254,7 +254,7 @@ def run_to_end(run: Workspace, plan: Plan, console: Console, address: str | None
 
 def _advice(run: Workspace, address: str | None, error: BaseException) -> str:
     """What to do after a failed run; a resume trains nothing again that has failed for good."""
-    from tune.winner import NoWinnerError
+    from tune.ranking import NoWinnerError
 
     if isinstance(error, NoWinnerError):
         return f"write the report: {report_command(run.place)}"

@@ -19,7 +19,8 @@ from rich.table import Table
 from macil.errors import UsageError
 from tune.counts import epochs_text, trained_epochs
 from tune.nextcommands import report_command, resume_command
-from tune.results import RunResults, leaderboard, load_run, planned_confirmation
+from tune.ranking import ranked_trials, winner_of, winning_trial
+from tune.results import RunResults, load_run, planned_confirmation
 from tune.workspace import Workspace, never_begun
 
 # What may stand beside --status on the command line.
@@ -160,10 +161,7 @@ def _summary(
         if text := _counts(results, [row for row in rows if row["kind"] == kind], kind):
             yield name, text
     yield "epochs", _epochs(results, rows, lasts)
-    if (winner := _winner(results)) is not None:
-        yield "winner", winner
-    else:
-        yield "best so far", _best(results)
+    yield ("winner", _winner(results)) if winner_of(results.info) else ("best so far", _best(results))
     yield "folder", results.place.shown
 
 
@@ -242,30 +240,20 @@ def _seconds_an_epoch(rows: Iterable[Mapping[str, Any]]) -> float | None:
     return sum(row["seconds"] for row in timed) / epochs if epochs else None
 
 
-def _winner(results: RunResults) -> str | None:
+def _winner(results: RunResults) -> str:
     """The winner that run.json names: after a confirmation not always the best of the search."""
-    winner = results.info.get("winner")
-    if not isinstance(winner, Mapping) or not winner.get("trial"):
-        return None
-    trial = next(
-        (
-            row
-            for row in results.trials.to_pylist()
-            if row["kind"] == "search" and _name(row) == winner["trial"]
-        ),
-        None,
-    )
-    if trial is None or trial["selection_score"] is None:
-        return f"trial {winner['trial']}"
-    text = f"trial {winner['trial']}, selection_score {trial['selection_score']:.4f}"
-    confirmed = winner.get("confirmed")
+    trial, name = winning_trial(results), winner_of(results.info)
+    if trial is None:
+        return f"trial {name}"
+    text = f"trial {name}, selection_score {trial['selection_score']:.4f}"
+    confirmed = results.info["winner"].get("confirmed")
     if not isinstance(confirmed, Mapping) or not isinstance(confirmed.get("mean"), float):
         return text
     return f"{text} in the search, {confirmed['mean']:.4f} on fresh seeds"
 
 
 def _best(results: RunResults) -> str:
-    ranked = [row for row in leaderboard(results).to_pylist() if row["rank"] is not None]
+    ranked = ranked_trials(results)
     if not ranked:
         return "no trial has a score yet"
     best = ranked[0]

@@ -23,8 +23,9 @@ from macil.data.store import FeatureStore
 from macil.errors import DataError, DivergedError, MacilError
 from macil.lockstep import Lockstep
 from macil.notes import note
+from macil.protocols import Protocol
 from macil.remote import Remote
-from macil.training import KeptScores, Protocol, Trainer
+from macil.training import KeptScores, Trainer
 from tune.checkpoints import CHECKPOINT, SCORES
 from tune.groups import LOGGED, MEMBERS, SEEDS, member_folders
 from tune.hosts import Terms, check_host, data_error_of_host

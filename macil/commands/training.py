@@ -32,6 +32,7 @@ from macil.files import (
     write_text_atomic,
 )
 from macil.notes import note
+from macil.protocols import epoch_rule
 from macil.silence import WHY, silence_text, silent_epochs
 from macil.text import printable
 from macil.training import Trainer, load_checkpoint, save_checkpoint, trainer_from_record
@@ -256,7 +257,7 @@ def _summary(trainer: Trainer) -> str:
         labels = trainer.store.test_labels()
     except DataError as error:
         return f"no test AP: {error}"
-    for rule in ("chosen", "last") if trainer.protocol == "heldout" else ("last",):
+    for rule in dict.fromkeys((epoch_rule(trainer.protocol), "last")):
         epoch = trainer.chosen_epoch if rule == "chosen" else trainer.epoch
         ap = frame_average_precision(
             trainer.test_scores[rule], labels.frame_labels, trainer.store.snippet_frames

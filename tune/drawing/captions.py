@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from macil.protocols import epoch_rule
 from tune.reporting import wording
 from tune.reporting.summary import is_demo
-from tune.results import EPOCH_RULES, RunResults
+from tune.results import RunResults
 
 _RULES = {"last": "last epoch", "chosen": "chosen epoch (first best held-out score)"}
 
@@ -27,7 +28,7 @@ def basis(
         rule: "last" or "chosen", or an epoch rule in words; None for that of the protocol.
     """
     protocol = protocol or results.protocol
-    rule = rule or EPOCH_RULES.get(protocol, "last")
+    rule = rule or epoch_rule(protocol)
     said = [f"protocol {protocol}", _RULES.get(rule, rule)]
     if definition is not None:
         said.append(

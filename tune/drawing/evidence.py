@@ -18,9 +18,10 @@ from macil.checkpoint import load_network
 from macil.data.store import FeatureStore, TestLabels
 from macil.errors import DataError
 from macil.evaluation import frame_average_precision
+from macil.protocols import CLOSED_PROTOCOLS
 from tune.measured import read_measured
 from tune.reporting.outcome import find_outcome
-from tune.results import CLOSED_PROTOCOLS, RunResults
+from tune.results import RunResults
 from tune.scorefile import read_scores
 from tune.trialfolder import newest_scores
 

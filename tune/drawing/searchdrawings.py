@@ -17,12 +17,13 @@ from tune.drawing.confirmfigure import Confirmation
 from tune.drawing.figures import Drawing, Entry
 from tune.drawing.marks import hyperparameter_scores
 from tune.drawing.tablestudy import front_study, score_study, searched
+from tune.ranking import different_trainings, leaderboard, reference_trial, trial_name
 from tune.reporting import wording
 from tune.reporting.confirmed import confirmed_rows
 from tune.reporting.intervals import FEWEST_SEEDS, bounds_of
-from tune.reporting.reference import reference_called, reference_trial
-from tune.reporting.sections import trial_name, varied
-from tune.results import RunResults, different_trainings, leaderboard
+from tune.reporting.reference import reference_called
+from tune.reporting.sections import varied
+from tune.results import RunResults
 
 Trial = dict[str, Any]
 

@@ -11,10 +11,10 @@ from tune.drawing.captions import basis
 from tune.drawing.evidence import MOST_VIDEOS, Evidence, Trial
 from tune.drawing.figures import Curves, Drawing, Entry, Group
 from tune.drawing.paperfigures import training_curves
+from tune.ranking import leaderboard, trial_name
 from tune.reporting.intervals import Estimate
 from tune.reporting.rowresults import sweep_rows, trained_rows
-from tune.reporting.sections import trial_name
-from tune.results import RunResults, leaderboard
+from tune.results import RunResults
 
 _REPORTED, _ALL = "The reported training", "All trainings"
 _LINES = "In colour: the first five by selection score; each line is one trial (one seed)."

@@ -10,9 +10,9 @@ from macil.config import Hyperparameter, TrialConfig, hyperparameters
 from macil.equivalence import training_key
 from macil.errors import ConfigError
 from macil.silence import silent_epochs
+from tune.ranking import trial_name
 from tune.reporting import wording
 from tune.reporting.outcome import Outcome
-from tune.reporting.sections import trial_name
 from tune.results import RunResults
 
 # A value so near to an end, as a share of the range, was suggested there.

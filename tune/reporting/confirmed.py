@@ -6,13 +6,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from macil.protocols import epoch_rule
+from tune.ranking import (
+    confirmed_order,
+    finished_trainings,
+    fresh_scores,
+    fresh_trainings,
+    trial_name,
+    winner_of,
+)
 from tune.reporting import wording
 from tune.reporting.comparison import FEWEST_PAIRS, Paired, least_p, paired, paired_with
 from tune.reporting.intervals import MARGIN, PERCENT, POINTS, SHARE, Bounds, Estimate, bounds_of, estimate
 from tune.reporting.reference import reference_called, reference_in_full
-from tune.reporting.sections import Column, Table, trial_name
+from tune.reporting.sections import Column, Table
 from tune.reporting.wording import NOT_MEASURED
-from tune.results import EPOCH_RULES, RunResults, planned_confirmation
+from tune.results import RunResults, planned_confirmation
 
 Trial = dict[str, Any]
 
@@ -37,7 +46,7 @@ class Confirmed:
     @property
     def finished(self) -> list[Trial]:
         """The seeds with a whole training."""
-        return [trial for trial in self.trainings if trial["status"] == "finished"]
+        return finished_trainings(self.trainings)
 
     def by_seed(self, column: str) -> dict[int, float]:
         """Seed to measurement, of the finished trainings that have one."""
@@ -61,29 +70,24 @@ class Confirmed:
 
 
 def confirmed_rows(results: RunResults) -> list[Confirmed]:
-    """The configurations in the order in which they win; empty without a confirmation.
-
-    By mean selection score on the fresh seeds, best first, but those of which a training failed stand behind all that
-    have more.
-    """
+    """The configurations in the order in which they win (`confirmed_order`); empty without a confirmation."""
     rows = results.trials.to_pylist()
     trainings = [row for row in rows if row["kind"] == "confirm"]
     planned = planned_confirmation(results.info)
     names = list(dict.fromkeys([*(name for name, _ in planned), *(str(row["row"]) for row in trainings)]))
     searched = {trial_name(row): row for row in rows if row["kind"] == "search"}
-    confirm, winner = results.info.get("confirm"), results.info.get("winner")
+    confirm, named = results.info.get("confirm"), winner_of(results.info)
     reference = confirm.get("reference") if isinstance(confirm, dict) else None
-    named = winner.get("trial") if isinstance(winner, dict) else None
     seeds = len({seed for _, seed in planned})
     found = []
     for name in names:
-        own = sorted((row for row in trainings if str(row["row"]) == name), key=lambda row: row["seed"] or 0)
+        own = fresh_trainings(trainings, name)
         found.append(
             Confirmed(
                 name, searched.get(name), tuple(own), max(seeds, len(own)), name == reference, name == named
             )
         )
-    return sorted(found, key=_order)
+    return sorted(found, key=lambda row: confirmed_order(fresh_scores(row.trainings)))
 
 
 def against_reference(results: RunResults, name: str, column: str) -> Paired | None:
@@ -133,7 +137,7 @@ def confirmation_table(results: RunResults) -> Table | None:
         else paired_with({row.name: row.by_seed("ap_trapezoid") for row in rows}, reference, SHARE)
     )
     with_p = any(item.p is not None for item in differences.values())
-    score, ap = "Selection score", f"Test AP (%), {EPOCH_RULES.get(results.protocol, 'chosen')} epoch"
+    score, ap = "Selection score", f"Test AP (%), {epoch_rule(results.protocol)} epoch"
     named = next((row for row in rows if row.reference and row.searched), None)
     minus = f"Test AP minus {reference_called(named.searched) if named and named.searched else 'reference'}"
     columns = [
@@ -239,11 +243,6 @@ def _notes(rows: Sequence[Confirmed], column: str, ends: Bounds) -> list[str]:
     return wording.interval_notes((row.estimate(column) for row in rows), ends)
 
 
-def _order(row: Confirmed) -> tuple[int, float]:
-    mean = row.estimate("selection_score")
-    return (-mean.n, -mean.mean) if mean else (0, 0.0)
-
-
 def _label(row: Confirmed) -> str:
     return f"trial {row.name}" + (f" ({', '.join(row.notes)})" if row.notes else "")
 
@@ -273,7 +272,7 @@ def _caption(results: RunResults, rows: Sequence[Confirmed], reference: str | No
         f" (seeds {seeds[0]} to {seeds[-1]})" if len(seeds) > 1 else f" (seed {seeds[0]})" if seeds else ""
     )
     most = max((len(row.finished) for row in rows), default=0)
-    rule = EPOCH_RULES.get(results.protocol, "chosen")
+    rule = epoch_rule(results.protocol)
     videos = wording.TRAINED_ON.get(results.protocol, "not known which")
     text = (
         f"The search's best different configurations, each trained again on fresh seeds{which} that no trial of the "

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table as Grid
 
+from tune.ranking import leaderboard, trial_name, winner_of
 from tune.reporting import sections, wording
 from tune.reporting.border import border_warnings
 from tune.reporting.confirmed import confirmation_table
@@ -19,7 +20,7 @@ from tune.reporting.summary import is_demo
 from tune.reporting.sweeprows import sweep_table
 from tune.reporting.uncertainty import model_intervals
 from tune.reporting.verdict import verdicts
-from tune.results import RunResults, leaderboard, winner_of
+from tune.results import RunResults
 
 # The whole table is in the report.
 _MOST_ROWS = 15
@@ -98,7 +99,7 @@ def _print_leaderboard(console: Console, results: RunResults, demo: str) -> None
     for row in board[:_MOST_ROWS]:
         epoch = row["chosen_epoch"] if row["epoch_rule"] == "chosen" else row["epochs_run"]
         configuration = ", ".join(f"{name} {_cell(row[name])}" for name in (*names, "seed"))
-        name = sections.trial_name(row)
+        name = trial_name(row)
         name += " (winner)" if row["rank"] is not None and name == winner else ""
         aps = (wording.percent(row[column]) for column in ("ap", "ap_trapezoid"))
         cells = (row["rank"], name, row["status"], epoch, row["selection_score"])

@@ -6,14 +6,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from macil.config import hyperparameters
+from macil.protocols import epoch_rule
 from tune.plan import confirmable
+from tune.ranking import reference_trial, trial_name
 from tune.reporting import wording
 from tune.reporting.comparison import Paired
 from tune.reporting.confirmed import against_reference, confirmed_rows
 from tune.reporting.intervals import POINTS, bounds_of, of_differences
 from tune.reporting.outcome import Outcome, basis, headline_estimate, replay
 from tune.reporting.page import Answer
-from tune.reporting.reference import reference_in_full, reference_trial
+from tune.reporting.reference import reference_in_full
 from tune.reporting.rowresults import against_reference as row_against_reference
 from tune.reporting.rowresults import (
     headline_column,
@@ -23,12 +25,12 @@ from tune.reporting.rowresults import (
     trained_rows,
 )
 from tune.reporting.rowresults import reference_title as row_title
-from tune.reporting.sections import trial_name, varied
+from tune.reporting.sections import varied
 from tune.reporting.standing import standing
 from tune.reporting.summary import data_in_short, trials_in_short
 from tune.reporting.uncertainty import ModelInterval
 from tune.reporting.verdict import verdicts
-from tune.results import EPOCH_RULES, RunResults
+from tune.results import RunResults
 from tune.space import reference_title
 
 Trial = dict[str, Any]
@@ -105,9 +107,7 @@ def _found(results: RunResults, outcome: Outcome, intervals: Mapping[str, ModelI
     )
     said = f"{outcome.subject}" + (f" With {setting}." if setting else "")
     if outcome.row is None:
-        what = wording.ap_definition(
-            "ap_trapezoid", results.protocol, EPOCH_RULES.get(results.protocol, "last")
-        )
+        what = wording.ap_definition("ap_trapezoid", results.protocol, epoch_rule(results.protocol))
         lines = standing(results, outcome, intervals, question)
         if not any("%" in line.number for line in lines):
             what = f"selection score: {wording.steering(results.protocol)}; protocol {results.protocol}"
@@ -174,7 +174,7 @@ def _confirmed_answer(
         f"paired over {wording.seeds(found.difference.n).replace('seeds', 'fresh seeds')}, all trained on "
         f"{wording.TRAINED_ON.get(results.protocol, 'the same videos')}"
     )
-    rule = EPOCH_RULES.get(results.protocol, "last")
+    rule = epoch_rule(results.protocol)
     return Answer(
         f"Better than {reference_title(reference)}?",
         f"{number} {'points' if test else ''}".strip(),

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from tune.nextcommands import replay_command
+from tune.ranking import ranked_trials, trial_name, winner_name, winning_trial
 from tune.reporting import wording
 from tune.reporting.confirmed import confirmed_rows, tied_with, trials_text
 from tune.reporting.intervals import MARGIN, PERCENT, Estimate, bounds_of, estimate
 from tune.reporting.page import Tile
 from tune.reporting.rowresults import RowResult, headline_column, reference_row, sweep_rows, trained_rows
-from tune.reporting.sections import rows_title, trial_name, winner_name
+from tune.reporting.sections import rows_title
 from tune.reporting.uncertainty import ModelInterval
-from tune.results import RunResults, leaderboard, winner_of
+from tune.results import RunResults
 
 Trial = dict[str, Any]
 
@@ -60,18 +61,16 @@ def find_outcome(results: RunResults) -> Outcome:
     """The refit, else the best trial of a search; of a sweep the best row by the mean that the run may compare by."""
     if results.info.get("sweep"):
         return _sweep_outcome(results)
-    board = leaderboard(results).to_pylist()
-    refits = tuple(row for row in board if row["status"] == "refit")
-    ranked = [row for row in board if row["rank"] is not None]
+    refits = tuple(row for row in results.trials.to_pylist() if row["status"] == "refit")
     if refits:
-        name = winner_name(results) or "of the search"
-        searched = next((row for row in ranked if trial_name(row) == name), None)
+        name, searched = winner_name(results) or "of the search", winning_trial(results)
         how = _confirmed(results)
         subject = f"Trial {name}{how and f', {how}'}, trained again on all training videos: the run's result."
         return Outcome(subject, refits, searched)
+    ranked = ranked_trials(results)
     if not ranked:
         return Outcome("No trial has a selection score yet.")
-    named = next((row for row in ranked if trial_name(row) == winner_of(results.info)), ranked[0])
+    named = winning_trial(results) or ranked[0]
     by = "by selection score"
     by += ", which is its best test AP: it flatters" if results.protocol == "published" else ""
     how = _confirmed(results)
@@ -92,22 +91,6 @@ def _confirmed(results: RunResults) -> str:
     tied, seeds = [name for name in tied_with(results) if name != row.name], len(row.finished)
     text = f"the best mean score on {seeds} fresh seed{'s' if seeds > 1 else ''}"
     return f"{text} (a tie with {trials_text(tied)})" if tied else text
-
-
-def disagreements(results: RunResults) -> list[str]:
-    """Whether the winner that run.json names is not the one that the tables have, in words."""
-    named = winner_of(results.info)
-    if named is None:
-        return []
-    confirmed = [row for row in confirmed_rows(results) if row.estimate("selection_score")]
-    if confirmed:
-        first, why = confirmed[0].name, "has the best mean selection score on the fresh seeds"
-    else:
-        ranked = [row for row in leaderboard(results).to_pylist() if row["rank"] == 1]
-        if not ranked:
-            return []
-        first, why = trial_name(ranked[0]), "has the best selection score"
-    return [] if first == named else [f"run.json names trial {named} as the winner, but {first} {why}"]
 
 
 def replay(results: RunResults, trial: Trial | None) -> str:

@@ -6,32 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from macil.config import departures
+from tune.ranking import trial_name
 from tune.reporting import wording
-from tune.reporting.sections import trial_name
-from tune.results import RunResults
 from tune.space import reference_title
 
 Trial = dict[str, Any]
 
 # More than so many departures from the paper are no longer read.
 _MOST_NAMED = 4
-
-
-def reference_trial(results: RunResults) -> Trial | None:
-    """The trial with the paper's values of all that is searched: as run.json names it, else the first that has them.
-
-    None where no trial has them: the first suggestion leaves a searched hyperparameter open when the paper's value is
-    outside the space, and a sweep has rows instead.
-    """
-    trials = [row for row in results.trials.to_pylist() if row["kind"] == "search"]
-    confirm = results.info.get("confirm")
-    named = confirm.get("reference") if isinstance(confirm, dict) else None
-    if named is not None:
-        return next((row for row in trials if trial_name(row) == str(named)), None)
-    first, space = results.plan.get("first"), results.plan.get("space")
-    if not isinstance(first, dict) or not isinstance(space, dict) or not first or set(first) != set(space):
-        return None
-    return next((row for row in trials if all(row.get(name) == value for name, value in first.items())), None)
 
 
 def reference_called(trial: Trial) -> str:

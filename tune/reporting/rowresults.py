@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from macil.config import departures
+from macil.protocols import epoch_rule
 from tune.equalrows import planned_equal_rows, standing_for
 from tune.reporting.comparison import Noise, Paired, paired_with, pooled_noise
 from tune.reporting.intervals import (
@@ -129,7 +130,7 @@ def compared_column(results: RunResults) -> tuple[str, str]:
 
 def headline_column(results: RunResults) -> tuple[str, str]:
     """What rows are compared by among themselves: no choice of an epoch on the test set."""
-    return "ap_trapezoid", "last epoch" if results.protocol == "published" else "chosen epoch"
+    return "ap_trapezoid", f"{epoch_rule(results.protocol)} epoch"
 
 
 def reference_name(results: RunResults) -> str | None:

@@ -59,7 +59,7 @@ def run_page(results: RunResults, folder: Path, *, figures: bool = True) -> Page
         ("sweep", "Rows of the sweep", _sweep(results)),
         ("leaderboard", "Leaderboard", _tables(sections.leaderboard_table(results))),
         ("status", "Status of the trials", _tables(sections.failures_table(results))),
-        ("missing", "Missing or damaged", _items([*results.problems, *outcome.disagreements(results)])),
+        ("missing", "Missing or damaged", _items(results.problems)),
         ("figures", "Figures", _figures(results, folder) if figures else [Text("Not drawn: --no-figures.")]),
         ("steering", "What steered the search, and the test AP", _steering(results)),
         ("details", "What was run, in full", [Pairs((*summary.facts(results), *_terms(results)))]),

@@ -8,10 +8,11 @@ from typing import Any
 
 from macil.config import hyperparameters
 from tune.openings import LOG
+from tune.ranking import counted_trials, leaderboard, trial_name, winner_name, winner_of
 from tune.reporting import wording
 from tune.reporting.intervals import PERCENT, SHARE, Estimate, estimate
 from tune.reporting.wording import NOT_MEASURED
-from tune.results import RunResults, counted_trials, leaderboard, winner_of
+from tune.results import RunResults
 
 Trial = dict[str, Any]
 
@@ -47,19 +48,6 @@ class Table:
             else:
                 spans.append((column.group, 1))
         return spans if any(name for name, _ in spans) else []
-
-
-def trial_name(trial: Trial) -> str:
-    """What a trial is called: its folder, which is also where to look."""
-    return str(trial["trial_dir"]).rsplit("/", 1)[-1]
-
-
-def winner_name(results: RunResults) -> str | None:
-    """The trial that won: as run.json says, else the first of the leaderboard; None for a sweep."""
-    if results.info.get("sweep"):
-        return None
-    ranked = (row for row in leaderboard(results).to_pylist() if row["rank"] == 1)
-    return winner_of(results.info) or next((trial_name(row) for row in ranked), None)
 
 
 def rows_title(trial: Trial) -> str:

@@ -6,9 +6,9 @@ from typing import Any
 
 from macil.objective import ramp_weight
 from macil.silence import WHY, is_silent, silence_text, silent_epochs
+from tune.ranking import trial_name
 from tune.reporting import wording
 from tune.reporting.outcome import Outcome
-from tune.reporting.sections import trial_name
 from tune.results import RunResults
 
 Trial = dict[str, Any]

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from macil.protocols import epoch_rule
+from tune.ranking import reference_trial, trial_name
 from tune.reporting import wording
 from tune.reporting.confirmed import Confirmed, confirmed_rows
 from tune.reporting.intervals import PERCENT, Estimate, bounds_of, estimate
 from tune.reporting.outcome import Outcome, headline_estimate
 from tune.reporting.page import Tile
-from tune.reporting.reference import reference_called, reference_trial
-from tune.reporting.sections import trial_name
+from tune.reporting.reference import reference_called
 from tune.reporting.uncertainty import ModelInterval
-from tune.results import EPOCH_RULES, RunResults
+from tune.results import RunResults
 
 Trial = dict[str, Any]
 
@@ -89,7 +90,7 @@ def _model(
         return []
     name = "the winner trained again" if refit else f"trial {trial_name(searched)} in the search"
     protocol = str(outcome.trials[0]["protocol"])
-    rule = wording.EPOCH_RULES[EPOCH_RULES.get(protocol, "last")]
+    rule = wording.EPOCH_RULES[epoch_rule(protocol)]
     videos = wording.TRAINED_ON.get(protocol, "protocol not known")
     figure, mean = headline_estimate(outcome, intervals), estimate(t["ap_trapezoid"] for t in outcome.trials)
     seeds = "one seed" if len(outcome.trials) == 1 else f"{len(outcome.trials)} seeds"

@@ -10,11 +10,12 @@ import numpy as np
 from scipy import stats
 
 from tune.counts import plural
+from tune.ranking import different_trainings
 from tune.reporting import wording
 from tune.reporting.intervals import LEVEL, SHARE, estimate
 from tune.reporting.sections import Column, Table
 from tune.reporting.wording import NOT_MEASURED
-from tune.results import RunResults, different_trainings
+from tune.results import RunResults
 from tune.runtables import METRICS
 
 Trial = dict[str, Any]

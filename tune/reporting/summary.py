@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from macil.config import hyperparameters
+from macil.protocols import epoch_rule
 from macil.text import printable
 from tune import origin
 from tune.counts import counted_rows, epochs_text, plural, trained_epochs
 from tune.nextcommands import resume_command
+from tune.ranking import trial_name
 from tune.reporting import wording
 from tune.reporting.rowresults import sweep_rows, trained_rows
-from tune.reporting.sections import trial_name
 from tune.results import RunResults, planned_confirmation, read_record
 
 _STATES = {
@@ -110,12 +111,12 @@ def facts(results: RunResults) -> list[tuple[str, str]]:
     """Term and text: data set, protocol, epoch rule, definitions, seeds, trials."""
     info, plan = results.info, results.plan
     protocol = results.protocol
-    rule = str(info.get("epoch_rule") or ("chosen" if protocol == "heldout" else "last"))
+    rule = epoch_rule(protocol, info.get("epoch_rule"))
     return [
         ("Kind", _kind(results)),
         ("Data set", _data(results)),
         ("Protocol", wording.PROTOCOLS.get(protocol, protocol)),
-        ("Epoch rule", wording.EPOCH_RULES.get(rule, rule)),
+        ("Epoch rule", wording.EPOCH_RULES[rule]),
         (
             "AP",
             (

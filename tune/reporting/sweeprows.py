@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from macil.config import hyperparameters
+from macil.protocols import epoch_rule
 from tune.reporting import wording
 from tune.reporting.intervals import FEWEST_SEEDS, PERCENT, POINTS, Estimate, estimate
 from tune.reporting.pairedtable import DEMO
@@ -217,7 +218,7 @@ def _parameters(rows: Sequence[RowResult]) -> set[tuple[str, str]]:
 
 
 def _rule_text(results: RunResults) -> str:
-    return wording.EPOCH_RULES["last" if results.protocol == "published" else "chosen"]
+    return wording.EPOCH_RULES[epoch_rule(results.protocol)]
 
 
 def _published_notes(results: RunResults, rows: Sequence[RowResult]) -> list[str]:

@@ -17,11 +17,12 @@ import numpy as np
 from macil.data.store import FeatureStore, TestLabels
 from macil.errors import DataError, UsageError
 from macil.files import read_json, write_json_atomic
+from macil.protocols import CLOSED_PROTOCOLS
 from tune.measured import read_measured, stamp_of
 from tune.openings import open_for
 from tune.reporting.bootstrap import RESAMPLES, ap_interval
 from tune.reporting.intervals import Estimate
-from tune.results import CLOSED_PROTOCOLS, RunResults
+from tune.results import RunResults
 from tune.rootfiles import INTERVALS, kept_file
 from tune.scorefile import read_scores
 from tune.trialfolder import newest_scores
