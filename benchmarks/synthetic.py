@@ -55,7 +55,6 @@ class SyntheticStore(FeatureStore):
     ) -> None:
         rng = np.random.default_rng(seed)
         self.path = Path("synthetic")
-        self.meta = {}
         self.visual_dim, self.audio_dim, self.crops, self.snippet_frames = VISUAL_DIM, AUDIO_DIM, crops, 16
         self.dtype, self.labels_hash = "float32", None
         self.content_hash = f"synthetic/{seed}/{len(train)}/{train.sum()}/{len(test)}/{test.sum()}/{crops}"

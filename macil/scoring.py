@@ -201,7 +201,9 @@ def score_arrays(
     crops, length, _ = visual.shape
     weight = network.fc_v.weight
     sizes = torch.full((crops,), length, device=weight.device)
-    both = [torch.from_numpy(x).to(weight.device, weight.dtype) for x in (visual, fit_audio(audio, length))]
+    fitted = np.empty((length, audio.shape[1]), audio.dtype)
+    fit_audio(audio, fitted)
+    both = [torch.from_numpy(x).to(weight.device, weight.dtype) for x in (visual, fitted)]
     logits = network.snippet_logits(both[0], both[1].expand(crops, -1, -1), sizes).float()
     return torch.sigmoid(logits).mean(0).cpu().numpy()
 
@@ -249,7 +251,6 @@ def _load(store: FeatureStore, videos: VideoSet, chosen: np.ndarray) -> tuple[Te
         visual[i, :, :length] = store.visual[start : start + videos.crops * length].unflatten(
             0, (videos.crops, length)
         )
-        heard = min(length, int(videos.audio_lengths[video]))
         start = int(videos.audio_offsets[video])
-        audio[i, :heard] = store.audio[start : start + heard]
+        fit_audio(store.audio[start : start + int(videos.audio_lengths[video])], audio[i, :length])
     return visual.flatten(0, 1), audio

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-import errno
 import importlib
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +9,8 @@ import numpy as np
 import pytest
 
 from macil.data.audit import audit
+from macil.data.convert import convert
+from macil.data.store import FeatureStore
 from macil.errors import DataError
 from tests.layouts import (
     ANNOTATIONS,
@@ -182,7 +182,7 @@ def test_widths_and_crops_that_were_not_published_are_no_fault(layout: Path) -> 
 
 def test_only_a_deep_audit_reads_every_value(layout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     poison(visual(layout), np.nan)
-    monkeypatch.setattr("macil.data.forecast._SAMPLE_FILES", 1)
+    monkeypatch.setattr(AUDIT_MODULE, "_SAMPLE_FILES", 1)
     quick = audit(layout, deep=False)
     assert (quick.mode, quick.ok) == ("quick", True)
     deep = audit(layout, deep=True)
@@ -198,21 +198,12 @@ def test_by_default_the_size_decides_how_deep_an_audit_goes(
     assert audit(layout, deep=True).mode == "deep"
 
 
-def test_the_forecast_counts_the_bytes_of_the_store(layout: Path) -> None:
-    forecast = audit(layout).forecast
-    assert forecast is not None
+def test_the_size_of_a_store_is_known_from_the_headers(layout: Path, tmp_path: Path) -> None:
+    report = audit(layout)
     values = CROPS * VISUAL_DIM * (3 + 5 + 2 + 6 + 4) + AUDIO_DIM * (3 + 4 + 2 + 7 + 4)
-    assert forecast.store_bytes == {"float32": 4 * values, "float16": 2 * values}
-    assert forecast.sample_bytes == 4 * values
-    assert forecast.seconds > 0
-
-
-def test_a_full_temporary_disk_is_no_reason_to_fail(layout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail() -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(tempfile, "TemporaryFile", fail)
-    assert audit(layout).ok
+    assert report.store_bytes("float32") == 4 * values
+    assert report.store_bytes("float16") == 2 * values
+    assert FeatureStore.open(convert(layout, tmp_path / "store")).nbytes == 4 * values
 
 
 def test_rows_of_zeros_inside_an_array_are_a_note(layout: Path) -> None:

@@ -50,7 +50,7 @@ def test_check_lists_faults_apart_from_notes_and_leaves_with_1(
     assert out.endswith("3 faults\n")
 
 
-def test_check_shows_published_totals_and_a_forecast(
+def test_check_shows_published_totals_and_the_size_of_a_store(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, out, _ = run(capsys, "check", write_layout(tmp_path))
@@ -58,7 +58,7 @@ def test_check_shows_published_totals_and_a_forecast(
     assert any(line.split() == ["training", "videos", "2", "3,954"] for line in out.splitlines())
     assert any(line.split() == ["test", "snippets", "12", "145,649"] for line in out.splitlines())
     assert "every value was read (the default up to 2 GiB of features)" in out
-    assert "converting: about 1 s" in out
+    assert "a store of it takes 0.00 GB as float32, 0.00 GB as float16" in out
     assert out.endswith("no faults\n")
 
 

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from macil.data import FeatureStore, convert
+from macil.data.store_meta import Dtype
 from macil.errors import DataError, UsageError
 from tests.layouts import (
     AUDIO_DIM,
@@ -140,7 +141,7 @@ def test_a_store_of_version_1_is_not_said_to_be_of_other_data(tmp_path: Path) ->
     out = convert_as_version_1(layout, tmp_path / "store")
     with pytest.raises(UsageError, match="holds a store of format_version 1, which is read as it is"):
         convert(layout, out)
-    assert FeatureStore.open(convert(layout, out, overwrite=True)).meta["format_version"] == 2
+    assert FeatureStore.open(convert(layout, out, overwrite=True)).meta.format_version == 2
 
 
 def test_test_annotations_change_the_labels_hash_alone(tmp_path: Path) -> None:
@@ -301,7 +302,7 @@ def test_a_store_of_equal_data_is_left_alone_wherever_they_lie_and_whenever_they
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_a_store_of_features_that_changed_unseen_is_not_left_alone(tmp_path: Path, dtype: str) -> None:
+def test_a_store_of_features_that_changed_unseen_is_not_left_alone(tmp_path: Path, dtype: Dtype) -> None:
     root = write_layout(tmp_path / "data")
     out = convert(root, tmp_path / "store", dtype=dtype)
     path = root / "RGB" / f"{NORMAL}__0.npy"
@@ -435,7 +436,7 @@ def test_data_with_faults_are_refused_with_every_fault(tmp_path: Path) -> None:
 def test_values_that_a_quick_look_missed_are_found_while_converting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("macil.data.forecast._SAMPLE_FILES", 1)
+    monkeypatch.setattr(importlib.import_module("macil.data.audit"), "_SAMPLE_FILES", 1)
     root = write_layout(tmp_path / "data")
     audio = root / "vggish-features/test" / f"{TEST_NORMAL}__vggish.npy"
     good = np.load(audio)
@@ -498,7 +499,7 @@ def test_an_output_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="not empty and not a store"):
         convert(root, root)
     with pytest.raises(UsageError, match="dtype 'int8' is not one of float32, float16"):
-        convert(root, tmp_path / "store", dtype="int8")
+        convert(root, tmp_path / "store", dtype="int8")  # type: ignore[arg-type]
 
 
 def test_a_folder_that_the_system_does_not_let_be_made_is_refused(tmp_path: Path) -> None:

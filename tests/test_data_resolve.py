@@ -307,7 +307,7 @@ def test_data_that_are_made_up_are_not_taken_for_others_that_hold_the_same(layou
     (layout / "demo.json").write_text("{}")
     made_up = resolve(layout)
     assert made_up.path != honest.path
-    assert (honest.meta["made_up"], made_up.meta["made_up"]) == (False, True)
+    assert (honest.meta.made_up, made_up.meta.made_up) == (False, True)
 
 
 def test_two_folders_of_the_same_name_do_not_meet(tmp_path: Path, layout: Path) -> None:

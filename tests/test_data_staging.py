@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -14,8 +15,10 @@ import macil.data.staging
 from macil.data import FeatureStore
 from macil.data.resolve import open_here, resolve
 from macil.data.staging import STAGING, FolderSource, RemoteSource, is_far, source_of, stage
-from macil.data.store import META, VISUAL
+from macil.data.store import VISUAL
+from macil.data.store_meta import META
 from macil.errors import DataError, WriteError
+from macil.files import read_json
 from macil.remote import Remote
 from tests.faults import small_disk
 from tests.layouts import rename, write_layout
@@ -171,15 +174,19 @@ def test_another_content_than_the_run_was_begun_with_is_refused(
     [
         (None, "is not a feature store"),
         (b"{", "is damaged"),
-        (b"[]", "no content_hash"),
-        (b'{"content_hash": "../../x"}', "a hash that is none"),
-        (
-            b'{"content_hash": "abcd", "format_version": 99}',
-            r"x: meta\.json: format_version is 99, .* reads 1 and 2",
-        ),
+        (b"[]", r"x: meta\.json is not the description of a feature store"),
+        ({"content_hash": "../../x"}, r"content_hash = '../../x', expected a hash"),
+        ({"content_hash": "a" * 65}, "a hash that is none"),
+        ({"content_hash": None}, "content_hash = None, expected a hash"),
+        ({"new": 1}, "it has the field 'new', which this version of macil does not know"),
+        ({"format_version": 99}, r"x: meta\.json: format_version is 99, .* reads 1 and 2"),
     ],
 )
-def test_what_is_no_store_in_a_bucket_is_refused(content: bytes | None, text: str, bucket: str) -> None:
+def test_what_is_no_store_in_a_bucket_is_refused(
+    content: bytes | dict[str, object] | None, text: str, bucket: str, demo_store: FeatureStore
+) -> None:
+    if isinstance(content, dict):
+        content = json.dumps(read_json(demo_store.path / META) | content).encode()
     if content is not None:
         Remote(f"{bucket}/x").write(META, content)
     with pytest.raises(DataError, match=text):

@@ -192,7 +192,7 @@ def test_a_store_of_version_1_is_read_as_it_is(tmp_path: Path) -> None:
     layout = write_layout(tmp_path / "data")
     rename(layout, lambda name: name.replace("#", "%23"))
     store = FeatureStore.open(convert_as_version_1(layout, tmp_path / "store"))
-    assert store.meta["format_version"] == 1
+    assert store.meta.format_version == 1
     assert store.videos("train").names == (
         "Some.Film.1999__%2300-10-22_00-10-40_label_B1-0-0",
         "v=a.b-c=d__%231_label_A",
@@ -236,7 +236,7 @@ def test_a_store_says_what_its_labels_rest_on(tmp_path: Path, store_path: Path) 
         (lambda path: shutil.rmtree(path), "does not exist"),
         (lambda path: (path / "meta.json").unlink(), r"holds no meta\.json"),
         (lambda path: (path / "meta.json").write_text("{"), "not valid JSON"),
-        (lambda path: (path / "meta.json").write_text("[]"), "does not describe a feature store"),
+        (lambda path: (path / "meta.json").write_text("[]"), "is not the description of a feature store"),
         (lambda path: damage_meta(path, crops=None), "lacks crops"),
         (lambda path: (path / "audio.arrow").unlink(), r"audio\.arrow is missing"),
         (

@@ -19,7 +19,8 @@ from macil.__main__ import app
 from macil.config import TrialConfig
 from macil.data import convert
 from macil.data.arrow_files import write_table
-from macil.data.store import AUDIO, INDEX, LABELS, META, VISUAL, hash_file
+from macil.data.store import AUDIO, INDEX, LABELS, VISUAL, hash_file
+from macil.data.store_meta import META
 from macil.model import TwoStreamNetwork
 from macil.safetensors_format import save_safetensors
 from tests import fuzzing

@@ -25,7 +25,8 @@ from macil.__main__ import app
 from macil.checkpoint import save_checkpoint
 from macil.data import convert
 from macil.data.arrow_files import write_table
-from macil.data.store import AUDIO, INDEX, LABELS, META, VISUAL, FeatureStore, hash_file
+from macil.data.store import AUDIO, INDEX, LABELS, VISUAL, FeatureStore, hash_file
+from macil.data.store_meta import META
 from macil.errors import DataError
 from macil.remote import Remote
 from macil.text import file_name

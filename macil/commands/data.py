@@ -13,14 +13,13 @@ from rich.table import Table
 from macil import data
 from macil.commandline import command_line
 from macil.data.audit import DEEP_BY_DEFAULT_BYTES, AuditReport
-from macil.data.convert import DTYPES
 from macil.data.demo_generator import DemoSize
 from macil.data.folders import SPLITS, Finding, SplitName
 from macil.data.names import source_doubts
-from macil.data.store import META, FeatureStore, looks_like_store
+from macil.data.store import FeatureStore, looks_like_store
+from macil.data.store_meta import DTYPES, Dtype
 from macil.data.verify import verify_store
-from macil.errors import DataError, UsageError
-from macil.files import read_json
+from macil.errors import UsageError
 from macil.notes import note
 from macil.text import printable
 
@@ -61,7 +60,7 @@ def check(folder: Path, mode: str | None, snippet_frames: int | None) -> int:
 @click.option("--dtype", type=click.Choice(DTYPES), default="float32", show_default=True)
 @click.option("--overwrite", is_flag=True, help="Replace the store that OUT holds.")
 @_SNIPPET_FRAMES
-def convert(folder: Path, out: Path, dtype: str, overwrite: bool, snippet_frames: int | None) -> None:
+def convert(folder: Path, out: Path, dtype: Dtype, overwrite: bool, snippet_frames: int | None) -> None:
     """Convert DIR, a folder in the XD-Violence layout, into the feature store OUT.
 
     A conversion that was interrupted continues where it stopped when the same command is run again.
@@ -120,19 +119,16 @@ def _check_store(path: Path, *, deep: bool) -> int:
     )
     if problems:
         click.echo(
-            f"convert again: {command_line('macil', 'convert', _converted_from(path), path, '--overwrite')}"
+            f"convert again: {command_line('macil', 'convert', _converted_from(store), path, '--overwrite')}"
         )
     click.echo(f"{len(problems)} fault{'s' * (len(problems) > 1)}" if problems else "no faults")
     return 1 if problems else 0
 
 
-def _converted_from(store: Path) -> str | Path:
+def _converted_from(store: FeatureStore) -> str | Path:
     """The folder that a store was made from, where it says so and that is still there."""
-    try:
-        source = Path(str(read_json(store / META)["source"]["path"]))
-    except (DataError, KeyError, TypeError):
-        return "DIR"
-    return source if source.is_dir() else "DIR"
+    source = store.meta.source.get("path")
+    return Path(source) if source is not None and Path(source).is_dir() else "DIR"
 
 
 @contextlib.contextmanager
@@ -161,13 +157,8 @@ def _print_report(report: AuditReport) -> None:
     read = {split: [video.parsed.source for video in report.layout.of_split(split)] for split in SPLITS}
     console.print(_describe_sources(read))
     console.print(_describe_mode(report))
-    if report.forecast is not None:
-        size, seconds = report.forecast.store_bytes, report.forecast.seconds
-        console.print(
-            f"converting: about {_duration(seconds)}, {size['float32'] / 1e9:.2f} GB as float32,"
-            f" {size['float16'] / 1e9:.2f} GB as float16"
-            f" (rehearsed with {report.forecast.sample_bytes / 1e6:.0f} MB)"
-        )
+    sizes = ", ".join(f"{report.store_bytes(dtype) / 1e9:.2f} GB as {dtype}" for dtype in DTYPES)
+    console.print(f"a store of it takes {sizes}")
     count = len(report.faults)
     console.print("no faults" if report.ok else f"{count} fault{'s' * (count > 1)}")
 
@@ -194,9 +185,3 @@ def _describe_mode(report: AuditReport) -> str:
         return "every value was read" + ("" if report.chosen else f" (the default up to {limit} of features)")
     default = "" if report.chosen else f" (the default beyond {limit} of features; --deep reads every value)"
     return f"headers and a sample of the values were read{default}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{max(seconds, 1):.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

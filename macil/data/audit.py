@@ -1,10 +1,10 @@
-"""Check a folder in the XD-Violence layout: every fault at once, notes apart from faults, what converting will cost."""
+"""Check a folder in the XD-Violence layout: every fault at once, notes apart from faults, and the size of a store."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -14,7 +14,6 @@ import numpy as np
 from macil.data.annotations import FrameLabels, read_frame_labels
 from macil.data.arrays import ArrayError, ArrayHeader, load_features, read_header
 from macil.data.folders import Finding, Modality
-from macil.data.forecast import Forecast, choose_sample, rehearse
 from macil.data.layout import Layout, VideoFiles, read_layout
 from macil.data.names import match_audio_file, source_doubts
 from macil.data.pairing import EXPECTED, are_far_apart
@@ -23,6 +22,10 @@ from macil.errors import DataError
 
 DEEP_BY_DEFAULT_BYTES = 2 * 1024**3
 """Up to this much data every value is read without asking; it takes seconds."""
+
+# What a quick audit reads the values of.
+_SAMPLE_FILES = 64
+_SAMPLE_BYTES = 64 * 1024**2
 
 
 @dataclass(frozen=True)
@@ -46,12 +49,16 @@ class AuditReport:
     faults: list[Finding] = field(default_factory=list)
     notes: list[Finding] = field(default_factory=list)
     totals: list[Total] = field(default_factory=list)
-    forecast: Forecast | None = None
 
     @property
     def ok(self) -> bool:
         """Whether there is no fault."""
         return not self.faults
+
+    def store_bytes(self, dtype: str) -> int:
+        """Bytes that the features take in a store."""
+        values = sum(header.rows * header.width for header in self.headers.values())
+        return values * np.dtype(dtype).itemsize
 
     def raise_for_faults(self) -> None:
         """Raise a DataError that carries every fault, if there is one."""
@@ -178,31 +185,36 @@ def _check_lengths(report: AuditReport) -> dict[str, int]:
 
 
 def _check_values(report: AuditReport, progress: bool) -> None:
-    """Read every value of a sample, and in a deep audit of all other files too, one file in memory at a time."""
+    """Read every value of a sample, or in a deep audit of all files, one file in memory at a time."""
     zero_rows = 0
 
-    def read(path: Path) -> np.ndarray | None:
-        nonlocal zero_rows
-        try:
-            values = load_features(path)
-        except ArrayError as fault:
-            report.faults.append(Finding(fault.kind, report.layout.relative(path), str(fault)))
-            return None
-        if match_audio_file(path.name) is None:
-            zero_rows += len(values) - int(np.count_nonzero(values.any(axis=1)))
-        return values
-
-    sample = choose_sample(report.headers)
-    report.forecast = rehearse(sample, report.headers, read)
-    if report.mode == "deep":
-        others = [path for path in report.headers if path not in set(sample)]
-        with show_progress("reading values", len(others), "files", enabled=progress) as advance:
-            for path in others:
-                read(path)
-                advance(1)
+    deep = report.mode == "deep"
+    paths = list(report.headers) if deep else _choose_sample(report.headers)
+    with show_progress("reading values", len(paths), "files", enabled=progress and deep) as advance:
+        for path in paths:
+            advance(1)
+            try:
+                values = load_features(path)
+            except ArrayError as fault:
+                report.faults.append(Finding(fault.kind, report.layout.relative(path), str(fault)))
+                continue
+            if match_audio_file(path.name) is None:
+                zero_rows += len(values) - int(np.count_nonzero(values.any(axis=1)))
     if zero_rows:
         reason = f"{zero_rows} visual rows of the files read hold nothing but zeros; they count as padding"
         report.notes.append(Finding("zero-rows", "", reason))
+
+
+def _choose_sample(headers: Mapping[Path, ArrayHeader]) -> list[Path]:
+    """Files spread evenly over the data, together not much larger than `_SAMPLE_BYTES`."""
+    paths = list(headers)
+    chosen: list[Path] = []
+    size = 0
+    for index in np.unique(np.linspace(0, len(paths) - 1, min(_SAMPLE_FILES, len(paths))).astype(int)):
+        if size < _SAMPLE_BYTES:
+            chosen.append(paths[index])
+            size += headers[paths[index]].nbytes
+    return chosen
 
 
 def _count_totals(report: AuditReport) -> list[Total]:

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from macil.data.pairing import fit_audio
 from macil.data.store import FeatureStore
 from macil.errors import DataError
 from macil.model.layout import Block, Layout, dense_layout
@@ -106,9 +107,8 @@ class TrainingBags:
         lengths = np.zeros(samples, np.int64)
         for i, video in enumerate(chosen):
             rows = sampled_rows(int(videos.lengths[video]), max_snippets)
-            heard = sampled_rows(int(videos.audio_lengths[video]), max_snippets)[: self.snippets]
-            audio_rows[i, : len(heard)] = videos.audio_offsets[video] + heard
-            audio_count[i] = len(heard)
+            heard = videos.audio_offsets[video] + sampled_rows(int(videos.audio_lengths[video]), max_snippets)
+            audio_count[i] = fit_audio(heard, audio_rows[i])
             for crop in range(store.crops):
                 sample = i * store.crops + crop
                 own = videos.visual_offsets[video] + crop * videos.lengths[video] + rows

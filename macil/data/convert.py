@@ -10,7 +10,6 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -33,11 +32,8 @@ from macil.data.provenance import (
 )
 from macil.data.store import (
     AUDIO,
-    FORMAT,
-    FORMAT_VERSION,
     INDEX,
     LABELS,
-    META,
     VISUAL,
     FeatureStore,
     hash_content,
@@ -46,12 +42,12 @@ from macil.data.store import (
     hash_labels,
     is_store,
 )
+from macil.data.store_meta import DTYPES, FORMAT_VERSION, META, Dtype, FrameHash, StoreDescription, StoreMeta
 from macil.data.writer import JOURNAL, Plan, PlannedVideo, StoreWriter, VideoError
 from macil.errors import DataError, UsageError, WriteError
-from macil.files import is_full, refusal, write_json_atomic
+from macil.files import is_full, refusal
 from macil.notes import note
-
-DTYPES = ("float32", "float16")
+from macil.text import printable
 
 # Journal, index and file-system overhead, generously.
 _SPARE_BYTES = 16 * 1024**2
@@ -61,7 +57,7 @@ def convert(
     source: str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
-    dtype: str = "float32",
+    dtype: Dtype = "float32",
     snippet_frames: int | None = None,
     overwrite: bool = False,
     progress: bool = False,
@@ -139,13 +135,13 @@ def holds(store: FeatureStore, source: SourceFolder, comparison: Comparison) -> 
         note(f"{source.state.root} holds what {store.path} was made from; nothing is converted")
     try:
         if not is_known(store.path, source.state, source.options, source.plan):
-            remember(store.path, source)
+            remember(store.path, source, store.meta)
     except WriteError as error:
         note(f"{error}; {source.state.root} will be compared again next time")
     return True
 
 
-def make_plan(report: AuditReport, dtype: str, state: FolderState) -> Plan:
+def make_plan(report: AuditReport, dtype: Dtype, state: FolderState) -> Plan:
     """Lay out the store of a faultless folder in that state: which video goes where."""
     videos = []
     visual_offset = audio_offset = 0
@@ -204,13 +200,13 @@ def _is_taken(out: Path, source: SourceFolder, overwrite: bool, progress: bool) 
 
 def _otherness(store: FeatureStore, source: SourceFolder) -> str:
     """How a store differs from that of a folder."""
-    meta = source.meta
-    if (version := store.meta["format_version"]) != FORMAT_VERSION:
+    wanted = source.description
+    if (version := store.meta.format_version) != FORMAT_VERSION:
         return f"of format_version {version}, which is read as it is, and {FORMAT_VERSION} would be written"
-    if store.dtype != meta["dtype"]:
-        return f"in {store.dtype}, and {meta['dtype']} would be written"
-    if store.snippet_frames != meta["snippet_frames"]:
-        return f"with {store.snippet_frames} frames a snippet, and {meta['snippet_frames']} would be written"
+    if store.dtype != wanted.dtype:
+        return f"in {store.dtype}, and {wanted.dtype} would be written"
+    if store.snippet_frames != wanted.snippet_frames:
+        return f"with {store.snippet_frames} frames a snippet, and {wanted.snippet_frames} would be written"
     return "of other data"
 
 
@@ -306,46 +302,45 @@ def _write_tables(partial: Path, source: SourceFolder, digests: list[str]) -> No
     plan = source.plan
     _write_index(partial / INDEX, source, digests)
     _write_labels(partial / LABELS, plan, source.report)
-    meta = {
-        **source.meta,
-        "source": {"path": str(source.report.layout.root)},
-        "content_hash": hash_content(plan.dtype, plan.crops, plan.widths, plan.hashed, digests),
-        "files": {name: (partial / name).stat().st_size for name in (VISUAL, AUDIO)},
-        "hashes": {
+    meta = StoreMeta(
+        **dict(source.description),
+        source={"path": printable(str(source.report.layout.root))},
+        content_hash=hash_content(plan.dtype, plan.crops, plan.widths, plan.hashed, digests),
+        files={name: (partial / name).stat().st_size for name in (VISUAL, AUDIO)},
+        hashes={
             **{name: _hash_frame(partial / name) for name in (VISUAL, AUDIO)},
             **{name: hash_file(partial / name) for name in (INDEX, LABELS)},
         },
-    }
+    )
     forget(partial)
-    write_json_atomic(partial / META, meta)
-    remember(partial, source)
+    meta.write(partial / META)
+    remember(partial, source, meta)
 
 
-def _describe(plan: Plan, report: AuditReport) -> dict[str, Any]:
+def _describe(plan: Plan, report: AuditReport) -> StoreDescription:
     """All that meta.json says of a folder but what depends on features and on the folder's place."""
-    return {
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
-        "visual_dim": plan.visual_dim,
-        "audio_dim": plan.audio_dim,
-        "crops": plan.crops,
-        "snippet_frames": report.frame_labels.snippet_frames,
-        "dtype": plan.dtype,
-        "labels_hash": _hash_test_labels(report),
-        "label_notes": [str(doubt) for doubt in report.frame_labels.doubts],
-        "counts": {
+    return StoreDescription(
+        format_version=FORMAT_VERSION,
+        visual_dim=plan.visual_dim,
+        audio_dim=plan.audio_dim,
+        crops=plan.crops,
+        snippet_frames=report.frame_labels.snippet_frames,
+        dtype=plan.dtype,
+        labels_hash=_hash_test_labels(report),
+        label_notes=[str(doubt) for doubt in report.frame_labels.doubts],
+        counts={
             "train_videos": sum(video.files.split == "train" for video in plan.videos),
             "test_videos": sum(video.files.split == "test" for video in plan.videos),
             "visual_rows": plan.visual_rows,
             "audio_rows": plan.audio_rows,
         },
-        "made_up": (Path(report.layout.root) / DEMO_FILE).is_file(),
-    }
+        made_up=(Path(report.layout.root) / DEMO_FILE).is_file(),
+    )
 
 
-def _hash_frame(path: Path) -> list[Any]:
+def _hash_frame(path: Path) -> FrameHash:
     head, tail = measure_frame(path)
-    return [head, tail, hash_frame(path, head, tail)]
+    return head, tail, hash_frame(path, head, tail)
 
 
 def _write_index(path: Path, source: SourceFolder, digests: list[str]) -> None:

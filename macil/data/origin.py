@@ -6,9 +6,8 @@ import re
 from pathlib import Path
 
 from macil.data.demo import DEMO_FILE
-from macil.data.store import META
+from macil.data.store_meta import META, StoreMeta
 from macil.errors import DataError
-from macil.files import read_json
 
 # What a command prints beside its numbers.
 DEMO_NOTE = "demo data, made up: no number here says anything about XD-Violence"
@@ -22,10 +21,10 @@ def is_demo_data(place: str | Path) -> bool:
     if (folder / DEMO_FILE).is_file():
         return True
     try:
-        meta = read_json(folder / META)
-        source = meta["source"]["path"]
-    except (DataError, KeyError, TypeError):
+        meta = StoreMeta.read(folder / META)
+    except DataError:
         return False
-    if isinstance(meta.get("made_up"), bool):
-        return bool(meta["made_up"])
+    source = meta.source.get("path")
+    if meta.made_up is not None or source is None:
+        return bool(meta.made_up)
     return bool(_EMBEDDED.fullmatch(Path(source).name)) or (Path(source) / DEMO_FILE).is_file()

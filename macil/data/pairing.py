@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 import numpy as np
+from torch import Tensor
 
 MOST_APART = 1
 """Rows that the audio of a video may have more or less than it has snippets; XD-Violence has both."""
 EXPECTED = "at most one row of difference is expected"
 
 _Lengths = TypeVar("_Lengths", int, np.ndarray)
+_Rows = TypeVar("_Rows", np.ndarray, Tensor)
 
 
 def are_far_apart(snippets: _Lengths, audio_rows: _Lengths) -> Any:
@@ -18,11 +20,16 @@ def are_far_apart(snippets: _Lengths, audio_rows: _Lengths) -> Any:
     return abs(audio_rows - snippets) > MOST_APART
 
 
-def fit_audio(audio: np.ndarray, snippets: int) -> np.ndarray:
-    """`audio` (rows, Da) with as many rows as there are snippets: cut, or filled with zeros."""
-    fitted = np.zeros((snippets, audio.shape[1]), audio.dtype)
-    fitted[: len(audio)] = audio[:snippets]
-    return fitted
+def fit_audio(audio: _Rows, fitted: _Rows) -> int:
+    """Fill `fitted`, a row for each snippet, from the rows of `audio`: what is too long is cut, what is too short zero.
+
+    Returns:
+        How many rows of `audio` are in it.
+    """
+    kept = min(len(audio), len(fitted))
+    fitted[:kept] = audio[:kept]
+    fitted[kept:] = 0
+    return kept
 
 
 def axes_look_swapped(shape: tuple[int, ...], audio_rows: int, *, fill_audio: bool) -> bool:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 
@@ -23,14 +23,14 @@ from macil.data.audit import AuditReport
 from macil.data.demo import DEMO_FILE
 from macil.data.layout import VideoFiles, layout_files
 from macil.data.progress import show_progress
-from macil.data.store import FORMAT_VERSION as STORE_VERSION
-from macil.data.store import INDEX, META, FeatureStore, hash_content
+from macil.data.store import INDEX, FeatureStore, hash_content
+from macil.data.store_meta import FORMAT_VERSION as STORE_VERSION
+from macil.data.store_meta import META, Dtype, StoreDescription, StoreMeta
 from macil.data.writer import Plan, VideoError, hash_video
 from macil.errors import DataError
-from macil.files import read_json, write_json_atomic
+from macil.io.formats import FileFormat
+from macil.text import printable
 
-KIND = "macil provenance"
-FORMAT_VERSION = 1
 NOTES = "provenance-*.json"
 """The files of a store that say what it was made from, one a folder."""
 
@@ -67,7 +67,7 @@ class FolderState:
 class Options(NamedTuple):
     """What is asked of a store beside the folder that it is made from; by default as for the cache."""
 
-    dtype: str = "float32"
+    dtype: Dtype = "float32"
     snippet_frames: int | None = None
     """None: 16, or what `gt.npy` says"""
 
@@ -80,10 +80,33 @@ class SourceFolder(NamedTuple):
     options: Options
     report: AuditReport
     plan: Plan
-    meta: Mapping[str, Any]
-    """Fields of meta.json"""
+    description: StoreDescription
+    """Of its meta.json"""
     columns: Columns
     """Columns of index.arrow"""
+
+
+class Provenance(FileFormat):
+    """What a store says of one folder that it was made from."""
+
+    WHAT: ClassVar[str] = "a note on what a store was made from"
+    MARK: ClassVar[str | None] = "kind"
+
+    kind: Literal["macil provenance"] = "macil provenance"
+    format_version: int = 1
+    path: str
+    """Of the folder"""
+    content_hash: str
+    """Of the store: one that was put in its place is another one's"""
+    labels_hash: str | None
+    plan: str
+    """Key of the plan of the store"""
+    options: dict[str, str | int | None]
+    """As asked for"""
+    state: str
+    """Digest of the folder's state"""
+    videos: dict[str, str]
+    """Split and name to the signature of the files"""
 
 
 def look_at(root: Path) -> FolderState:
@@ -106,26 +129,22 @@ def note_path(store: Path, state: FolderState) -> Path:
     return store / f"provenance-{state.where}.json"
 
 
-def remember(store: Path, source: SourceFolder) -> None:
-    """Note in a store that it holds what lies in a folder in this state.
+def remember(store: Path, source: SourceFolder, meta: StoreMeta) -> None:
+    """Note in a store, described by `meta`, that it holds what lies in a folder in this state.
 
     Raises:
         WriteError: The store cannot be written to.
     """
-    meta = read_json(store / META)
-    content = {
-        "kind": KIND,
-        "format_version": FORMAT_VERSION,
-        "path": str(source.state.root),
-        # A store that was put in this one's place is another one's.
-        "content_hash": meta["content_hash"],
-        "labels_hash": meta["labels_hash"],
-        "plan": source.plan.key,
-        "options": source.options._asdict(),
-        "state": source.state.digest,
-        "videos": dict(zip(_keys(source.plan), (v.signature for v in source.plan.videos), strict=True)),
-    }
-    write_json_atomic(note_path(store, source.state), content)
+    noted = Provenance(
+        path=printable(str(source.state.root)),
+        content_hash=meta.content_hash,
+        labels_hash=meta.labels_hash,
+        plan=source.plan.key,
+        options=source.options._asdict(),
+        state=source.state.digest,
+        videos=dict(zip(_keys(source.plan), (v.signature for v in source.plan.videos), strict=True)),
+    )
+    noted.write(note_path(store, source.state))
 
 
 def forget(store: Path) -> None:
@@ -146,9 +165,9 @@ def is_known(store: Path, state: FolderState, options: Options, plan: Plan | Non
     noted = _recall(store, state)
     return (
         noted is not None
-        and noted["state"] == state.digest
-        and noted.get("options") == options._asdict()
-        and (plan is None or noted.get("plan") == plan.key)
+        and noted.state == state.digest
+        and noted.options == options._asdict()
+        and (plan is None or noted.plan == plan.key)
     )
 
 
@@ -168,17 +187,18 @@ class Comparison:
     def suspects(self, store: FeatureStore) -> list[int] | None:
         """Videos that would have to be read, as indices of the plan; None where the store is of other data anyway."""
         plan = self._source.plan
-        if any(store.meta.get(name) != value for name, value in self._source.meta.items()):
+        if store.meta.description != self._source.description:
             return None
         index = map_batch(store.path / INDEX).to_pydict()
         if any(index.get(name) != values for name, (_, values) in self._source.columns.items()):
             return None
-        noted = (_recall(store.path, self._source.state) or {}).get("videos", {})
+        noted = _recall(store.path, self._source.state)
+        unchanged = {} if noted is None else noted.videos
         # A store of an earlier version has one hash of all videos, and none of each.
         return [
             i
             for i, (key, video) in enumerate(zip(_keys(plan), plan.videos, strict=True))
-            if noted.get(key) != video.signature or "digest" not in index
+            if unchanged.get(key) != video.signature or "digest" not in index
         ]
 
     def difference(self, store: FeatureStore, suspects: Iterable[int]) -> str | None:
@@ -217,19 +237,17 @@ class Comparison:
         return self._read[index]
 
 
-def _recall(store: Path, state: FolderState) -> dict[str, Any] | None:
+def _recall(store: Path, state: FolderState) -> Provenance | None:
     """What a store says of a folder; None where it says nothing that can be used."""
     path = note_path(store, state)
     try:
         if not path.is_file():
             return None
-        noted, meta = read_json(path), read_json(store / META)
-        usable = (noted["kind"], noted["format_version"]) == (KIND, FORMAT_VERSION) and all(
-            noted[name] == meta[name] for name in ("content_hash", "labels_hash")
-        )
-        return noted if usable and isinstance(noted["videos"], dict) and noted["state"] else None
-    except (DataError, KeyError, TypeError):
+        noted, meta = Provenance.read(path), StoreMeta.read(store / META)
+    except DataError:
         return None
+    same = (noted.content_hash, noted.labels_hash) == (meta.content_hash, meta.labels_hash)
+    return noted if same else None
 
 
 def _keys(plan: Plan) -> list[str]:

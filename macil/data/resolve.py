@@ -16,7 +16,8 @@ from macil.data.layout import require_layout
 from macil.data.locking import exclusive
 from macil.data.provenance import NOTES, Comparison, FolderState, Options, is_known, look_at, note_path
 from macil.data.staging import FolderSource, Tell, is_far, source_of, stage
-from macil.data.store import FORMAT_VERSION, FeatureStore, is_store, looks_like_store
+from macil.data.store import FeatureStore, is_store, looks_like_store
+from macil.data.store_meta import FORMAT_VERSION
 from macil.errors import DataError, UsageError
 from macil.notes import note
 from macil.remote import is_uri

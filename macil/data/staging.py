@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from macil.commandline import command_line
 from macil.data.locking import exclusive
@@ -23,12 +23,11 @@ from macil.data.store import (
     AUDIO,
     INDEX,
     LABELS,
-    META,
     VISUAL,
     FeatureStore,
     looks_like_store,
-    require_version,
 )
+from macil.data.store_meta import META, StoreMeta
 from macil.data.verify import verify_store
 from macil.errors import DataError, MacilError, UsageError, WriteError
 from macil.files import is_full, refusal
@@ -54,11 +53,11 @@ _OF_THIS_HOST = re.compile(
 class Source(Protocol):
     """A store elsewhere."""
 
-    def meta(self) -> dict[str, Any]:
+    def meta(self) -> StoreMeta:
         """Its meta.json.
 
         Raises:
-            DataError: There is none.
+            DataError: There is none that can be read.
         """
 
     def sizes(self) -> dict[str, int]:
@@ -77,7 +76,7 @@ class FolderSource:
     def __str__(self) -> str:
         return str(self.path)
 
-    def meta(self) -> dict[str, Any]:
+    def meta(self) -> StoreMeta:
         """As in `Source`."""
         return FeatureStore.open(self.path).meta
 
@@ -104,7 +103,7 @@ class RemoteSource:
     def __str__(self) -> str:
         return self.remote.uri
 
-    def meta(self) -> dict[str, Any]:
+    def meta(self) -> StoreMeta:
         """As in `Source`."""
         try:
             content = json.loads(self.remote.read(META))
@@ -115,11 +114,9 @@ class RemoteSource:
             ) from None
         except RemoteError as error:
             raise DataError(f"{self} cannot be read: {said_by(error)}") from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"{self}: {META} is damaged ({error})") from None
-        if not isinstance(content, dict) or not isinstance(content.get("content_hash"), str):
-            raise DataError(f"{self}: {META} has no content_hash; it is damaged")
-        return content
+        return StoreMeta.parse(content, f"{self}: {META}")
 
     def sizes(self) -> dict[str, int]:
         """As in `Source`."""
@@ -201,8 +198,7 @@ def hashes_of(source: Source) -> tuple[str, str | None]:
         DataError: It is no store, or out of reach.
     """
     meta = source.meta()
-    labels = meta.get("labels_hash")
-    return str(meta["content_hash"]), None if labels is None else str(labels)
+    return meta.content_hash, meta.labels_hash
 
 
 def _safe(name: str, source: Source) -> str:
@@ -242,8 +238,6 @@ def _turn(lock: Path, what: str, tell: Tell) -> Iterator[None]:
 
 
 def _make(source: Source, target: Path, tell: Tell) -> Path:
-    # Before gigabytes are copied.
-    require_version(source.meta(), f"{source}: {META}")
     sizes = source.sizes()
     need = sum(sizes.values())
     partial = target.with_suffix(".partial")

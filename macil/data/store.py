@@ -25,21 +25,15 @@ import torch
 
 from macil.commandline import command_line
 from macil.data.arrow_files import FEATURES, NONZERO, map_batch
-from macil.data.store_faults import index_faults, meta_faults
+from macil.data.store_faults import index_faults
+from macil.data.store_meta import FORMAT, META, StoreMeta
 from macil.errors import DataError
 from macil.files import read_json
-from macil.text import brief
 
-FORMAT = "macil-feature-store"
-# What is written. Version 1, which is read as it is, has names as its folder spelt them, and does not say what its
-# labels rest on.
-FORMAT_VERSION = 2
-READ_VERSIONS = (1, FORMAT_VERSION)
 _NOT_SAID = (
     "the store is of format_version 1, which does not say what its test labels rest on: check the folder that it was "
     "made from, or convert it again"
 )
-META = "meta.json"
 VISUAL, AUDIO, INDEX, LABELS = "visual.arrow", "audio.arrow", "index.arrow", "labels.arrow"
 
 
@@ -104,17 +98,14 @@ class FeatureStore:
         audio: `(audio rows, audio_dim)` likewise.
     """
 
-    def __init__(self, path: Path, meta: dict[str, Any]) -> None:
+    def __init__(self, path: Path, meta: StoreMeta) -> None:
         self.path = path
         self.meta = meta
-        self.visual_dim: int = meta["visual_dim"]
-        self.audio_dim: int = meta["audio_dim"]
-        self.crops: int = meta["crops"]
-        self.snippet_frames: int = meta["snippet_frames"]
-        self.dtype: str = meta["dtype"]
-        self.content_hash: str = meta["content_hash"]
-        self.labels_hash: str | None = meta["labels_hash"]
-        notes = meta.get("label_notes")
+        self.visual_dim, self.audio_dim = meta.visual_dim, meta.audio_dim
+        self.crops, self.snippet_frames = meta.crops, meta.snippet_frames
+        self.dtype: str = meta.dtype
+        self.content_hash, self.labels_hash = meta.content_hash, meta.labels_hash
+        notes = meta.label_notes
         self.label_notes: tuple[str, ...] = (_NOT_SAID,) if notes is None else tuple(notes)
         self._visual_batch = _map_features(path / VISUAL, meta)
         self.visual = _as_tensor(path / VISUAL, self._visual_batch, self.visual_dim, self.dtype)
@@ -266,7 +257,7 @@ def hash_labels(names: Iterable[str], video_labels: np.ndarray, frame_labels: np
     return digest.hexdigest()
 
 
-def _read_meta(path: Path) -> dict[str, Any]:
+def _read_meta(path: Path) -> StoreMeta:
     advice = f"make one with `{command_line('macil', 'convert', 'DIR', 'OUT')}`"
     if not path.exists():
         raise DataError(f"{path} does not exist; expected a converted store, {advice}")
@@ -277,45 +268,12 @@ def _read_meta(path: Path) -> dict[str, Any]:
             " (an unfinished conversion; run it again to finish it)" if path.suffix == ".partial" else ""
         )
         raise DataError(f"{path} holds no {META}{unfinished}; expected a converted store, {advice}")
-    meta = read_json(path / META)
-    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
-        raise DataError(f"{path / META} does not describe a feature store; {advice}")
-    require_version(meta, str(path / META))
-    required = (
-        "visual_dim",
-        "audio_dim",
-        "crops",
-        "snippet_frames",
-        "dtype",
-        "content_hash",
-        "labels_hash",
-        "files",
-    )
-    missing = [key for key in required if key not in meta]
-    if missing:
-        raise DataError(f"{path / META} lacks {', '.join(missing)}; it is damaged, convert again")
-    if faults := meta_faults(meta):
-        raise DataError(f"{path / META} is damaged, convert again:", faults)
-    return meta
+    return StoreMeta.read(path / META)
 
 
-def require_version(meta: dict[str, Any], where: str) -> None:
-    """Refuse a store that another version of this package has written and this one cannot read.
-
-    Raises:
-        DataError: Names both versions.
-    """
-    version = meta.get("format_version")
-    if version not in READ_VERSIONS or isinstance(version, bool):
-        raise DataError(
-            f"{where}: format_version is {brief(version)}, this version of macil reads "
-            f"{' and '.join(map(str, READ_VERSIONS))}; convert the data again, or use the version that wrote it"
-        )
-
-
-def _map_features(path: Path, meta: dict[str, Any]) -> pa.RecordBatch:
+def _map_features(path: Path, meta: StoreMeta) -> pa.RecordBatch:
     # A truncated file may still map, and reading its lost pages would kill the process.
-    expected = meta["files"].get(path.name)
+    expected = meta.files.get(path.name)
     size = path.stat().st_size if path.is_file() else None
     if size is not None and size != expected:
         raise DataError(f"{path} has {size} bytes, expected {expected}; it is truncated, convert again")
@@ -323,22 +281,19 @@ def _map_features(path: Path, meta: dict[str, Any]) -> pa.RecordBatch:
     return map_batch(path)
 
 
-def _require_hash(path: Path, meta: dict[str, Any]) -> None:
+def _require_hash(path: Path, meta: StoreMeta) -> None:
     """Refuse a file that is not what was written; a store of an earlier version does not say what that was.
 
     Of the feature files only what is not features is read: `macil.data.verify` reads all.
     """
-    hashes = meta.get("hashes")
-    expected = hashes.get(path.name) if isinstance(hashes, dict) else None
+    expected = meta.hashes.get(path.name)
     if expected is None or not path.is_file():
         return
     try:
-        found = hash_frame(path, *expected[:-1]) if isinstance(expected, list) else hash_file(path)
+        found = hash_file(path) if isinstance(expected, str) else hash_frame(path, *expected[:-1])
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}); convert again") from None
-    except (TypeError, ValueError):
-        raise DataError(f"{path.with_name(META)} is damaged (hashes); convert again") from None
-    if found != (expected[-1] if isinstance(expected, list) else expected):
+    if found != (expected if isinstance(expected, str) else expected[-1]):
         raise DataError(f"{path} is not what was converted: it is damaged or was changed; convert again")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,46 +13,7 @@ from macil.text import brief, is_printable
 if TYPE_CHECKING:
     from macil.data.store import VideoSet
 
-DTYPES = ("float32", "float16")
-# Far beyond any features there are.
-_WIDEST, _MOST_CROPS, _MOST_FRAMES = 2**20, 10_000, 10_000
 _MOST_NAMED = 5
-
-
-def meta_faults(meta: Mapping[str, Any]) -> list[str]:
-    """What is wrong with the fields of meta.json, one text each."""
-    faults = []
-    limits = {
-        "visual_dim": _WIDEST,
-        "audio_dim": _WIDEST,
-        "crops": _MOST_CROPS,
-        "snippet_frames": _MOST_FRAMES,
-    }
-    for name, most in limits.items():
-        value = meta[name]
-        if not _is_whole(value) or not 1 <= value <= most:
-            faults.append(f"{name} = {brief(value)}, expected a whole number from 1 to {most}")
-    if meta["dtype"] not in DTYPES:
-        faults.append(f"dtype = {brief(meta['dtype'])}, expected {' or '.join(DTYPES)}")
-    for name in ("content_hash", "labels_hash"):
-        value = meta[name]
-        absent = name == "labels_hash" and value is None
-        if not absent and not (isinstance(value, str) and value and value.isascii() and value.isalnum()):
-            faults.append(f"{name} = {brief(value)}, expected a hash")
-    sizes = meta["files"]
-    if not isinstance(sizes, dict) or not all(map(_is_whole, sizes.values())):
-        faults.append(f"files = {brief(sizes)}, expected the sizes of the feature files")
-    notes = meta.get("label_notes")
-    if notes is not None and not (
-        isinstance(notes, list) and all(isinstance(each, str) and is_printable(each) for each in notes)
-    ):
-        faults.append(f"label_notes = {brief(notes)}, expected sentences")
-    if not isinstance(meta.get("source", {}), dict):
-        faults.append(f"source = {brief(meta['source'])}, expected a table")
-    hashes = meta.get("hashes", {})
-    if not isinstance(hashes, dict) or not all(map(_is_hash, hashes.values())):
-        faults.append(f"hashes = {brief(hashes)}, expected the hash of each file")
-    return faults
 
 
 def index_faults(sets: Mapping[str, VideoSet], rows: int, visual_rows: int, audio_rows: int) -> list[str]:
@@ -110,17 +71,6 @@ def _name_faults(names: Sequence[str], split: str) -> list[str]:
 
 def _is_name(name: object) -> bool:
     return isinstance(name, str) and name not in ("", ".", "..") and "/" not in name and is_printable(name)
-
-
-def _is_hash(value: object) -> bool:
-    """Of a file; or bytes at its start, bytes at its end, and the hash of these."""
-    if isinstance(value, list) and len(value) == 3:
-        return all(_is_whole(size) and 0 <= size < 2**40 for size in value[:2]) and isinstance(value[2], str)
-    return isinstance(value, str)
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _outside(values: np.ndarray, low: int, high: int) -> bool:

@@ -18,7 +18,8 @@ from macil.data.arrays import ArrayError, cast_features, load_features
 from macil.data.arrow_files import FeatureFileLayout, allocate_feature_file, locate_buffers, read_blocks
 from macil.data.layout import VideoFiles
 from macil.data.progress import show_progress
-from macil.data.store import AUDIO, META, VISUAL
+from macil.data.store import AUDIO, VISUAL
+from macil.data.store_meta import META, Dtype
 from macil.errors import DataError
 from macil.files import write_text_atomic
 
@@ -48,7 +49,7 @@ class Plan:
     crops: int
     visual_dim: int
     audio_dim: int
-    dtype: str
+    dtype: Dtype
     key: str
 
     @property

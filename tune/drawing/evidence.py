@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from macil.checkpoint import load_network
+from macil.data.pairing import fit_audio
 from macil.data.store import FeatureStore, TestLabels
 from macil.errors import DataError
 from macil.evaluation import frame_average_precision
@@ -214,7 +215,6 @@ def _first_crop(store: FeatureStore, video: int) -> tuple[torch.Tensor, torch.Te
     """(T, Dv) and (T, Da) of a test video, float32; a row of audio too many or too few is cut or zero."""
     videos = store.videos("test")
     length, start = int(videos.lengths[video]), int(videos.visual_offsets[video])
-    heard, offset = min(length, int(videos.audio_lengths[video])), int(videos.audio_offsets[video])
-    audio = torch.zeros(length, store.audio_dim)
-    audio[:heard] = store.audio[offset : offset + heard]
+    offset, audio = int(videos.audio_offsets[video]), torch.empty(length, store.audio_dim)
+    fit_audio(store.audio[offset : offset + int(videos.audio_lengths[video])], audio)
     return store.visual[start : start + length].float(), audio

@@ -1,0 +1,1 @@
+"""Files, locks, URIs and text, without any knowledge of the field."""
