@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,19 +18,24 @@ _KIND = "macil checkpoint"
 
 
 class Resumable(Protocol):
-    """A training, or a lockstep group of them."""
+    """A training."""
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that resuming needs."""
 
 
 def save_checkpoint(trainer: Resumable, path: str | Path) -> None:
-    """Write the trainer's state in one step; a reader sees the old file or the new one, never half of it.
+    """`write_state` of a trainer's state."""
+    write_state(trainer.state_dict(), path)
+
+
+def write_state(state: Mapping[str, Any], path: str | Path) -> None:
+    """Write a state in one step; a reader sees the old file or the new one, never half of it.
 
     Raises:
         WriteError: The disk is full, or the folder cannot be written.
     """
-    content = dump_tensors({"kind": _KIND, "format_version": FORMAT_VERSION, **trainer.state_dict()})
+    content = dump_tensors({"kind": _KIND, "format_version": FORMAT_VERSION, **state})
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
 

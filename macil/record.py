@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
 from macil import __version__
+from macil.errors import DataError
 
 # 2: dropout and shuffle from counter-based numbers; lockstep groups.
 FORMAT_VERSION = 2
+# What a resumed training must share with the one that was stopped.
+_IDENTITY = ("config", "protocol", "split_hash", "store_hash", "dtype", "bags", "precision", "lockstep")
 
 
 def describe_environment(device: torch.device, threads: int) -> dict[str, Any]:
@@ -24,3 +28,20 @@ def describe_environment(device: torch.device, threads: int) -> dict[str, Any]:
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "macil_version": __version__,
     }
+
+
+def require_equal(record: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
+    """Refuse the state of a training with another record than one's own.
+
+    Raises:
+        DataError: It would have other digits; names the differences.
+    """
+    differing = [name for name in _IDENTITY if record[name] != theirs[name]]
+    if differing:
+        raise DataError(
+            "this checkpoint belongs to another training:",
+            [
+                f"{name}: the checkpoint has {theirs[name]}, this training {record[name]}"
+                for name in differing
+            ],
+        )

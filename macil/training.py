@@ -1,4 +1,9 @@
-"""One MACIL-SD training: the loop, and what it takes to stop and resume it bit for bit."""
+"""One MACIL-SD training, of one seed or of several in lockstep, and what it takes to resume it bit for bit.
+
+Seeds of one configuration are trained together on one device, each with the numbers it has alone. On a GPU a step of
+this model is bound by what does not grow with the seeds, launching kernels above all. On a CPU five seeds cost five
+times as much as one, and separate trainings are the better use of it.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +25,10 @@ from macil.distillation import momentum_at
 from macil.engine import Engine, Precision
 from macil.errors import DataError, DivergedError, UsageError
 from macil.examination import Examiner
-from macil.metrics import EpochMetrics
+from macil.member import KeptScores, Member
 from macil.model import TwoStreamNetwork, VisualNetwork, parameter_counts
 from macil.protocols import Protocol
-from macil.record import FORMAT_VERSION, describe_environment
+from macil.record import FORMAT_VERSION, describe_environment, require_equal
 
 __all__ = [
     "BagDtype",
@@ -37,10 +42,6 @@ __all__ = [
 ]
 
 BagDtype = Literal["float32", "float16"]
-KeptScores = Literal["ends", "all"]
-
-# Record fields that a resumed training must share with the one that was stopped.
-_IDENTITY = ("config", "protocol", "split_hash", "store_hash", "dtype", "bags", "precision", "lockstep")
 
 
 def learning_rate_at(epoch: int, initial: float, period: int = 60) -> float:
@@ -49,11 +50,14 @@ def learning_rate_at(epoch: int, initial: float, period: int = 60) -> float:
 
 
 class Trainer:
-    """One full training of a configuration on a store.
+    """A full training of a configuration on a store, with one seed or with several.
+
+    What is one seed's (`history`, `network`, `test_scores`, …) is that of the first one; `members` has every seed's.
 
     Args:
         config: What to train.
         store: The data.
+        seeds: All different; in place of `config.seed`. None is that one alone.
         protocol: `published` trains on all training videos and measures test AP every epoch; `heldout` trains on
             80 % of them, is steered by the rest and never reads test labels; `refit` trains on all of them and reads
             no test labels either.
@@ -66,14 +70,18 @@ class Trainer:
         threads: CPU threads; None keeps PyTorch's number. Part of what the digits depend on.
         keep_scores: Test scores kept in `test_scores` and in checkpoints: `ends` are those of the chosen and of the
             last epoch, `all` those of every epoch too, as `epoch_N`. No digit depends on it.
-        lockstep: Seeds that are trained along on the device, `config.seed` among them: what a member of a lockstep
-            group (`macil.lockstep`) needs to come out with the same digits again.
-        engine: The engine of a lockstep group that trains this seed; `train_epoch` is then the group's to call.
-        examiner: The examiner that the group shares.
+        lockstep: All seeds that the device trains, in order, `seeds` among them; None is `seeds`. The digits of a
+            seed depend on the others beside it, so that running its record again takes them along, unmeasured.
+
+    Attributes:
+        config: What is trained, with the first seed.
+        members: What each of `seeds` has come to, in their order.
+        engine: What trains.
+        examiner: What measures an epoch.
 
     Raises:
         DataError: The store cannot serve the protocol (no split possible, no test labels, ...).
-        UsageError: No such device, protocol or precision.
+        UsageError: No such device, protocol or precision; no seeds, or one given twice.
     """
 
     def __init__(
@@ -81,6 +89,7 @@ class Trainer:
         config: TrialConfig,
         store: FeatureStore,
         *,
+        seeds: Sequence[int] | None = None,
         protocol: Protocol = "published",
         split: Split | None = None,
         split_seed: int = 0,
@@ -90,10 +99,11 @@ class Trainer:
         threads: int | None = None,
         keep_scores: KeptScores = "ends",
         lockstep: Sequence[int] | None = None,
-        engine: Engine | None = None,
-        examiner: Examiner | None = None,
     ) -> None:
-        self.config = config
+        seeds = [config.seed] if seeds is None else list(seeds)
+        lockstep = seeds if lockstep is None else list(lockstep)
+        _require_seeds(seeds, lockstep)
+        self.config = config.replace(seed=seeds[0])
         self.store = store
         self.protocol: Protocol = _one_of("protocol", protocol, get_args(Protocol))
         self.device = choose_device(device)
@@ -105,107 +115,81 @@ class Trainer:
         self.threads = threads or torch.get_num_threads()
         self.keep_scores: KeptScores = _one_of("keep_scores", keep_scores, get_args(KeptScores))
         self.split = _resolve_split(store, protocol, split, split_seed)
-        self.epoch = 0
-        self.history: list[dict[str, Any]] = []
-        self.chosen_epoch: int | None = None
-        self.test_scores: dict[str, np.ndarray] = {}
-        self._best_score = -math.inf
+        dtype = None if bags is None else getattr(torch, _one_of("bags", bags, get_args(BagDtype)))
+        trained = self.split.train if self.split else None
+        shared = shared_bags(store, trained, config.max_snippets, self.device, dtype)
+        self.engine = Engine(self.config, lockstep, shared, precision=self.precision)
+        self.examiner = Examiner(store, protocol, self.split, self.device)
+        self.members = [self._make_member(seed) for seed in seeds]
         self._resumed_from: list[dict[str, Any]] = []
-        self._owns_engine = engine is None
-        self.engine = engine or self._make_engine(lockstep or [config.seed], bags)
-        self._slot = self.engine.seeds.index(config.seed)
-        self._examiner = examiner or Examiner(store, protocol, self.split, self.device)
-        self._counts = parameter_counts(config, store.visual_dim, store.audio_dim)
 
     @property
     def network(self) -> TwoStreamNetwork:
         """The audio-visual network; a view of what is trained."""
-        return cast(TwoStreamNetwork, self.engine.audio_visual.networks[self._slot])
+        return self.members[0].network
 
     @property
     def visual_network(self) -> VisualNetwork | None:
         """The visual network likewise; None without self-distillation."""
-        visual = self.engine.visual
-        return None if visual is None else cast(VisualNetwork, visual.networks[self._slot])
+        return self.members[0].visual_network
 
     @property
-    def examiner(self) -> Examiner:
-        """What measures an epoch."""
-        return self._examiner
+    def history(self) -> list[dict[str, Any]]:
+        """The `EpochMetrics` of every epoch, as dicts."""
+        return self.members[0].history
+
+    @property
+    def chosen_epoch(self) -> int | None:
+        """The epoch chosen so far; None before the first."""
+        return self.members[0].chosen_epoch
+
+    @property
+    def test_scores(self) -> dict[str, np.ndarray]:
+        """Test snippet scores by name, see `keep_scores`."""
+        return self.members[0].test_scores
+
+    @property
+    def epoch(self) -> int:
+        """Epochs done."""
+        return max(member.epoch for member in self._sound() or self.members)
 
     @property
     def finished(self) -> bool:
-        """Whether all epochs of the configuration are done."""
-        return self.epoch >= self.config.epochs
+        """Whether all epochs of the configuration are done, or every seed has diverged."""
+        return not self._sound() or self.epoch >= self.config.epochs
 
     def train_epoch(self) -> dict[str, Any]:
-        """One epoch: train, schedulers, infuse, evaluate.
+        """One epoch: learning rates, steps, infusion, evaluation.
 
         Returns:
             The epoch's `EpochMetrics` as a dict; also appended to `history`.
 
         Raises:
-            DivergedError: The loss is no finite number, or the scores are all the same; names the epoch.
-            UsageError: All epochs are done, or a lockstep group trains this seed.
-        """
-        if not self._owns_engine:
-            raise UsageError("this seed is trained in lockstep with others; call train_epoch of the group")
-        started = time.perf_counter()
-        losses = self.train_engine()
-        return self.take_epoch(losses[self._slot], started)
-
-    def member_of_group(self) -> Trainer:
-        """Leave the engine to a lockstep group from now on; returns itself."""
-        self._owns_engine = False
-        return self
-
-    def train_engine(self) -> list[list[float]]:
-        """Train the engine for this trainer's next epoch, up to the infusion; the four losses of every seed.
-
-        Raises:
-            UsageError: All epochs are done.
+            DivergedError: The loss is no finite number, or the scores are all the same; names the epoch. Other seeds
+                than the first have been trained all the same, and say so in `Member.error` when they diverge.
+            UsageError: All epochs are done, or every seed has diverged.
         """
         if self.finished:
-            raise UsageError(f"all {self.config.epochs} epochs are done; raise `epochs` to train on")
+            raise UsageError(self._why_finished())
         torch.set_num_threads(self.threads)
-        losses = self.engine.train_epoch(self.epoch, self._learning_rates()).tolist()
-        self.engine.infuse(momentum_at(self.epoch, self.config.momentum, self.config.momentum_epochs))
-        return cast(list[list[float]], losses)
+        started, epoch, config, sound = time.perf_counter(), self.epoch, self.config, self._sound()
+        initial = config.learning_rate, config.visual_learning_rate
+        rates = [learning_rate_at(epoch, rate, config.cosine_epochs) for rate in initial]
+        losses = self.engine.train_epoch(epoch, rates).tolist()
+        self.engine.infuse(momentum_at(epoch, config.momentum, config.momentum_epochs))
+        share = (time.perf_counter() - started) / len(sound)
+        with self.engine.autocast():
+            for member in sound:
+                member.end_epoch(losses[self._slot(member)], rates[0], share, self.examiner)
+        if (error := self.members[0].error) is not None:
+            raise error
+        return self.history[-1]
 
-    def take_epoch(self, losses: Sequence[float], started: float) -> dict[str, Any]:
-        """Take in an epoch that the engine has trained: evaluate, measure, remember.
-
-        Args:
-            losses: What `train_engine` gave for this seed.
-            started: When the epoch began, by `time.perf_counter`.
-
-        Returns, Raises: As `train_epoch`.
-        """
-        learning_rate = self._learning_rates()[0]
-        loss_mil, loss_v2b, loss_v2n, loss_visual = losses
-        if not math.isfinite(sum(losses)):
-            raise DivergedError(f"diverged in epoch {self.epoch + 1}: the loss is no finite number")
-        self.epoch += 1
-        measured = self._evaluate()
-        metrics = EpochMetrics(
-            epoch=self.epoch,
-            **measured,
-            loss_mil=loss_mil,
-            loss_v2b=loss_v2b if self.config.contrast else None,
-            loss_v2n=loss_v2n if self.config.contrast else None,
-            loss_visual=loss_visual if self.config.distill else None,
-            learning_rate=learning_rate,
-            **self._counts._asdict(),
-            seconds=time.perf_counter() - started,
-        ).to_dict()
-        self.history.append(metrics)
-        return metrics
-
-    def record(self) -> dict[str, Any]:
-        """All that the digits of this training depend on, as JSON-able values; `trainer_from_record` runs it again."""
+    def record(self, member: Member | None = None) -> dict[str, Any]:
+        """All that the digits of a seed depend on, as JSON-able values; `trainer_from_record` runs it again."""
         return {
             "format_version": FORMAT_VERSION,
-            "config": self.config.to_dict(),
+            "config": (member or self.members[0]).config.to_dict(),
             "protocol": self.protocol,
             "split_seed": self.split.seed if self.split else None,
             "split_hash": self.split.hash if self.split else None,
@@ -218,99 +202,89 @@ class Trainer:
             "resumed_from": self._resumed_from,
         }
 
+    def state_of(self, member: Member) -> dict[str, Any]:
+        """What there is to know of one seed: record, epochs, scores, weights and optimisers."""
+        return {
+            "record": self.record(member),
+            **member.state_dict(),
+            "features": {"visual_dim": self.store.visual_dim, "audio_dim": self.store.audio_dim},
+            **self.engine.state_of(self._slot(member)),
+        }
+
     def state_dict(self) -> dict[str, Any]:
         """Everything that resuming needs: plain values and tensors, safe to load with `weights_only=True`.
 
-        Random numbers are functions of seed, epoch and step (`macil.random`): there is no generator to save.
+        Of one seed it is `state_of` it; of several, of each under `members`. Random numbers are functions of seed,
+        epoch and step (`macil.random`): there is no generator to save.
         """
-        state: dict[str, Any] = {
-            "record": self.record(),
-            "epoch": self.epoch,
-            "history": self.history,
-            "chosen_epoch": self.chosen_epoch,
-            "best_score": self._best_score,
-            "test_scores": {
-                name: torch.from_numpy(scores.copy()) for name, scores in self.test_scores.items()
-            },
-            "features": {"visual_dim": self.store.visual_dim, "audio_dim": self.store.audio_dim},
-            **self.engine.state_of(self._slot),
-        }
-        if self._owns_engine and len(self.engine.seeds) > 1:
-            others = enumerate(self.engine.seeds)
-            state["others"] = {
-                str(seed): self.engine.state_of(slot) for slot, seed in others if slot != self._slot
-            }
+        states = {str(member.seed): self.state_of(member) for member in self.members}
+        state = states[str(self.config.seed)]
+        if len(states) > 1:
+            diverged = {str(member.seed): str(member.error) for member in self.members if member.error}
+            state = {"epoch": self.epoch, "members": states, "diverged": diverged}
+        if unmeasured := self._unmeasured():
+            state["others"] = {str(seed): self.engine.state_of(slot) for seed, slot in unmeasured.items()}
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from `state_dict()` of an equal training; on the same kind of machine every digit stays.
 
         Raises:
-            DataError: The state belongs to another configuration, protocol, split or data set; names the differences.
+            DataError: The state belongs to other seeds, another configuration, protocol, split or data set; names the
+                differences.
         """
-        mine, theirs = self.record(), state["record"]
-        differing = [name for name in _IDENTITY if mine[name] != theirs[name]]
-        if differing:
+        states = list(state["members"].values() if "members" in state else [state])
+        found = [each["record"]["config"]["seed"] for each in states]
+        if found != [member.seed for member in self.members]:
             raise DataError(
-                "this checkpoint belongs to another training:",
-                [
-                    f"{name}: the checkpoint has {theirs[name]}, this training {mine[name]}"
-                    for name in differing
-                ],
+                f"this checkpoint holds the seeds {found}, this training has {[member.seed for member in self.members]}"
             )
-        others = state.get("others", {})
-        if self._owns_engine and len(others) + 1 != len(self.engine.seeds):
+        theirs = states[0]["record"]
+        require_equal(self.record(), theirs)
+        others, unmeasured = state.get("others", {}), self._unmeasured()
+        if len(others) != len(unmeasured):
             raise DataError(
                 f"this checkpoint holds one seed of the lockstep group {self.engine.seeds}; resume the whole group"
             )
-        self.epoch = state["epoch"]
-        self.history = [dict(metrics) for metrics in state["history"]]
-        self.chosen_epoch = state["chosen_epoch"]
-        self._best_score = state["best_score"]
-        self.test_scores = {name: scores.numpy().copy() for name, scores in state["test_scores"].items()}
-        self.engine.load_state_of(self._slot, state)
-        for seed, other in others.items():
-            self.engine.load_state_of(self.engine.seeds.index(int(seed)), other)
+        for member, own in zip(self.members, states, strict=True):
+            member.load_state_dict(own)
+            reason = state.get("diverged", {}).get(str(member.seed))
+            member.error = None if reason is None else DivergedError(reason)
+            self.engine.load_state_of(self._slot(member), own)
+        for seed, slot in unmeasured.items():
+            self.engine.load_state_of(slot, others[str(seed)])
         here = describe_environment(self.device, self.threads)
         before = {name: theirs[name] for name in here}
         self._resumed_from = list(theirs["resumed_from"])
         if before != here and before not in self._resumed_from:
             self._resumed_from.append(before)
 
-    def _make_engine(self, seeds: Sequence[int], bags: BagDtype | None) -> Engine:
-        if self.config.seed not in seeds:
-            raise UsageError(f"seed {self.config.seed} is not among those of its lockstep group: {seeds}")
-        dtype = None if bags is None else getattr(torch, _one_of("bags", bags, get_args(BagDtype)))
-        trained = self.split.train if self.split else None
-        shared = shared_bags(self.store, trained, self.config.max_snippets, self.device, dtype)
-        return Engine(self.config, seeds, shared, precision=self.precision)
+    def _make_member(self, seed: int) -> Member:
+        slot, visual = self.engine.seeds.index(seed), self.engine.visual
+        return Member(
+            self.config.replace(seed=seed),
+            cast(TwoStreamNetwork, self.engine.audio_visual.networks[slot]),
+            None if visual is None else cast(VisualNetwork, visual.networks[slot]),
+            parameter_counts(self.config, self.store.visual_dim, self.store.audio_dim),
+            self.keep_scores,
+        )
 
-    def _evaluate(self) -> dict[str, Any]:
-        """Figures of the protocol after this epoch; keeps the test scores of the chosen and of the last epoch."""
-        with self.engine.autocast():
-            found = self._examiner.examine(self.network, self.visual_network)
-        if found.flaw is not None:
-            raise DivergedError(f"diverged in epoch {self.epoch}: {found.flaw}")
-        if found.steering is None or found.steering > self._best_score:
-            self.chosen_epoch = self.epoch
-            self._best_score = -math.inf if found.steering is None else found.steering
-            self.test_scores |= {f"{which}chosen": scores for which, scores in found.test_scores.items()}
-        self.test_scores |= {f"{which}last": scores for which, scores in found.test_scores.items()}
-        if self.keep_scores == "all":
-            self.test_scores |= {
-                f"{which}epoch_{self.epoch}": scores for which, scores in found.test_scores.items()
-            }
-        return {
-            **found.figures,
-            "chosen_epoch": self.chosen_epoch,
-            "selection_score": None if found.steering is None else self._best_score,
-        }
+    def _sound(self) -> list[Member]:
+        """The members that have not diverged."""
+        return [member for member in self.members if member.error is None]
 
-    def _learning_rates(self) -> tuple[float, float]:
-        config = self.config
-        initial = config.learning_rate, config.visual_learning_rate
-        first, second = (learning_rate_at(self.epoch, rate, config.cosine_epochs) for rate in initial)
-        return first, second
+    def _slot(self, member: Member) -> int:
+        return self.engine.seeds.index(member.seed)
+
+    def _unmeasured(self) -> dict[int, int]:
+        """Seed to slot of those that are trained along."""
+        measured = {member.seed for member in self.members}
+        return {seed: slot for slot, seed in enumerate(self.engine.seeds) if seed not in measured}
+
+    def _why_finished(self) -> str:
+        if not self._sound():
+            return "every seed of this training has diverged"
+        return f"all {self.config.epochs} epochs are done; raise `epochs` to train on"
 
 
 def trainer_from_record(
@@ -356,6 +330,15 @@ def trainer_from_record(
             "give the split file of the run"
         )
     return trainer
+
+
+def _require_seeds(seeds: Sequence[int], lockstep: Sequence[int]) -> None:
+    for given in (seeds, lockstep):
+        if not given or len(set(given)) < len(given):
+            raise UsageError(f"a training needs different seeds, at least one; not {list(given)}")
+    for seed in seeds:
+        if seed not in lockstep:
+            raise UsageError(f"seed {seed} is not among those of its lockstep group: {list(lockstep)}")
 
 
 def _resolve_split(store: FeatureStore, protocol: str, split: Split | None, seed: int) -> Split | None:

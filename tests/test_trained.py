@@ -13,7 +13,6 @@ from macil.config import TrialConfig
 from macil.data.store import FeatureStore
 from macil.errors import DataError, UsageError
 from macil.exporting import export_network
-from macil.lockstep import Lockstep
 from macil.trained import load_trained
 from macil.training import Trainer
 
@@ -78,6 +77,6 @@ def test_heads_belong_to_released_weights(checkpoint: Path) -> None:
 def test_the_checkpoint_of_a_group_of_seeds_is_no_single_network(
     demo_store: FeatureStore, tmp_path: Path
 ) -> None:
-    save_checkpoint(Lockstep(CONFIG, [3, 4], demo_store, threads=1), tmp_path / "group.pt")
+    save_checkpoint(Trainer(CONFIG, demo_store, seeds=[3, 4], threads=1), tmp_path / "group.pt")
     with pytest.raises(DataError, match=r"group\.pt is what a group of seeds resumes from"):
         load_trained(tmp_path / "group.pt")

@@ -22,7 +22,7 @@ from macil.config import TrialConfig
 from macil.data.split import Split, make_split
 from macil.data.store import FeatureStore
 from macil.files import write_json_atomic
-from macil.lockstep import Lockstep
+from macil.member import Member
 from macil.metrics import EpochMetrics
 from macil.training import Trainer, load_checkpoint, trainer_from_record
 from tune.checkpoints import CHECKPOINT, SCORES
@@ -137,8 +137,8 @@ def digits(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{name: row[name] for name in names} for row in rows]
 
 
-def assert_saved_last(folder: Path, trainer: Trainer) -> None:
-    """The newest checkpoint of a trial's folder is the trainer's state."""
+def assert_saved_last(folder: Path, trainer: Trainer | Member) -> None:
+    """The newest checkpoint of a trial's folder is the state of the trainer, or of one of its seeds."""
     newest = max(folder.glob("checkpoint_*"))
     state = load_checkpoint(newest / CHECKPOINT)
     assert state["epoch"] == trainer.epoch
@@ -264,19 +264,19 @@ def test_a_lockstep_group_has_a_row_for_each_seed_and_survives_its_worker(
     assert killed
     assert "trying again from its last checkpoint" in said
 
-    group = Lockstep(base.replace(ramp=0.3), seeds, demo_store, protocol="heldout", threads=1)
+    group = Trainer(base.replace(ramp=0.3), demo_store, seeds=seeds, protocol="heldout", threads=1)
     while not group.finished:
         group.train_epoch()
-    for seed, trainer in zip(seeds, group.trainers, strict=True):
-        folder = run.path / "trials" / f"row0_seed{seed}"
-        assert digits(logged(run, folder.name)) == digits(trainer.history)
-        assert_saved_last(folder, trainer)
+    for member in group.members:
+        seed, folder = member.seed, run.path / "trials" / f"row0_seed{member.seed}"
+        assert digits(logged(run, folder.name)) == digits(member.history)
+        assert_saved_last(folder, member)
         params = json.loads((folder / "params.json").read_text())
         assert (params["seed"], params["row"], params["ramp"]) == (seed, "row0", 0.3)
         # Its record runs the group again.
         record = json.loads((folder / "record.json").read_text())
         again = trainer_from_record(record, demo_store)
-        assert digits([again.train_epoch()]) == digits(trainer.history[:1])
+        assert digits([again.train_epoch()]) == digits(member.history[:1])
 
     write_json_atomic(run.path / "run.json", {"format_version": 1, "status": "finished", "trials": 2})
     results = load_run(run.path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -15,13 +16,13 @@ from ray import tune
 from ray.train._internal.session import _TrainingResult
 from ray.tune.result import SHOULD_CHECKPOINT
 
-from macil.checkpoint import save_checkpoint
+from macil.checkpoint import save_checkpoint, write_state
 from macil.config import TrialConfig
 from macil.data.resolve import open_here
 from macil.data.split import Split, make_split
 from macil.data.store import FeatureStore
 from macil.errors import DataError, DivergedError, MacilError
-from macil.lockstep import Lockstep
+from macil.member import Member
 from macil.notes import note
 from macil.protocols import Protocol
 from macil.remote import Remote
@@ -91,7 +92,7 @@ class MacilTrainable(tune.Trainable):
 
     def _begin(self, config: dict[str, Any]) -> None:
         self._saves.begun()
-        self._trainer: Trainer | Lockstep | None = None
+        self._trainer: Trainer | None = None
         self._refusal: MacilError | None = None
         self._whole = True  # not in the middle of an epoch
         self._unsaved = 0
@@ -104,10 +105,10 @@ class MacilTrainable(tune.Trainable):
             # Raised in the first step: an exception here would look like a worker that cannot start.
             self._refusal = error
             return
-        for place, trainer in self._members(self._trainer):
-            self._patiently(partial(place.write_json, "record.json", trainer.record()), place)
+        for place, member in self._members(self._trainer):
+            self._patiently(partial(place.write_json, "record.json", self._trainer.record(member)), place)
 
-    def _build(self, config: dict[str, Any], most: int | None = None) -> Trainer | Lockstep:
+    def _build(self, config: dict[str, Any], most: int | None = None) -> Trainer:
         """The trainer, in the state of the last good checkpoint, or of the first epoch if that is beyond `most`."""
         place = self._place()
         check_host(config["job"].get("terms"))
@@ -131,7 +132,12 @@ class MacilTrainable(tune.Trainable):
         epoch, before = self.iteration + 1, trainer.epoch
         started = time.monotonic()
         self._whole = False
-        result = _group_epoch(trainer, epoch) if isinstance(trainer, Lockstep) else _epoch(trainer, epoch)
+        _train_until(trainer, epoch)
+        results = _results(trainer, epoch)
+        if SEEDS in self.config:
+            result = _result_of_group(results, epoch, done=trainer.finished)
+        else:
+            (result,) = results.values()
         self._whole = not result["diverged"]
         self._unsaved += trainer.epoch - before
         if not result["diverged"]:
@@ -157,23 +163,21 @@ class MacilTrainable(tune.Trainable):
         return saved
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Write the trainer's state and the test scores it keeps; of a group, those of each seed in its own folder.
+        """Write the trainer's state and the test scores it keeps; of several seeds also each into its own folder.
 
         The state is that of the last epoch reported: a trainer that is ahead of it is trained again up to there.
         """
         trainer = self._ready()
         if trainer.epoch > self.iteration:
             self._trainer = trainer = self._build(self.config, self.iteration)
-            while trainer.epoch < self.iteration:
-                trainer.train_epoch()
-        save_checkpoint(trainer, Path(checkpoint_dir) / CHECKPOINT)
-        if not isinstance(trainer, Lockstep):
-            np.savez(Path(checkpoint_dir) / SCORES, allow_pickle=False, **trainer.test_scores)
+            _train_until(trainer, self.iteration)
+        if SEEDS not in self.config:
+            _write_member(trainer, trainer.members[0], Path(checkpoint_dir))
             return
+        save_checkpoint(trainer, Path(checkpoint_dir) / CHECKPOINT)
         for place, member in self._members(trainer):
             with tempfile.TemporaryDirectory(prefix="macil-") as scratch:
-                save_checkpoint(member, Path(scratch) / CHECKPOINT)
-                np.savez(Path(scratch) / SCORES, allow_pickle=False, **member.test_scores)
+                _write_member(trainer, member, Path(scratch))
                 self._patiently(partial(place.put_over, Path(scratch), _MEMBER_CHECKPOINT), place)
 
     def _report_class_trainable_checkpoint(self, checkpoint_dir: str, returned: Any) -> Any:
@@ -210,15 +214,15 @@ class MacilTrainable(tune.Trainable):
         """Say something to whoever watches the search."""
         post(self._place().name, text)
 
-    def _members(self, trainer: Trainer | Lockstep) -> list[tuple[Place, Trainer]]:
-        """Place and trainer of every row of the tables."""
-        place = self._place()
-        if not isinstance(trainer, Lockstep):
-            return [(place, trainer)]
-        folders = member_folders(self.config)
-        return [(place.sibling(folders[str(member.config.seed)]), member) for member in trainer.trainers]
+    def _members(self, trainer: Trainer) -> list[tuple[Place, Member]]:
+        """Place and seed of every row of the tables."""
+        place, folders = self._place(), member_folders(self.config)
+        return [
+            (place.sibling(folders[str(member.seed)]) if folders else place, member)
+            for member in trainer.members
+        ]
 
-    def _ready(self) -> Trainer | Lockstep:
+    def _ready(self) -> Trainer:
         if self._trainer is None:
             raise self._refusal or DataError("the trial has no training")
         return self._trainer
@@ -235,51 +239,49 @@ class MacilTrainable(tune.Trainable):
         return BucketPlace(Remote(bucket).child(storage.experiment_dir_name, str(storage.trial_dir_name)))
 
 
-def _epoch(trainer: Trainer, epoch: int) -> dict[str, Any]:
-    """Train up to `epoch` and give its result."""
-    try:
-        while trainer.epoch < epoch:
+def _train_until(trainer: Trainer, epoch: int) -> None:
+    """Train up to `epoch`, or until every seed has diverged."""
+    while trainer.epoch < epoch and not trainer.finished:
+        with contextlib.suppress(DivergedError):  # `Member.error` says so
             trainer.train_epoch()
-    except DivergedError as error:
-        return _diverged(error, epoch)
-    return _measured(trainer, epoch)
 
 
-def _group_epoch(group: Lockstep, epoch: int) -> dict[str, Any]:
-    """As `_epoch`, for every seed, and their mean score for whoever watches."""
-    while group.epoch < epoch and not group.finished:
-        group.train_epoch()
-    members = {}
-    for trainer in group.trainers:
-        found = group.report(trainer, epoch)
-        if isinstance(found, DivergedError):
-            members[str(trainer.config.seed)] = _diverged(found, epoch)
-        elif found is not None:
-            members[str(trainer.config.seed)] = _measured(trainer, epoch)
+def _results(trainer: Trainer, epoch: int) -> dict[str, dict[str, Any]]:
+    """Seed to what an epoch, from 1, has given; a seed that diverged before is left out."""
+    results: dict[str, dict[str, Any]] = {}
+    for member in trainer.members:
+        if len(member.history) >= epoch:
+            ends = {"diverged": False, "done": epoch >= member.config.epochs}
+            results[str(member.seed)] = {**member.history[epoch - 1], **ends}
+        elif member.error is not None and len(member.history) == epoch - 1:
+            results[str(member.seed)] = {
+                "epoch": epoch,
+                "selection_score": None,
+                "diverged": True,
+                "reason": str(member.error),
+                "done": True,
+            }
+    return results
+
+
+def _result_of_group(members: dict[str, dict[str, Any]], epoch: int, *, done: bool) -> dict[str, Any]:
+    """The results of several seeds as one: their mean score, for whoever watches."""
     scores = [member["selection_score"] for member in members.values()]
     known = [score for score in scores if score is not None]
     result: dict[str, Any] = {
         "epoch": epoch,
         "selection_score": sum(known) / len(known) if known else None,
         "diverged": all(member["diverged"] for member in members.values()),
-        "done": group.finished,
+        "done": done,
         MEMBERS: members,
     }
     return result | ({"reason": "every seed has diverged"} if result["diverged"] else {})
 
 
-def _measured(trainer: Trainer, epoch: int) -> dict[str, Any]:
-    return {**trainer.history[epoch - 1], "diverged": False, "done": epoch >= trainer.config.epochs}
-
-
-def _diverged(error: DivergedError, epoch: int) -> dict[str, Any]:
-    return {
-        "epoch": epoch,
-        "selection_score": None,
-        "diverged": True,
-        "reason": str(error),
-        "done": True,
-    }
+def _write_member(trainer: Trainer, member: Member, folder: Path) -> None:
+    """The checkpoint of one seed, and the test scores it keeps."""
+    write_state(trainer.state_of(member), folder / CHECKPOINT)
+    np.savez(folder / SCORES, allow_pickle=False, **member.test_scores)
 
 
 _STORES: dict[str, FeatureStore] = {}
@@ -287,8 +289,8 @@ _STORES: dict[str, FeatureStore] = {}
 
 def build_trainer(
     job: Job, hyperparameters: Mapping[str, Any], tell: Callable[[str], None] = note
-) -> Trainer | Lockstep:
-    """The trainer of a trial, or the group of one with several `seeds`.
+) -> Trainer:
+    """The trainer of a trial, of its `seed` or of all its `seeds`.
 
     Args:
         job: What the run's trials share.
@@ -303,17 +305,17 @@ def build_trainer(
     config = trial_config(job["base"], hyperparameters)
     store = _open_store(job, tell)
     split = _load_split(job, store) if job["protocol"] == "heldout" else None
-    options: dict[str, Any] = {
-        "protocol": job["protocol"],
-        "split": split,
-        "split_seed": job["split_seed"],
-        "device": job["device"],
-        "threads": job["threads"],
-        "keep_scores": job["keep_scores"],
-    }
-    if SEEDS in hyperparameters:
-        return Lockstep(config, hyperparameters[SEEDS], store, **options)
-    return Trainer(config, store, **options)
+    return Trainer(
+        config,
+        store,
+        seeds=hyperparameters.get(SEEDS),
+        protocol=job["protocol"],
+        split=split,
+        split_seed=job["split_seed"],
+        device=job["device"],
+        threads=job["threads"],
+        keep_scores=job["keep_scores"],
+    )
 
 
 def trial_config(base: Mapping[str, Any], hyperparameters: Mapping[str, Any]) -> TrialConfig:
