@@ -8,11 +8,12 @@ tidy it.
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from tests.support.repository import GOLDEN
 
 HIDDEN = FEED_FORWARD = AUDIO_DIM = 128
 VISUAL_DIM = 1024
@@ -22,7 +23,7 @@ Shapes = dict[str, tuple[int, ...]]
 
 def figures() -> dict[str, Any]:
     """The recorded figures."""
-    path = Path(__file__).parent / "golden" / "released.json"
+    path = GOLDEN / "released.json"
     loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return loaded
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-SCRIPT = Path(__file__).parent.parent / "tune" / "search.py"
+from tests.support.repository import INJECTED, ROOT, SEARCH_SCRIPT
+
 SMALL = ["--hidden-dim", "16", "--feedforward-dim", "16", "--batch-size", "24", "--max-snippets", "20"]
 
 
@@ -29,16 +30,12 @@ class Command:
 # What a GPU decides, without one: a configuration's seeds are one trial.
 LOCKSTEP = f"""
 import dataclasses, sys
-sys.path.insert(0, {str(SCRIPT.parent.parent)!r})
+sys.path.insert(0, {str(ROOT)!r})
 import tune.search
 resolve = tune.search.resolve_plan
 tune.search.resolve_plan = lambda *given: dataclasses.replace(resolve(*given), lockstep=True)
 tune.search.main()
 """
-
-
-# Of the search itself: what `start(patch=...)` runs is in a process of its own, and in its workers.
-INJECTED = Path(__file__).parent / "injected"
 
 
 def start(
@@ -64,7 +61,7 @@ def start(
     log = cwd / f"{uuid.uuid4().hex}.log"
     with log.open("w") as file:
         process = subprocess.Popen(
-            [sys.executable, *(["-c", LOCKSTEP] if lockstep else [str(SCRIPT)]), *arguments],
+            [sys.executable, *(["-c", LOCKSTEP] if lockstep else [str(SEARCH_SCRIPT)]), *arguments],
             cwd=cwd,
             env=environment,
             stdout=file,

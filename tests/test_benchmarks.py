@@ -28,8 +28,7 @@ from macil.data.bags import Batch, Place, TrainingBags
 from macil.engine import Engine
 from macil.evaluation import AveragePrecision, frame_average_precision
 from tests import golden_inputs
-
-ROOT = Path(__file__).parent.parent
+from tests.support.repository import ROOT
 
 
 def run(module: str, folder: Path, *options: str) -> Any:

@@ -23,9 +23,9 @@ from benchmarks.estimate import (
     simulate_search,
     sweep_seconds,
 )
+from tests.support.repository import ROOT
 from tune.searcher import load_study
 
-ROOT = Path(__file__).parent.parent
 DRIVER = Driver({1: 0.004, 512: 0.008}, trial=0.02, suggestion={10: 0.01, 1000: 0.03})
 FREE = Driver({1: 0.0}, trial=0.0, suggestion={1: 0.0})
 NOTHING = Assumed(start=0.0, stage=0.0, compile=0.0, between=0.0)

@@ -22,7 +22,8 @@ from rich.console import Console
 from macil import cli
 from macil.data.store import FeatureStore
 from macil.errors import UsageError
-from tests.searchcommand import INJECTED, SMALL, Command, finish, info, lines_of, start, stop_when
+from tests.searchcommand import SMALL, Command, finish, info, lines_of, start, stop_when
+from tests.support.repository import INJECTED
 from tune import cluster
 from tune.cluster import PATIENCE, Autoscaler, Cluster, Host, Needs, Shape, ask_autoscaler, hosts_now, joined
 from tune.display import Display

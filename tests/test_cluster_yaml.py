@@ -21,12 +21,12 @@ from ray.autoscaler.v2.scheduler import ResourceDemandScheduler, SchedulingReque
 from ray.autoscaler.v2.utils import ResourceRequestUtil
 
 from tests.cluster.lab import ray_environment, slowest_notice
+from tests.support.repository import ROOT
 
 # Modules without a source for mypy to read.
 asking = importlib.import_module("ray.core.generated.autoscaler_pb2")
 machines = importlib.import_module("ray.core.generated.instance_manager_pb2")
 
-ROOT = Path(__file__).resolve().parent.parent
 Config = dict[str, Any]
 
 # Without `security_group`: what Ray makes of it is open to the world (tests/cluster/test_aws.py shows it).

@@ -11,8 +11,8 @@ import pytest
 
 from macil import commandline
 from macil.commandline import command_line, from_any_folder, quoted
+from tests.support.repository import ROOT
 
-ROOT = Path(__file__).parent.parent
 WORDS = [
     "plain",
     "",

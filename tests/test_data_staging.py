@@ -20,10 +20,10 @@ from macil.data.store_meta import META
 from macil.errors import DataError, WriteError
 from macil.files import read_json
 from macil.remote import Remote
-from tests.faults import small_disk
 from tests.layouts import rename, write_layout
 from tests.oldstores import convert_as_version_1
 from tests.s3 import Link
+from tests.support.faults import small_disk
 
 
 @pytest.fixture(autouse=True)

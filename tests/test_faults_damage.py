@@ -22,10 +22,10 @@ from macil.data.verify import verify_store
 from macil.errors import DataError
 from macil.files import read_json, write_json_atomic
 from macil.training import load_checkpoint
-from tests.faults import contents, flip
 from tests.fuzzing import Outcome, call
 from tests.layouts import write_layout
 from tests.runfolders import RunFolder
+from tests.support.faults import contents, flip
 from tune.measured import FILE, read_measured
 from tune.openings import LOG, read_openings
 from tune.report import write_report

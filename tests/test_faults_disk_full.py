@@ -17,8 +17,18 @@ from macil.data import FeatureStore, convert, write_demo
 from macil.errors import WriteError
 from macil.files import atomic_path, write_text_atomic
 from macil.training import load_checkpoint
-from tests.faults import MACIL, REPORT, SmallDisk, contents, half_written, pause, run, small_disk, start
 from tests.runfolders import RunFolder
+from tests.support.faults import (
+    MACIL,
+    REPORT,
+    SmallDisk,
+    contents,
+    half_written,
+    pause,
+    run,
+    small_disk,
+    start,
+)
 from tests.test_faults_killed import (
     DEMO,
     VIDEOS,

@@ -15,8 +15,8 @@ from PIL import Image
 from macil.data import FeatureStore, convert, resolve, write_demo
 from macil.data.verify import verify_store
 from macil.files import read_json
-from tests.faults import DIE, MACIL, REPORT, SEARCH, contents, half_written, pause, run, start
 from tests.runfolders import RunFolder
+from tests.support.faults import DIE, MACIL, REPORT, SEARCH, contents, half_written, pause, run, start
 from tune.openings import read_openings
 
 pytestmark = pytest.mark.nightly

@@ -14,6 +14,7 @@ from macil import cli
 from macil.checkpoint import load_checkpoint, load_network
 from macil.data.store import FeatureStore
 from tests.searchcommand import SMALL, finish, info, lines_of, start, stop_when
+from tune.report import write_report
 from tune.scheduler import logged_scores
 from tune.search import search
 
@@ -21,6 +22,12 @@ from tune.search import search
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("phases")
+
+
+def table_of(run: Path) -> pa.Table:
+    """What the report says of the run's trainings."""
+    page = write_report(run, figures=False)
+    return pa.parquet.read_table(page.parent / "trials.parquet")
 
 
 @pytest.mark.ray
@@ -33,13 +40,13 @@ def test_a_sweep_trains_every_row_with_every_seed_once_also_when_killed(
 ) -> None:
     name = f"sweep-{lockstep}-{killed}"
     run = folder / "runs" / name
-    sweep = ["--sweep", "table3", "--seeds", "2", "--epochs", "3", *SMALL]
+    sweep = ["--sweep", "table3", "--seeds", "2", "--epochs", "3", "--no-report", *SMALL]
     command = start("--data", str(demo_store.path), *sweep, "--name", name, cwd=folder, lockstep=lockstep)
     if killed:
         enough = lambda: len(list(run.glob("trials/*/result.json"))) >= 3  # noqa: E731
         stop_when(command, enough, signal.SIGKILL, group=False)
         command.process.wait()
-        command = start("--resume", name, cwd=folder, lockstep=lockstep)
+        command = start("--resume", name, "--no-report", cwd=folder, lockstep=lockstep)
     code, output = finish(command)
     assert code == 0, output
     assert ("in lockstep on one GPU" in output) == lockstep
@@ -55,7 +62,7 @@ def test_a_sweep_trains_every_row_with_every_seed_once_also_when_killed(
         assert (log[-1]["visual_ap"] is None) == (name.split("_")[0] in ("two-stream", "light"))
     assert not (run / "study.journal").exists()
     assert not (run / "refit").exists()
-    table = pa.parquet.read_table(run / "report" / "trials.parquet")
+    table = table_of(run)
     assert sorted(zip(table["row"].to_pylist(), table["seed"].to_pylist(), strict=True)) == sorted(
         (folder.rsplit("_seed", 1)[0], int(folder.rsplit("_seed", 1)[1])) for folder in expected
     )
@@ -80,6 +87,7 @@ def test_the_best_are_confirmed_on_fresh_seeds_before_the_winner_is_named_also_w
         "2",
         "--confirm-seeds",
         "2",
+        "--no-report",
     ]
     command = start("--data", str(demo_store.path), *options, "--name", name, cwd=folder)
     if killed:
@@ -87,7 +95,7 @@ def test_the_best_are_confirmed_on_fresh_seeds_before_the_winner_is_named_also_w
         stop_when(command, enough, signal.SIGKILL, group=False)
         command.process.wait()
         assert info(run)["phase"] == "confirm"
-        command = start("--resume", name, cwd=folder)
+        command = start("--resume", name, "--no-report", cwd=folder)
     code, output = finish(command)
     assert code == 0, output
     content = info(run)
@@ -120,7 +128,7 @@ def test_the_best_are_confirmed_on_fresh_seeds_before_the_winner_is_named_also_w
         "searched": searched[winner],
     }
     assert load_checkpoint(run / "model.pt")["epoch"] == content["winner"]["chosen_epoch"]
-    table = pa.parquet.read_table(run / "report" / "trials.parquet").to_pylist()
+    table = table_of(run).to_pylist()
     confirmed = [row for row in table if row["kind"] == "confirm"]
     assert {(row["row"], row["seed"]) for row in confirmed} == {
         (name, seed) for name in everyone for seed in (1000, 1001)
@@ -139,10 +147,10 @@ def test_a_winner_is_confirmed_and_refitted_on_seeds_in_lockstep(
 ) -> None:
     run = folder / "runs" / "together"
     options = [*SMALL, "--epochs", "3", "--trials", "2", "--seeds", "2", "--name", "together"]
-    options += ["--confirm", "1", "--confirm-seeds", "2"]
+    options += ["--confirm", "1", "--confirm-seeds", "2", "--no-report"]
     code, output = finish(start("--data", str(demo_store.path), *options, cwd=folder, lockstep=True))
     assert code == 0, output
-    table = pa.parquet.read_table(run / "report" / "trials.parquet").to_pylist()
+    table = table_of(run).to_pylist()
     rows = info(run)["confirm"]["rows"]
     confirmed = {(row["row"], row["seed"]) for row in table if row["kind"] == "confirm"}
     assert confirmed == {(name, seed) for name in {*rows, "00000"} for seed in (1000, 1001)}

@@ -24,9 +24,9 @@ from packaging.version import Version
 import macil
 from macil.config import TrialConfig
 from macil.data import FeatureStore
+from tests.support.repository import ROOT
 from tune.runtables import EPOCHS_SCHEMA, TRIALS_SCHEMA
 
-ROOT = Path(__file__).resolve().parent.parent
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SOURCES = [path for package in ("macil", "tune") for path in sorted((ROOT / package).rglob("*.py"))]

@@ -25,6 +25,7 @@ from macil.commandline import from_any_folder
 from macil.data import FeatureStore
 from macil.files import read_json, write_json_atomic
 from tests.runfolders import RunFolder, edit_report
+from tests.support.repository import REPORT_SCRIPT, ROOT
 from tune.drawing.figures import Group, learning_curves, losses, save_figure
 from tune.nextcommands import replay_command, resume_command
 from tune.openings import LOG
@@ -436,9 +437,8 @@ def test_the_record_of_the_run_is_in_the_report(reported: Path) -> None:
 
 
 def test_the_command_writes_from_any_folder_as_a_script(reported: Path, tmp_path: Path) -> None:
-    script = Path(__file__).parent.parent / "tune/report.py"
     done = subprocess.run(
-        [sys.executable, str(script), "search", "--storage", str(reported.parent), "--no-figures"],
+        [sys.executable, str(REPORT_SCRIPT), "search", "--storage", str(reported.parent), "--no-figures"],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -451,9 +451,8 @@ def test_the_command_writes_from_any_folder_as_a_script(reported: Path, tmp_path
 def test_commands_on_a_page_are_pasted_from_any_folder(
     copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    root = Path(__file__).parent.parent
-    monkeypatch.setattr(sys, "executable", str(root / ".venv/bin/python"))
-    monkeypatch.chdir(root)
+    monkeypatch.setattr(sys, "executable", str(ROOT / ".venv/bin/python"))
+    monkeypatch.chdir(ROOT)
     write_report(copy, figures=False)
     other = Path(shutil.copytree(copy, tmp_path / "other"))
     _, page, _ = write_reports([copy, other], out=os.path.relpath(tmp_path / "both"), figures=False)
@@ -463,7 +462,7 @@ def test_commands_on_a_page_are_pasted_from_any_folder(
         assert len(lines) >= 2
         for line in lines:
             program, script, *places = shlex.split(line)
-            assert (program, script.startswith(f"{root}/tune/")) == (f"{root}/.venv/bin/python", True)
+            assert (program, script.startswith(f"{ROOT}/tune/")) == (f"{ROOT}/.venv/bin/python", True)
             assert all(Path(place).is_absolute() for place in places if str(tmp_path.name) in place)
 
 

@@ -17,10 +17,11 @@ import pytest
 from macil.config import TrialConfig, hyperparameters
 from macil.errors import ConfigError
 from tests.runfolders import made_results
+from tests.support.repository import ROOT
 from tune.rows import Column, TrialRow, epoch_columns, trial_columns
 from tune.runtables import EPOCHS_SCHEMA, TRIALS_SCHEMA, write_table
 
-PAGE = Path(__file__).parent.parent / "docs" / "report.md"
+PAGE = ROOT / "docs" / "report.md"
 TYPES = {str: "string", float: "float64", int: "int64", bool: "bool"}
 ROWS: list[dict[str, Any]] = [
     {"trial_dir": "trials/00000", "ap": 0.8340123456789012, "error": None, "failures": 0, "demo": True},

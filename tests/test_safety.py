@@ -35,12 +35,12 @@ from tests import fuzzing
 from tests.layouts import TEST_NORMAL, TEST_VIOLENT, VIOLENT, write_layout
 from tests.runfolders import BASE, RunFolder
 from tests.s3 import put_object
+from tests.support.repository import ROOT
 from tune.report import command as report
 from tune.runfolder import mirror
 from tune.savedepochs import saved_epochs
 from tune.search import search
 
-ROOT = Path(__file__).parent.parent
 HOSTILE = (
     "../../x",
     "/etc/passwd",

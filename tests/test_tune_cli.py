@@ -12,9 +12,8 @@ import pytest
 from macil import cli
 from macil.__main__ import app
 from macil.data.store import FeatureStore
+from tests.support.repository import SEARCH_SCRIPT
 from tune.search import search
-
-SCRIPT = Path(__file__).parent.parent / "tune" / "search.py"
 
 
 @pytest.fixture(autouse=True)
@@ -143,7 +142,7 @@ def test_a_dry_run_prints_the_plan_and_starts_nothing(demo_store: FeatureStore, 
             sys.executable,
             "-c",
             code,
-            str(SCRIPT),
+            str(SEARCH_SCRIPT),
             "--dry-run",
             "--data",
             str(demo_store.path),
@@ -166,7 +165,7 @@ def test_no_module_of_tune_hides_another_one() -> None:
     """The script's folder comes first on the path of a worker that Ray starts for it."""
     from importlib.metadata import packages_distributions
 
-    names = {path.stem for path in SCRIPT.parent.glob("*.py")} - {"__init__"}
+    names = {path.stem for path in SEARCH_SCRIPT.parent.glob("*.py")} - {"__init__"}
     assert not names & set(sys.stdlib_module_names)
     assert not names & set(packages_distributions())
 

@@ -10,6 +10,7 @@ if __package__ in (None, ""):
     # Run as a script: this folder is first on the path, its parent, which holds both packages, is not on it at all.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -112,6 +113,11 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
     metavar="SECONDS",
     help="End a trial that has reported nothing for so long; default 3600.",
 )
+@click.option(
+    "--no-report",
+    is_flag=True,
+    help="End without writing the report, and so without opening test labels; the command that writes it is printed.",
+)
 @click.option("--dry-run", is_flag=True, help="Print the resolved plan and stop.")
 @click.option("--status", metavar="NAME", help="Show where a run stands, from any shell, and stop.")
 @cli.config_options
@@ -124,6 +130,7 @@ def search(
     overwrite: bool,
     replay: tuple[str, str] | None,
     address: str | None,
+    no_report: bool,
     dry_run: bool,
     status: str | None,
     **options: Any,
@@ -165,7 +172,7 @@ def search(
     with locked(run):
         if resume is None:
             begin(run, plan, asked)
-        return run_to_end(run, plan, console, address)
+        return run_to_end(run, plan, console, address, report=not no_report)
 
 
 def _check_storage(storage: str, resume: str | None, address: str | None, *, shared: bool) -> None:
@@ -206,8 +213,17 @@ def begin(run: Workspace, plan: Plan, given: Options) -> None:
     run.mirror.flush()
 
 
-def run_to_end(run: Workspace, plan: Plan, console: Console, address: str | None) -> int:
+def run_to_end(
+    run: Workspace, plan: Plan, console: Console, address: str | None, *, report: bool = True
+) -> int:
     """Everything from data to report; leaves `run.json` saying how it went.
+
+    Args:
+        run: The run, locked.
+        plan: What it does.
+        console: Where to.
+        address: Ray cluster, None for this machine.
+        report: Write the report; otherwise the command that writes it is printed.
 
     Returns:
         The exit status: 0, or 128 and the number of the signal that stopped the run.
@@ -232,7 +248,7 @@ def run_to_end(run: Workspace, plan: Plan, console: Console, address: str | None
                 train(run, plan, store, console, interrupts, address, debug=debug)
             interrupts.check()
             run.update(status="finished")
-            finish(run, console)
+            finish(run, console, report=report)
         except (Interrupted, KeyboardInterrupt) as stop:
             with contextlib.suppress(MacilError):
                 run.update(status="interrupted")
@@ -261,8 +277,17 @@ def _advice(run: Workspace, address: str | None, error: BaseException) -> str:
     return f"when that is put right, go on: {resume_command(run.place, address)}"
 
 
-def finish(run: Workspace, console: Console) -> None:
-    """Write the report, print what was found and where to look further."""
+def finish(run: Workspace, console: Console, *, report: bool = True) -> None:
+    """Write the report, print what was found and where to look further; or print the command that writes it."""
+
+    def show(line: str) -> None:
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+    if not report:
+        run.mirror.flush()
+        _show_place(run, show)
+        show(f"write the report: {report_command(run.place)}")
+        return
     from tune.report import write_report
     from tune.reporting.ending import print_ending
     from tune.reporting.nextsteps import next_steps
@@ -270,21 +295,27 @@ def finish(run: Workspace, console: Console) -> None:
 
     console.print("writing the report ...", highlight=False)
     run.mirror.pull()
-    report = write_report(run.path)
+    page = write_report(run.path)
     results = load_run(run.path)
     print_ending(console, results)
     run.mirror.flush()
+    _show_place(run, show, page)
+    for what, command in next_steps(results, page):
+        show(f"{what}: {command}")
+
+
+def _show_place(run: Workspace, show: Callable[[str], None], page: Path | None = None) -> None:
+    """Where the model, the report and the run are."""
     if run.model.exists():
-        console.print(f"model   {run.model}", soft_wrap=True, highlight=False, markup=False)
+        show(f"model   {run.model}")
     elif run.bucket and run.info.get("winner"):  # its weights have stayed there
-        console.print(f"model   {run.bucket}/{run.model.name}", soft_wrap=True, highlight=False, markup=False)
-    console.print(f"report  {report}", soft_wrap=True, highlight=False, markup=False)
+        show(f"model   {run.bucket}/{run.model.name}")
+    if page is not None:
+        show(f"report  {page}")
     if run.bucket:
-        console.print(
-            f"run     {run.bucket}, where all of this lies too", soft_wrap=True, highlight=False, markup=False
-        )
-    for what, command in next_steps(results, report):
-        console.print(f"{what}: {command}", soft_wrap=True, highlight=False, markup=False)
+        show(f"run     {run.bucket}, where all of this lies too")
+    elif page is None:
+        show(f"run     {run.path}")
 
 
 def _replay(run: str, trial: str, storage: str, options: dict[str, Any], console: Console) -> int:

@@ -23,9 +23,9 @@ from typing import Any, Self
 
 import yaml
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+from tests.support.repository import INJECTED, ROOT
+
 HOSTS = Path(__file__).with_name("hosts.sh")
-INJECTED = ROOT / "tests" / "injected"
 PORT = 6379
 # Processes of a host, by a part of their command line.
 RAYLET = "raylet/raylet"

@@ -35,7 +35,8 @@ from typing import Any, Self
 import click
 import yaml
 
-from tests.cluster.lab import RAYLET, ROOT, Host, Lab, Process, what_is_missing
+from tests.cluster.lab import RAYLET, Host, Lab, Process, what_is_missing
+from tests.support.repository import ROOT
 
 FILE = "cluster-onprem.yaml"
 NAME, TRIALS = "table4", 12

@@ -29,10 +29,10 @@ from ray.autoscaler.v2.instance_manager.config import FileConfigReader
 from ray.autoscaler.v2.instance_manager.node_provider import NodeProviderAdapter
 
 from tests.s3 import CREDENTIALS, s3_server
+from tests.support.repository import ROOT
 
 pytestmark = [pytest.mark.nightly, pytest.mark.timeout(600)]
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 CLUSTER = "macil-tune"
 REGION = "us-west-2"
 BUCKET = "tests-macil"

@@ -21,8 +21,8 @@ from tests.cluster.lab import HOSTS, RAYLET, Host, Lab, what_is_missing
 from tests.cluster.searching import SMALL, slow, small_store
 from tests.promise import assert_kept, assert_replays, assert_whole, digits
 from tests.searchcommand import info
+from tests.support.repository import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 _TOOLS = [tool for tool in ("slurmctld", "slurmd", "sbatch", "munged") if shutil.which(tool) is None]
 _MISSING = what_is_missing() or (f"not installed: {', '.join(_TOOLS)}" if _TOOLS else None)
 pytestmark = [

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.support.repository import ROOT
 
 MACIL = "from macil.__main__ import main; main()"
 REPORT = "import tune.report; tune.report.main(tune.report.command)"
