@@ -18,7 +18,8 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.autoscaler.v2.instance_manager.config import AutoscalingConfig
 
 from tests.cluster.lab import ray_environment, slowest_notice
-from tests.test_cluster_yaml import NOTICED, ROOT, NoDuplicates, delete, put
+from tests.support.repository import ROOT
+from tests.test_cluster_yaml import NOTICED, NoDuplicates, delete, put
 
 Config = dict[str, Any]
 

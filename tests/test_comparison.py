@@ -154,6 +154,7 @@ shares = st.lists(st.floats(0, 1), min_size=1, max_size=12)
 @given(shares)
 def test_holm_is_monotone_at_least_the_raw_p_and_equal_to_its_definition(p: list[float]) -> None:
     adjusted = holm(p)
+    assert len(adjusted) == len(p)
     for index, value in enumerate(p):
         # The largest, over the hypotheses that are rejected no later, of p times how many were left then.
         steps = [

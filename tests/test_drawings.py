@@ -108,6 +108,7 @@ def test_a_reason_stands_under_the_heading_of_the_figure(tmp_path: Path) -> None
 
 
 def test_every_caption_says_protocol_seeds_and_demo_data(drawn: tuple[Drawn, Path]) -> None:
+    assert len(drawn[0].figures) > 5
     for figure in drawn[0].figures:
         assert "Protocol " in figure.caption, figure.name
         assert "seed" in figure.caption, figure.name

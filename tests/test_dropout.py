@@ -29,6 +29,7 @@ def noise(rate: float, longest: int, seeds: int = 1) -> Noise:
 def test_the_distribution_is_the_binomial_one(probability: float) -> None:
     counts = torch.tensor([[0, 1, 2, 7], [40, 100, 199, 200]])
     table = binomial_distribution(counts, 200, probability)
+    assert table.shape[:2] == counts.shape
     for n, row in zip(counts.flatten().tolist(), table.flatten(0, 1), strict=True):
         expected = scipy.stats.binom.cdf(range(n), n, probability)
         torch.testing.assert_close(row[:n], torch.from_numpy(expected), rtol=1e-9, atol=1e-12)

@@ -71,6 +71,7 @@ def test_in_single_precision_lockstep_and_alone_agree_after_a_step(demo_store: F
         alone = Engine(SMALL, [seed], data)
         alone.begin_epoch(9, RATES)
         alone.step(data.batch(samples))
+        assert weights(alone).keys() == weights(together).keys()
         for name, tensor in weights(alone).items():
             # Adam's first step is the gradient's sign: where that is rounding error, so is the step.
             close = (weights(together)[name][slot] - tensor[0]).abs() < 1e-5

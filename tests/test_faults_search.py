@@ -814,7 +814,9 @@ def test_without_waiting_a_full_disk_breaks_the_promise(
 @nightly
 def test_the_past_of_a_trial_is_read_from_its_folder(unbroken: Path) -> None:
     """What a resume knows is what the run was."""
-    for trial in sorted((unbroken / "trials").glob("0*")):
+    trials = sorted((unbroken / "trials").glob("0*"))
+    assert len(trials) == TRIALS
+    for trial in trials:
         past = read_past(unbroken / "trials", trial.name)
         assert past.ended
         assert past.epochs == len(lines_of(trial / "result.json"))

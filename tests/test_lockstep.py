@@ -31,6 +31,7 @@ def whole(demo_store: FeatureStore) -> Trainer:
 
 def test_every_seed_has_the_metrics_it_has_alone(demo_store: FeatureStore) -> None:
     together = train(group(demo_store, protocol="published", precision="fp64"))
+    assert len(together.members) == len(SEEDS)
     for member in together.members:
         alone = train(Trainer(member.config, demo_store, precision="fp64", threads=1))
         assert member.chosen_epoch == alone.chosen_epoch

@@ -360,7 +360,9 @@ def test_initial_weights_follow_the_seed_and_leave_global_random_numbers_alone(n
 @BOTH
 def test_initial_weights_have_the_range_of_the_default_initialisation(network_class: Any) -> None:
     network = network_class(TrialConfig(identical_projections=False))
-    for module in network.modules():
+    modules = list(network.modules())
+    assert {nn.Linear, nn.LayerNorm} <= {type(module) for module in modules}
+    for module in modules:
         if isinstance(module, nn.Linear):
             bound = 1 / math.sqrt(module.in_features)
             assert module.weight.abs().max() <= bound

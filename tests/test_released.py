@@ -243,6 +243,7 @@ def test_unused_modules_may_be_absent_and_a_parallel_prefix_is_taken_off() -> No
     weights = tensors(golden_inputs.two_stream_weights())
     trimmed = {f"module.{name}": value for name, value in weights.items() if not _is_unused(name)}
     one, other = load_released(weights), load_released(trimmed)
+    assert len(trimmed) < len(weights)
     assert all(torch.equal(p, q) for p, q in zip(one.parameters(), other.parameters(), strict=True))
 
 
@@ -251,7 +252,9 @@ def test_any_missing_tensor_is_refused_by_name(visual_network: bool) -> None:
     load = load_released_visual if visual_network else load_released
     weights = tensors(_small(visual_network))
     load(weights, num_heads=2)
-    for name in [name for name in weights if not _is_unused(name)]:
+    used = [name for name in weights if not _is_unused(name)]
+    assert used
+    for name in used:
         with pytest.raises(DataError) as caught:
             load({other: value for other, value in weights.items() if other != name}, num_heads=2)
         assert name in str(caught.value)
@@ -261,7 +264,9 @@ def test_any_missing_tensor_is_refused_by_name(visual_network: bool) -> None:
 def test_any_misshapen_tensor_is_refused_by_name(visual_network: bool) -> None:
     load = load_released_visual if visual_network else load_released
     weights = tensors(_small(visual_network))
-    for name in [name for name in weights if not _is_unused(name)]:
+    used = [name for name in weights if not _is_unused(name)]
+    assert used
+    for name in used:
         for wrong in (weights[name][None], torch.cat([weights[name], weights[name]]), torch.tensor(1.0)):
             with pytest.raises(DataError) as caught:
                 load({**weights, name: wrong}, num_heads=2)

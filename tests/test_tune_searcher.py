@@ -62,7 +62,9 @@ def test_the_papers_best_point_comes_first_and_numbers_count_from_zero(tmp_path:
 
 
 def test_every_suggestion_is_a_valid_configuration(tmp_path: Path) -> None:
-    for suggestion in run_trials(make(tmp_path), 0, 12):
+    suggestions = run_trials(make(tmp_path), 0, 12)
+    assert len(suggestions) == 12
+    for suggestion in suggestions:
         TrialConfig().replace(**{name: suggestion[name] for name in SPACE})
 
 
