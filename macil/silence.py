@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from macil.io.wording import plural_s
+
 WHY = "no batch held both videos predicted violent and videos predicted normal"
 
 
@@ -22,4 +24,4 @@ def silent_epochs(epochs: Iterable[Mapping[str, Any]]) -> tuple[int, int]:
 def silence_text(silent: int, epochs: int) -> str:
     """`exactly 0 in 3 of 20 epochs`."""
     which = f"all {epochs}" if silent == epochs > 1 else f"{silent} of {epochs}"
-    return f"exactly 0 in {which} {'epoch' if epochs == 1 else 'epochs'}"
+    return f"exactly 0 in {which} epoch{plural_s(epochs)}"

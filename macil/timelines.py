@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MultipleLocator
 
+from macil.io.wording import clock
 from macil.look import BLACK, COLOURS, WIDTH, save_picture
 from macil.segments import Segment, SegmentRule
 
@@ -122,9 +123,7 @@ def _set_time_axis(axes: Axes, seconds: float) -> None:
         return
     step = next((step for step in _STEPS if seconds <= _MOST_TICKS * step), seconds / _MOST_TICKS)
     axes.xaxis.set_major_locator(MultipleLocator(step))
-    axes.xaxis.set_major_formatter(
-        FuncFormatter(lambda value, _: f"{int(value) // 60}:{int(value) % 60:02d}")
-    )
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: clock(value)))
     axes.set_xlabel("time (min:s)")
 
 

@@ -28,6 +28,7 @@ from ray.experimental.internal_kv import _internal_kv_get
 from ray.tune.experiment import Trial
 
 from macil.errors import UsageError
+from macil.io.wording import clock, plural
 from tune.plan import Plan
 
 # Seconds to wait for workers before the search gives up; another number by this variable.
@@ -59,7 +60,7 @@ class Shape:
     gpus: float
 
     def __str__(self) -> str:
-        return " and ".join([_count(self.cpus, "CPU"), *([_count(self.gpus, "GPU")] if self.gpus else [])])
+        return " and ".join([plural(self.cpus, "CPU"), *([plural(self.gpus, "GPU")] if self.gpus else [])])
 
     @property
     def bundle(self) -> dict[str, float]:
@@ -111,7 +112,7 @@ class Host:
     gpus: float
 
     def __str__(self) -> str:
-        return f"{self.name}: {_count(self.cpus, 'CPU')}, {_count(self.gpus, 'GPU')}"
+        return f"{self.name}: {plural(self.cpus, 'CPU')}, {plural(self.gpus, 'GPU')}"
 
     def slots(self, shape: Shape) -> int:
         """How many trials it can hold."""
@@ -362,9 +363,7 @@ class Cluster:
         return False
 
     def _waits(self, missing: list[Shape], hosts: list[Host], scaler: Autoscaler, seconds: float) -> str:
-        text = (
-            f"waiting for workers{f', {_clock(seconds)}' if seconds >= 1 else ''}: {self._no_room(missing)}"
-        )
+        text = f"waiting for workers{f', {clock(seconds)}' if seconds >= 1 else ''}: {self._no_room(missing)}"
         text += f"; {_there_is(hosts)}"
         if scaler.there:
             asked = sum(len(tasks) for tasks in self._waiting.values())
@@ -376,7 +375,7 @@ class Cluster:
         elif scaler.there is False:
             text += "; the cluster has no autoscaler: start workers by hand"
         limit = _patience(scaler)
-        return text if limit is None else f"{text}; gives up after {_clock(limit)} ({PATIENCE})"
+        return text if limit is None else f"{text}; gives up after {clock(limit)} ({PATIENCE})"
 
     def _refusal(self, missing: list[Shape], hosts: list[Host], seconds: float, *, impossible: bool) -> str:
         reason = (
@@ -405,15 +404,15 @@ class Cluster:
         room = sum(host.slots(trial) for host in useful)
         at_once = min(room, self._needs.concurrent)
         cpus, gpus = sum(host.cpus for host in useful), sum(host.gpus for host in useful)
-        there = ", ".join([_count(len(useful), "host"), _count(cpus, "CPU"), _count(gpus, "GPU")])
-        text = f"cluster: {there}: {_count(at_once, 'trial')} at once ({trial} each)"
+        there = ", ".join([plural(len(useful), "host"), plural(cpus, "CPU"), plural(gpus, "GPU")])
+        text = f"cluster: {there}: {plural(at_once, 'trial')} at once ({trial} each)"
         if text == self._last_room:
             return
         self._last_room, self._told = text, time.monotonic()
         text += f", {self._bound(useful, room)}"
         if asked := len(self._waiting.get(trial, ())):
             text += f"; its autoscaler is asked for room for {asked} more"
-        self._say(f"{text}; waited {_clock(waited)}" if waited >= 1 else text)
+        self._say(f"{text}; waited {clock(waited)}" if waited >= 1 else text)
 
     def _bound(self, hosts: list[Host], room: int) -> str:
         needs = self._needs
@@ -506,11 +505,3 @@ def _patience(scaler: Autoscaler) -> float | None:
 def _there_is(hosts: list[Host], most: int = 10) -> str:
     shown = "; ".join(map(str, hosts[:most])) or "none"
     return f"hosts: {shown}" + (f"; and {len(hosts) - most} more" if len(hosts) > most else "")
-
-
-def _count(number: float, what: str) -> str:
-    return f"{number:g} {what}{'' if number == 1 else 's'}"
-
-
-def _clock(seconds: float) -> str:
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"

@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from macil.io.wording import plural
+
 # Kind of a training -> what its epochs were spent on.
 _SPENT_ON = {"search": "in the trials", "confirm": "in the confirmation", "refit": "in the refit"}
-
-
-def plural(number: int, noun: str) -> str:
-    """A number and what it counts: "1 row", "1,200 rows"."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def counted_rows(rows: int, trainings: int, seeds: int) -> str:

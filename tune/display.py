@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from macil.io.wording import clock, plural
 from macil.silence import is_silent, silence_text
 from tune.ledger import Past
 from tune.scheduler import METRIC, TIME
@@ -147,7 +148,7 @@ class Display:
         shown = [f"{name} {count}" for name, count in sorted(hosts.items())]
         if len(shown) > _HOSTS:
             shown = [*shown[: _HOSTS - 1], f"{len(shown) - _HOSTS + 1} more"]
-        return f" on {len(hosts)} host{'' if len(hosts) == 1 else 's'} ({', '.join(shown)})"
+        return f" on {plural(len(hosts), 'host')} ({', '.join(shown)})"
 
     def _end(self, line: _Line) -> None:
         self._done += 1
@@ -173,8 +174,7 @@ class Display:
         return f"{kind} {line.name} {line.state} after {epochs}{host}{score}{terms}{note}"
 
     def _clock(self) -> str:
-        seconds = int(time.monotonic() - self._began)
-        return f"{seconds // 60:3d}:{seconds % 60:02d}"
+        return f"{clock(time.monotonic() - self._began):>6}"
 
     def _table(self) -> Table:
         table = Table(

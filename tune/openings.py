@@ -8,7 +8,6 @@ taken, with a digest of the scores it was taken on, and the report shows the log
 from __future__ import annotations
 
 import contextlib
-import datetime
 import hashlib
 import json
 import os
@@ -24,6 +23,7 @@ from macil.data.store import FeatureStore, TestLabels
 from macil.errors import DataError
 from macil.evaluation import frame_average_precision
 from macil.files import write_text_atomic
+from macil.io.wording import now
 from macil.protocols import CLOSED_PROTOCOLS
 from macil.reading import parse_json, read_text
 from tune.measured import MEASURED_SCORES, NO_SCORES, Measured, read_measured, stamp_of, write_measured
@@ -140,7 +140,7 @@ def open_for(place: RunLocation, store: FeatureStore, stamps: Mapping[str, str],
     if not store.labels_hash:
         return store.test_labels()  # absent: raises, and nothing was seen
     entry = {
-        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "time": now(),
         "labels_hash": store.labels_hash,
         "store_hash": store.content_hash,
         "purpose": purpose,

@@ -8,9 +8,9 @@ from dataclasses import replace
 from rich.console import Console
 
 from macil.data.store import FeatureStore
+from macil.io.wording import plural, plural_s
 from tune.batches import confirm_batch, refit_batch, trials_batch
 from tune.cluster import Needs, joined
-from tune.counts import plural
 from tune.display import Display
 from tune.execution import Batch, run_batch
 from tune.hosts import set_terms
@@ -87,7 +87,7 @@ def train(
                 shown.epochs["refit"] = winner.epochs
                 shown.say(
                     f"winner: trial {winner.name}, {_say_score(winner)}; "
-                    f"training it again on all training videos for {winner.epochs} epoch{'s' * (winner.epochs > 1)}"
+                    f"training it again on all training videos for {plural(winner.epochs, 'epoch')}"
                 )
                 go(refit_batch(run, plan, store, winner))
                 folders = [f"refit/seed{seed}" for seed in plan.seeds]
@@ -111,7 +111,7 @@ def _say_confirm(confirmation: Confirmation, plan: Plan) -> str:
     each = (
         f"{len(seeds)} fresh seeds each, {seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f"seed {seeds[0]}"
     )
-    return f"confirming trial{'s' if len(best) > 1 else ''} {names}{fewer}{beside}: {each}"
+    return f"confirming trial{plural_s(len(best))} {names}{fewer}{beside}: {each}"
 
 
 def _say_score(winner: Winner) -> str:

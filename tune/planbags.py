@@ -9,6 +9,7 @@ from macil.data.resolve import at_hand
 from macil.data.split import Split, make_split
 from macil.data.store import FeatureStore
 from macil.errors import MacilError
+from macil.io.wording import plural
 from tune.plan import Plan
 
 LATER = "counted at the start, when the data are read"
@@ -26,13 +27,13 @@ def bags_of(plan: Plan, store: FeatureStore, split: Split | None) -> list[str]:
     trained = bag_count(store, split.train if split else None)
     videos = trained // store.crops
     whole = bag_count(store, None)
-    text = f"{_count(trained, 'bag')} ({_count(videos, 'training video')} of {_count(store.crops, 'crop')}); "
+    text = f"{plural(trained, 'bag')} ({plural(videos, 'training video')} of {plural(store.crops, 'crop')}); "
     text += ", ".join(
-        f"batches of {size}: {_count(_steps(trained, size), 'step')} an epoch" for size in sizes
+        f"batches of {size}: {plural(_steps(trained, size), 'step')} an epoch" for size in sizes
     )
     if plan.refits and whole != trained:
         text += "; refit: " + ", ".join(
-            f"{_count(whole, 'bag')}, {_count(_steps(whole, size), 'step')}" for size in sizes
+            f"{plural(whole, 'bag')}, {plural(_steps(whole, size), 'step')}" for size in sizes
         )
     return [text, *_notes(trained, sizes)]
 
@@ -60,13 +61,9 @@ def _notes(bags: int, sizes: Sequence[int]) -> list[str]:
     large = [str(size) for size in sizes if size >= bags]
     if not large:
         return []
-    held = f"a batch of {' or '.join(large)} holds all {_count(bags, 'bag')}"
+    held = f"a batch of {' or '.join(large)} holds all {plural(bags, 'bag')}"
     return [f"{held}, so an epoch is one step; a smaller --batch-size gives more"]
 
 
 def _steps(bags: int, size: int) -> int:
     return -(-bags // size)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

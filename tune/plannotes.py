@@ -16,6 +16,7 @@ from optuna.distributions import (
 
 from macil.config import TrialConfig
 from macil.equivalence import training_key
+from macil.io.wording import plural
 from macil.objective import ramp_weight
 from tune.equalrows import equal_rows
 from tune.sweeps import Sweep
@@ -129,9 +130,9 @@ def _compared_early(
         return []
     which = f"r = {ramp:g}" if fixed else f"the paper's r = {ramp:g} (r is searched)"
     note = (
-        f"ASHA first compares trials after {_epochs(grace)}, in which λ = r t reaches {reached:g} with {which}: trials "
-        f"that differ only in a Λ above that (up to {largest:g}) are the same training until then; raise --epochs or "
-        "--grace, or use --no-asha, to tell them apart"
+        f"ASHA first compares trials after {plural(grace, 'epoch')}, in which λ = r t reaches {reached:g} with "
+        f"{which}: trials that differ only in a Λ above that (up to {largest:g}) are the same training until then; "
+        "raise --epochs or --grace, or use --no-asha, to tell them apart"
     )
     return [note]
 
@@ -142,19 +143,16 @@ def _repeated(base: TrialConfig, space: Mapping[str, BaseDistribution], trials: 
     if different is None or different >= trials:
         return []
     points = distinct_points(space)
-    what = "1 training" if different == 1 else f"{different} different trainings"
+    what = plural(different, "training" if different == 1 else "different training")
     if points == different:
         what = f"1 point ({what})" if points == 1 else f"{points} distinct points"
     repeats = "trial repeats" if trials - different == 1 else "trials repeat"
     note = (
-        f"the space holds only {what} in {_epochs(base.epochs)}, fewer than the {trials} trials: all have one seed, so "
-        f"at least {trials - different} {repeats} another's training and its result; fix less, or lower --trials"
+        f"the space holds only {what} in {plural(base.epochs, 'epoch')}, fewer than the {trials} trials: all have one "
+        f"seed, so at least {trials - different} {repeats} another's training and its result; fix less, or lower "
+        "--trials"
     )
     return [note]
-
-
-def _epochs(number: int) -> str:
-    return "1 epoch" if number == 1 else f"{number} epochs"
 
 
 def _size(distribution: BaseDistribution) -> int | None:

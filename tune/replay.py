@@ -23,6 +23,7 @@ from macil.data.store import FeatureStore
 from macil.errors import DataError, DivergedError, UsageError
 from macil.evaluation import frame_average_precision
 from macil.files import read_json, write_json_atomic
+from macil.io.wording import now
 from macil.metrics import EpochMetrics
 from macil.protocols import CLOSED_PROTOCOLS, epoch_rule
 from macil.record import describe_environment
@@ -36,7 +37,6 @@ from tune.runfolder import RunLocation, locate_run
 from tune.runinfo import usable_plan
 from tune.scorefile import read_scores
 from tune.trialfolder import TrialFolder, newest_scores, read_trial
-from tune.workspace import now
 
 FORMAT_VERSION = 1
 # Where a trial's folder may lie in a run.

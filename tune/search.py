@@ -12,7 +12,6 @@ if __package__ in (None, ""):
 
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -22,6 +21,7 @@ from macil import __version__, cli
 from macil.data.split import Split
 from macil.errors import MacilError, UsageError
 from macil.files import write_json_atomic
+from macil.io.wording import now, now_in_name
 from macil.remote import is_uri
 from tune.interrupts import Interrupted, catching
 from tune.machine import quiet_ray, this_machine
@@ -31,7 +31,7 @@ from tune.planbags import bags_at_hand, bags_of
 from tune.planview import print_plan
 from tune.status import refuse_other_options, show_status
 from tune.sweeps import SWEEPS
-from tune.workspace import Workspace, clear, existing_workspace, locked, new_workspace, now, versions
+from tune.workspace import Workspace, clear, existing_workspace, locked, new_workspace, versions
 
 # What a resumed run may be given anew: no number depends on it.
 _CHANGEABLE = ("--trial-timeout",)
@@ -360,7 +360,7 @@ def _refuse_other_flags(given: Options, recorded: Options) -> None:
 
 
 def _default_name(plan: Plan) -> str:
-    return f"{plan.sweep.name if plan.sweep else 'search'}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    return f"{plan.sweep.name if plan.sweep else 'search'}-{now_in_name()}"
 
 
 def main() -> None:

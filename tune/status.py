@@ -8,7 +8,6 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from macil.errors import UsageError
+from macil.io.wording import duration, seconds_since
 from tune.counts import epochs_text, trained_epochs
 from tune.nextcommands import report_command, resume_command
 from tune.ranking import ranked_trials, winner_of, winning_trial
@@ -131,8 +131,8 @@ def _print_summary(
     said = []
     if running and (silent := _silence(results, rows, lasts)) is not None:
         said.append(
-            f"note: nothing was written for {_span(silent)}; the search may have been killed on another host, or its "
-            f"network may be cut. If it is gone, go on: {_resume(results)}"
+            f"note: nothing was written for {duration(silent)}; the search may have been killed on another host, or "
+            f"its network may be cut. If it is gone, go on: {_resume(results)}"
         )
     if not running and not done:
         said.append(f"go on: {_resume(results)}")
@@ -150,11 +150,11 @@ def _summary(
     if results.status != "finished":
         phase = str(info.get("phase"))
         yield "phase", {"confirm": "confirmation"}.get(phase, phase)
-    since, changed = _seconds_since(info.get("created")), _seconds_since(info.get("updated"))
+    since, changed = seconds_since(info.get("created")), seconds_since(info.get("updated"))
     if since is not None:
-        ago = f"{_span(since)} ago"
+        ago = f"{duration(since)} ago"
         if not running and changed is not None:
-            ago += f"; last change {_span(changed)} ago"
+            ago += f"; last change {duration(changed)} ago"
         yield "begun", f"{info['created']}, {ago}"
     yield "data", _data(info)
     for kind, name in _PHASES.items():
@@ -229,9 +229,7 @@ def _epochs(results: RunResults, rows: list[dict[str, Any]], lasts: Mapping[str,
     at_once = sum(row["status"] == "running" and lasts[row["trial_dir"]].age is not None for row in rows)
     if results.status != "running" or pace is None or not at_once:
         return text
-    return (
-        f"{text}; roughly {_span(left * pace / at_once)} at most ({_span(pace)} an epoch, {at_once} at once)"
-    )
+    return f"{text}; roughly {duration(left * pace / at_once)} at most ({duration(pace)} an epoch, {at_once} at once)"
 
 
 def _seconds_an_epoch(rows: Iterable[Mapping[str, Any]]) -> float | None:
@@ -266,7 +264,7 @@ def _silence(
 ) -> float | None:
     """Seconds without any sign of life, when that is longer than it should be."""
     ages = [last.age for last in lasts.values() if last.age is not None]
-    changed = _seconds_since(results.info.get("updated"))
+    changed = seconds_since(results.info.get("updated"))
     ages += [changed] if changed is not None else []
     expected = max(_SILENT, _SILENT_EPOCHS * (_seconds_an_epoch(rows) or 0.0))
     return min(ages) if ages and min(ages) > expected else None
@@ -289,7 +287,7 @@ def _running_table(running: list[dict[str, Any]], lasts: Mapping[str, Last]) -> 
             f"{row['epochs_run']}/{row['epochs']}",
             "–" if score is None else f"{score:.4f}",
             last.host or "–",
-            "none yet" if last.age is None else f"{_span(last.age)} ago",
+            "none yet" if last.age is None else f"{duration(last.age)} ago",
         )
     if len(running) > _ROWS:
         table.add_row("…", f"{len(running) - _ROWS} more", "", "", "")
@@ -315,24 +313,3 @@ def _look(results: RunResults) -> str:
     if page.is_file():
         return f"report: {page}"
     return f"write the report: {report_command(results.place.shown)}"
-
-
-def _seconds_since(when: Any) -> float | None:
-    """Seconds from a time of run.json until now, None where it is none."""
-    try:
-        return max(0.0, (datetime.now(UTC) - datetime.fromisoformat(str(when))).total_seconds())
-    except (ValueError, TypeError):
-        return None
-
-
-def _span(seconds: float) -> str:
-    """A length of time in its two largest units: `2 h 05 min`."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes = int(seconds / 60)
-    if minutes < 60:
-        return f"{minutes} min {int(seconds) % 60:02d} s"
-    hours = minutes // 60
-    return f"{hours} h {minutes % 60:02d} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"

@@ -13,7 +13,6 @@ import socket
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +21,7 @@ from urllib.parse import unquote, urlparse
 from macil.data.resolve import default_cache
 from macil.errors import DataError, UsageError
 from macil.files import read_json, write_json_atomic
+from macil.io.wording import now
 from macil.remote import Remote, RemoteError, is_uri, open_remote, said_by
 from tune.mirror import LEASE, ORIGIN, BucketMirror, Mirror
 
@@ -269,8 +269,3 @@ def versions() -> dict[str, str]:
     """Versions that a run depends on."""
     packages = ("torch", "ray", "optuna", "numpy", "pyarrow", "scikit-learn")
     return {"python": platform.python_version(), **{name: metadata.version(name) for name in packages}}
-
-
-def now() -> str:
-    """The time, to the second, in UTC."""
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -20,6 +20,7 @@ from macil.data.store import FeatureStore, looks_like_store
 from macil.data.store_meta import DTYPES, Dtype
 from macil.data.verify import verify_store
 from macil.errors import UsageError
+from macil.io.wording import plural
 from macil.notes import note
 from macil.text import printable
 
@@ -121,7 +122,7 @@ def _check_store(path: Path, *, deep: bool) -> int:
         click.echo(
             f"convert again: {command_line('macil', 'convert', _converted_from(store), path, '--overwrite')}"
         )
-    click.echo(f"{len(problems)} fault{'s' * (len(problems) > 1)}" if problems else "no faults")
+    click.echo(plural(len(problems), "fault") if problems else "no faults")
     return 1 if problems else 0
 
 
@@ -159,8 +160,7 @@ def _print_report(report: AuditReport) -> None:
     console.print(_describe_mode(report))
     sizes = ", ".join(f"{report.store_bytes(dtype) / 1e9:.2f} GB as {dtype}" for dtype in DTYPES)
     console.print(f"a store of it takes {sizes}")
-    count = len(report.faults)
-    console.print("no faults" if report.ok else f"{count} fault{'s' * (count > 1)}")
+    console.print("no faults" if report.ok else plural(len(report.faults), "fault"))
 
 
 def _print_findings(console: Console, title: str, findings: list[Finding]) -> None:

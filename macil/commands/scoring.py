@@ -22,6 +22,7 @@ from macil.device import choose_device
 from macil.errors import DivergedError, UsageError
 from macil.evaluation import frame_average_precision
 from macil.examination import find_flaw
+from macil.io.wording import plural
 from macil.model import TwoStreamNetwork
 from macil.score_folder import check_target, write_folder
 from macil.score_tables import TableFormat
@@ -211,16 +212,16 @@ def score(checkpoint: Path, features: tuple[Path, ...], out: Path, **options: An
         origin={"checkpoint": str(file), **known},
     )
     click.echo(
-        f"wrote {out}: {_count(len(scored.names), 'video')}, {_count(written.snippets, 'snippet')}, "
-        f"{_count(written.frames, 'frame')}; {_count(written.segments, 'violent segment')} in "
-        f"{_count(written.violent_videos, 'video')}; {_count(written.pictures, 'timeline')}"
+        f"wrote {out}: {plural(len(scored.names), 'video')}, {plural(written.snippets, 'snippet')}, "
+        f"{plural(written.frames, 'frame')}; {plural(written.segments, 'violent segment')} in "
+        f"{plural(written.violent_videos, 'video')}; {plural(written.pictures, 'timeline')}"
     )
     audio = scored.count_audio()
     for done in ("cut", "filled"):
         if rows := audio[f"rows_{done}"]:
-            videos = _count(audio[f"videos_{done}"], "video")
+            videos = plural(audio[f"videos_{done}"], "video")
             how = "cut from the audio" if done == "cut" else "of zeros added to the audio"
-            click.echo(f"{_count(rows, 'row')} {how} of {videos}, to be as long as the visual features")
+            click.echo(f"{plural(rows, 'row')} {how} of {videos}, to be as long as the visual features")
 
 
 class _Choice(NamedTuple):
@@ -288,7 +289,3 @@ def _score_store(
 
 def _words(origin: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in origin.items())
-
-
-def _count(number: int, unit: str) -> str:
-    return f"{number:,} {unit}" + "s" * (number != 1)

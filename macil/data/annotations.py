@@ -15,6 +15,7 @@ from macil.data.gt_order import contradictions, cut_in_every_order, order_doubt
 from macil.data.layout import Layout, VideoFiles
 from macil.data.names import normalise_name
 from macil.data.units import too_early, too_late
+from macil.io.wording import plural
 from macil.reading import read_text
 
 SNIPPET_FRAMES = 16
@@ -90,7 +91,7 @@ def read_frame_labels(
         if inferred not in (None, SNIPPET_FRAMES):
             attempt = _combine(layout, lengths, inferred, ground_truth)
             if not any(fault.kind == "gt-mismatch" for fault in attempt.faults):
-                reason = f"{inferred} frame{'s' * (inferred > 1)} a snippet (published: {SNIPPET_FRAMES})"
+                reason = f"{plural(inferred, 'frame')} a snippet (published: {SNIPPET_FRAMES})"
                 if layout.annotations is None:
                     reason += ", which its length alone says: no annotations.txt confirms it"
                 told = attempt.notes if layout.annotations is not None else attempt.doubts
@@ -142,7 +143,7 @@ def _read_annotations(
         result.labels[video.name] = rasterise(pairs if video.parsed.label else [], frames)
         clipped += any(end > frames for _, end in pairs)
     if clipped:
-        videos_are = "1 video is" if clipped == 1 else f"{clipped} videos are"
+        videos_are = f"{plural(clipped, 'video')} {'is' if clipped == 1 else 'are'}"
         reason = f"{videos_are} annotated past the last whole snippet; what is beyond is clipped"
         result.notes.append(Finding("annotation", where, reason))
     violent = [video.name for video in videos if video.parsed.label and intervals.get(video.name)]

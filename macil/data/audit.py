@@ -19,6 +19,7 @@ from macil.data.names import match_audio_file, source_doubts
 from macil.data.pairing import EXPECTED, are_far_apart
 from macil.data.progress import show_progress
 from macil.errors import DataError
+from macil.io.wording import plural
 
 DEEP_BY_DEFAULT_BYTES = 2 * 1024**3
 """Up to this much data every value is read without asking; it takes seconds."""
@@ -63,7 +64,7 @@ class AuditReport:
     def raise_for_faults(self) -> None:
         """Raise a DataError that carries every fault, if there is one."""
         if self.faults:
-            count = f"{len(self.faults)} fault" + "s" * (len(self.faults) > 1)
+            count = plural(len(self.faults), "fault")
             raise DataError(
                 f"{self.layout.root} has {count}; nothing was converted", [str(f) for f in self.faults]
             )
@@ -178,7 +179,7 @@ def _check_lengths(report: AuditReport) -> dict[str, int]:
             else:
                 off_by_one += audio != expected
     if off_by_one:
-        videos = f"{off_by_one} videos have" if off_by_one > 1 else "1 video has"
+        videos = f"{plural(off_by_one, 'video')} {'has' if off_by_one == 1 else 'have'}"
         reason = f"{videos} one audio row more or less than visual rows"
         report.notes.append(Finding("length", "vggish-features/", reason))
     return lengths

@@ -46,6 +46,7 @@ from macil.data.store_meta import DTYPES, FORMAT_VERSION, META, Dtype, FrameHash
 from macil.data.writer import JOURNAL, Plan, PlannedVideo, StoreWriter, VideoError
 from macil.errors import DataError, UsageError, WriteError
 from macil.files import is_full, refusal
+from macil.io.wording import plural
 from macil.notes import note
 from macil.text import printable
 
@@ -292,7 +293,7 @@ def _write_features(partial: Path, source: SourceFolder, progress: bool) -> list
         finally:
             writer.close()
     if problems:
-        count = f"{len(problems)} fault" + "s" * (len(problems) > 1)
+        count = plural(len(problems), "fault")
         advice = f"finished videos are kept in {partial}: correct the files, then run the same command again"
         raise DataError(f"{report.layout.root} has {count}; {advice}", problems)
     return [writer.digests[index] for index in range(len(plan.videos))]

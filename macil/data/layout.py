@@ -25,6 +25,7 @@ from macil.data.names import (
     parse_name,
 )
 from macil.errors import DataError
+from macil.io.wording import plural
 from macil.text import is_printable
 
 
@@ -214,10 +215,9 @@ def _apply_lists(layout: Layout, split: SplitName, found: dict[SplitName, _Found
     left_out = len(found[split].visual.keys() - set(listed.names))
     if left_out:
         where = FOLDERS["visual", split][0] + "/"
-        videos_are = "1 video is" if left_out == 1 else f"{left_out} videos are"
-        layout.notes.append(
-            Finding("list", where, f"{videos_are} in no list and {'is' if left_out == 1 else 'are'} left out")
-        )
+        are = "is" if left_out == 1 else "are"
+        reason = f"{plural(left_out, 'video')} {are} in no list and {are} left out"
+        layout.notes.append(Finding("list", where, reason))
     return set(listed.names)
 
 

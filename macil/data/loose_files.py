@@ -24,6 +24,7 @@ from macil.data.folders import FOLDERS, SPLITS, SplitName
 from macil.data.names import match_audio_file, match_visual_file, normalise_name
 from macil.data.pairing import EXPECTED, are_far_apart, axes_look_swapped
 from macil.errors import DataError
+from macil.io.wording import plural
 from macil.text import is_printable
 
 # Normalised name -> crop -> file, and name -> audio file; several files where two spellings are one name.
@@ -159,21 +160,17 @@ def _length_faults(
     rows = shapes.get(video.audio, (length,))[0]
     if axes_look_swapped(shapes[first], rows, fill_audio=fill_audio):
         faults[first] = (
-            f"has shape {shapes[first]} and its audio {video.audio} has {_rows(rows)}: the axes look like (snippets, "
-            "crops, features); expected (crops, snippets, features), see numpy.transpose(array, (1, 0, 2))"
+            f"has shape {shapes[first]} and its audio {video.audio} has {plural(rows, 'row')}: the axes look like "
+            "(snippets, crops, features); expected (crops, snippets, features), see numpy.transpose(array, (1, 0, 2))"
         )
         if not are_far_apart(length, rows):
             faults[first] += "; where they are right, --fill-audio says so"
     elif are_far_apart(length, rows) and not fill_audio:
         faults[video.audio] = (
-            f"has {_rows(rows)}, the visual features {first} have {length} snippets; {EXPECTED}. Give the audio of "
-            "this video; with --fill-audio it is cut, or filled with zeros"
+            f"has {plural(rows, 'row')}, the visual features {first} have {length} snippets; {EXPECTED}. Give the "
+            "audio of this video; with --fill-audio it is cut, or filled with zeros"
         )
     return faults
-
-
-def _rows(count: int) -> str:
-    return f"{count} row" + "s" * (count != 1)
 
 
 def load_finite(path: Path) -> np.ndarray:
@@ -290,9 +287,9 @@ def _complete(
         text = ", ".join(map(str, sorted(crops)))
         faults.append(f"{stem}: its crops should be numbered from 0 without a gap; there are {text}")
     elif len(crops) != usual:
-        files = f"{len(crops)} crop{'s' * (len(crops) > 1)}"
         faults.append(
-            f"{stem}: has {files}, and videos beside it have {usual}; give it as many, or a folder of its own"
+            f"{stem}: has {plural(len(crops), 'crop')}, and videos beside it have {usual}; give it as many, or a "
+            "folder of its own"
         )
     if not audios:
         places = [folder / f"{stem.name}__vggish.npy" for folder in _audio_folders(stem.parent)]

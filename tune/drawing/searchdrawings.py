@@ -10,7 +10,7 @@ import optuna
 from optuna.trial import TrialState
 
 from macil.errors import DataError
-from tune.counts import plural
+from macil.io.wording import plural
 from tune.drawing import confirmfigure, stopfigure, studyfigures
 from tune.drawing.captions import basis
 from tune.drawing.confirmfigure import Confirmation

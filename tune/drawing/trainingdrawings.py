@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from functools import cache
 
+from macil.io.wording import plural
 from tune.drawing import figures, scorefigures, tsne
 from tune.drawing.captions import basis
 from tune.drawing.evidence import MOST_VIDEOS, Evidence, Trial
@@ -182,7 +183,7 @@ def _groups(results: RunResults) -> list[Group]:
     if results.info.get("sweep"):
         rows = [row for row in trained_rows(sweep_rows(results)) if row.trials]
         return [
-            Group(f"{row.title} ({len(row.trials)} seed{'s' if len(row.trials) > 1 else ''})", row.trials)
+            Group(f"{row.title} ({plural(len(row.trials), 'seed')})", row.trials)
             for row in sorted(rows, key=lambda row: -_mean(row.estimate("selection_score")))
         ]
     ranks = {

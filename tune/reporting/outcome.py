@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from macil.io.wording import plural
 from tune.nextcommands import replay_command
 from tune.ranking import ranked_trials, trial_name, winner_name, winning_trial
 from tune.reporting import wording
@@ -89,7 +90,7 @@ def _confirmed(results: RunResults) -> str:
     if row is None:
         return ""
     tied, seeds = [name for name in tied_with(results) if name != row.name], len(row.finished)
-    text = f"the best mean score on {seeds} fresh seed{'s' if seeds > 1 else ''}"
+    text = f"the best mean score on {plural(seeds, 'fresh seed')}"
     return f"{text} (a tie with {trials_text(tied)})" if tied else text
 
 

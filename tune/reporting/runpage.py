@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
-import datetime
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from macil import __version__
+from macil.io.wording import now
 from tune.drawing.drawings import draw_figures
 from tune.drawing.figures import SavedFigure
 from tune.nextcommands import report_command
@@ -82,11 +82,6 @@ def run_page(results: RunResults, folder: Path, *, figures: bool = True) -> Page
         version=__version__,
     )
     return labelled(page, DEMO) if summary.is_demo(results) else page
-
-
-def now() -> str:
-    """The time, to the second, in UTC."""
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def embed(figures: Iterable[SavedFigure]) -> tuple[Picture, ...]:

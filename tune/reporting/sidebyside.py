@@ -11,13 +11,14 @@ import pyarrow as pa
 
 from macil import __version__
 from macil.files import write_text_atomic
+from macil.io.wording import now
 from tune.drawing.figures import SavedFigure
 from tune.nextcommands import report_command
 from tune.reporting import outcome, rendering, summary, wording
 from tune.reporting.comparable import incomparable, verdict
 from tune.reporting.firstscreen import what_was_run
 from tune.reporting.page import Answer, Block, Items, Page, Pictures, Section, Sheet, labelled
-from tune.reporting.runpage import DEMO, embed, now
+from tune.reporting.runpage import DEMO, embed
 from tune.reporting.sidefigures import draw_runs
 from tune.reporting.sidetables import Compared, name_runs, place_of, rows_tables, runs_table
 from tune.results import RunResults

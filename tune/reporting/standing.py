@@ -58,7 +58,7 @@ def _line(
         number, seeds = wording.NOT_MEASURED, "no fresh seed finished" if confirmed else "no result"
     else:
         number = _number(results, figure, column)
-        seeds = "one seed" if figure.n == 1 else f"{figure.n} seeds"
+        seeds = wording.seed_count(figure.n)
         seeds = seeds.replace("seed", "fresh seed") if confirmed else seeds
     videos = wording.TRAINED_ON.get(results.protocol, "protocol not known")
     ends = PERCENT if column == "ap_trapezoid" else bounds_of(column, results.protocol)
@@ -93,7 +93,7 @@ def _model(
     rule = wording.EPOCH_RULES[epoch_rule(protocol)]
     videos = wording.TRAINED_ON.get(protocol, "protocol not known")
     figure, mean = headline_estimate(outcome, intervals), estimate(t["ap_trapezoid"] for t in outcome.trials)
-    seeds = "one seed" if len(outcome.trials) == 1 else f"{len(outcome.trials)} seeds"
+    seeds = wording.seed_count(len(outcome.trials))
     basis = f"{seeds}, {videos}, {rule}"
     if figure is None or mean is None:
         return [Tile(f"model.pt: {name}", "test AP not measured", basis)]

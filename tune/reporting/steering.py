@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from tune.counts import plural
+from macil.io.wording import plural
 from tune.ranking import different_trainings
 from tune.reporting import wording
 from tune.reporting.intervals import LEVEL, SHARE, estimate

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from macil.config import hyperparameters
+from macil.io.wording import plural
 from macil.protocols import epoch_rule
 from macil.text import printable
 from tune import origin
-from tune.counts import counted_rows, epochs_text, plural, trained_epochs
+from tune.counts import counted_rows, epochs_text, trained_epochs
 from tune.nextcommands import resume_command
 from tune.ranking import trial_name
 from tune.reporting import wording

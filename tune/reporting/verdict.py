@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tune.counts import plural
+from macil.io.wording import plural
 from tune.reporting import wording
 from tune.reporting.comparison import (
     DRAWS,
@@ -165,7 +165,7 @@ def _against_reference(results: RunResults, rows: Sequence[RowResult]) -> list[s
     tested = {name: item for name, item in compared.items() if item.difference.low is not None}
     if not tested:
         most = max(item.difference.n for item in compared.values())
-        common = "one seed" if most == 1 else f"{most} seeds"
+        common = wording.seed_count(most)
         too_few = "" if most == 1 else f" ({wording.NEEDED})"
         return [
             _sentence(
@@ -177,7 +177,7 @@ def _against_reference(results: RunResults, rows: Sequence[RowResult]) -> list[s
     counted = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
     noun = "training" if _collapsed(rows) else "row"
     text = (
-        f"{where}of {len(tested)} other {noun}{'s' * (len(tested) > 1)}, {_differ(len(differ), len(tested))} from "
+        f"{where}of {plural(len(tested), f'other {noun}')}, {_differ(len(differ), len(tested))} from "
         f"{reference} beyond the 95 % interval of the difference on the same {counted} seeds (trapezoidal AP, {rule})"
     )
     notes = wording.interval_notes((item.difference for item in differ.values()), POINTS)

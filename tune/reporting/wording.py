@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from macil.io import wording
 from tune.reporting.intervals import FEWEST_SEEDS, Bounds, Estimate
 
 NOT_MEASURED = "—"
@@ -63,15 +64,8 @@ def count(value: int | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds below two minutes, then minutes and hours."""
-    if seconds is None:
-        return NOT_MEASURED
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"
+    """A length of time."""
+    return NOT_MEASURED if seconds is None else wording.duration(seconds)
 
 
 def value(item: Any, digits: int = 6) -> str:
@@ -83,6 +77,11 @@ def value(item: Any, digits: int = 6) -> str:
     if isinstance(item, float):
         return _plain(item, digits)
     return str(item)
+
+
+def seed_count(n: int) -> str:
+    """Number of seeds: "one seed", "3 seeds"."""
+    return "one seed" if n == 1 else f"{n} seeds"
 
 
 def seeds(n: int, *, interval: bool = True) -> str:
