@@ -77,7 +77,7 @@ def save_onnx(network: TwoStreamNetwork, path: Path, origin: Mapping[str, Any]) 
     assert program is not None
     model = program.model_proto
     _forget_where_it_was_made(model.graph)
-    onnx.helper.set_model_props(model, metadata_of(network, origin))
+    onnx.helper.set_model_props(model, metadata_of(network, origin).to_texts())
     onnx.checker.check_model(model, full_check=True)
     onnx.save_model(model, path)
 

@@ -1,7 +1,6 @@
 """The audio-visual network as a safetensors file: its tensors by this package's names, and what they mean.
 
-The header's metadata are strings: `kind`, `format_version`, `config` (JSON, every hyperparameter), `visual_dim`,
-`audio_dim`, `macil_version`, and `origin` (JSON: what is known of the training).
+The header's metadata are texts: see `NetworkMetadata`.
 """
 
 from __future__ import annotations
@@ -9,21 +8,58 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
+from pydantic import Field
 from safetensors import safe_open
 from safetensors.torch import save
 
 from macil import __version__
 from macil.commandline import command_line
 from macil.errors import DataError
+from macil.io.formats import FileFormat
 from macil.model import TwoStreamNetwork
 from macil.reading import require_file
 from macil.rebuilding import rebuild_network
 
 SUFFIX = ".safetensors"
-KIND = "macil network"
-FORMAT_VERSION = 1
+KIND: Literal["macil network"] = "macil network"
+
+
+class NetworkMetadata(FileFormat):
+    """What a file says of the network in it; in the file every value is a text, JSON where it is more than that."""
+
+    WHAT: ClassVar[str] = "a network of this project"
+    MARK: ClassVar[str | None] = "kind"
+    ADVICE: ClassVar[str] = "; export it again"
+
+    kind: Literal["macil network"] = KIND
+    format_version: int = 1
+    config: dict[str, Any]
+    """Every hyperparameter"""
+    visual_dim: Annotated[int, Field(ge=1)]
+    audio_dim: Annotated[int, Field(ge=1)]
+    macil_version: str = __version__
+    origin: dict[str, Any]
+    """What is known of the training, plain values"""
+
+    @classmethod
+    def from_texts(cls, texts: Mapping[str, str], where: str) -> NetworkMetadata:
+        """Read the metadata of a file; errors as `parse`."""
+        plain = {"kind", "macil_version"}
+        content: dict[str, Any] = {}
+        for name, text in texts.items():
+            try:
+                content[name] = text if name in plain else json.loads(text)
+            except (ValueError, RecursionError):
+                content[name] = text
+        return cls.parse(content, where)
+
+    def to_texts(self) -> dict[str, str]:
+        """As a file has them."""
+        return {
+            name: value if isinstance(value, str) else json.dumps(value) for name, value in dict(self).items()
+        }
 
 
 class Loaded(NamedTuple):
@@ -37,7 +73,7 @@ class Loaded(NamedTuple):
 def save_safetensors(network: TwoStreamNetwork, path: Path, origin: Mapping[str, Any]) -> None:
     """Write the network's tensors and metadata; `origin` holds plain values."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-    path.write_bytes(save(tensors, metadata_of(network, origin)))
+    path.write_bytes(save(tensors, metadata_of(network, origin).to_texts()))
 
 
 def load_safetensors(path: str | Path) -> Loaded:
@@ -58,30 +94,20 @@ def load_safetensors(path: str | Path) -> Loaded:
     if metadata.get("kind") != KIND:
         made = command_line("macil", "export", "RUN", "--to", "safetensors", "--out", path)
         raise DataError(f"{path} is not a network of this project; make one with `{made}`")
-    if metadata.get("format_version") != str(FORMAT_VERSION):
-        raise DataError(
-            f"{path} has format_version {metadata.get('format_version')}; this version reads {FORMAT_VERSION}"
-        )
+    described = NetworkMetadata.from_texts(metadata, str(path))
     try:
-        widths = int(metadata["visual_dim"]), int(metadata["audio_dim"])
-        network = rebuild_network(json.loads(metadata["config"]), *widths, tensors)
-        origin = json.loads(metadata["origin"])
-        if not isinstance(origin, dict):
-            raise ValueError("its origin is no table")
-    except (KeyError, ValueError, RecursionError) as error:
+        network = rebuild_network(described.config, described.visual_dim, described.audio_dim, tensors)
+    except ValueError as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{path} does not fit its own description: {reason}; export it again") from None
-    return Loaded(network, origin)
+    return Loaded(network, described.origin)
 
 
-def metadata_of(network: TwoStreamNetwork, origin: Mapping[str, Any]) -> dict[str, str]:
+def metadata_of(network: TwoStreamNetwork, origin: Mapping[str, Any]) -> NetworkMetadata:
     """What a file says of the network in it."""
-    return {
-        "kind": KIND,
-        "format_version": str(FORMAT_VERSION),
-        "config": json.dumps(network.config.to_dict()),
-        "visual_dim": str(network.fc_v.in_features),
-        "audio_dim": str(network.fc_a.in_features),
-        "macil_version": __version__,
-        "origin": json.dumps(dict(origin)),
-    }
+    return NetworkMetadata(
+        config=network.config.to_dict(),
+        visual_dim=network.fc_v.in_features,
+        audio_dim=network.fc_a.in_features,
+        origin=dict(origin),
+    )

@@ -9,22 +9,54 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
+from pydantic import BaseModel
 
 from macil import __version__
 from macil.errors import DataError, UsageError, WriteError
-from macil.files import TEMPORARY, read_json, refusal, write_json_atomic
+from macil.files import TEMPORARY, refusal
+from macil.io.formats import FileFormat
 from macil.score_tables import TableFormat, write_frames, write_snippets
 from macil.scored import ScoredVideos
-from macil.segments import SegmentRule, describe_segment, find_segments
+from macil.segments import DescribedSegment, SegmentRule, describe_segment, find_segments
 from macil.text import file_name
 
 SEGMENTS = "segments.json"
-KIND = "macil segments"
-FORMAT_VERSION = 1
 _OWN = ("segments.json", "snippets.parquet", "snippets.csv", "frames.parquet", "frames.csv", "timelines")
+
+
+class DescribedVideo(BaseModel, frozen=True, extra="forbid", strict=True):
+    """A scored video as it stands in `segments.json`."""
+
+    name: str
+    frames: int
+    seconds: float
+    audio_rows_cut: int
+    audio_rows_filled: int
+    segments: list[DescribedSegment]
+
+
+class SegmentsFile(FileFormat):
+    """segments.json, which marks a folder as one of scores."""
+
+    WHAT: ClassVar[str] = "a list of the violent segments of videos"
+    MARK: ClassVar[str | None] = "kind"
+
+    kind: Literal["macil segments"] = "macil segments"
+    format_version: int = 1
+    macil_version: str = __version__
+    network: dict[str, Any]
+    """Plain values about the network that scored"""
+    threshold: float
+    fps: float
+    snippet_frames: int
+    min_seconds: float
+    merge_seconds: float
+    audio: dict[str, int]
+    """See `macil.scored.ScoredVideos.count_audio`"""
+    videos: list[DescribedVideo]
 
 
 @dataclass(frozen=True)
@@ -98,28 +130,20 @@ def write_folder(
                 path = folder / "timelines" / file_name(name)
                 draw_timeline(path, name, scores, segments[name], rule, labels)
         described = [
-            {
-                "name": name,
-                "frames": len(scores) * rule.snippet_frames,
-                "seconds": round(rule.seconds(len(scores)), 6),
-                "audio_rows_cut": max(gap, 0),
-                "audio_rows_filled": max(-gap, 0),
-                "segments": [describe_segment(segment, rule) for segment in segments[name]],
-            }
+            DescribedVideo(
+                name=name,
+                frames=len(scores) * rule.snippet_frames,
+                seconds=round(rule.seconds(len(scores)), 6),
+                audio_rows_cut=max(gap, 0),
+                audio_rows_filled=max(-gap, 0),
+                segments=[describe_segment(segment, rule) for segment in segments[name]],
+            )
             for (name, scores), gap in zip(scored, scored.audio_gaps.tolist(), strict=True)
         ]
-        write_json_atomic(
-            folder / SEGMENTS,
-            {
-                "kind": KIND,
-                "format_version": FORMAT_VERSION,
-                "macil_version": __version__,
-                "network": dict(origin or {}),
-                **rule._asdict(),
-                "audio": scored.count_audio(),
-                "videos": described,
-            },
+        found = SegmentsFile(
+            network=dict(origin or {}), **rule._asdict(), audio=scored.count_audio(), videos=described
         )
+        found.write(folder / SEGMENTS)
     counts = [len(found) for found in segments.values()]
     return Written(snippets, frames, sum(counts), sum(count > 0 for count in counts), len(drawn))
 
@@ -140,10 +164,10 @@ def _require_fit(scored: ScoredVideos, rule: SegmentRule, truth: Mapping[str, np
 
 def _holds_scores(out: Path) -> bool:
     try:
-        content = read_json(out / SEGMENTS)
+        SegmentsFile.read(out / SEGMENTS)
     except DataError:
         return False
-    return isinstance(content, dict) and content.get("kind") == KIND
+    return True
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from pydantic import BaseModel
 
 # Frames that rounding may take from a duration in seconds times frames a second.
 _SLACK = 1e-6
@@ -60,13 +61,24 @@ def find_segments(scores: np.ndarray, rule: SegmentRule) -> list[Segment]:
     ]
 
 
-def describe_segment(segment: Segment, rule: SegmentRule) -> dict[str, float]:
-    """A segment as it stands in `segments.json`."""
-    return {
-        "start_frame": segment.start * rule.snippet_frames,
-        "end_frame": segment.end * rule.snippet_frames,
-        "start_seconds": round(rule.seconds(segment.start), 6),
-        "end_seconds": round(rule.seconds(segment.end), 6),
-        "peak_score": segment.peak,
-        "mean_score": segment.mean,
-    }
+class DescribedSegment(BaseModel, frozen=True, extra="forbid", strict=True):
+    """A segment as it stands in `segments.json`; frames and seconds are half open."""
+
+    start_frame: int
+    end_frame: int
+    start_seconds: float
+    end_seconds: float
+    peak_score: float
+    mean_score: float
+
+
+def describe_segment(segment: Segment, rule: SegmentRule) -> DescribedSegment:
+    """A segment in frames and seconds."""
+    return DescribedSegment(
+        start_frame=segment.start * rule.snippet_frames,
+        end_frame=segment.end * rule.snippet_frames,
+        start_seconds=round(rule.seconds(segment.start), 6),
+        end_seconds=round(rule.seconds(segment.end), 6),
+        peak_score=segment.peak,
+        mean_score=segment.mean,
+    )

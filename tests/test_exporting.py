@@ -237,7 +237,7 @@ def damaged(exported: dict[Format, Path], how: str) -> bytes:
         ("half", "cannot be read"),
         ("text", "cannot be read"),
         ("stranger", "is not a network of this project"),
-        ("version", "format_version 99"),
+        ("version", "format_version is 99, this version of macil reads 1"),
         ("width", "does not fit its own description"),
         ("tensor", r"fc_v\.bias"),
         ("config", "hidden_dim"),

@@ -62,7 +62,7 @@ def test_a_joined_gap_counts_in_the_mean_and_short_pieces_are_joined_before_they
 
 def test_a_segment_is_described_in_frames_and_seconds() -> None:
     described = describe_segment(Segment(1, 3, 0.75, 0.5), SegmentRule(fps=24, snippet_frames=16))
-    assert described == {
+    assert described.model_dump() == {
         "start_frame": 16,
         "end_frame": 48,
         "start_seconds": 0.666667,

@@ -7,9 +7,8 @@ import io
 import os
 import shutil
 import uuid
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 
@@ -19,13 +18,29 @@ from macil.data.demo_generator import GENERATOR_VERSION, DemoGenerator, DemoSize
 from macil.data.folders import FOLDERS, SPLITS
 from macil.data.progress import show_progress
 from macil.errors import DataError, UsageError, WriteError
-from macil.files import is_full, read_json, refusal, write_json_atomic
+from macil.files import is_full, refusal
+from macil.io.formats import FileFormat
 from macil.notes import note
 
 DEMO_FILE = "demo.json"
+_MADE_UP = "made-up features in the XD-Violence layout, written by `python -m macil demo`"
 
 # Annotations whose name ends in .mp4: 14 of 500 in XD-Violence.
 _MP4_SHARE = 0.03
+
+
+class _Origin(FileFormat):
+    what: str = _MADE_UP
+    generator_version: int = GENERATOR_VERSION
+    ground_truth: bool
+    """Whether gt.npy is there"""
+
+
+class DemoFile(DemoSize, _Origin):  # the fields of the last base come first in the file
+    """demo.json, which marks a folder as a demo and says how it was made."""
+
+    WHAT: ClassVar[str] = "the description of a demo"
+    MARK: ClassVar[str | None] = "what"
 
 
 def write_demo(
@@ -55,14 +70,9 @@ def write_demo(
     out = Path(out).absolute()
     _check_target(out, overwrite)
     partial = out.with_name(out.name + ".partial")
-    description = {
-        "what": "made-up features in the XD-Violence layout, written by `python -m macil demo`",
-        "generator_version": GENERATOR_VERSION,
-        "ground_truth": ground_truth,
-        **asdict(parameters),
-    }
+    description = DemoFile(ground_truth=ground_truth, **dict(parameters))
     try:
-        _prepare(partial, description, parameters)
+        _prepare(partial, description)
         generator = DemoGenerator(parameters)
         _write_features(partial, generator, parameters, progress)
         _write_labels(partial, generator, ground_truth)
@@ -91,25 +101,25 @@ def _check_target(out: Path, overwrite: bool) -> None:
         raise UsageError(f"cannot write {out}: {parent} is not a folder you may write to")
 
 
-def _prepare(partial: Path, description: dict[str, Any], size: DemoSize) -> None:
+def _prepare(partial: Path, description: DemoFile) -> None:
     """Take up an unfinished folder of the same demo, or begin a new one."""
     if partial.exists() and _read_description(partial) != description:
         shutil.rmtree(partial)
     partial.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(partial).free + sum(path.stat().st_size for path in partial.rglob("*.npy"))
-    if size.nbytes > free:
-        needed = f"the demo needs {size.nbytes / 1e9:.2f} GB"
+    if description.nbytes > free:
+        needed = f"the demo needs {description.nbytes / 1e9:.2f} GB"
         raise UsageError(f"{needed}, the disk of {partial.parent} has {free / 1e9:.2f} GB free")
-    write_json_atomic(partial / DEMO_FILE, description)
+    description.write(partial / DEMO_FILE)
     for modality in ("visual", "audio"):
         for split in SPLITS:
             (partial / FOLDERS[modality, split][0]).mkdir(parents=True, exist_ok=True)
 
 
-def _read_description(folder: Path) -> Any:
+def _read_description(folder: Path) -> DemoFile | None:
     try:
-        return read_json(folder / DEMO_FILE)
-    except DataError:
+        return DemoFile.read(folder / DEMO_FILE)
+    except (DataError, UsageError):
         return None
 
 

@@ -25,13 +25,16 @@ from __future__ import annotations
 import string
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar, Self
 
 import numpy as np
+from pydantic import model_validator
 
 from macil.data.annotations import SNIPPET_FRAMES, Interval
 from macil.data.folders import SPLITS, SplitName
 from macil.data.names import VIOLENT_CODES
 from macil.errors import UsageError
+from macil.io.formats import FileFormat
 
 GENERATOR_VERSION = 1
 
@@ -50,13 +53,14 @@ _CATEGORIES = tuple(VIOLENT_CODES)
 _VIOLENT_SHARE: dict[SplitName, float] = {"train": 0.48, "test": 0.625}
 
 
-@dataclass(frozen=True, kw_only=True)
-class DemoSize:
-    """How much to make; the defaults suit two cores.
+class DemoSize(FileFormat):
+    """How much to make; the defaults suit two cores. Part of `macil.data.demo.DemoFile`.
 
     Raises:
         UsageError: A number is out of range; all are named.
     """
+
+    WHAT: ClassVar[str] = "the size of a demo"
 
     train_videos: int = 80
     test_videos: int = 40
@@ -67,7 +71,8 @@ class DemoSize:
     crops: int = 5
     seed: int = 0
 
-    def __post_init__(self) -> None:
+    @model_validator(mode="after")
+    def _check_limits(self) -> Self:
         # Two videos are the least that have both labels.
         limits = {
             "train_videos": (2, 100_000),
@@ -86,6 +91,7 @@ class DemoSize:
         ]
         if bad:
             raise UsageError("demo: " + "; ".join(bad))
+        return self
 
     @property
     def nbytes(self) -> int:

@@ -8,16 +8,29 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
 from macil.data.choosing import find_names
 from macil.data.store import FeatureStore
 from macil.errors import DataError
-from macil.files import read_json, write_json_atomic
+from macil.io.formats import FileFormat
 
-FORMAT_VERSION = 1
 _FOLDS = 5  # one of five folds is held out: 20 %
+
+
+class SplitFile(FileFormat):
+    """split.json, which can be handed to another lab."""
+
+    WHAT: ClassVar[str] = "a split"
+
+    format_version: int = 1
+    seed: int
+    hash: str
+    """`Split.hash` of the lists, which tells whether they were changed"""
+    heldout: list[str]
+    train: list[str]
 
 
 @dataclass(frozen=True)
@@ -35,15 +48,9 @@ class Split:
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     def save(self, path: str | Path) -> None:
-        """Write as JSON, to be handed to another lab."""
-        content = {
-            "format_version": FORMAT_VERSION,
-            "seed": self.seed,
-            "hash": self.hash,
-            "heldout": self.heldout,
-            "train": self.train,
-        }
-        write_json_atomic(path, content)
+        """Write a `SplitFile`."""
+        heldout, train = list(self.heldout), list(self.train)
+        SplitFile(seed=self.seed, hash=self.hash, heldout=heldout, train=train).write(path)
 
     @classmethod
     def load(cls, path: str | Path) -> Split:
@@ -52,21 +59,11 @@ class Split:
         Raises:
             DataError: Not such a file, or its lists do not give its hash.
         """
-        content = read_json(path)
-        try:
-            if content["format_version"] != FORMAT_VERSION:
-                raise DataError(
-                    f"{path} has format_version {content['format_version']}; this version reads {FORMAT_VERSION}"
-                )
-            split = cls(tuple(content["train"]), tuple(content["heldout"]), int(content["seed"]))
-            recorded = content["hash"]
-        except (TypeError, KeyError, ValueError):
+        content = SplitFile.read(path)
+        split = cls(tuple(content.train), tuple(content.heldout), content.seed)
+        if split.hash != content.hash:
             raise DataError(
-                f"{path} is not a split: expected format_version, seed, hash, train, heldout"
-            ) from None
-        if split.hash != recorded:
-            raise DataError(
-                f"{path} was changed by hand: its lists give the hash {split.hash}, it says {recorded}"
+                f"{path} was changed by hand: its lists give the hash {split.hash}, it says {content.hash}"
             )
         return split
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from macil.data.arrays import ArrayError, cast_features, load_features
 from macil.data.arrow_files import FeatureFileLayout, allocate_feature_file, locate_buffers, read_blocks
@@ -27,6 +27,27 @@ JOURNAL = "journal.jsonl"
 
 # Finished videos are made durable and noted in the journal each time this much was written.
 _COMMIT_BYTES = 64 * 1024**2
+
+
+class JournalHead(BaseModel, frozen=True, extra="forbid", strict=True):
+    """The first line of the journal: what is being written."""
+
+    plan: str
+    """Key of the plan"""
+
+
+class JournalLine(BaseModel, frozen=True, extra="forbid", strict=True):
+    """A further line of the journal: a video that is finished."""
+
+    video: int
+    """Index in the plan"""
+    signature: str
+    """Of the video's files as they were read"""
+    digest: str
+    """Hash of its features"""
+
+
+_JOURNAL_LINE: TypeAdapter[JournalHead | JournalLine] = TypeAdapter(JournalHead | JournalLine)
 
 
 @dataclass(frozen=True)
@@ -158,7 +179,7 @@ class StoreWriter:
         if not self._journal.exists():
             return None
         lines = _read_lines(self._journal)
-        if not lines or lines[0].get("plan") != self._plan.key:
+        if not lines or lines[0] != JournalHead(plan=self._plan.key):
             self.found = f"{folder} is of other data or options; it is made anew"
             return None
         try:
@@ -167,7 +188,7 @@ class StoreWriter:
             reason = " ".join(str(error).split())
             self.found = f"what an earlier conversion left in {folder} is damaged ({reason}); it is made anew"
             return None
-        self._read_finished(lines[1:])
+        self._read_finished(line for line in lines if isinstance(line, JournalLine))
         damaged = self._drop_damaged(files, progress)
         total = len(self._plan.videos)
         first = next((index for index in range(total) if index not in self.digests), total)
@@ -182,15 +203,14 @@ class StoreWriter:
         self._write_journal()
         return files
 
-    def _read_finished(self, entries: list[dict[str, Any]]) -> None:
-        for entry in entries:
-            index, digest = entry.get("video"), entry.get("digest")
-            if not isinstance(index, int) or not 0 <= index < len(self._plan.videos):
+    def _read_finished(self, lines: Iterable[JournalLine]) -> None:
+        for line in lines:
+            if not 0 <= line.video < len(self._plan.videos):
                 continue
-            if entry.get("signature") == self._plan.videos[index].signature:
-                self.digests[index] = str(digest)
+            if line.signature == self._plan.videos[line.video].signature:
+                self.digests[line.video] = line.digest
             else:
-                self.digests.pop(index, None)
+                self.digests.pop(line.video, None)
 
     def _drop_damaged(self, files: dict[str, _File], progress: bool) -> int:
         """Compare what is kept with its hashes: the store's content hash will be made of these."""
@@ -218,12 +238,13 @@ class StoreWriter:
         return digest.hexdigest()
 
     def _write_journal(self) -> None:
-        lines = [json.dumps({"plan": self._plan.key}) + "\n", *map(self._line, self.digests)]
-        write_text_atomic(self._journal, "".join(lines))
+        head = JournalHead(plan=self._plan.key).model_dump_json() + "\n"
+        write_text_atomic(self._journal, "".join([head, *map(self._line, self.digests)]))
 
     def _line(self, index: int) -> str:
         signature = self._plan.videos[index].signature
-        return json.dumps({"video": index, "signature": signature, "digest": self.digests[index]}) + "\n"
+        line = JournalLine(video=index, signature=signature, digest=self.digests[index])
+        return line.model_dump_json() + "\n"
 
     def _write_rows(self, name: str, row: int, stored: np.ndarray, digest: Any) -> None:
         data = _bytes(stored)
@@ -339,12 +360,10 @@ def _naming(path: Path) -> Iterator[None]:
         raise VideoError(path, str(fault)) from None
 
 
-def _read_lines(journal: Path) -> list[dict[str, Any]]:
+def _read_lines(journal: Path) -> list[JournalHead | JournalLine]:
     """The lines that are whole; the last may have been cut short by a kill, and any by a bad disk."""
-    entries = []
+    lines = []
     for line in journal.read_text(encoding="utf-8", errors="replace").splitlines():
-        with contextlib.suppress(ValueError):
-            entry = json.loads(line)
-            if isinstance(entry, dict):
-                entries.append(entry)
-    return entries
+        with contextlib.suppress(ValidationError):
+            lines.append(_JOURNAL_LINE.validate_json(line))
+    return lines
