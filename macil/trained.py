@@ -10,8 +10,14 @@ from macil.errors import DataError, UsageError
 from macil.model import TwoStreamNetwork
 from macil.released import load_released
 from macil.safetensors_format import SUFFIX, load_safetensors
-
-_CHECKPOINTS = "checkpoint_*/trainer.pt"
+from macil.training_files import (
+    BEST_FILE,
+    LAST_FILE,
+    MODEL_FILE,
+    TRAINER_FILE,
+    TRIALS_FOLDER,
+    newest_checkpoint,
+)
 
 
 class Trained(NamedTuple):
@@ -53,20 +59,20 @@ def load_trained(path: str | Path, *, released: bool = False, num_heads: int | N
 
 def _model_of_run(folder: Path) -> Path:
     """The run's model.pt, or the newest checkpoint of a trial's folder."""
-    model = folder / "model.pt"
+    model = folder / MODEL_FILE
     if model.is_file():
         return model
-    own = sorted(folder.glob(_CHECKPOINTS))
-    if own:
-        return own[-1]
-    files = [folder / name for name in ("best.pt", "last.pt") if (folder / name).is_file()]
-    trials = sorted({path.parents[1] for path in folder.glob(f"trials/*/{_CHECKPOINTS}")})
+    newest = newest_checkpoint(folder)
+    if newest is not None:
+        return newest / TRAINER_FILE
+    files = [folder / name for name in (BEST_FILE, LAST_FILE) if (folder / name).is_file()]
+    trials = [trial for trial in sorted((folder / TRIALS_FOLDER).glob("*")) if newest_checkpoint(trial)]
     advice = "a search writes it when its winner has been trained again"
     if files:
         advice = f"give one of the checkpoints in it: {', '.join(map(str, files))}"
     elif trials:
         advice = f"give the folder of one of its {len(trials)} trained trials, as {trials[0]}"
-    raise DataError(f"{folder} holds no model.pt; {advice}")
+    raise DataError(f"{folder} holds no {MODEL_FILE}; {advice}")
 
 
 def _describe(state: dict[str, Any]) -> dict[str, Any]:

@@ -17,11 +17,12 @@ from macil.files import read_json, write_json_atomic
 from tests.runfolders import RunFolder
 from tests.sweepruns import sweep_results
 from tune.drawing import evidence as module
-from tune.drawing.evidence import Evidence, newest_checkpoint
+from tune.drawing.evidence import Evidence, weights_of
 from tune.measured import read_measured, write_measured
-from tune.openings import LOG, open_labels, read_openings
+from tune.openings import open_labels, read_openings
 from tune.reporting.outcome import find_outcome
 from tune.results import RunResults, load_run
+from tune.storage.names import ACCESS_LOG
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +59,7 @@ def test_labels_that_were_not_opened_are_not_read(heldout: Path, monkeypatch: py
     for ask in (lambda: evidence.measured, lambda: evidence.labels, evidence.sample):
         with pytest.raises(DataError, match="have not been opened"):
             ask()
-    assert not (heldout / LOG).exists()
+    assert not (heldout / ACCESS_LOG).exists()
 
 
 def test_opened_labels_give_the_scores_of_the_tables(
@@ -145,7 +146,7 @@ def test_the_sample_is_seeded_balanced_and_what_the_network_sees(
         Evidence(results).sample(seed=4).features["visual", "raw features"],
     )
     # Every row slowly: where its raw features are, there its embedding and its label are.
-    network = load_network(newest_checkpoint(published / "trials/b-0"))
+    network = load_network(weights_of(published / "trials/b-0"))
     labels = demo_store.test_labels().frame_labels
     videos = demo_store.videos("test")
     expected = {}

@@ -26,10 +26,11 @@ from tests.fuzzing import Outcome, call
 from tests.layouts import write_layout
 from tests.runfolders import RunFolder
 from tests.support.faults import contents, flip
-from tune.measured import FILE, read_measured
-from tune.openings import LOG, read_openings
+from tune.measured import read_measured
+from tune.openings import read_openings
 from tune.report import write_report
 from tune.results import load_run
+from tune.storage.names import ACCESS_LOG, MEASURED_FILE
 
 SMALL = [
     "--batch-size",
@@ -367,31 +368,31 @@ def test_a_damaged_table_of_a_report_is_never_read_back(name: str, reported: Pat
 
 def test_no_flipped_digit_of_a_measured_number_gets_into_a_report(reported: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(reported, tmp_path / "search"))
-    text = (run / FILE).read_text()
+    text = (run / MEASURED_FILE).read_text()
     found = re.search(r'"ap": 0\.(\d)', text)
     assert found
     digit = str((int(found.group(1)) + 1) % 10)
-    (run / FILE).write_text(text[: found.start(1)] + digit + text[found.end(1) :])
+    (run / MEASURED_FILE).write_text(text[: found.start(1)] + digit + text[found.end(1) :])
     problems: list[str] = []
     assert read_measured(run, problems) == (None, {})
-    assert problems == [f"{FILE} is damaged; the test metrics in it are not used"]
+    assert problems == [f"{MEASURED_FILE} is damaged; the test metrics in it are not used"]
     assert load_run(run).trials["ap"].null_count == 2
 
     write_report(run, figures=False)  # measures them again, which is another look at the labels
-    assert f"{FILE} is damaged" in (run / "report/report.md").read_text()
+    assert f"{MEASURED_FILE} is damaged" in (run / "report/report.md").read_text()
     assert len(read_openings(run, [])) == 2
     assert load_run(run).trials["ap"].equals(load_run(reported).trials["ap"])
 
 
 def test_a_damaged_log_of_openings_is_kept_and_counted(reported: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(reported, tmp_path / "search"))
-    truncate(run / LOG)
-    kept = (run / LOG).read_text()
-    (run / FILE).unlink()
+    truncate(run / ACCESS_LOG)
+    kept = (run / ACCESS_LOG).read_text()
+    (run / MEASURED_FILE).unlink()
     write_report(run, figures=False)
-    assert (run / LOG).read_text().startswith(kept)
+    assert (run / ACCESS_LOG).read_text().startswith(kept)
     assert len(read_openings(run, [])) == 2
-    assert f"{LOG} line 1 is damaged" in (run / "report/report.md").read_text()
+    assert f"{ACCESS_LOG} line 1 is damaged" in (run / "report/report.md").read_text()
 
 
 @pytest.mark.parametrize("damage", [truncate, lambda path: flip(path, 0.5)])
@@ -401,7 +402,7 @@ def test_damaged_scores_of_a_trial_are_named_and_not_measured(
     run = Path(shutil.copytree(reported, tmp_path / "search"))
     newest = max((run / "trials/00000").glob("checkpoint_*"))
     damage(newest / "scores.npz")
-    (run / FILE).unlink()  # numbers that were measured before stay right
+    (run / MEASURED_FILE).unlink()  # numbers that were measured before stay right
     write_report(run, figures=False)
     table = {row["trial_dir"]: row for row in load_run(run).trials.to_pylist()}
     assert table["trials/00000"]["ap"] is None

@@ -16,10 +16,10 @@ from macil.errors import UsageError
 from macil.files import write_text_atomic
 from macil.remote import Remote
 from tests.s3 import Link
-from tune.mirror import LEASE, ORIGIN, BucketMirror
+from tune.mirror import BucketMirror
 from tune.patience import PATIENCE, StorageError
 from tune.results import load_run
-from tune.rootfiles import ACCESS_LOG
+from tune.storage.names import ACCESS_LOG, LEASE_FILE, ORIGIN_FILE
 from tune.workspace import Workspace, clear, existing_workspace, locked, new_workspace
 
 
@@ -117,8 +117,8 @@ def test_the_lease_is_renewed_while_something_large_is_put(
         upload = Remote.upload
 
         def slowly(self: Remote, local: Path, name: str) -> None:
-            before = there.read(LEASE)
-            wait_until(lambda: there.read(LEASE) != before)
+            before = there.read(LEASE_FILE)
+            wait_until(lambda: there.read(LEASE_FILE) != before)
             upload(self, local, name)
 
         monkeypatch.setattr(Remote, "upload", slowly)
@@ -155,7 +155,7 @@ def test_the_study_never_knows_more_than_the_logs(bucket: str, monkeypatch: pyte
             (run.path / "study.journal").write_text("before\n")
             put.clear()
             mirror._push()
-            assert [pair for pair in put if pair[0] != LEASE] == [
+            assert [pair for pair in put if pair[0] != LEASE_FILE] == [
                 ("trials/00000/result.json", b"one\n"),
                 ("study.journal", b"before\n"),
             ]
@@ -233,7 +233,7 @@ def test_after_a_kill_the_copy_of_this_machine_may_know_more_and_is_kept(bucket:
 
 def _hold(bucket: str, holder: str) -> None:
     lease = {"token": "another", "holder": holder, "turn": "1"}
-    Remote(f"{bucket}/runs/one").write(LEASE, json.dumps(lease).encode())
+    Remote(f"{bucket}/runs/one").write(LEASE_FILE, json.dumps(lease).encode())
 
 
 def test_a_run_that_another_machine_holds_is_refused(bucket: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -247,7 +247,7 @@ def test_a_run_that_another_machine_holds_is_refused(bucket: str, capsys: pytest
         while not renewing.wait(0.2):
             number += 1
             lease = {"token": "another", "holder": "process 7 on h9", "turn": str(number)}
-            Remote(f"{bucket}/runs/one").write(LEASE, json.dumps(lease).encode())
+            Remote(f"{bucket}/runs/one").write(LEASE_FILE, json.dumps(lease).encode())
 
     thread = threading.Thread(target=renew)
     thread.start()
@@ -267,7 +267,7 @@ def test_a_run_whose_holder_is_gone_is_taken_over(bucket: str, capsys: pytest.Ca
     with locked(run):
         begin(run)
     assert "held by process 7 on h9" in capsys.readouterr().err
-    assert LEASE not in Remote(f"{bucket}/runs/one").files()
+    assert LEASE_FILE not in Remote(f"{bucket}/runs/one").files()
 
 
 def test_a_driver_whose_run_was_taken_over_stops(bucket: str) -> None:
@@ -284,7 +284,7 @@ def test_a_driver_whose_run_was_taken_over_stops(bucket: str) -> None:
 
     with pytest.raises(StorageError, match="taken over by process 7 on h9"):
         work()
-    assert json.loads(Remote(f"{bucket}/runs/one").read(LEASE))["token"] == "another", "it is theirs"
+    assert json.loads(Remote(f"{bucket}/runs/one").read(LEASE_FILE))["token"] == "another", "it is theirs"
 
 
 def test_a_bucket_out_of_reach_is_waited_for(bucket: str, s3: str) -> None:
@@ -370,7 +370,7 @@ def test_a_copy_says_where_its_run_lies(bucket: str) -> None:
     run = new_workspace(f"{bucket}/runs", "one", overwrite=False)
     with locked(run):
         begin(run)
-    assert (run.path / ORIGIN).read_text() == f"{bucket}/runs/one"
+    assert (run.path / ORIGIN_FILE).read_text() == f"{bucket}/runs/one"
     location = load_run(run.path).location
     assert location is not None
     assert location.shown == f"{bucket}/runs/one"
@@ -379,7 +379,7 @@ def test_a_copy_says_where_its_run_lies(bucket: str) -> None:
 def test_a_run_whose_lease_is_not_renewed_was_killed(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     there = Remote(f"{bucket}/runs/one")
     there.write("run.json", json.dumps({"format_version": 1, "status": "running"}).encode())
-    there.write(LEASE, b"{}")
+    there.write(LEASE_FILE, b"{}")
     assert load_run(there.uri).status == "running"
     monkeypatch.setattr("tune.results.EXPIRED", -5.0)
     assert load_run(there.uri).status == "interrupted"

@@ -12,11 +12,11 @@ from macil.data import FeatureStore
 from macil.files import read_json, write_json_atomic
 from macil.remote import Remote
 from tests.runfolders import RunFolder
-from tune.openings import LOG, move_older, open_labels, read_openings
+from tune.openings import move_older, open_labels, read_openings
 from tune.report import write_report
 from tune.results import load_run
-from tune.rootfiles import INTERVALS, MEASURED
 from tune.runfolder import RunLocation
+from tune.storage.names import ACCESS_LOG, INTERVALS_FILE, MEASURED_FILE
 from tune.workspace import Workspace, clear
 
 
@@ -38,7 +38,7 @@ def run(reported: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def older(run: Path) -> Path:
     """The same as an earlier version left it."""
-    for name in (LOG, MEASURED, INTERVALS):
+    for name in (ACCESS_LOG, MEASURED_FILE, INTERVALS_FILE):
         (run / name).rename(run / "report" / name)
     return run
 
@@ -49,12 +49,12 @@ def page(run: Path) -> str:
 
 
 def test_a_deleted_report_takes_no_access_and_no_number_with_it(run: Path) -> None:
-    kept = {name: (run / name).read_bytes() for name in (LOG, MEASURED, INTERVALS)}
+    kept = {name: (run / name).read_bytes() for name in (ACCESS_LOG, MEASURED_FILE, INTERVALS_FILE)}
     shutil.rmtree(run / "report")
     assert load_run(run).trials["ap"].null_count == 0
     assert "opened once" in page(run)
     assert {name: (run / name).read_bytes() for name in kept} == kept
-    (run / MEASURED).unlink()
+    (run / MEASURED_FILE).unlink()
     shutil.rmtree(run / "report")
     assert "opened 2 times" in page(run), "numbers that are lost need another access, which is not the first"
 
@@ -64,7 +64,7 @@ def test_an_older_run_keeps_its_accesses_and_numbers_and_is_moved_by_the_next_re
     assert before.trials["ap"].null_count == 0
     assert len(read_openings(older, [])) == 1
     assert "opened once" in page(older)
-    assert not any((older / "report" / name).exists() for name in (LOG, MEASURED, INTERVALS))
+    assert not any((older / "report" / name).exists() for name in (ACCESS_LOG, MEASURED_FILE, INTERVALS_FILE))
     shutil.rmtree(older / "report")
     assert "opened once" in page(older)
     assert load_run(older).trials.equals(before.trials)
@@ -80,9 +80,9 @@ def test_the_next_access_to_an_older_run_is_not_logged_as_the_first(
 
 
 def test_a_move_that_was_cut_short_counts_every_access_once(older: Path) -> None:
-    shutil.copy(older / "report" / LOG, older / LOG)
+    shutil.copy(older / "report" / ACCESS_LOG, older / ACCESS_LOG)
     assert len(read_openings(older, [])) == 1
-    with (older / LOG).open("a") as log:
+    with (older / ACCESS_LOG).open("a") as log:
         log.write(json.dumps({"purpose": "report"}) + "\n")
     assert len(read_openings(older, [])) == 2
     move_older(load_run(older).place)
@@ -90,12 +90,12 @@ def test_a_move_that_was_cut_short_counts_every_access_once(older: Path) -> None
 
 
 def test_an_older_log_that_cannot_be_read_is_told_and_no_access_goes_unlogged(older: Path) -> None:
-    (older / "report" / LOG).unlink()
-    (older / "report" / LOG).mkdir()
+    (older / "report" / ACCESS_LOG).unlink()
+    (older / "report" / ACCESS_LOG).mkdir()
     problems: list[str] = []
     assert read_openings(older, problems) == [{}]
-    assert LOG in problems[0]
-    (older / "report" / MEASURED).unlink()
+    assert ACCESS_LOG in problems[0]
+    (older / "report" / MEASURED_FILE).unlink()
     assert "no opening may go unlogged" in page(older)
     assert load_run(older).trials["ap"].null_count == 1
 
@@ -110,31 +110,31 @@ def test_an_access_is_in_the_bucket_before_a_label_is_read(
 ) -> None:
     remote = Remote(f"{bucket}/search")
     results = load_run(run)
-    (run / LOG).unlink()
+    (run / ACCESS_LOG).unlink()
     read = FeatureStore.test_labels
     seen: list[bytes] = []
 
     def look(store: FeatureStore) -> object:
-        seen.append(remote.read(LOG))
+        seen.append(remote.read(ACCESS_LOG))
         return read(store)
 
     monkeypatch.setattr(FeatureStore, "test_labels", look)
     object.__setattr__(results, "location", RunLocation(run, remote.uri, remote))
     open_labels(results, demo_store)
-    assert seen[0] == (run / LOG).read_bytes()
+    assert seen[0] == (run / ACCESS_LOG).read_bytes()
 
 
 def test_an_interval_that_is_lost_reads_the_labels_again_which_is_logged(run: Path) -> None:
-    kept = read_json(run / INTERVALS)
-    (run / INTERVALS).unlink()
+    kept = read_json(run / INTERVALS_FILE)
+    (run / INTERVALS_FILE).unlink()
     text = page(run)
     assert "opened 2 times" in text
     assert "interval of trials/00000" in text
-    assert read_json(run / INTERVALS) == kept
+    assert read_json(run / INTERVALS_FILE) == kept
     assert "opened 2 times" in page(run)
     info = read_json(run / "run.json")
     write_json_atomic(run / "run.json", {**info, "data": str(run / "gone")})
-    (run / INTERVALS).unlink()
+    (run / INTERVALS_FILE).unlink()
     assert "opened 2 times" in page(run), "without the data nothing is read"
 
 
@@ -149,7 +149,7 @@ def test_chance_is_the_share_of_violent_frames_and_stands_beside_the_ap(
     assert beside in said.partition("## Result")[0], "on the first screen"
     assert f"Test AP (%), chosen epoch {beside}" in leaderboard
     # Closed labels tell nothing, this neither.
-    for name in (LOG, MEASURED, INTERVALS):
+    for name in (ACCESS_LOG, MEASURED_FILE, INTERVALS_FILE):
         (run / name).unlink()
     assert load_run(run).chance is None
 
@@ -167,7 +167,7 @@ def test_chance_of_a_published_run_is_recorded_or_read_again(
 
 
 def test_a_damaged_line_of_the_log_counts_and_stops_no_report(run: Path) -> None:
-    with (run / LOG).open("a", encoding="utf-8") as log:
+    with (run / ACCESS_LOG).open("a", encoding="utf-8") as log:
         log.write(json.dumps({"scores_hash": ["x"], "purpose": {}}) + "\n")
     assert "opened 2 times" in page(run)
-    assert f"{LOG} line 2 is damaged" in page(run)
+    assert f"{ACCESS_LOG} line 2 is damaged" in page(run)

@@ -12,9 +12,10 @@ from macil.config import TrialConfig
 from macil.data.store import FeatureStore
 from macil.remote import Remote
 from macil.training import Trainer
-from tune.checkpoints import CHECKPOINT, KEPT, SCORES
+from tune.checkpoints import KEPT
 from tune.places import BucketPlace, FolderPlace, Place
-from tune.savedepochs import SAVED, saved_epochs
+from tune.savedepochs import saved_epochs
+from tune.storage.names import SAVED_FILE, SCORES_FILE, TRAINER_FILE
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +55,8 @@ def checkpoint(trainer: Trainer, tmp_path: Path) -> Path:
     trainer.train_epoch() if not trainer.finished else None
     folder = tmp_path / "scratch"
     folder.mkdir()
-    save_checkpoint(trainer, folder / CHECKPOINT)
-    (folder / SCORES).write_bytes(b"scores")
+    save_checkpoint(trainer, folder / TRAINER_FILE)
+    (folder / SCORES_FILE).write_bytes(b"scores")
     return folder
 
 
@@ -84,15 +85,15 @@ def test_the_newest_checkpoint_is_gone_on_from_and_older_ones_are_removed(
 def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_used(place: Place, checkpoint: Path) -> None:
     for number in (9, 10):
         place.put(checkpoint, f"checkpoint_{number:06d}")
-    damage(place, f"checkpoint_000010/{CHECKPOINT}")
+    damage(place, f"checkpoint_000010/{TRAINER_FILE}")
     said: list[str] = []
     assert place.last_good(said.append) is not None
     assert "checkpoint_000010" in said[0]
     assert "went on from checkpoint_000009" in said[0]
     assert place.newest_number() == 10, "a later one must not take its name"
-    assert files(place)[f"damaged_checkpoint_000010/{CHECKPOINT}"] == b"damaged"
+    assert files(place)[f"damaged_checkpoint_000010/{TRAINER_FILE}"] == b"damaged"
     assert not any(name.startswith("checkpoint_000010/") for name in files(place))
-    damage(place, f"checkpoint_000009/{CHECKPOINT}")
+    damage(place, f"checkpoint_000009/{TRAINER_FILE}")
     assert place.last_good(said.append) is None
     assert "trained again from its first epoch" in said[-1]
 
@@ -101,7 +102,7 @@ def test_a_checkpoint_without_its_weights_is_none(place: Place, checkpoint: Path
     """They are put last: a worker that was killed before leaves the rest."""
     place.put(checkpoint, "checkpoint_000000")
     if isinstance(place, BucketPlace):
-        Remote(str(place)).write(f"checkpoint_000001/{SCORES}", b"scores")
+        Remote(str(place)).write(f"checkpoint_000001/{SCORES_FILE}", b"scores")
         assert place.last_good(lambda _: None) is not None
         assert place.newest_number() == 1
 
@@ -109,11 +110,11 @@ def test_a_checkpoint_without_its_weights_is_none(place: Place, checkpoint: Path
 def test_a_group_puts_each_seed_over_what_it_had(place: Place, checkpoint: Path) -> None:
     other = place.sibling("10_seed1")
     other.put_over(checkpoint, "checkpoint_000000")
-    (checkpoint / SCORES).write_bytes(b"later")
+    (checkpoint / SCORES_FILE).write_bytes(b"later")
     other.put_over(checkpoint, "checkpoint_000000")
     found = files(other)
-    assert found[f"checkpoint_000000/{SCORES}"] == b"later"
-    assert f"checkpoint_000000/{CHECKPOINT}" in found
+    assert found[f"checkpoint_000000/{SCORES_FILE}"] == b"later"
+    assert f"checkpoint_000000/{TRAINER_FILE}" in found
     assert other.name == "10_seed1"
     assert files(place) == {}
 
@@ -129,8 +130,8 @@ def test_beside_weights_in_a_bucket_stands_which_epochs_they_are_of(
 ) -> None:
     place = BucketPlace(Remote(bucket).child("run"))
     place.put(checkpoint, "checkpoint_000000")
-    expected = saved_epochs(checkpoint / CHECKPOINT)
+    expected = saved_epochs(checkpoint / TRAINER_FILE)
     copy = tmp_path / "copy"
     copy.mkdir()
-    Remote(str(place)).download(f"checkpoint_000000/{SAVED}", copy / SAVED)
-    assert saved_epochs(copy / CHECKPOINT) == expected, "in a copy without the weights"
+    Remote(str(place)).download(f"checkpoint_000000/{SAVED_FILE}", copy / SAVED_FILE)
+    assert saved_epochs(copy / TRAINER_FILE) == expected, "in a copy without the weights"

@@ -28,7 +28,6 @@ from tests.runfolders import RunFolder, edit_report
 from tests.support.repository import REPORT_SCRIPT, ROOT
 from tune.drawing.figures import Group, learning_curves, losses, save_figure
 from tune.nextcommands import replay_command, resume_command
-from tune.openings import LOG
 from tune.report import command, write_report, write_reports
 from tune.reporting.intervals import Estimate, estimate
 from tune.reporting.rendering import markdown
@@ -37,6 +36,7 @@ from tune.reporting.sections import leaderboard_table
 from tune.reporting.sweeprows import sweep_table
 from tune.reporting.wording import NOT_MEASURED, duration, percent, value
 from tune.results import load_run
+from tune.storage.names import ACCESS_LOG
 
 ROWS: list[tuple[str, float, dict[str, Any]]] = [
     ("two-stream", 71.37, {"contrast": False, "distill": False}),
@@ -260,7 +260,7 @@ def test_every_table_with_an_ap_says_what_it_is(reported: Path, reported_sweep: 
 
 def test_what_was_not_measured_is_a_dash(copy: Path) -> None:
     write_report(copy, labels="closed", figures=False)
-    assert not (copy / LOG).exists()
+    assert not (copy / ACCESS_LOG).exists()
     table = leaderboard_table(load_run(copy))
     assert table is not None
     places = [index for index, column in enumerate(table.columns) if column.group.startswith("Test AP")]
@@ -293,7 +293,7 @@ def test_a_partial_run_says_so_first(copy: Path, status: str, said: str) -> None
     assert (go_on in _Page(html).text) == (status == "interrupted")
     assert html.index(said.split(":")[0]) < html.index("<h2")
     # Whoever goes on with a run after looking at its test metrics would choose on the test set.
-    assert (copy / LOG).exists() == (status == "failed")
+    assert (copy / ACCESS_LOG).exists() == (status == "failed")
     assert "2 of 4 trials failed" in html or status == "running"
 
 
@@ -309,7 +309,7 @@ def test_labels_can_be_opened_early_and_the_second_opening_shows(
     run.add("0009", "stopped", 1)
     html = texts(copy)[0]
     assert "opened 2 times, on 2 different sets of scores" in html
-    assert len((copy / LOG).read_text().splitlines()) == 2
+    assert len((copy / ACCESS_LOG).read_text().splitlines()) == 2
 
 
 def test_without_store_or_labels_the_report_comes_without_test_metrics(copy: Path, tmp_path: Path) -> None:
@@ -323,7 +323,7 @@ def test_without_store_or_labels_the_report_comes_without_test_metrics(copy: Pat
         assert "test metrics are absent" in html
         assert said in html
         assert said in text
-        assert not (copy / LOG).exists()
+        assert not (copy / ACCESS_LOG).exists()
 
 
 def test_what_the_data_rest_on_stands_before_any_number(copy: Path) -> None:
@@ -400,7 +400,7 @@ def test_a_published_search_shows_the_last_epoch_first_and_labels_the_best(
     assert "97.00 %" in tiles[2]
     assert f"epoch {row['best_epoch']} chosen on the test set, which flatters" in html
     assert "None logged" in html
-    assert not (run.path / LOG).exists()
+    assert not (run.path / ACCESS_LOG).exists()
 
 
 def test_a_published_constant_moves_no_measured_number(copied_sweep: Path) -> None:
@@ -432,7 +432,7 @@ def test_the_record_of_the_run_is_in_the_report(reported: Path) -> None:
     info = read_json(reported / "run.json")
     for entry in (info["store_hash"], info["labels_hash"], "versions.ray", "tune/search.py", "torch_version"):
         assert str(entry) in text
-    openings = [json.loads(line) for line in (reported / LOG).read_text().splitlines()]
+    openings = [json.loads(line) for line in (reported / ACCESS_LOG).read_text().splitlines()]
     assert openings[0]["time"] in text
 
 

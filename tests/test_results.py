@@ -17,12 +17,12 @@ from macil.errors import DataError, MacilError, UsageError
 from macil.files import read_json, write_json_atomic
 from macil.remote import Remote
 from tests.runfolders import BASE, EPOCHS, RunFolder, edit_report, write_report_line
-from tune.measured import FILE
-from tune.openings import LOG, closed_trials, needs_opening, open_labels, read_openings
+from tune.openings import closed_trials, needs_opening, open_labels, read_openings
 from tune.ranking import leaderboard
 from tune.results import RunResults, load_run
 from tune.runfolder import locate_run, mirror
 from tune.runtables import EPOCHS_SCHEMA, TRIALS_SCHEMA
+from tune.storage.names import ACCESS_LOG, MEASURED_FILE
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +122,7 @@ def test_test_metrics_are_null_until_the_labels_are_opened(heldout: Path) -> Non
         assert results.trials[column].null_count == results.trials.num_rows
     assert results.epochs["ap"].null_count == results.epochs.num_rows
     assert needs_opening(results)
-    assert not (heldout / LOG).exists()
+    assert not (heldout / ACCESS_LOG).exists()
 
 
 def test_opened_metrics_equal_scikit_learn_on_the_stored_scores(copy: Path, demo_store: FeatureStore) -> None:
@@ -192,8 +192,8 @@ def test_another_store_is_refused_and_nothing_is_opened(copy: Path, demo_store: 
     set_info(copy, store_hash="0" * 32)
     with pytest.raises(DataError, match="not the data this run was trained on"):
         open_labels(load_run(copy), demo_store)
-    assert not (copy / LOG).exists()
-    assert not (copy / FILE).exists()
+    assert not (copy / ACCESS_LOG).exists()
+    assert not (copy / MEASURED_FILE).exists()
 
 
 def test_absent_labels_are_not_an_opening(copy: Path, demo_store: FeatureStore, tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ def test_absent_labels_are_not_an_opening(copy: Path, demo_store: FeatureStore, 
     (bare / "labels.arrow").unlink()
     with pytest.raises(DataError, match="no test labels"):
         open_labels(load_run(copy), FeatureStore.open(bare))
-    assert not (copy / LOG).exists()
+    assert not (copy / ACCESS_LOG).exists()
 
 
 def test_changed_labels_are_measured_and_said(copy: Path, demo_store: FeatureStore) -> None:
@@ -213,7 +213,7 @@ def test_changed_labels_are_measured_and_said(copy: Path, demo_store: FeatureSto
 def test_a_run_without_closed_trials_opens_nothing(published: Path, demo_store: FeatureStore) -> None:
     results = load_run(published)
     assert open_labels(results, demo_store) is results
-    assert not (published / LOG).exists()
+    assert not (published / ACCESS_LOG).exists()
 
 
 def test_published_headline_is_the_last_epoch_with_the_best_beside_it(
@@ -364,15 +364,15 @@ def test_damaged_logs_of_openings_are_counted_and_damaged_figures_left_out(
     copy: Path, demo_store: FeatureStore
 ) -> None:
     open_labels(load_run(copy), demo_store)
-    (copy / FILE).write_text("{}")
-    with (copy / LOG).open("a") as file:
+    (copy / MEASURED_FILE).write_text("{}")
+    with (copy / ACCESS_LOG).open("a") as file:
         file.write("half a li")
     results = load_run(copy)
     assert by_name(results)["0000"]["ap"] is None
     assert any("measured.json is damaged" in problem for problem in results.problems)
     problems: list[str] = []
     assert len(read_openings(copy, problems)) == 2
-    assert problems == [f"{LOG} line 2 is damaged; it is counted as an opening of unknown time"]
+    assert problems == [f"{ACCESS_LOG} line 2 is damaged; it is counted as an opening of unknown time"]
     assert len(open_labels(results, demo_store).openings) == 3
 
 

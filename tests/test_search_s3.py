@@ -17,10 +17,10 @@ from tests.promise import assert_kept, assert_replays, assert_whole, digits, row
 from tests.s3 import Link
 from tests.searchcommand import SMALL, Command, finish, start
 from tests.test_faults_search import SAVE_OFTEN, Patch, slow, together
-from tune.mirror import LEASE
 from tune.patience import PATIENCE
 from tune.results import load_run
 from tune.runfolder import mirror
+from tune.storage.names import LEASE_FILE
 
 pytestmark = [pytest.mark.ray]
 nightly = pytest.mark.nightly
@@ -88,7 +88,7 @@ def test_a_search_with_data_and_storage_in_a_bucket(
     assert f"run     {remote.uri}, where all of this lies too" in output
     assert f"--replay {remote.uri} " in output
     names = set(remote.files())
-    assert LEASE not in names
+    assert LEASE_FILE not in names
     assert {"run.json", "study.journal", "split.json", "model.pt", "report/report.html"} <= names
     assert {"trials/00001/result.json", "trials/00001/checkpoint_000000/trainer.pt"} <= names
     run = copied(remote, tmp_path / "copy")

@@ -25,7 +25,6 @@ from macil.files import write_json_atomic
 from macil.member import Member
 from macil.metrics import EpochMetrics
 from macil.training import Trainer, load_checkpoint, trainer_from_record
-from tune.checkpoints import CHECKPOINT, SCORES
 from tune.display import Display
 from tune.execution import Batch, run_batch
 from tune.interrupts import Interrupts
@@ -35,6 +34,7 @@ from tune.results import load_run
 from tune.scheduler import ReplayASHA
 from tune.searcher import REASON, StudySearch, load_study
 from tune.space import Space, search_space
+from tune.storage.names import SCORES_FILE, TRAINER_FILE
 from tune.workspace import Workspace
 
 pytestmark = pytest.mark.ray
@@ -140,11 +140,11 @@ def digits(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def assert_saved_last(folder: Path, trainer: Trainer | Member) -> None:
     """The newest checkpoint of a trial's folder is the state of the trainer, or of one of its seeds."""
     newest = max(folder.glob("checkpoint_*"))
-    state = load_checkpoint(newest / CHECKPOINT)
+    state = load_checkpoint(newest / TRAINER_FILE)
     assert state["epoch"] == trainer.epoch
     for name, weights in trainer.network.state_dict().items():
         assert torch.equal(state["network"][name], weights)
-    with np.load(newest / SCORES) as scores:
+    with np.load(newest / SCORES_FILE) as scores:
         assert set(scores) == set(trainer.test_scores)
         for name in scores:
             assert np.array_equal(scores[name], trainer.test_scores[name])
@@ -208,7 +208,7 @@ def test_a_trial_whose_worker_is_killed_gives_the_same_digits(
         while not over.is_set() and not killed:
             log = folder / "result.json"
             lines = log.read_text().splitlines() if log.exists() else []
-            if enough is None and list(folder.glob(f"checkpoint_*/{SCORES}")):
+            if enough is None and list(folder.glob(f"checkpoint_*/{SCORES_FILE}")):
                 enough = len(lines) + 3
             if enough is not None and len(lines) >= enough:
                 killed.append(json.loads(lines[0])["pid"])

@@ -12,8 +12,10 @@ from macil.checkpoint import save_checkpoint
 from macil.config import TrialConfig
 from macil.data.store import FeatureStore
 from macil.training import Trainer
-from tune.checkpoints import CHECKPOINT, KEPT, SCORES, folders_by_number, last_good, newest_number, prune, put
-from tune.ledger import LOG, read_listed, read_log, read_numbered, read_past, trim_log
+from macil.training_files import checkpoint_folders
+from tune.checkpoints import KEPT, highest_number, last_good, prune, put
+from tune.ledger import read_listed, read_log, read_numbered, read_past, trim_log
+from tune.storage.names import LOG_FILE, SCORES_FILE, TRAINER_FILE
 
 TINY = TrialConfig(
     epochs=4, batch_size=24, hidden_dim=16, feedforward_dim=16, max_snippets=20, learning_rate=2e-3
@@ -26,7 +28,7 @@ def line(epoch: int, score: float | None = 0.5, **more: Any) -> str:
 
 def write(folder: Path, text: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / LOG).write_text(text)
+    (folder / LOG_FILE).write_text(text)
     return folder
 
 
@@ -41,8 +43,8 @@ def trained(demo_store: FeatureStore) -> Trainer:
 def checkpoint(folder: Path, number: int, trainer: Trainer) -> Path:
     target = folder / f"checkpoint_{number:06d}"
     target.mkdir(parents=True)
-    save_checkpoint(trainer, target / CHECKPOINT)
-    np.savez(target / SCORES, allow_pickle=False, **trainer.test_scores)
+    save_checkpoint(trainer, target / TRAINER_FILE)
+    np.savez(target / SCORES_FILE, allow_pickle=False, **trainer.test_scores)
     return target
 
 
@@ -61,15 +63,15 @@ def checkpoint(folder: Path, number: int, trainer: Trainer) -> Path:
 def test_epochs_count_up_to_the_first_gap(tmp_path: Path, text: str, epochs: int) -> None:
     write(tmp_path / "00000", text)
     assert read_past(tmp_path, "00000").epochs == epochs
-    trim_log(tmp_path / "00000" / LOG, epochs)
-    kept = (tmp_path / "00000" / LOG).read_text()
+    trim_log(tmp_path / "00000" / LOG_FILE, epochs)
+    kept = (tmp_path / "00000" / LOG_FILE).read_text()
     assert [json.loads(each)["training_iteration"] for each in kept.splitlines()] == [*range(1, epochs + 1)]
     assert kept == "" or kept.endswith("\n")
 
 
 def test_the_first_report_of_an_epoch_counts(tmp_path: Path) -> None:
     write(tmp_path / "a", line(1, 0.25) + line(1, 0.75))
-    assert read_log(tmp_path / "a" / LOG)[1]["selection_score"] == 0.25
+    assert read_log(tmp_path / "a" / LOG_FILE)[1]["selection_score"] == 0.25
 
 
 def test_a_trial_has_ended_when_its_last_epoch_is_saved(tmp_path: Path, trained: Trainer) -> None:
@@ -77,7 +79,7 @@ def test_a_trial_has_ended_when_its_last_epoch_is_saved(tmp_path: Path, trained:
     assert not read_past(tmp_path, "00000").ended
     saved = checkpoint(folder, 0, trained)
     assert read_past(tmp_path, "00000").ended
-    (saved / SCORES).write_bytes(b"PK half")
+    (saved / SCORES_FILE).write_bytes(b"PK half")
     assert not read_past(tmp_path, "00000").ended
     write(folder, line(1) + line(2) + line(3, done=True))
     assert not read_past(tmp_path, "00000").saved, "the checkpoint is of the epoch before"
@@ -121,26 +123,28 @@ def test_the_last_good_checkpoint_is_used_and_a_damaged_one_put_aside(
     assert state is not None
     assert state["epoch"] == 2
     assert said == ["went on from checkpoint_000010, epoch 2"]
-    weights = second / CHECKPOINT
+    weights = second / TRAINER_FILE
     weights.write_bytes(weights.read_bytes()[:-100])
     said.clear()
     assert last_good(tmp_path, said.append) is not None
     assert f"{weights} cannot be read" in said[0]
     assert "went on from checkpoint_000009" in said[0]
-    assert newest_number(tmp_path) == 10, "a later one must not take its name"
-    (first / CHECKPOINT).unlink()
+    assert highest_number(path.name for path in tmp_path.iterdir()) == 10, (
+        "a later one must not take its name"
+    )
+    (first / TRAINER_FILE).unlink()
     said.clear()
     assert last_good(tmp_path, said.append) is None
     assert "trained again from its first epoch" in said[0]
-    assert folders_by_number(tmp_path) == []
+    assert checkpoint_folders(tmp_path) == []
 
 
 def test_a_checkpoint_is_there_as_a_whole_or_not_at_all(tmp_path: Path, trained: Trainer) -> None:
     source = checkpoint(tmp_path / "scratch", 0, trained)
     target = tmp_path / "trial" / "checkpoint_000003"
     put(source, target)
-    assert sorted(path.name for path in target.iterdir()) == [SCORES, CHECKPOINT]
-    with zipfile.ZipFile(target / SCORES) as archive:
+    assert sorted(path.name for path in target.iterdir()) == [SCORES_FILE, TRAINER_FILE]
+    with zipfile.ZipFile(target / SCORES_FILE) as archive:
         assert archive.testzip() is None
     (source / "unreadable").symlink_to(tmp_path / "nowhere")
     with pytest.raises(OSError, match="unreadable"):

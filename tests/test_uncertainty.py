@@ -13,8 +13,9 @@ from macil.files import read_json, write_json_atomic
 from tests.runfolders import RunFolder
 from tune.openings import open_labels
 from tune.reporting.bootstrap import ap_interval
-from tune.reporting.uncertainty import FILE, model_intervals
+from tune.reporting.uncertainty import model_intervals
 from tune.results import RunResults, load_run
+from tune.storage.names import INTERVALS_FILE
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,7 @@ def test_it_is_kept_and_then_needs_no_data(copy: Path) -> None:
     first = model_intervals(results, rows(results))
     results.info["data"] = "gone"
     assert model_intervals(results, rows(results)) == first
-    (copy / FILE).write_text("damaged")
+    (copy / INTERVALS_FILE).write_text("damaged")
     assert model_intervals(results, rows(results)) == {}
 
 
@@ -63,9 +64,9 @@ def test_other_scores_or_closed_labels_have_none(copy: Path) -> None:
     results = load_run(copy)
     (trial,) = rows(results)
     assert model_intervals(results, [{**trial, "ap_trapezoid": None}]) == {}
-    assert not (copy / FILE).exists()
+    assert not (copy / INTERVALS_FILE).exists()
     assert model_intervals(results, [{**trial, "ap": 0.123}]) == {}, "the scores do not give this AP"
     found = model_intervals(results, [trial])
-    kept = read_json(copy / FILE)
-    write_json_atomic(copy / FILE, {**kept, "format_version": 99})
+    kept = read_json(copy / INTERVALS_FILE)
+    write_json_atomic(copy / INTERVALS_FILE, {**kept, "format_version": 99})
     assert model_intervals(results, [trial]) == found, "a file of another version is made again"

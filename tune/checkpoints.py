@@ -1,38 +1,26 @@
-"""A trial's checkpoints: numbered folders, each made in one step; the last good one is what a training goes on from."""
+"""A trial's checkpoints: numbered folders, each made in one step; the last good one is what a training goes on from.
+
+Which folders are checkpoints, and which is the newest, says `macil.training_files`.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from macil.checkpoint import load_checkpoint
 from macil.errors import DataError
+from macil.remote import Remote
+from macil.training_files import checkpoint_folders, checkpoint_number, in_order
+from tune.storage.names import DAMAGED_PREFIX, TRAINER_FILE
 
-CHECKPOINT = "trainer.pt"
-SCORES = "scores.npz"
-PREFIX = "checkpoint_"  # as Ray names them
-DAMAGED = "damaged_"
 # How a note begins that tells of no damage.
 WENT_ON = "went on from"
 # The newest, and one to fall back upon.
 KEPT = 2
-
-
-def folders_by_number(trial: Path) -> list[Path]:
-    """The checkpoints of a trial's folder, oldest first."""
-    if not trial.is_dir():
-        return []
-    found = [path for path in trial.iterdir() if path.name.startswith(PREFIX) and number_of(path) >= 0]
-    return sorted(found, key=number_of)
-
-
-def number_of(checkpoint: Path) -> int:
-    """The number in a checkpoint's name, -1 without one."""
-    digits = checkpoint.name.removeprefix(PREFIX)
-    return int(digits) if digits.isdecimal() else -1
 
 
 def last_good(trial: Path, warn: Callable[[str], None]) -> dict[str, Any] | None:
@@ -44,12 +32,12 @@ def last_good(trial: Path, warn: Callable[[str], None]) -> dict[str, Any] | None
     """
 
     def set_aside(name: str) -> None:
-        aside = trial / f"{DAMAGED}{name}"
+        aside = trial / f"{DAMAGED_PREFIX}{name}"
         shutil.rmtree(aside, ignore_errors=True)
         os.replace(trial / name, aside)
 
-    names = [folder.name for folder in folders_by_number(trial)]
-    return newest_readable(names, lambda name: load_checkpoint(trial / name / CHECKPOINT), set_aside, warn)
+    names = [folder.name for folder in checkpoint_folders(trial)]
+    return newest_readable(names, lambda name: load_checkpoint(trial / name / TRAINER_FILE), set_aside, warn)
 
 
 def newest_readable(
@@ -74,12 +62,9 @@ def newest_readable(
     return None
 
 
-def newest_number(trial: Path) -> int:
-    """The highest number of a checkpoint, also of one that is damaged; -1 without any."""
-    if not trial.is_dir():
-        return -1
-    names = (path.name.removeprefix(DAMAGED) for path in trial.iterdir())
-    return max((number_of(Path(name)) for name in names if name.startswith(PREFIX)), default=-1)
+def highest_number(names: Iterable[str]) -> int:
+    """The highest number of a checkpoint among the folders of a trial, also of a damaged one; -1 without any."""
+    return max((checkpoint_number(name.removeprefix(DAMAGED_PREFIX)) for name in names), default=-1)
 
 
 def put(source: Path, target: Path) -> None:
@@ -105,7 +90,13 @@ def put(source: Path, target: Path) -> None:
         raise
 
 
+def bucket_checkpoints(trial: Remote) -> list[str]:
+    """The checkpoints of a trial's folder in a bucket that are there, oldest first: the weights are put last."""
+    files = (name.partition("/") for name in trial.files())
+    return in_order(folder for folder, _, file in files if file == TRAINER_FILE)
+
+
 def prune(trial: Path) -> None:
     """Remove all but the newest checkpoints."""
-    for folder in folders_by_number(trial)[:-KEPT]:
+    for folder in checkpoint_folders(trial)[:-KEPT]:
         shutil.rmtree(folder, ignore_errors=True)

@@ -20,12 +20,12 @@ from tune.display import Display
 from tune.groups import folder_name
 from tune.interrupts import Interrupts
 from tune.journal import repair_journal
-from tune.ledger import ERROR, Past, read_listed, read_numbered
+from tune.ledger import Past, read_listed, read_numbered
 from tune.losses import tolerating_losses
-from tune.mirror import TUNE_FILES
 from tune.patience import StorageError
 from tune.recorder import RunRecorder
 from tune.searcher import ListSearch, StudySearch
+from tune.storage.names import ERROR_FILE, TUNE_FILES
 from tune.trainable import MacilTrainable
 from tune.watch import INFRASTRUCTURE_LOSSES, Watch
 from tune.workspace import Workspace
@@ -163,7 +163,7 @@ def _write_reasons(experiment: Path, pasts: Sequence[Past], reasons: Mapping[int
     """A kill between the study and the folder: the study alone says that the trial failed."""
     for past in pasts:
         if past.error is None:
-            write_text_atomic(experiment / past.name / ERROR, f"{reasons[int(past.name)]}\n")
+            write_text_atomic(experiment / past.name / ERROR_FILE, f"{reasons[int(past.name)]}\n")
 
 
 @contextlib.contextmanager

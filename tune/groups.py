@@ -6,14 +6,14 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from tune.storage.names import GROUP_PREFIX
+
 # In a trial's configuration: the seeds that are trained together. A trial alone has `seed` instead.
 SEEDS = "seeds"
 # In a trial's configuration: how many of its epochs are in its log already.
 LOGGED = "logged"
 # In an epoch's result of a group: seed to the epoch of that seed.
 MEMBERS = "members"
-# Folders of groups hold what resuming needs; no table reads them.
-PREFIX = "lockstep_"
 
 
 def folder_name(config: Mapping[str, Any]) -> str:
@@ -21,7 +21,7 @@ def folder_name(config: Mapping[str, Any]) -> str:
     if "number" in config:
         return f"{config['number']:05d}"
     if SEEDS in config:
-        return PREFIX + _name(config, f"seeds{'-'.join(map(str, config[SEEDS]))}")
+        return GROUP_PREFIX + _name(config, f"seeds{'-'.join(map(str, config[SEEDS]))}")
     return _name(config, f"seed{config['seed']}")
 
 

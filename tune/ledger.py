@@ -18,12 +18,11 @@ from typing import Any
 
 from macil.errors import DataError
 from macil.files import read_json, write_text_atomic
-from tune.checkpoints import CHECKPOINT, SCORES, folders_by_number
+from macil.training_files import checkpoint_folders
 from tune.groups import folder_name, member_folders
 from tune.savedepochs import saved_epochs
 from tune.scheduler import METRIC, TIME
-
-LOG, PARAMS, ERROR = "result.json", "params.json", "error.txt"
+from tune.storage.names import ERROR_FILE, LOG_FILE, PARAMS_FILE, SCORES_FILE, TRAINER_FILE
 
 
 @dataclass(frozen=True)
@@ -83,10 +82,10 @@ def read_listed(experiment: Path, points: Sequence[Mapping[str, Any]]) -> list[P
 def read_past(experiment: Path, name: str) -> Past:
     """The past of the trial in the folder `name`."""
     folder = experiment / name
-    lines, epochs = _consecutive(read_log(folder / LOG))
+    lines, epochs = _consecutive(read_log(folder / LOG_FILE))
     last = lines[epochs] if epochs else {}
     diverged = bool(last.get("diverged"))
-    params = _params(folder / PARAMS)
+    params = _params(folder / PARAMS_FILE)
     return Past(
         name=name,
         epochs=epochs,
@@ -94,7 +93,7 @@ def read_past(experiment: Path, name: str) -> Past:
         done=bool(last.get("done")),
         diverged=diverged,
         saved=_is_saved(folder, epochs),
-        error=None if diverged else _error(folder / ERROR),
+        error=None if diverged else _error(folder / ERROR_FILE),
         trial_id=last.get("trial_id") or params.get("trial_id"),
         params=params,
         reason=last.get("reason"),
@@ -162,14 +161,14 @@ def _consecutive(reports: dict[int, dict[str, Any]]) -> tuple[dict[int, dict[str
 
 def _is_saved(folder: Path, epochs: int) -> bool:
     """Whether the newest checkpoint is whole and of the epoch `epochs`."""
-    found = folders_by_number(folder)
+    found = checkpoint_folders(folder)
     if not found or not epochs:
         return False
     newest = found[-1]
     try:
-        with zipfile.ZipFile(newest / SCORES) as archive:
+        with zipfile.ZipFile(newest / SCORES_FILE) as archive:
             archive.namelist()
-        return saved_epochs(newest / CHECKPOINT)["last"] == epochs
+        return saved_epochs(newest / TRAINER_FILE)["last"] == epochs
     except (DataError, OSError, zipfile.BadZipFile):
         return False
 

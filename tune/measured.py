@@ -12,10 +12,10 @@ from typing import Any
 from macil.errors import DataError
 from macil.files import read_json, write_json_atomic
 from macil.reading import open_file
-from tune.rootfiles import MEASURED, kept_file
+from tune.rootfiles import kept_file
+from tune.storage.names import MEASURED_FILE
 from tune.trialfolder import newest_scores
 
-FILE = MEASURED
 FORMAT_VERSION = 1
 
 NO_SCORES = "no scores"
@@ -54,7 +54,7 @@ def stamp_of(folder: Path, epochs_run: int, chosen_epoch: int | None) -> str:
 
 def read_measured(run: Path, problems: list[str]) -> tuple[str | None, dict[str, Measured]]:
     """Hash of the labels and the trials measured with them, by trial folder; empty before the first opening."""
-    path = kept_file(run, FILE)
+    path = kept_file(run, MEASURED_FILE)
     if not path.exists():
         return None, {}
     try:
@@ -71,14 +71,14 @@ def read_measured(run: Path, problems: list[str]) -> tuple[str | None, dict[str,
     except DataError as error:
         problems.append(f"{error}; the test metrics in it are not used")
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError):
-        problems.append(f"{FILE} is damaged; the test metrics in it are not used")
+        problems.append(f"{MEASURED_FILE} is damaged; the test metrics in it are not used")
     return None, {}
 
 
 def measured_chance(run: Path) -> float | None:
     """The share of violent frames among the test frames, as the last access found it; None where it is not kept."""
     try:
-        content = read_json(kept_file(run, FILE))
+        content = read_json(kept_file(run, MEASURED_FILE))
         chance = content["chance"] if content.get("hash") in (None, _hash(content)) else None
     except (DataError, FileNotFoundError, KeyError, TypeError, AttributeError):
         return None
@@ -93,7 +93,7 @@ def write_measured(run: Path, labels_hash: str, chance: float, trials: dict[str,
         "chance": chance,
         "trials": {folder: asdict(entry) for folder, entry in trials.items()},
     }
-    write_json_atomic(run / FILE, {**content, "hash": _hash(content)})
+    write_json_atomic(run / MEASURED_FILE, {**content, "hash": _hash(content)})
 
 
 def _hash(content: dict[str, Any]) -> str:

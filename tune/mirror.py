@@ -23,22 +23,22 @@ from pathlib import Path
 
 from macil.errors import UsageError
 from macil.remote import Entry, Remote, RemoteError, side_by_side
-from tune.checkpoints import CHECKPOINT, DAMAGED, PREFIX
+from tune.checkpoints import bucket_checkpoints
 from tune.patience import StorageError, patiently
-from tune.rootfiles import ACCESS_LOG
-
-LEASE = ".lease"
-# In the working copy: the URI that it is a copy of.
-ORIGIN = ".uri"
-# What Tune writes of its own; nothing reads it.
-TUNE_FILES = (
-    "experiment_state-*.json",
-    "searcher-state-*.pkl",
-    "search_gen_state-*.json",
-    "basic-variant-state-*.json",
-    "callback-states-*.pkl",
-    "tuner.pkl",
+from tune.storage.names import (
+    ACCESS_LOG,
+    CHECKPOINT_PREFIX,
+    DAMAGED_PREFIX,
+    JOURNAL_FILE,
+    LEASE_FILE,
+    LOCK_FILE,
+    ORIGIN_FILE,
+    RECORD_FILE,
+    RUN_FILE,
+    TRAINER_FILE,
+    TUNE_FILES,
 )
+
 # Seconds between two renewals; whoever finds a lease looks on for longer than that before taking it over.
 RENEWAL = 5.0
 WATCHED = 20.0
@@ -48,8 +48,6 @@ EXPIRED = 120.0
 _PERIOD = 1.0
 _SHARE = 0.05
 _LONGEST = 10.0
-_RECORD = "record.json"
-_JOURNAL = "study.journal"
 
 
 class Mirror:
@@ -119,7 +117,7 @@ class BucketMirror(Mirror):
             lease = self._read_lease()
             if lease is None or lease.get("token") != self._own_token():
                 self._folder.mkdir(parents=True, exist_ok=True)
-                self._write_local("run.json", self.remote.read("run.json"))
+                self._write_local(RUN_FILE, self.remote.read(RUN_FILE))
         except RemoteError as error:
             raise UsageError(f"{self.remote} cannot be read: {error.strerror}") from None
 
@@ -145,10 +143,10 @@ class BucketMirror(Mirror):
                 self._put = {
                     name: ()
                     for name in self.remote.files()
-                    if name != LEASE and not _of_worker(name) and not name.endswith(".pt")
+                    if name != LEASE_FILE and not _of_worker(name) and not name.endswith(".pt")
                 }
-            self._write_local(LEASE, self._token.encode())
-            self._write_local(ORIGIN, self.remote.uri.encode())
+            self._write_local(LEASE_FILE, self._token.encode())
+            self._write_local(ORIGIN_FILE, self.remote.uri.encode())
             self._pull()
         except RemoteError as error:
             raise UsageError(f"{self.remote} cannot be used: {error.strerror}") from None
@@ -188,8 +186,8 @@ class BucketMirror(Mirror):
 
     def _release(self) -> None:
         if (self._read_lease() or {}).get("token") == self._token:
-            self.remote.delete(LEASE)
-            (self._folder / LEASE).unlink(missing_ok=True)
+            self.remote.delete(LEASE_FILE)
+            (self._folder / LEASE_FILE).unlink(missing_ok=True)
 
     def check(self) -> None:
         """As `Mirror.check`.
@@ -217,7 +215,7 @@ class BucketMirror(Mirror):
         """As `Mirror.clear`."""
         with self._lock:
             for name in self.remote.files():
-                if name != LEASE:
+                if name != LEASE_FILE:
                     self.remote.delete(name)
             self._put.clear()
 
@@ -233,7 +231,10 @@ class BucketMirror(Mirror):
         self._bring_access_log()
         there = self._bring(lambda name: _of_worker(name) and not name.endswith(".pt"))
         folders = {name.rpartition("/")[0] for name in there}
-        for folder in [*self._folder.glob(f"*/*/{PREFIX}*"), *self._folder.glob(f"*/*/{DAMAGED}*")]:
+        for folder in [
+            *self._folder.glob(f"*/*/{CHECKPOINT_PREFIX}*"),
+            *self._folder.glob(f"*/*/{DAMAGED_PREFIX}*"),
+        ]:
             if folder.relative_to(self._folder).as_posix() not in folders:
                 shutil.rmtree(folder, ignore_errors=True)
 
@@ -256,12 +257,9 @@ class BucketMirror(Mirror):
         patiently(lambda: self._fetch(trial), self.remote.uri, say=self._say, stop=self._stop)
 
     def _fetch(self, trial: Path) -> None:
-        start = f"{trial.relative_to(self._folder).as_posix()}/{PREFIX}"
-        found = sorted(
-            name for name in self.remote.files() if name.startswith(start) and name.endswith(CHECKPOINT)
-        )
-        for name in found[-1:]:
-            self._download(name, None)
+        there = trial.relative_to(self._folder).as_posix()
+        for name in bucket_checkpoints(self.remote.child(there))[-1:]:
+            self._download(f"{there}/{name}/{TRAINER_FILE}", None)
 
     # --- up ---------------------------------------------------------------------------------------------------
 
@@ -290,19 +288,19 @@ class BucketMirror(Mirror):
         So the study in the bucket never knows of an epoch that is in no log there.
         """
         with self._lock:
-            study = self._changed(_JOURNAL)
-            content = (self._folder / _JOURNAL).read_bytes() if study else b""
-            names = [name for name in self._names() if name != _JOURNAL and self._changed(name)]
+            study = self._changed(JOURNAL_FILE)
+            content = (self._folder / JOURNAL_FILE).read_bytes() if study else b""
+            names = [name for name in self._names() if name != JOURNAL_FILE and self._changed(name)]
             # A folder that can be seen to be a run is whole: that is what run.json makes of it.
-            side_by_side(self._put_file, [name for name in names if name != "run.json"])
+            side_by_side(self._put_file, [name for name in names if name != RUN_FILE])
             for name in [name for name in self._put if not _of_worker(name)]:
                 if not (self._folder / name).exists():  # an error, say, of a trial that is tried again
                     self.remote.delete(name)
                     del self._put[name]
-            self._put_file("run.json")
+            self._put_file(RUN_FILE)
             if study:
-                self.remote.write(_JOURNAL, content)
-                self._put[_JOURNAL] = study
+                self.remote.write(JOURNAL_FILE, content)
+                self._put[JOURNAL_FILE] = study
 
     def _put_file(self, name: str) -> None:
         stamp = self._changed(name)
@@ -327,7 +325,9 @@ class BucketMirror(Mirror):
         names = []
         for root, folders, files in os.walk(self._folder):
             inside = os.path.relpath(root, self._folder)
-            folders[:] = [name for name in folders if not name.startswith((".", PREFIX, DAMAGED))]
+            folders[:] = [
+                name for name in folders if not name.startswith((".", CHECKPOINT_PREFIX, DAMAGED_PREFIX))
+            ]
             start = "" if inside == "." else f"{inside}/"
             names += [f"{start}{name}" for name in files if _of_driver(name)]
         return names
@@ -336,7 +336,9 @@ class BucketMirror(Mirror):
 
     def _bring(self, wanted: Callable[[str], bool]) -> dict[str, Entry]:
         """Download what is wanted and not here as it is there; returns what is there of it."""
-        there = {name: entry for name, entry in self.remote.files().items() if name != LEASE and wanted(name)}
+        there = {
+            name: entry for name, entry in self.remote.files().items() if name != LEASE_FILE and wanted(name)
+        }
         side_by_side(lambda name: self._download(name, there[name]), there)
         return there
 
@@ -359,7 +361,7 @@ class BucketMirror(Mirror):
 
     def _empty(self) -> None:
         for path in self._folder.iterdir():
-            if path.name == ".lock":
+            if path.name == LOCK_FILE:
                 continue
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
@@ -373,13 +375,13 @@ class BucketMirror(Mirror):
 
     def _own_token(self) -> str:
         try:
-            return (self._folder / LEASE).read_text(encoding="utf-8")
+            return (self._folder / LEASE_FILE).read_text(encoding="utf-8")
         except OSError:
             return ""
 
     def _read_lease(self) -> dict[str, str] | None:
         try:
-            content = json.loads(self.remote.read(LEASE))
+            content = json.loads(self.remote.read(LEASE_FILE))
         except FileNotFoundError:
             return None
         except ValueError:
@@ -388,7 +390,7 @@ class BucketMirror(Mirror):
 
     def _write_lease(self) -> None:
         content = {"token": self._token, "holder": self._holder, "turn": uuid.uuid4().hex}
-        self.remote.write(LEASE, json.dumps(content).encode())
+        self.remote.write(LEASE_FILE, json.dumps(content).encode())
 
     def _renew(self) -> None:
         lease = self._read_lease()
@@ -431,12 +433,14 @@ def _stamp(local: Path) -> tuple[int, ...]:
 
 def _of_driver(file: str) -> bool:
     """Whether a file outside of checkpoints is the driver's, and worth keeping."""
-    return not (file.startswith(".") or file == _RECORD or any(fnmatch(file, one) for one in TUNE_FILES))
+    return not (file.startswith(".") or file == RECORD_FILE or any(fnmatch(file, one) for one in TUNE_FILES))
 
 
 def _of_worker(name: str) -> bool:
     parts = name.split("/")
-    return parts[-1] == _RECORD or any(part.startswith((PREFIX, DAMAGED)) for part in parts[:-1])
+    return parts[-1] == RECORD_FILE or any(
+        part.startswith((CHECKPOINT_PREFIX, DAMAGED_PREFIX)) for part in parts[:-1]
+    )
 
 
 def _lives(process: int) -> bool:

@@ -28,14 +28,13 @@ from macil.protocols import CLOSED_PROTOCOLS
 from macil.reading import parse_json, read_text
 from tune.measured import MEASURED_SCORES, NO_SCORES, Measured, read_measured, stamp_of, write_measured
 from tune.results import RunResults
-from tune.rootfiles import ACCESS_LOG, INTERVALS, MEASURED, move_to_root, older_file
+from tune.rootfiles import move_to_root, older_file
 from tune.runfolder import RunLocation
 from tune.runtables import TRIALS_SCHEMA, build_table
-from tune.savedepochs import SAVED, saved_epochs
+from tune.savedepochs import saved_epochs
 from tune.scorefile import read_scores
+from tune.storage.names import ACCESS_LOG, INTERVALS_FILE, MEASURED_FILE, SAVED_FILE, TRAINER_FILE
 from tune.trialfolder import newest_scores
-
-LOG = ACCESS_LOG
 
 
 def closed_trials(results: RunResults) -> list[dict[str, Any]]:
@@ -94,7 +93,9 @@ def read_openings(run: Path, problems: list[str]) -> list[dict[str, Any]]:
     try:
         lines = _logged(run)
     except OSError as error:
-        problems.append(f"{LOG} cannot be read: {error.strerror}; when the labels were opened is not known")
+        problems.append(
+            f"{ACCESS_LOG} cannot be read: {error.strerror}; when the labels were opened is not known"
+        )
         return [{}]
     openings = []
     for number, line in enumerate(lines, start=1):
@@ -103,7 +104,9 @@ def read_openings(run: Path, problems: list[str]) -> list[dict[str, Any]]:
             if not isinstance(entry, dict) or any(isinstance(each, list | dict) for each in entry.values()):
                 raise ValueError
         except (ValueError, RecursionError):
-            problems.append(f"{LOG} line {number} is damaged; it is counted as an opening of unknown time")
+            problems.append(
+                f"{ACCESS_LOG} line {number} is damaged; it is counted as an opening of unknown time"
+            )
             entry = {}
         openings.append(entry)
     return openings
@@ -116,11 +119,11 @@ def move_older(place: RunLocation) -> None:
         UsageError: The root cannot be written.
     """
     run = place.path
-    if older_file(run, LOG).exists():
+    if older_file(run, ACCESS_LOG).exists():
         with contextlib.suppress(OSError):  # unreadable: counted where it is
             _write_log(run, _logged(run))
-            place.publish(LOG)
-    for name in (MEASURED, INTERVALS):
+            place.publish(ACCESS_LOG)
+    for name in (MEASURED_FILE, INTERVALS_FILE):
         move_to_root(run, name)
 
 
@@ -151,19 +154,19 @@ def open_for(place: RunLocation, store: FeatureStore, stamps: Mapping[str, str],
         before = _logged(place.path)
     except OSError as error:
         raise DataError(
-            f"{place.path / LOG} cannot be read ({error.strerror}), and no opening may go unlogged"
+            f"{place.path / ACCESS_LOG} cannot be read ({error.strerror}), and no opening may go unlogged"
         ) from None
     _write_log(place.path, [*before, json.dumps(entry)])
-    place.publish(LOG)
+    place.publish(ACCESS_LOG)
     try:
         return store.test_labels()
     except DataError:
         # No label was read after all: the line above would tell of an opening that did not happen.
         _write_log(place.path, before)
         if before:
-            place.publish(LOG)
+            place.publish(ACCESS_LOG)
         elif place.remote is not None:
-            place.remote.delete(LOG)
+            place.remote.delete(ACCESS_LOG)
         raise
 
 
@@ -172,7 +175,7 @@ def _logged(run: Path) -> list[str]:
 
     Those in `report/` are of an earlier version. A move that was cut short leaves them at both places; they count once.
     """
-    older, here = (_lines(path) for path in (older_file(run, LOG), run / LOG))
+    older, here = (_lines(path) for path in (older_file(run, ACCESS_LOG), run / ACCESS_LOG))
     return here if here[: len(older)] == older else [*older, *here]
 
 
@@ -185,10 +188,10 @@ def _lines(path: Path) -> list[str]:
 
 def _write_log(run: Path, lines: Sequence[str]) -> None:
     if lines:
-        write_text_atomic(run / LOG, "".join(f"{line}\n" for line in lines))
+        write_text_atomic(run / ACCESS_LOG, "".join(f"{line}\n" for line in lines))
     else:
-        (run / LOG).unlink(missing_ok=True)
-    older_file(run, LOG).unlink(missing_ok=True)
+        (run / ACCESS_LOG).unlink(missing_ok=True)
+    older_file(run, ACCESS_LOG).unlink(missing_ok=True)
 
 
 def _with_measured(results: RunResults, kept: dict[str, Measured], labels: TestLabels) -> RunResults:
@@ -244,7 +247,7 @@ def _read_scores(results: RunResults, trial: dict[str, Any], problems: list[str]
     except DataError as error:
         problems.append(f"{where}/scores.npz cannot be read: {error}")
         return {}
-    stale = _stale_epochs(trial, path.with_name("trainer.pt"), where, problems)
+    stale = _stale_epochs(trial, path.with_name(TRAINER_FILE), where, problems)
     return {name: array for name, array in scores.items() if name.removeprefix("visual_") not in stale}
 
 
@@ -253,7 +256,7 @@ def _stale_epochs(trial: dict[str, Any], checkpoint: Path, where: str, problems:
 
     A process that was killed between report and checkpoint leaves the checkpoint an epoch behind.
     """
-    if not checkpoint.is_file() and not checkpoint.with_name(SAVED).is_file():
+    if not checkpoint.is_file() and not checkpoint.with_name(SAVED_FILE).is_file():
         return set()  # a copied run comes without weights
     try:
         saved = saved_epochs(checkpoint)

@@ -14,19 +14,9 @@ from macil.checkpoint import load_checkpoint
 from macil.errors import DataError
 from macil.files import atomic_path, write_json_atomic
 from macil.remote import Remote
-from tune.checkpoints import (
-    CHECKPOINT,
-    DAMAGED,
-    KEPT,
-    PREFIX,
-    last_good,
-    newest_number,
-    newest_readable,
-    number_of,
-    prune,
-    put,
-)
-from tune.savedepochs import SAVED, saved_epochs
+from tune.checkpoints import KEPT, bucket_checkpoints, highest_number, last_good, newest_readable, prune, put
+from tune.savedepochs import saved_epochs
+from tune.storage.names import DAMAGED_PREFIX, SAVED_FILE, TRAINER_FILE
 
 
 class Place(Protocol):
@@ -46,7 +36,7 @@ class Place(Protocol):
         """As `tune.checkpoints.last_good`."""
 
     def newest_number(self) -> int:
-        """As `tune.checkpoints.newest_number`."""
+        """The highest number of a checkpoint, also of one that is damaged; -1 without any."""
 
     def put(self, source: Path, checkpoint: str) -> str:
         """Put a checkpoint of that name, in one step, and remove the older ones; returns where it is."""
@@ -83,7 +73,8 @@ class FolderPlace:
 
     def newest_number(self) -> int:
         """As in `Place`."""
-        return newest_number(self._folder)
+        there = self._folder.is_dir()
+        return highest_number(path.name for path in self._folder.iterdir()) if there else -1
 
     def put(self, source: Path, checkpoint: str) -> str:
         """As in `Place`."""
@@ -128,40 +119,34 @@ class BucketPlace:
             def load(name: str) -> dict[str, Any]:
                 local = Path(scratch) / name
                 local.mkdir(exist_ok=True)
-                self._remote.download(f"{name}/{CHECKPOINT}", local / CHECKPOINT)
-                return load_checkpoint(local / CHECKPOINT)
+                self._remote.download(f"{name}/{TRAINER_FILE}", local / TRAINER_FILE)
+                return load_checkpoint(local / TRAINER_FILE)
 
-            return newest_readable(self._whole(), load, self._set_aside, warn)
+            return newest_readable(bucket_checkpoints(self._remote), load, self._set_aside, warn)
 
     def newest_number(self) -> int:
         """As in `Place`."""
-        folders = {name.partition("/")[0].removeprefix(DAMAGED) for name in self._remote.files()}
-        return max((number_of(Path(name)) for name in folders if name.startswith(PREFIX)), default=-1)
+        return highest_number(name.partition("/")[0] for name in self._remote.files())
 
     def put(self, source: Path, checkpoint: str) -> str:
         """As in `Place`."""
         self.put_over(source, checkpoint)
-        for name in self._whole()[:-KEPT]:
+        for name in bucket_checkpoints(self._remote)[:-KEPT]:
             # The weights first: what is left of it if this is cut short is no checkpoint.
-            self._remote.delete(f"{name}/{CHECKPOINT}")
+            self._remote.delete(f"{name}/{TRAINER_FILE}")
             self._remote.child(name).delete_all()
         return self._remote.child(checkpoint).uri
 
     def put_over(self, source: Path, checkpoint: str) -> None:
         """As in `Place`; beside the weights, which the driver does not bring to itself, goes what they are of."""
         with contextlib.suppress(DataError):
-            epochs = saved_epochs(source / CHECKPOINT)
-            self._remote.write(f"{checkpoint}/{SAVED}", json.dumps(epochs).encode())
+            epochs = saved_epochs(source / TRAINER_FILE)
+            self._remote.write(f"{checkpoint}/{SAVED_FILE}", json.dumps(epochs).encode())
         for file in _weights_last(source):
             self._remote.upload(file, f"{checkpoint}/{file.name}")
 
-    def _whole(self) -> list[str]:
-        names = [name.partition("/") for name in self._remote.files()]
-        found = [folder for folder, _, file in names if file == CHECKPOINT and folder.startswith(PREFIX)]
-        return sorted(found, key=lambda name: number_of(Path(name)))
-
     def _set_aside(self, name: str) -> None:
-        folder, aside = self._remote.child(name), self._remote.child(f"{DAMAGED}{name}")
+        folder, aside = self._remote.child(name), self._remote.child(f"{DAMAGED_PREFIX}{name}")
         with tempfile.TemporaryDirectory(prefix="macil-") as scratch:
             for file in folder.files():
                 folder.download(file, Path(scratch) / "file")
@@ -170,4 +155,4 @@ class BucketPlace:
 
 
 def _weights_last(folder: Path) -> list[Path]:
-    return sorted(folder.iterdir(), key=lambda file: file.name == CHECKPOINT)
+    return sorted(folder.iterdir(), key=lambda file: file.name == TRAINER_FILE)

@@ -19,12 +19,12 @@ from ray.tune.result import SHOULD_CHECKPOINT
 
 from macil.files import write_json_atomic, write_text_atomic
 from tune.groups import LOGGED, MEMBERS, SEEDS, member_folders
-from tune.ledger import ERROR, LOG, PARAMS, read_past, trim_log
+from tune.ledger import read_past, trim_log
 from tune.mirror import Mirror
 from tune.patience import StorageError, append_whole, patiently
 from tune.scheduler import TIME, for_tune
+from tune.storage.names import ERROR_FILE, LOG_FILE, NOTES_FILE, PARAMS_FILE
 from tune.trainable import NOTE
-from tune.trialfolder import NOTES
 
 # When checkpoints are written depends on time, and nothing in the log should.
 _DROPPED = (SHOULD_CHECKPOINT, NOTE)
@@ -75,9 +75,9 @@ class RunRecorder(Callback):
                 "row": row and row["name"],
                 "trial_id": self._ids[folder],
             }
-            self._write(partial(write_json_atomic, folder / PARAMS, content), folder / PARAMS)
-            self._write(partial(trim_log, folder / LOG, self._logged[folder]), folder / LOG)
-            (folder / ERROR).unlink(missing_ok=True)
+            self._write(partial(write_json_atomic, folder / PARAMS_FILE, content), folder / PARAMS_FILE)
+            self._write(partial(trim_log, folder / LOG_FILE, self._logged[folder]), folder / LOG_FILE)
+            (folder / ERROR_FILE).unlink(missing_ok=True)
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: Any
@@ -116,7 +116,7 @@ class RunRecorder(Callback):
         reason = self.reasons.pop(trial.trial_id, None)
         text = f"{reason}\n" if reason else text or "failed\n"
         for folder in folders_of(trial).values():
-            self._write(partial(write_text_atomic, folder / ERROR, text), folder / ERROR)
+            self._write(partial(write_text_atomic, folder / ERROR_FILE, text), folder / ERROR_FILE)
         self._kept(self._mirror.flush)
 
     def _log(self, folder: Path, result: Mapping[str, Any]) -> None:
@@ -126,15 +126,15 @@ class RunRecorder(Callback):
         line = {key: _json_value(value) for key, value in result.items() if key not in _DROPPED}
         line["trial_id"] = self._ids.get(folder, line.get("trial_id"))
         text = json.dumps(line, allow_nan=False) + "\n"
-        self._write(partial(append_whole, folder / LOG, text), folder / LOG)
+        self._write(partial(append_whole, folder / LOG_FILE, text), folder / LOG_FILE)
         self._logged[folder] = epoch
         if result.get("diverged"):
             reason = f"{result['reason']}\n"
-            self._write(partial(write_text_atomic, folder / ERROR, reason), folder / ERROR)
+            self._write(partial(write_text_atomic, folder / ERROR_FILE, reason), folder / ERROR_FILE)
 
     def _note(self, folder: Path, note: str) -> None:
         self._say(f"{folder.name}: {note}")
-        self._write(partial(append_whole, folder / NOTES, f"{note}\n"), folder / NOTES)
+        self._write(partial(append_whole, folder / NOTES_FILE, f"{note}\n"), folder / NOTES_FILE)
 
     def _write(self, write: Callable[[], object], where: Path) -> None:
         self._kept(partial(patiently, write, where, say=self._say, stop=self._stop))

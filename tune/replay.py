@@ -36,11 +36,21 @@ from tune.openings import open_for, read_openings
 from tune.runfolder import RunLocation, locate_run
 from tune.runinfo import usable_plan
 from tune.scorefile import read_scores
+from tune.storage.names import (
+    CONFIRM_FOLDER,
+    PLAN_FILE,
+    RECORD_FILE,
+    REFIT_FOLDER,
+    REPLAYS_FOLDER,
+    RUN_FILE,
+    SPLIT_FILE,
+    TRIALS_FOLDER,
+)
 from tune.trialfolder import TrialFolder, newest_scores, read_trial
 
 FORMAT_VERSION = 1
 # Where a trial's folder may lie in a run.
-_PARENTS = ("trials", "", "confirm", "refit")
+_PARENTS = (TRIALS_FOLDER, "", CONFIRM_FOLDER, REFIT_FOLDER)
 _NUMBERS = tuple(field.name for field in fields(EpochMetrics) if field.name != "seconds")
 _SHOWN = ("selection_score", "heldout_ap", "ap", "ap_trapezoid", "loss_mil")
 
@@ -84,10 +94,10 @@ def replay_trial(
         raise DataError(f"{folder} has no record.json that can be read, so it cannot be trained again")
     if not recorded.measured:
         raise DataError(f"{folder} has no finished epoch to compare with")
-    info = read_json(root / "run.json")
+    info = read_json(root / RUN_FILE)
     store = _open_store(info, data)
     other = seed is not None and seed != recorded.record["config"]["seed"]
-    trainer = _trainer(recorded.record, store, root / "split.json", seed if other else None)
+    trainer = _trainer(recorded.record, store, root / SPLIT_FILE, seed if other else None)
     name = folder.relative_to(root).as_posix()
     epochs = len(recorded.measured)
     line = _opening_line(name, trainer, epochs, recorded.record)
@@ -117,11 +127,11 @@ def replay_trial(
     }
     found["test_scores"] = scores
     found["test_ap"] = _test_ap(location, name, recorded, trainer, store, equal=equal)
-    target = root / "replays" / f"{name.replace('/', '-')}{f'-seed{seed}' if other else ''}.json"
+    target = root / REPLAYS_FOLDER / f"{name.replace('/', '-')}{f'-seed{seed}' if other else ''}.json"
     write_json_atomic(target, found)
     _say(console, found, recorded, trainer, differences, other=other)
-    location.publish("replays")
-    shown = target if location.remote is None else f"{location.shown}/replays/{target.name}"
+    location.publish(REPLAYS_FOLDER)
+    shown = target if location.remote is None else f"{location.shown}/{REPLAYS_FOLDER}/{target.name}"
     console.print(f"written to {shown}", highlight=False, markup=False, soft_wrap=True)
     return 1 if not other and not equal and here == before else 0
 
@@ -136,13 +146,13 @@ def find_trial(run: Path, trial: str) -> tuple[Path, str]:
     """
     if folder := _folder(run, trial):
         return folder, ""
-    plan = read_json(run / "plan.json") if (run / "plan.json").is_file() else {}
+    plan = read_json(run / PLAN_FILE) if (run / PLAN_FILE).is_file() else {}
     found = trained_folder(usable_plan(plan, []) if isinstance(plan, dict) else {}, Path(trial).name)
     if found and (folder := _folder(run, found[2])):
         return folder, f"row {found[0]} is the same training as row {found[1]}, which is replayed: {found[2]}"
     known = sorted(
-        path.parent.relative_to(run).as_posix().removeprefix("trials/")
-        for path in run.glob("*/*/record.json")
+        path.parent.relative_to(run).as_posix().removeprefix(f"{TRIALS_FOLDER}/")
+        for path in run.glob(f"*/*/{RECORD_FILE}")
     )
     shown = ", ".join(known[:12]) + (f" and {len(known) - 12} more" if len(known) > 12 else "")
     raise UsageError(

@@ -32,13 +32,20 @@ from tune.reporting import rendering
 from tune.reporting.runpage import run_page
 from tune.reporting.sidebyside import comparison_folder, write_comparison
 from tune.results import RunResults, load_run
-from tune.rootfiles import INTERVALS, MEASURED
 from tune.runtables import write_table
+from tune.storage.names import (
+    EPOCHS_TABLE,
+    INTERVALS_FILE,
+    MEASURED_FILE,
+    REPORT_FOLDER,
+    REPORT_MARK,
+    REPORT_PAGE,
+    REPORT_TEXT,
+    TRIALS_SHEET,
+    TRIALS_TABLE,
+)
 
 Labels = Literal["auto", "open", "closed"]
-
-# In a folder whose report is being written, or was when its process was killed.
-MARK = ".writing"
 
 
 def write_report(
@@ -115,7 +122,7 @@ def _report(
     run: str | Path, storage: str | Path, labels: Labels, *, figures: bool
 ) -> tuple[RunResults, Path]:
     results = load_run(run, storage)
-    folder = results.path / "report"
+    folder = results.path / REPORT_FOLDER
     # Before anything is computed: no label may be opened for a report that cannot be written.
     if folder.is_symlink():
         raise UsageError(
@@ -127,22 +134,22 @@ def _report(
             results = load_run(run, storage)  # the other process may have opened the labels
         move_older(results.place)
         results = _with_labels(results, labels)
-        write_table(results.trials, folder / "trials.parquet")
-        write_table(results.epochs, folder / "epochs.parquet")
-        write_table(results.trials, folder / "trials.csv")
+        write_table(results.trials, folder / TRIALS_TABLE)
+        write_table(results.epochs, folder / EPOCHS_TABLE)
+        write_table(results.trials, folder / TRIALS_SHEET)
         with from_any_folder():
             page = run_page(results, folder, figures=figures)
-        write_text_atomic(folder / "report.md", rendering.markdown(page))
-        write_text_atomic(folder / "report.html", rendering.html(page))
+        write_text_atomic(folder / REPORT_TEXT, rendering.markdown(page))
+        write_text_atomic(folder / REPORT_PAGE, rendering.html(page))
     if results.location:
-        results.location.publish("report", MEASURED, INTERVALS)
-    return results, folder / "report.html"
+        results.location.publish(REPORT_FOLDER, MEASURED_FILE, INTERVALS_FILE)
+    return results, folder / REPORT_PAGE
 
 
 @contextlib.contextmanager
 def _writing(folder: Path) -> Iterator[Held]:
     """One process at a time; a mark stands in the folder meanwhile, and what a killed process left is removed."""
-    with exclusive(folder / MARK, f"writing {folder}") as held:
+    with exclusive(folder / REPORT_MARK, f"writing {folder}") as held:
         if held.cut_short:
             note(f"an earlier report was cut short; writing it again ({folder})")
         remove_temporaries(folder)
@@ -235,14 +242,14 @@ def command(
             raise UsageError("--out is the folder of a comparison; give two runs or more, or leave it out")
         path = write_report(runs[0], storage, labels, figures=figures)
         click.echo(f"report: {path}")
-        click.echo(f"tables: {path.with_name('trials.csv')}, trials.parquet, epochs.parquet beside it")
+        click.echo(f"tables: {path.with_name(TRIALS_SHEET)}, {TRIALS_TABLE}, {EPOCHS_TABLE} beside it")
         return 0
     paths, comparison, unread = write_reports(runs, storage, labels, out, figures=figures)
     for path in paths:
         click.echo(f"report: {path}")
     if comparison is not None:
         click.echo(f"comparison: {comparison}")
-        click.echo(f"tables: {comparison.with_name('trials.csv')}, trials.parquet beside it")
+        click.echo(f"tables: {comparison.with_name(TRIALS_SHEET)}, {TRIALS_TABLE} beside it")
     for name, reason in unread:
         click.echo(f"error: {printable(name)}: {printable(reason)}", err=True)
     return 1 if unread else 0

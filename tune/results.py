@@ -21,22 +21,36 @@ from macil.files import read_json
 from macil.protocols import CLOSED_PROTOCOLS, epoch_rule
 from macil.reading import read_text
 from tune.equalrows import standing_for
-from tune.groups import PREFIX
 from tune.measured import measured_chance, read_measured, stamp_of
-from tune.mirror import EXPIRED, LEASE
+from tune.mirror import EXPIRED
 from tune.origin import is_demo
 from tune.ranking import winner_of
 from tune.rows import EpochRow, TrialRow
 from tune.runfolder import RunLocation, locate_run
 from tune.runinfo import usable_info, usable_plan
 from tune.runtables import EPOCHS_SCHEMA, TRIALS_SCHEMA, build_table
+from tune.storage.names import (
+    CONFIG_FILE,
+    CONFIRM_FOLDER,
+    ERROR_FILE,
+    GROUP_PREFIX,
+    LEASE_FILE,
+    LOCK_FILE,
+    LOG_FILE,
+    PARAMS_FILE,
+    PLAN_FILE,
+    RECORD_FILE,
+    REFIT_FOLDER,
+    RUN_FILE,
+    TRIALS_FOLDER,
+)
 from tune.trialfolder import TrialFolder, read_trial
 
 # Newer run folders may mean other things by the same names.
 RUN_FORMAT_VERSION = 1
 
 # Folder of the run -> kind of its trials: what was searched, its best again on fresh seeds, the winner on all videos.
-KINDS = {"trials": "search", "confirm": "confirm", "refit": "refit"}
+KINDS = {TRIALS_FOLDER: "search", CONFIRM_FOLDER: "confirm", REFIT_FOLDER: "refit"}
 
 
 @dataclass(frozen=True)
@@ -110,18 +124,18 @@ def load_run(run: str | Path, storage: str | Path = "./runs") -> RunResults:
     location = locate_run(run, storage)
     path = location.path
     problems: list[str] = []
-    info = _read_mapping(path / "run.json", problems, needed=True)
+    info = _read_mapping(path / RUN_FILE, problems, needed=True)
     version = info.get("format_version", RUN_FORMAT_VERSION)
     if version != RUN_FORMAT_VERSION:
         raise DataError(
-            f"{path / 'run.json'} has format_version {version!r}; this version of macil-tune reads {RUN_FORMAT_VERSION}"
+            f"{path / RUN_FILE} has format_version {version!r}; this version of macil-tune reads {RUN_FORMAT_VERSION}"
         )
     info = usable_info(info, problems)
     if info.get("status") == "running" and _driver_is_gone(path):
         info["status"] = "interrupted"
         problems.append("run.json says running, but the process that ran it is gone: it was killed")
-    plan = usable_plan(_read_mapping(path / "plan.json", problems), problems)
-    base = _read_base(path / "config.toml", problems)
+    plan = usable_plan(_read_mapping(path / PLAN_FILE, problems), problems)
+    base = _read_base(path / CONFIG_FILE, problems)
     folders: list[TrialFolder] = []
     for place, kind in KINDS.items():
         folders += [read_trial(folder, base, kind) for folder in _trial_folders(path / place)]
@@ -182,7 +196,7 @@ def _is_winners(row: Mapping[str, Any], named: str | None) -> bool | None:
 
 def read_record(results: RunResults, trial: dict[str, Any]) -> dict[str, Any]:
     """The record.json of a row of `results.trials`; empty when it is missing or damaged."""
-    return _read_mapping(results.path / str(trial["trial_dir"]) / "record.json", [])
+    return _read_mapping(results.path / str(trial["trial_dir"]) / RECORD_FILE, [])
 
 
 def _trial_row(trial: TrialFolder, info: dict[str, Any], run: Path) -> dict[str, Any]:
@@ -263,10 +277,10 @@ def _driver_is_gone(run: Path) -> bool:
 
     Only this host's processes can be known; of a copy of a bucket, a lease that has not been renewed.
     """
-    if not (run / ".lock").exists():
-        return _lease_ran_out(run / LEASE)
+    if not (run / LOCK_FILE).exists():
+        return _lease_ran_out(run / LEASE_FILE)
     try:
-        holder = re.fullmatch(r"process (\d+) on (.+)", read_text(run / ".lock").strip())
+        holder = re.fullmatch(r"process (\d+) on (.+)", read_text(run / LOCK_FILE).strip())
     except (OSError, UnicodeDecodeError):
         return False
     if holder is None or holder.group(2) != socket.gethostname():
@@ -290,13 +304,13 @@ def _lease_ran_out(lease: Path) -> bool:
 def _trial_folders(parent: Path) -> list[Path]:
     if not parent.is_dir():
         return []
-    marks = ("record.json", "params.json", "result.json", "error.txt")
+    marks = (RECORD_FILE, PARAMS_FILE, LOG_FILE, ERROR_FILE)
     own = [parent] if any((parent / mark).is_file() for mark in marks) else []
     inner = [
         path
         for path in parent.iterdir()
         if path.is_dir()
-        and not path.name.startswith(PREFIX)
+        and not path.name.startswith(GROUP_PREFIX)
         and any((path / mark).is_file() for mark in marks)
     ]
     return own or sorted(inner, key=lambda path: path.name)

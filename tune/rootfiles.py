@@ -9,14 +9,12 @@ import contextlib
 import os
 from pathlib import Path
 
-ACCESS_LOG = "openings.jsonl"
-MEASURED = "measured.json"
-INTERVALS = "intervals.json"
+from tune.storage.names import REPORT_FOLDER
 
 
 def older_file(run: Path, name: str) -> Path:
     """Where an earlier version kept the file."""
-    return run / "report" / name
+    return run / REPORT_FOLDER / name
 
 
 def kept_file(run: Path, name: str) -> Path:

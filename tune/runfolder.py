@@ -14,7 +14,7 @@ from macil.errors import DataError, UsageError
 from macil.files import atomic_path
 from macil.reading import read_text
 from macil.remote import Remote, RemoteError, is_uri, open_remote, said_by, side_by_side
-from tune.mirror import ORIGIN
+from tune.storage.names import ORIGIN_FILE, RUN_FILE, TRIALS_FOLDER
 
 # Weights and pickles are never needed to report a run, and are nearly all of its bytes.
 _LEFT_BEHIND = (".pt", ".pkl", ".tmp")
@@ -100,13 +100,13 @@ def mirror(remote: Remote, target: Path) -> Path:
 
 def _from_paths(name: str, storage: str, candidates: list[Path]) -> RunLocation:
     folders = [path for path in candidates if path.is_dir()]
-    runs = [path for path in folders if (path / "run.json").exists() or (path / "trials").is_dir()]
+    runs = [path for path in folders if (path / RUN_FILE).exists() or (path / TRIALS_FOLDER).is_dir()]
     if runs:
         path = runs[0].absolute()
         return RunLocation(path, _origin(path) or str(path))
     if folders:
         raise DataError(
-            f"{folders[0]} is not a run: it has neither run.json nor trials/; "
+            f"{folders[0]} is not a run: it has neither {RUN_FILE} nor {TRIALS_FOLDER}/; "
             "give the folder that tune/search.py wrote, or its name and --storage"
         )
     files = [path for path in candidates if path.exists()]
@@ -125,7 +125,7 @@ def _from_paths(name: str, storage: str, candidates: list[Path]) -> RunLocation:
 def _origin(run: Path) -> str | None:
     """The URI of a run of which this is a working copy (`tune.mirror`)."""
     try:
-        return read_text(run / ORIGIN).strip() or None
+        return read_text(run / ORIGIN_FILE).strip() or None
     except (OSError, UnicodeDecodeError):
         return None
 
@@ -133,7 +133,7 @@ def _origin(run: Path) -> str | None:
 def _names_in(storage: Path, most: int = 10) -> list[str]:
     try:
         runs = sorted(
-            (p for p in storage.iterdir() if (p / "run.json").is_file()), key=lambda p: p.stat().st_mtime
+            (p for p in storage.iterdir() if (p / RUN_FILE).is_file()), key=lambda p: p.stat().st_mtime
         )
     except OSError:
         return []

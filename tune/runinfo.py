@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from macil.config import TrialConfig
 from macil.text import brief
+from tune.storage.names import PLAN_FILE, RUN_FILE
 
 _Count = Annotated[int, Field(ge=0, le=10**9)]
 _Seed = Annotated[int, Field(ge=0, lt=2**31)]
@@ -96,12 +97,12 @@ _PLAN: dict[str, Any] = _SHARED | {
 
 def usable_info(content: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
     """The fields of run.json without those of another type than they should have, each of which is a problem."""
-    return _usable(content, _INFO, "run.json", problems)
+    return _usable(content, _INFO, RUN_FILE, problems)
 
 
 def usable_plan(content: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
     """As `usable_info`, of plan.json."""
-    plan = _usable(content, _PLAN, "plan.json", problems)
+    plan = _usable(content, _PLAN, PLAN_FILE, problems)
     for field in ("first", "base", "fixed"):
         values = plan.get(field) or {}
         if wrong := [

@@ -11,10 +11,9 @@ from typing import Any
 from macil.errors import DataError
 from macil.files import read_json
 from macil.reading import open_file
+from tune.storage.names import SAVED_FILE
 
 _KEYS = ("epoch", "chosen_epoch")
-# Stands beside the weights in a bucket, and without them in a copy of it.
-SAVED = "saved.json"
 # Hundreds of times the description of a training's state, which is all that is read here.
 _MOST_BYTES = 64 * 1024**2
 
@@ -30,7 +29,7 @@ def saved_epochs(checkpoint: Path) -> dict[str, int | None]:
     Raises:
         DataError: It is damaged, or no checkpoint.
     """
-    beside = checkpoint.with_name(SAVED)
+    beside = checkpoint.with_name(SAVED_FILE)
     if beside.is_file() and not checkpoint.exists():
         return _beside(beside)
     try:

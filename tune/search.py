@@ -30,6 +30,7 @@ from tune.plan import CONFIRM, Options, Plan, check_data_path, check_resources, 
 from tune.planbags import bags_at_hand, bags_of
 from tune.planview import print_plan
 from tune.status import refuse_other_options, show_status
+from tune.storage.names import CONFIG_FILE, LOG_FILE, PLAN_FILE, TRIALS_FOLDER
 from tune.sweeps import SWEEPS
 from tune.workspace import Workspace, clear, existing_workspace, locked, new_workspace, versions
 
@@ -190,8 +191,8 @@ def _check_storage(storage: str, resume: str | None, address: str | None, *, sha
 def begin(run: Workspace, plan: Plan, given: Options) -> None:
     """Write what a run is, before anything of it is done; `given` is the command line without any default."""
     clear(run)
-    write_json_atomic(run.path / "plan.json", plan.to_dict())
-    plan.base.save(run.path / "config.toml")
+    write_json_atomic(run.path / PLAN_FILE, plan.to_dict())
+    plan.base.save(run.path / CONFIG_FILE)
     run.update(
         name=run.name,
         status="running",
@@ -253,7 +254,7 @@ def run_to_end(
             with contextlib.suppress(MacilError):
                 run.update(status="interrupted")
             code = getattr(stop, "exit_code", cli.INTERRUPTED)
-            saved = sum(1 for _ in run.experiment("trials").glob("*/result.json"))
+            saved = sum(1 for _ in run.experiment(TRIALS_FOLDER).glob(f"*/{LOG_FILE}"))
             print(
                 f"interrupted: {run.place} holds what is done ({saved} trials with results)\n"
                 f"go on: {resume_command(run.place, address)}",

@@ -21,6 +21,7 @@ from tune.counts import epochs_text, trained_epochs
 from tune.nextcommands import report_command, resume_command
 from tune.ranking import ranked_trials, winner_of, winning_trial
 from tune.results import RunResults, load_run, planned_confirmation
+from tune.storage.names import LOG_FILE, REPORT_FOLDER, REPORT_PAGE, TRIALS_FOLDER
 from tune.workspace import Workspace, never_begun
 
 # What may stand beside --status on the command line.
@@ -103,7 +104,7 @@ def show_status(run: str, storage: str, console: Console) -> int:
 def read_last(folder: Path, now: float) -> Last:
     """A trial's last sign of life, from the end of its log."""
     try:
-        with (folder / "result.json").open("rb") as log:
+        with (folder / LOG_FILE).open("rb") as log:
             log.seek(0, 2)
             log.seek(max(0, log.tell() - _TAIL))
             lines = log.read().decode(errors="replace").splitlines()
@@ -301,7 +302,7 @@ def _age(lasts: Mapping[str, Last], row: Mapping[str, Any]) -> float:
 
 def _name(row: Mapping[str, Any]) -> str:
     parent, _, name = str(row["trial_dir"]).rpartition("/")
-    return name if parent in ("", "trials") else f"{parent}/{name}"
+    return name if parent in ("", TRIALS_FOLDER) else f"{parent}/{name}"
 
 
 def _resume(results: RunResults) -> str:
@@ -309,7 +310,7 @@ def _resume(results: RunResults) -> str:
 
 
 def _look(results: RunResults) -> str:
-    page = results.path / "report" / "report.html"
+    page = results.path / REPORT_FOLDER / REPORT_PAGE
     if page.is_file():
         return f"report: {page}"
     return f"write the report: {report_command(results.place.shown)}"

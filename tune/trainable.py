@@ -27,7 +27,6 @@ from macil.notes import note
 from macil.protocols import Protocol
 from macil.remote import Remote
 from macil.training import KeptScores, Trainer
-from tune.checkpoints import CHECKPOINT, SCORES
 from tune.groups import LOGGED, MEMBERS, SEEDS, member_folders
 from tune.hosts import Terms, check_host, data_error_of_host
 from tune.notices import post
@@ -35,13 +34,14 @@ from tune.patience import patiently
 from tune.places import BucketPlace, FolderPlace, Place
 from tune.saving import SavePolicy
 from tune.scheduler import TIME, for_tune
+from tune.storage.names import CHECKPOINT_PREFIX, SCORES_FILE, TRAINER_FILE
 
 _T = TypeVar("_T")
 
 # In a result: what went wrong on the way to it, for people.
 NOTE = "note"
 # Of a seed in a group: replaced by each later one.
-_MEMBER_CHECKPOINT = "checkpoint_000000"
+_MEMBER_CHECKPOINT = f"{CHECKPOINT_PREFIX}000000"
 
 
 class Job(TypedDict):
@@ -174,7 +174,7 @@ class MacilTrainable(tune.Trainable):
         if SEEDS not in self.config:
             _write_member(trainer, trainer.members[0], Path(checkpoint_dir))
             return
-        save_checkpoint(trainer, Path(checkpoint_dir) / CHECKPOINT)
+        save_checkpoint(trainer, Path(checkpoint_dir) / TRAINER_FILE)
         for place, member in self._members(trainer):
             with tempfile.TemporaryDirectory(prefix="macil-") as scratch:
                 _write_member(trainer, member, Path(scratch))
@@ -280,8 +280,8 @@ def _result_of_group(members: dict[str, dict[str, Any]], epoch: int, *, done: bo
 
 def _write_member(trainer: Trainer, member: Member, folder: Path) -> None:
     """The checkpoint of one seed, and the test scores it keeps."""
-    write_state(trainer.state_of(member), folder / CHECKPOINT)
-    np.savez(folder / SCORES, allow_pickle=False, **member.test_scores)
+    write_state(trainer.state_of(member), folder / TRAINER_FILE)
+    np.savez(folder / SCORES_FILE, allow_pickle=False, **member.test_scores)
 
 
 _STORES: dict[str, FeatureStore] = {}

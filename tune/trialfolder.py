@@ -15,10 +15,10 @@ from macil.errors import ConfigError, DataError
 from macil.files import read_json
 from macil.reading import parse_json, read_text
 from macil.text import brief
+from macil.training_files import newest_checkpoint
 from tune.checkpoints import WENT_ON
 from tune.runtables import METRICS
-
-NOTES = "notes.txt"
+from tune.storage.names import ERROR_FILE, LOG_FILE, NOTES_FILE, PARAMS_FILE, RECORD_FILE, SCORES_FILE
 
 # What is read of a report. Tune adds as much again, and a thousand trials have tens of thousands of reports.
 _OTHERS = {"diverged": bool, "reason": str, "done": bool, "trial_id": str, "config": dict}
@@ -60,8 +60,8 @@ class TrialFolder:
 
 def newest_scores(folder: Path) -> Path | None:
     """The test scores in the newest checkpoint of a trial's folder, None when no checkpoint has any."""
-    found = sorted(folder.glob("checkpoint_*/scores.npz"), key=lambda path: path.parent.name)
-    return found[-1] if found else None
+    newest = newest_checkpoint(folder, SCORES_FILE)
+    return newest and newest / SCORES_FILE
 
 
 def read_trial(path: Path, base: dict[str, Any], kind: str = "search") -> TrialFolder:
@@ -73,14 +73,14 @@ def read_trial(path: Path, base: dict[str, Any], kind: str = "search") -> TrialF
         kind: "search", or "refit" for the winner's training on all training videos.
     """
     problems: list[str] = []
-    record = _mapping(path / "record.json", problems)
-    params = _mapping(path / "params.json", problems)
-    reports = _read_reports(path / "result.json", problems)
+    record = _mapping(path / RECORD_FILE, problems)
+    params = _mapping(path / PARAMS_FILE, problems)
+    reports = _read_reports(path / LOG_FILE, problems)
     by_epoch = {int(report["epoch"]): report for report in reports}
     epochs = [by_epoch[epoch] for epoch in sorted(by_epoch)]
     _check_epochs(sorted(by_epoch), problems)
-    error, failures = _read_error(path / "error.txt", problems)
-    problems += _read_notes(path / NOTES)
+    error, failures = _read_error(path / ERROR_FILE, problems)
+    problems += _read_notes(path / NOTES_FILE)
     last = reports[-1] if reports else {}
     if last.get("diverged") and error is None:
         error = str(last.get("reason") or "diverged")

@@ -6,8 +6,9 @@ import shutil
 from pathlib import Path
 
 from macil.files import atomic_path
-from tune.checkpoints import CHECKPOINT
+from macil.training_files import newest_checkpoint
 from tune.ranking import NoWinnerError
+from tune.storage.names import ERROR_FILE, TRAINER_FILE
 
 
 def publish_model(trial: Path, target: Path) -> None:
@@ -16,8 +17,8 @@ def publish_model(trial: Path, target: Path) -> None:
     Raises:
         NoWinnerError: The trial left none.
     """
-    checkpoints = sorted(trial.glob(f"checkpoint_*/{CHECKPOINT}"), key=lambda path: path.parent.name)
-    if not checkpoints:
-        raise NoWinnerError(f"{trial} left no checkpoint; see {trial / 'error.txt'}")
+    newest = newest_checkpoint(trial)
+    if newest is None:
+        raise NoWinnerError(f"{trial} left no checkpoint; see {trial / ERROR_FILE}")
     with atomic_path(target) as temporary:
-        shutil.copyfile(checkpoints[-1], temporary)
+        shutil.copyfile(newest / TRAINER_FILE, temporary)

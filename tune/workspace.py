@@ -23,12 +23,23 @@ from macil.errors import DataError, UsageError
 from macil.files import read_json, write_json_atomic
 from macil.io.wording import now
 from macil.remote import Remote, RemoteError, is_uri, open_remote, said_by
-from tune.mirror import LEASE, ORIGIN, BucketMirror, Mirror
+from tune.mirror import BucketMirror, Mirror
+from tune.storage.names import (
+    CONFIG_FILE,
+    JOURNAL_FILE,
+    LEASE_FILE,
+    LOCK_FILE,
+    MODEL_FILE,
+    ORIGIN_FILE,
+    PLAN_FILE,
+    RUN_FILE,
+    SPLIT_FILE,
+)
 
 FORMAT_VERSION = 1
 Status = Literal["running", "interrupted", "failed", "finished"]
 # What `tune.search.begin` writes before run.json, which makes it a run.
-_FIRST_FILES = (".lock", "plan.json", "config.toml")
+_FIRST_FILES = (LOCK_FILE, PLAN_FILE, CONFIG_FILE)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -69,17 +80,17 @@ class Workspace:
     @property
     def journal(self) -> Path:
         """The study."""
-        return self.path / "study.journal"
+        return self.path / JOURNAL_FILE
 
     @property
     def split(self) -> Path:
         """The held-out split."""
-        return self.path / "split.json"
+        return self.path / SPLIT_FILE
 
     @property
     def model(self) -> Path:
         """The run's result."""
-        return self.path / "model.pt"
+        return self.path / MODEL_FILE
 
     def experiment(self, kind: str) -> Path:
         """Tune's folder of the `trials` or of the `refit`."""
@@ -92,17 +103,17 @@ class Workspace:
         Raises:
             DataError: It is missing, damaged or of another version.
         """
-        content = read_json(self.path / "run.json")
+        content = read_json(self.path / RUN_FILE)
         if not isinstance(content, dict) or content.get("format_version") != FORMAT_VERSION:
             raise DataError(
-                f"{self.path / 'run.json'} is not of format_version {FORMAT_VERSION}, the one this version reads"
+                f"{self.path / RUN_FILE} is not of format_version {FORMAT_VERSION}, the one this version reads"
             )
         return content
 
     def update(self, **changes: Any) -> None:
         """Change fields of `run.json`, in one step."""
-        info = self.info if (self.path / "run.json").exists() else {"format_version": FORMAT_VERSION}
-        write_json_atomic(self.path / "run.json", {**info, **changes, "updated": now()})
+        info = self.info if (self.path / RUN_FILE).exists() else {"format_version": FORMAT_VERSION}
+        write_json_atomic(self.path / RUN_FILE, {**info, **changes, "updated": now()})
 
 
 def storage_folder(storage: str) -> Path:
@@ -149,7 +160,7 @@ def new_workspace(storage: str, name: str, *, overwrite: bool) -> Workspace:
             )
         # Only what this program wrote may be deleted by it.
         empty = run.path.is_dir() and not any(run.path.iterdir())
-        if not empty and not (run.path / "run.json").is_file():
+        if not empty and not (run.path / RUN_FILE).is_file():
             raise UsageError(
                 f"--overwrite: {run.path} is not a run (it has no run.json), so it is not removed"
             )
@@ -166,7 +177,7 @@ def existing_workspace(storage: str, name: str) -> Workspace:
         remote = Remote(name) if is_uri(name) else Remote(storage).child(name)
         return _existing_in_bucket(open_remote(remote.parent.uri, "--storage").child(remote.name))
     for path in (storage_folder(storage) / name, Path(name).expanduser()):
-        if (path / "run.json").is_file():
+        if (path / RUN_FILE).is_file():
             return Workspace(Path(os.path.abspath(path)))
         if never_begun(Workspace(path)):
             raise UsageError(
@@ -178,22 +189,22 @@ def existing_workspace(storage: str, name: str) -> Workspace:
 
 def _new_in_bucket(remote: Remote, *, overwrite: bool) -> Workspace:
     try:
-        names = set(remote.files()) - {LEASE}
+        names = set(remote.files()) - {LEASE_FILE}
     except RemoteError as error:
         raise UsageError(f"--storage {remote.parent} cannot be read: {said_by(error)}") from None
-    if "run.json" in names and not overwrite:
+    if RUN_FILE in names and not overwrite:
         raise UsageError(
             f"run {remote.name!r} exists already in {remote.parent}; "
             f"use --resume {remote.name} to go on with it, --overwrite to replace it, or another --name"
         )
-    if "run.json" not in names and names - set(_FIRST_FILES):
+    if RUN_FILE not in names and names - set(_FIRST_FILES):
         raise UsageError(f"{remote} is not a run (it has no run.json); choose another --name or --storage")
     return _in_bucket(remote)
 
 
 def _existing_in_bucket(remote: Remote) -> Workspace:
     try:
-        there = remote.exists("run.json")
+        there = remote.exists(RUN_FILE)
     except RemoteError as error:
         raise UsageError(f"--storage {remote.parent} cannot be read: {said_by(error)}") from None
     if not there:
@@ -213,10 +224,10 @@ def _in_bucket(remote: Remote) -> Workspace:
 
 def never_begun(run: Workspace) -> bool:
     """Whether nothing but the first files of a start that was killed is there."""
-    if not run.path.is_dir() or (run.path / "run.json").exists():
+    if not run.path.is_dir() or (run.path / RUN_FILE).exists():
         return False
     names = {path.name for path in run.path.iterdir()}
-    return ".lock" in names and all(name in _FIRST_FILES or name.endswith(".tmp") for name in names)
+    return LOCK_FILE in names and all(name in _FIRST_FILES or name.endswith(".tmp") for name in names)
 
 
 @contextlib.contextmanager
@@ -229,7 +240,7 @@ def locked(run: Workspace) -> Iterator[None]:
     """
     try:
         run.path.mkdir(parents=True, exist_ok=True)
-        file = (run.path / ".lock").open("a+")
+        file = (run.path / LOCK_FILE).open("a+")
     except OSError as error:
         raise UsageError(f"cannot write {run.path}: {error.strerror}; choose another --storage") from None
     with file:
@@ -257,7 +268,7 @@ def clear(run: Workspace) -> None:
     """Remove what a former run of this name left, but for the lock."""
     run.mirror.clear()
     for path in run.path.iterdir():
-        if path.name in (".lock", LEASE, ORIGIN):
+        if path.name in (LOCK_FILE, LEASE_FILE, ORIGIN_FILE):
             continue
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)

@@ -36,9 +36,18 @@ from macil.protocols import epoch_rule
 from macil.silence import WHY, silence_text, silent_epochs
 from macil.text import printable
 from macil.training import Trainer, load_checkpoint, save_checkpoint, trainer_from_record
+from macil.training_files import (
+    BEST_FILE,
+    CONFIG_FILE,
+    EPOCHS_FILE,
+    LAST_FILE,
+    RECORD_FILE,
+    SCORES_FILE,
+    SPLIT_FILE,
+)
 
 # The newest first: both are whole trainings to go on from.
-_CHECKPOINTS = ("last.pt", "best.pt")
+_CHECKPOINTS = (LAST_FILE, BEST_FILE)
 
 
 @click.command()
@@ -82,15 +91,13 @@ def train(data: Path, out: Path, resume: bool, overwrite: bool, **options: Any) 
 
     with _in_use(out):
         if not resume:
-            for name in (
-                *_CHECKPOINTS,
-                "scores.npz",
-            ):  # of what is replaced: a kill now must not leave them for a resume
+            # Of what is replaced: a kill now must not leave them for a resume.
+            for name in (*_CHECKPOINTS, SCORES_FILE):
                 (out / name).unlink(missing_ok=True)
-        write_json_atomic(out / "record.json", trainer.record())
-        trainer.config.save(out / "config.toml")
+        write_json_atomic(out / RECORD_FILE, trainer.record())
+        trainer.config.save(out / CONFIG_FILE)
         if trainer.split is not None:
-            trainer.split.save(out / "split.json")
+            trainer.split.save(out / SPLIT_FILE)
             videos = trainer.store.videos("train")
             for doubt in source_doubts(videos.names, videos.sources):
                 note(doubt)
@@ -196,7 +203,7 @@ def _make_trainer(
 
 def _split_of(out: Path) -> Split | None:
     """The split of the training in `out`; None where it has none, or has to be made again from its seed."""
-    path = out / "split.json"
+    path = out / SPLIT_FILE
     if not path.exists():
         return None
     try:
@@ -226,10 +233,10 @@ def _run(trainer: Trainer, out: Path) -> None:
                 click.echo(f"epoch {trainer.epoch}/{trainer.config.epochs}  {line}")
             # The checkpoint last: whatever it holds has been written before.
             _write_epochs(trainer, out)
-            _write_scores(trainer, out / "scores.npz")
+            _write_scores(trainer, out / SCORES_FILE)
             if trainer.chosen_epoch == trainer.epoch:
-                save_checkpoint(trainer, out / "best.pt")
-            save_checkpoint(trainer, out / "last.pt")
+                save_checkpoint(trainer, out / BEST_FILE)
+            save_checkpoint(trainer, out / LAST_FILE)
 
 
 def _describe(metrics: dict[str, Any]) -> str:
@@ -271,9 +278,7 @@ def _summary(trainer: Trainer) -> str:
 
 def _write_epochs(trainer: Trainer, out: Path) -> None:
     """The epochs known so far: after a kill the file may be one epoch ahead of the checkpoint."""
-    write_text_atomic(
-        out / "epochs.jsonl", "".join(json.dumps(metrics) + "\n" for metrics in trainer.history)
-    )
+    write_text_atomic(out / EPOCHS_FILE, "".join(json.dumps(metrics) + "\n" for metrics in trainer.history))
 
 
 def _write_scores(trainer: Trainer, path: Path) -> None:

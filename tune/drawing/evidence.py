@@ -20,10 +20,12 @@ from macil.data.store import FeatureStore, TestLabels
 from macil.errors import DataError
 from macil.evaluation import frame_average_precision
 from macil.protocols import CLOSED_PROTOCOLS
+from macil.training_files import newest_checkpoint
 from tune.measured import read_measured
 from tune.reporting.outcome import find_outcome
 from tune.results import RunResults
 from tune.scorefile import read_scores
+from tune.storage.names import SCORES_FILE, TRAINER_FILE
 from tune.trialfolder import newest_scores
 
 Trial = dict[str, Any]
@@ -115,7 +117,7 @@ class Evidence:
         Raises:
             DataError: No checkpoint, no store, closed labels, or only one kind of snippets.
         """
-        path = newest_checkpoint(self.results.path / self._trials()[0]["trial_dir"])
+        path = weights_of(self.results.path / self._trials()[0]["trial_dir"])
         lengths, starts = self._lengths_and_starts()
         violent = 2 * self._positive() > self.store.snippet_frames
         random = np.random.default_rng(seed)
@@ -186,16 +188,16 @@ class Evidence:
         return {panel: np.concatenate(parts) for panel, parts in rows.items()}
 
 
-def newest_checkpoint(folder: Path) -> Path:
-    """The newest whole state in a trial's folder.
+def weights_of(folder: Path) -> Path:
+    """The newest weights in a trial's folder.
 
     Raises:
         DataError: There is none.
     """
-    found = sorted(folder.glob("checkpoint_*/trainer.pt"), key=lambda path: path.parent.name)
-    if not found:
+    newest = newest_checkpoint(folder)
+    if newest is None:
         raise DataError(f"{folder.name} has no checkpoint (a run read from a URI comes without its weights)")
-    return found[-1]
+    return newest / TRAINER_FILE
 
 
 def _stored_scores(folder: Path, rule: str) -> np.ndarray:
@@ -208,7 +210,7 @@ def _stored_scores(folder: Path, rule: str) -> np.ndarray:
         said = f"it holds no scores of the {rule} epoch"
     except DataError as error:
         said = error.message
-    raise DataError(f"{folder.name}/{path.parent.name}/scores.npz cannot be read: {said}")
+    raise DataError(f"{folder.name}/{path.parent.name}/{SCORES_FILE} cannot be read: {said}")
 
 
 def _first_crop(store: FeatureStore, video: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -12,6 +12,7 @@ from macil.data.loose_files import videos_of_files, videos_of_folder
 from macil.data.store import FeatureStore, looks_like_store
 from macil.errors import DataError
 from macil.remote import is_uri
+from macil.training_files import MODEL_FILE, newest_checkpoint
 from tune.nextcommands import begin_command, name_and_storage, open_command
 from tune.plan import confirmable
 from tune.reporting.intervals import FEWEST_SEEDS
@@ -65,11 +66,11 @@ def _features(results: RunResults) -> tuple[str | Path, ...]:
 
 def _model(results: RunResults) -> Path | None:
     """What `score` and `export` can read here: of a search its model, of a sweep the training that is reported."""
-    if (results.path / "model.pt").is_file():
+    if (results.path / MODEL_FILE).is_file():
         return results.path
     trial = find_outcome(results).replayed if results.info.get("sweep") else None
     folder = results.path / str(trial["trial_dir"]) if trial else None
-    return folder if folder and any(folder.glob("checkpoint_*/trainer.pt")) else None
+    return folder if folder and newest_checkpoint(folder) else None
 
 
 def _again(results: RunResults) -> list[tuple[str, str]]:

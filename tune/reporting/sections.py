@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from macil.config import hyperparameters
-from tune.openings import LOG
 from tune.ranking import counted_trials, leaderboard, trial_name, winner_name, winner_of
 from tune.reporting import wording
 from tune.reporting.intervals import PERCENT, SHARE, Estimate, estimate
 from tune.reporting.wording import NOT_MEASURED
 from tune.results import RunResults
+from tune.storage.names import ACCESS_LOG
 
 Trial = dict[str, Any]
 
@@ -143,7 +143,7 @@ def openings_table(results: RunResults) -> Table | None:
     said = "once" if times == 1 else f"{times} times, {note}"
     caption = (
         f"The test labels were opened {said}. A configuration chosen after the first opening is chosen on the "
-        f"test set. Log: {LOG}."
+        f"test set. Log: {ACCESS_LOG}."
     )
     columns = [
         _number("#", lambda entry: str(entry["n"])),

@@ -23,6 +23,7 @@ from tune.reporting.sidefigures import draw_runs
 from tune.reporting.sidetables import Compared, name_runs, place_of, rows_tables, runs_table
 from tune.results import RunResults
 from tune.runtables import TRIALS_SCHEMA, write_table
+from tune.storage.names import TRIALS_SHEET, TRIALS_TABLE
 
 _LONGEST_NAME = 80
 
@@ -43,8 +44,8 @@ def write_comparison(runs: Sequence[RunResults], unread: Sequence[tuple[str, str
     """
     compared = name_runs(runs)
     page = comparison_page(compared, unread, folder)
-    write_table(joined_trials(compared), folder / "trials.parquet")
-    write_table(joined_trials(compared), folder / "trials.csv")
+    write_table(joined_trials(compared), folder / TRIALS_TABLE)
+    write_table(joined_trials(compared), folder / TRIALS_SHEET)
     write_text_atomic(folder / "comparison.md", rendering.markdown(page))
     write_text_atomic(folder / "comparison.html", rendering.html(page))
     return folder / "comparison.html"

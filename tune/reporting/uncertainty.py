@@ -23,13 +23,13 @@ from tune.openings import open_for
 from tune.reporting.bootstrap import RESAMPLES, ap_interval
 from tune.reporting.intervals import Estimate
 from tune.results import RunResults
-from tune.rootfiles import INTERVALS, kept_file
+from tune.rootfiles import kept_file
 from tune.scorefile import read_scores
+from tune.storage.names import INTERVALS_FILE
 from tune.trialfolder import newest_scores
 
 Trial = dict[str, Any]
 
-FILE = INTERVALS
 FORMAT_VERSION = 1
 
 
@@ -123,7 +123,7 @@ def _labels(results: RunResults, trial: Trial, store: FeatureStore, stamp: str) 
 def _read(run: Path) -> dict[str, _Kept]:
     """What is kept; nothing when it is damaged or of another version, since it can be computed again."""
     try:
-        content = read_json(kept_file(run, FILE))
+        content = read_json(kept_file(run, INTERVALS_FILE))
         if content["format_version"] != FORMAT_VERSION or content["resamples"] != RESAMPLES:
             return {}
         return {str(folder): _entry(entry) for folder, entry in content["trials"].items()}
@@ -147,5 +147,5 @@ def _entry(content: dict[str, Any]) -> _Kept:
 def _write(run: Path, trials: dict[str, _Kept]) -> None:
     entries = {folder: asdict(entry) for folder, entry in trials.items()}
     write_json_atomic(
-        run / FILE, {"format_version": FORMAT_VERSION, "resamples": RESAMPLES, "trials": entries}
+        run / INTERVALS_FILE, {"format_version": FORMAT_VERSION, "resamples": RESAMPLES, "trials": entries}
     )
