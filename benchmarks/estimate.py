@@ -18,7 +18,8 @@ import numpy as np
 
 from benchmarks.standin import made_up_score
 from tune.plan import REDUCTION
-from tune.scheduler import METRIC, TIME, ReplayASHA
+from tune.scheduler import ReplayASHA
+from tune.storage.trial_log import METRIC, TIME
 
 EPOCHS, GRACE = 50, 15
 GPUS = (1, 8, 64)

@@ -55,7 +55,7 @@ from benchmarks.synthetic import (
 from macil.checkpoint import save_checkpoint
 from macil.config import TrialConfig
 from macil.training import Trainer
-from tune.ledger import Past
+from tune.ledger import TrialHistory
 from tune.machine import ROOT, quiet_ray
 from tune.space import Space, search_space
 
@@ -127,7 +127,7 @@ def plan_rounds(quick: bool) -> list[dict[str, Any]]:
 # --- suggestions ----------------------------------------------------------------------------------------------
 
 
-def made_up_study(journal: Path, finished: int) -> dict[int, Past]:
+def made_up_study(journal: Path, finished: int) -> dict[int, TrialHistory]:
     """Write a study of finished trials, a third of them whole and the others stopped by ASHA; a score of every epoch.
 
     Returns:
@@ -142,7 +142,7 @@ def made_up_study(journal: Path, finished: int) -> dict[int, Past]:
         params = drawn.ask(_space()).params
         last = EPOCHS if number % 3 == 0 else GRACE
         score = abs(params["momentum"] - 0.9)
-        pasts[number] = Past(f"{number:05d}", epochs=last, done=True, saved=True)
+        pasts[number] = TrialHistory(f"{number:05d}", epochs=last, done=True, saved=True)
         rows.append(
             create_trial(
                 state=TrialState.COMPLETE if last == EPOCHS else TrialState.PRUNED,
@@ -197,7 +197,7 @@ def measure_suggestions(
     return found
 
 
-def _open_study(journal: Path, pasts: Mapping[int, Past]) -> StudySearch:
+def _open_study(journal: Path, pasts: Mapping[int, TrialHistory]) -> StudySearch:
     return StudySearch(_space(), journal, seed=0, epochs=EPOCHS, startup=10, pasts=pasts)
 
 

@@ -46,9 +46,10 @@ from tune.execution import Batch, run_batch  # noqa: E402
 from tune.interrupts import Interrupts  # noqa: E402
 from tune.machine import ROOT  # noqa: E402
 from tune.plan import REDUCTION  # noqa: E402
-from tune.scheduler import METRIC, TIME, ReplayASHA  # noqa: E402
+from tune.scheduler import ReplayASHA  # noqa: E402
 from tune.searcher import StudySearch, load_study  # noqa: E402
 from tune.space import published_point, search_space  # noqa: E402
+from tune.storage.trial_log import METRIC, TIME  # noqa: E402
 from tune.watch import Watch  # noqa: E402
 from tune.workspace import Workspace  # noqa: E402
 

@@ -20,7 +20,7 @@ import pytest
 from macil.data.store import FeatureStore
 from tests.promise import Digits, assert_kept, assert_replays, assert_whole, digits, rows
 from tests.searchcommand import Command, finish, info, lines_of, start, stop_when
-from tune.ledger import read_past
+from tune.ledger import read_history
 from tune.patience import PATIENCE
 from tune.results import load_run
 
@@ -817,6 +817,6 @@ def test_the_past_of_a_trial_is_read_from_its_folder(unbroken: Path) -> None:
     trials = sorted((unbroken / "trials").glob("0*"))
     assert len(trials) == TRIALS
     for trial in trials:
-        past = read_past(unbroken / "trials", trial.name)
+        past = read_history(unbroken / "trials", trial.name)
         assert past.ended
         assert past.epochs == len(lines_of(trial / "result.json"))

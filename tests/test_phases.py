@@ -15,8 +15,8 @@ from macil.checkpoint import load_checkpoint, load_network
 from macil.data.store import FeatureStore
 from tests.searchcommand import SMALL, finish, info, lines_of, start, stop_when
 from tune.report import write_report
-from tune.scheduler import logged_scores
 from tune.search import search
+from tune.storage.trial_log import read_log
 
 
 @pytest.fixture(scope="module")
@@ -102,8 +102,7 @@ def test_the_best_are_confirmed_on_fresh_seeds_before_the_winner_is_named_also_w
 
     # The best two of the search by its scores, and the paper's setting beside them.
     searched = {
-        log.parent.name: max(score for _, score in logged_scores(log))
-        for log in run.glob("trials/*/result.json")
+        log.parent.name: max(read_log(log).scores.values()) for log in run.glob("trials/*/result.json")
     }
     best = sorted(searched, key=lambda name: -searched[name])[:2]
     assert content["confirm"] == {"rows": best, "reference": "00000", "seeds": [1000, 1001]}

@@ -14,8 +14,9 @@ from macil.data.store import FeatureStore
 from macil.training import Trainer
 from macil.training_files import checkpoint_folders
 from tune.checkpoints import KEPT, highest_number, last_good, prune, put
-from tune.ledger import read_listed, read_log, read_numbered, read_past, trim_log
+from tune.ledger import read_history, read_listed, read_numbered
 from tune.storage.names import LOG_FILE, SCORES_FILE, TRAINER_FILE
+from tune.storage.trial_log import trim_log
 
 TINY = TrialConfig(
     epochs=4, batch_size=24, hidden_dim=16, feedforward_dim=16, max_snippets=20, learning_rate=2e-3
@@ -62,32 +63,27 @@ def checkpoint(folder: Path, number: int, trainer: Trainer) -> Path:
 )
 def test_epochs_count_up_to_the_first_gap(tmp_path: Path, text: str, epochs: int) -> None:
     write(tmp_path / "00000", text)
-    assert read_past(tmp_path, "00000").epochs == epochs
+    assert read_history(tmp_path, "00000").epochs == epochs
     trim_log(tmp_path / "00000" / LOG_FILE, epochs)
     kept = (tmp_path / "00000" / LOG_FILE).read_text()
     assert [json.loads(each)["training_iteration"] for each in kept.splitlines()] == [*range(1, epochs + 1)]
     assert kept == "" or kept.endswith("\n")
 
 
-def test_the_first_report_of_an_epoch_counts(tmp_path: Path) -> None:
-    write(tmp_path / "a", line(1, 0.25) + line(1, 0.75))
-    assert read_log(tmp_path / "a" / LOG_FILE)[1]["selection_score"] == 0.25
-
-
 def test_a_trial_has_ended_when_its_last_epoch_is_saved(tmp_path: Path, trained: Trainer) -> None:
     folder = write(tmp_path / "00000", line(1) + line(2, done=True))
-    assert not read_past(tmp_path, "00000").ended
+    assert not read_history(tmp_path, "00000").ended
     saved = checkpoint(folder, 0, trained)
-    assert read_past(tmp_path, "00000").ended
+    assert read_history(tmp_path, "00000").ended
     (saved / SCORES_FILE).write_bytes(b"PK half")
-    assert not read_past(tmp_path, "00000").ended
+    assert not read_history(tmp_path, "00000").ended
     write(folder, line(1) + line(2) + line(3, done=True))
-    assert not read_past(tmp_path, "00000").saved, "the checkpoint is of the epoch before"
+    assert not read_history(tmp_path, "00000").saved, "the checkpoint is of the epoch before"
 
 
 def test_a_diverged_trial_has_ended_without_a_checkpoint(tmp_path: Path) -> None:
     write(tmp_path / "00000", line(1) + line(2, None, diverged=True, done=True, reason="NaN"))
-    past = read_past(tmp_path, "00000")
+    past = read_history(tmp_path, "00000")
     assert past.ended
     assert past.reason == "NaN"
     assert past.scores == {1: 0.5, 2: None}

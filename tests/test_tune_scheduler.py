@@ -1,15 +1,11 @@
 from __future__ import annotations
 
-import json
 import random
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
-
-from tune.ledger import Past
-from tune.scheduler import ReplayASHA, logged_scores
+from tune.ledger import TrialHistory
+from tune.scheduler import ReplayASHA
 
 GRACE, EPOCHS = 2, 18
 CONTROLLER: Any = None  # the scheduler never looks at it
@@ -20,8 +16,8 @@ def trial(number: int) -> Any:
     return SimpleNamespace(trial_id=f"tune-{number}", config={"number": number})
 
 
-def past(number: int, scores: list[float], **more: Any) -> Past:
-    return Past(f"{number:05d}", len(scores), dict(enumerate(scores, start=1)), **more)
+def past(number: int, scores: list[float], **more: Any) -> TrialHistory:
+    return TrialHistory(f"{number:05d}", len(scores), dict(enumerate(scores, start=1)), **more)
 
 
 def line(epoch: int, score: float | None, **more: Any) -> dict[str, Any]:
@@ -33,7 +29,7 @@ def curves(number: int = 12) -> dict[int, list[float]]:
     return {n: [draw.random() + epoch / 10 for epoch in range(draw.randint(1, 17))] for n in range(number)}
 
 
-def resumed(pasts: list[Past]) -> ReplayASHA:
+def resumed(pasts: list[TrialHistory]) -> ReplayASHA:
     return ReplayASHA(GRACE, EPOCHS, {each.name: each for each in pasts})
 
 
@@ -118,12 +114,3 @@ def test_a_diverged_trial_leaves_no_score() -> None:
     scheduler.on_trial_complete(CONTROLLER, trial(0), line(3, None, diverged=True))
     assert scheduler.rungs[2] == {}
     assert resumed([past(0, [0.1, 0.5], diverged=True)]).rungs[2] == {}
-
-
-@pytest.mark.parametrize(
-    "tail", ['{"training_iteration": 3, "selec', "", "not json\n", '{"selection_score": 1.0}\n']
-)
-def test_damaged_lines_of_a_log_are_left_out(tmp_path: Path, tail: str) -> None:
-    log = tmp_path / "result.json"
-    log.write_text(f"{json.dumps(line(1, 0.5))}\n{json.dumps(line(2, None))}\n{tail}")
-    assert list(logged_scores(log)) == [(1, 0.5)]

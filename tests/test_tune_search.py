@@ -23,9 +23,9 @@ from tests.promise import digits, rows
 from tests.searchcommand import SMALL, finish, info, lines_of, start, stop_when
 from tune.nextcommands import report_command
 from tune.openings import read_openings
-from tune.scheduler import logged_scores
 from tune.search import search
 from tune.searcher import load_study
+from tune.storage.trial_log import read_log
 
 EPOCHS, GRACE = 6, 2
 BROWSER = {"BROWSER": "/bin/echo opened %s"}
@@ -58,10 +58,11 @@ def test_a_search_ends_with_leaderboard_report_model_and_next_command(unbroken: 
     assert content["status"] == "finished"
     winner = content["winner"]
     best = max(
-        logged_scores(run / "trials" / winner["trial"] / "result.json"), key=lambda item: (item[1], -item[0])
+        read_log(run / "trials" / winner["trial"] / "result.json").scores.items(),
+        key=lambda item: (item[1], -item[0]),
     )
     assert (winner["chosen_epoch"], winner["selection_score"]) == best
-    everyone = [score for log in run.glob("trials/*/result.json") for _, score in logged_scores(log)]
+    everyone = [score for log in run.glob("trials/*/result.json") for score in read_log(log).scores.values()]
     assert winner["selection_score"] == max(everyone)
     model = load_checkpoint(run / "model.pt")
     assert model["record"]["protocol"] == "refit"

@@ -12,7 +12,7 @@ from macil.config import TrialConfig
 from macil.errors import DataError
 from tune.groups import LOGGED
 from tune.journal import TRIAL_ID, repair_journal
-from tune.ledger import Past
+from tune.ledger import TrialHistory
 from tune.searcher import NUMBER, REASON, ListSearch, StudySearch, load_study
 from tune.space import Space, published_point, search_space
 
@@ -20,7 +20,7 @@ EPOCHS = 4
 SPACE: Space = search_space(TrialConfig())
 
 
-def make(folder: Path, seed: int = 0, pasts: dict[int, Past] | None = None) -> StudySearch:
+def make(folder: Path, seed: int = 0, pasts: dict[int, TrialHistory] | None = None) -> StudySearch:
     return StudySearch(
         SPACE,
         folder / "study.journal",
@@ -78,13 +78,13 @@ def test_suggestions_are_a_function_of_seed_and_study(tmp_path: Path) -> None:
     assert run_trials(make(tmp_path / "c", seed=1), 0, 8)[1:] != one[1:]
 
 
-def pasts_of(folder: Path) -> dict[int, Past]:
+def pasts_of(folder: Path) -> dict[int, TrialHistory]:
     """What the trials' folders would say if everything that was told had been logged."""
     pasts = {}
     for row in load_study(folder / "study.journal").trials:
         scores: dict[int, float | None] = dict(row.intermediate_values)
         ended = row.state.is_finished()
-        pasts[row.number] = Past(
+        pasts[row.number] = TrialHistory(
             f"{row.number:05d}", len(scores), scores, done=ended, saved=ended, params=row.params
         )
     return pasts
@@ -139,12 +139,14 @@ def test_a_study_is_repaired_from_what_the_trials_logged(tmp_path: Path) -> None
     before.on_trial_result("t0", result(1, 0.5))
     scores: dict[int, float | None] = {1: 0.5, 2: 0.6, 3: 0.7, 4: 0.8}
     pasts = {
-        0: Past("00000", 4, scores, done=True, saved=True),
-        1: Past("00001", 2, {1: 0.5, 2: 0.4}, done=True, saved=True),
-        2: Past("00002", 2, {1: 0.5, 2: None}, done=True, diverged=True, reason="diverged in epoch 2"),
-        3: Past("00003", 1, {1: 0.5}, error="failed"),
-        4: Past("00004", 4, scores, done=True, saved=False),
-        5: Past("00005", 1, {1: 0.25}, params=params[5]),
+        0: TrialHistory("00000", 4, scores, done=True, saved=True),
+        1: TrialHistory("00001", 2, {1: 0.5, 2: 0.4}, done=True, saved=True),
+        2: TrialHistory(
+            "00002", 2, {1: 0.5, 2: None}, done=True, diverged=True, reason="diverged in epoch 2"
+        ),
+        3: TrialHistory("00003", 1, {1: 0.5}, error="failed"),
+        4: TrialHistory("00004", 4, scores, done=True, saved=False),
+        5: TrialHistory("00005", 1, {1: 0.25}, params=params[5]),
     }
     after = make(tmp_path, pasts=pasts)
     rows = load_study(tmp_path / "study.journal").trials
@@ -181,7 +183,7 @@ def test_a_study_that_was_lost_is_made_again_from_the_folders(tmp_path: Path) ->
 
 def test_a_lost_row_without_its_configuration_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no row 0, and trials/00000/params\.json .*lambda_v2b"):
-        make(tmp_path, pasts={0: Past("00000", 1, {1: 0.5})})
+        make(tmp_path, pasts={0: TrialHistory("00000", 1, {1: 0.5})})
 
 
 def test_a_list_is_offered_in_order_and_ends() -> None:

@@ -17,8 +17,8 @@ from rich.table import Table
 
 from macil.io.wording import clock, plural
 from macil.silence import is_silent, silence_text
-from tune.ledger import Past
-from tune.scheduler import METRIC, TIME
+from tune.ledger import TrialHistory
+from tune.storage.trial_log import METRIC, TIME
 from tune.watch import Watch
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class Display:
         """What tells this display about Tune's trials."""
         return _Watcher(self, watch)
 
-    def recall(self, pasts: Iterable[Past]) -> None:
+    def recall(self, pasts: Iterable[TrialHistory]) -> None:
         """Take in trials that ended before this run was resumed, without a word."""
         for past in pasts:
             line = _Line(past.name, "failed" if past.diverged or past.failed else "finished")

@@ -20,7 +20,7 @@ from tune.display import Display
 from tune.groups import folder_name
 from tune.interrupts import Interrupts
 from tune.journal import repair_journal
-from tune.ledger import Past, read_listed, read_numbered
+from tune.ledger import TrialHistory, read_listed, read_numbered
 from tune.losses import tolerating_losses
 from tune.patience import StorageError
 from tune.recorder import RunRecorder
@@ -56,7 +56,7 @@ class Batch:
     timeout: float
     points: Sequence[Mapping[str, Any]] = ()
     searcher: Callable[..., StudySearch] | None = None
-    scheduler: Callable[[Mapping[str, Past]], TrialScheduler] | None = None
+    scheduler: Callable[[Mapping[str, TrialHistory]], TrialScheduler] | None = None
 
 
 def run_batch(run: Workspace, batch: Batch, display: Display, interrupts: Interrupts, *, debug: bool) -> None:
@@ -72,7 +72,7 @@ def run_batch(run: Workspace, batch: Batch, display: Display, interrupts: Interr
         return interrupts.exit_code is not None
 
     experiment = run.experiment(batch.kind)
-    pasts: dict[str, Past]
+    pasts: dict[str, TrialHistory]
     if batch.searcher is not None:
         told = repair_journal(run.journal)
         if told:
@@ -137,12 +137,12 @@ def trial_folder_name(trial: Trial) -> str:
     return folder_name(trial.config)
 
 
-def _ended(pasts: Mapping[str, Past]) -> list[Past]:
+def _ended(pasts: Mapping[str, TrialHistory]) -> list[TrialHistory]:
     """Those that are not run again."""
     return [past for past in pasts.values() if past.ended or past.failed]
 
 
-def _say_what_is_there(batch: Batch, pasts: Mapping[str, Past], display: Display) -> None:
+def _say_what_is_there(batch: Batch, pasts: Mapping[str, TrialHistory], display: Display) -> None:
     """What a resumed run finds."""
     begun = [past for past in pasts.values() if past.begun]
     if not begun:
@@ -159,7 +159,7 @@ def _say_what_is_there(batch: Batch, pasts: Mapping[str, Past], display: Display
     display.say(f"resuming {batch.total} {_LABELS[batch.kind]}: {', '.join(parts)}")
 
 
-def _write_reasons(experiment: Path, pasts: Sequence[Past], reasons: Mapping[int, str]) -> None:
+def _write_reasons(experiment: Path, pasts: Sequence[TrialHistory], reasons: Mapping[int, str]) -> None:
     """A kill between the study and the folder: the study alone says that the trial failed."""
     for past in pasts:
         if past.error is None:

@@ -8,8 +8,6 @@ is never taken back.
 
 from __future__ import annotations
 
-import json
-import math
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,17 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from macil.errors import DataError
-from macil.files import read_json, write_text_atomic
+from macil.files import read_json
 from macil.training_files import checkpoint_folders
 from tune.groups import folder_name, member_folders
 from tune.savedepochs import saved_epochs
-from tune.scheduler import METRIC, TIME
 from tune.storage.names import ERROR_FILE, LOG_FILE, PARAMS_FILE, SCORES_FILE, TRAINER_FILE
+from tune.storage.trial_log import read_log
 
 
 @dataclass(frozen=True)
-class Past:
-    """One trial's past.
+class TrialHistory:
+    """What one trial has behind it.
 
     Attributes:
         name: Its folder's name.
@@ -66,75 +64,49 @@ class Past:
         return bool(self.params) or self.epochs > 0
 
 
-def read_numbered(experiment: Path) -> dict[int, Past]:
-    """Number in the study -> past of every trial of a search."""
+def read_numbered(experiment: Path) -> dict[int, TrialHistory]:
+    """Number in the study -> history of every trial of a search."""
     if not experiment.is_dir():
         return {}
     names = sorted(path.name for path in experiment.iterdir() if path.is_dir() and path.name.isdigit())
-    return {int(name): read_past(experiment, name) for name in names}
+    return {int(name): read_history(experiment, name) for name in names}
 
 
-def read_listed(experiment: Path, points: Sequence[Mapping[str, Any]]) -> list[Past]:
-    """The pasts of a fixed list of configurations, in its order."""
+def read_listed(experiment: Path, points: Sequence[Mapping[str, Any]]) -> list[TrialHistory]:
+    """The histories of a fixed list of configurations, in its order."""
     return [_read_point(experiment, point) for point in points]
 
 
-def read_past(experiment: Path, name: str) -> Past:
-    """The past of the trial in the folder `name`."""
+def read_history(experiment: Path, name: str) -> TrialHistory:
+    """The history of the trial in the folder `name`."""
     folder = experiment / name
-    lines, epochs = _consecutive(read_log(folder / LOG_FILE))
-    last = lines[epochs] if epochs else {}
-    diverged = bool(last.get("diverged"))
+    log = read_log(folder / LOG_FILE)
+    last = log.reports.get(log.epochs)
+    diverged = last is not None and last.diverged
     params = _params(folder / PARAMS_FILE)
-    return Past(
+    return TrialHistory(
         name=name,
-        epochs=epochs,
-        scores={epoch: _number(line.get(METRIC)) for epoch, line in lines.items() if epoch <= epochs},
-        done=bool(last.get("done")),
+        epochs=log.epochs,
+        scores={epoch: log.reports[epoch].selection_score for epoch in range(1, log.epochs + 1)},
+        done=last is not None and last.done,
         diverged=diverged,
-        saved=_is_saved(folder, epochs),
+        saved=_is_saved(folder, log.epochs),
         error=None if diverged else _error(folder / ERROR_FILE),
-        trial_id=last.get("trial_id") or params.get("trial_id"),
+        trial_id=(last.trial_id if last else None) or params.get("trial_id"),
         params=params,
-        reason=last.get("reason"),
+        reason=last.reason if last is not None else None,
     )
 
 
-def read_log(log: Path) -> dict[int, dict[str, Any]]:
-    """Epoch -> its report, of every whole line; the first report of an epoch counts."""
-    reports: dict[int, dict[str, Any]] = {}
-    try:
-        text = log.read_text(encoding="utf-8", errors="replace")
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-    for line in text.splitlines():
-        try:
-            report = json.loads(line)
-            reports.setdefault(int(report[TIME]), report)
-        except (ValueError, KeyError, TypeError):
-            continue
-    return reports
-
-
-def trim_log(log: Path, epochs: int) -> None:
-    """Leave whole lines only, of epochs 1 to `epochs`: what is appended must not join a torn line."""
-    if not log.exists():
-        return
-    reports = read_log(log)
-    kept = "".join(f"{json.dumps(reports[epoch])}\n" for epoch in sorted(reports) if epoch <= epochs)
-    if kept != log.read_text(encoding="utf-8", errors="replace"):
-        write_text_atomic(log, kept)
-
-
-def _read_point(experiment: Path, point: Mapping[str, Any]) -> Past:
+def _read_point(experiment: Path, point: Mapping[str, Any]) -> TrialHistory:
     members = member_folders(point)
     if not members:
-        return read_past(experiment, folder_name(point))
-    pasts = [read_past(experiment, name) for name in members.values()]
+        return read_history(experiment, folder_name(point))
+    pasts = [read_history(experiment, name) for name in members.values()]
     going = [past for past in pasts if not past.diverged]
     errors = [past.error for past in pasts if past.error is not None]
     epochs = min((past.epochs for past in going), default=max(past.epochs for past in pasts))
-    return Past(
+    return TrialHistory(
         name=folder_name(point),
         epochs=epochs,
         scores={epoch: _mean([past.scores.get(epoch) for past in pasts]) for epoch in range(1, epochs + 1)},
@@ -150,13 +122,6 @@ def _mean(scores: Sequence[float | None]) -> float | None:
     """A group's score, as its worker reports it (`tune.trainable`)."""
     known = [score for score in scores if score is not None]
     return sum(known) / len(known) if known else None
-
-
-def _consecutive(reports: dict[int, dict[str, Any]]) -> tuple[dict[int, dict[str, Any]], int]:
-    epochs = 0
-    while epochs + 1 in reports:
-        epochs += 1
-    return reports, epochs
 
 
 def _is_saved(folder: Path, epochs: int) -> bool:
@@ -186,7 +151,3 @@ def _error(path: Path) -> str | None:
         return path.read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, NotADirectoryError):
         return None
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None

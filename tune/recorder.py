@@ -6,8 +6,6 @@ follows from it is done; what was logged stays as it is, also where a trial repe
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -19,11 +17,12 @@ from ray.tune.result import SHOULD_CHECKPOINT
 
 from macil.files import write_json_atomic, write_text_atomic
 from tune.groups import LOGGED, MEMBERS, SEEDS, member_folders
-from tune.ledger import read_past, trim_log
+from tune.ledger import read_history
 from tune.mirror import Mirror
 from tune.patience import StorageError, append_whole, patiently
-from tune.scheduler import TIME, for_tune
+from tune.scheduler import for_tune
 from tune.storage.names import ERROR_FILE, LOG_FILE, NOTES_FILE, PARAMS_FILE
+from tune.storage.trial_log import TIME, report_line, trim_log
 from tune.trainable import NOTE
 
 # When checkpoints are written depends on time, and nothing in the log should.
@@ -64,7 +63,7 @@ class RunRecorder(Callback):
         for seed, folder in folders_of(trial).items():
             if folder in self._logged:
                 continue  # another worker goes on with it
-            past = read_past(folder.parent, folder.name)
+            past = read_history(folder.parent, folder.name)
             self._ids[folder] = past.trial_id or _id(trial, seed)
             self._logged[folder] = past.epochs
             content = {
@@ -123,9 +122,8 @@ class RunRecorder(Callback):
         epoch = int(result[TIME])
         if epoch <= self._logged.get(folder, 0):
             return
-        line = {key: _json_value(value) for key, value in result.items() if key not in _DROPPED}
-        line["trial_id"] = self._ids.get(folder, line.get("trial_id"))
-        text = json.dumps(line, allow_nan=False) + "\n"
+        report = {name: value for name, value in result.items() if name not in _DROPPED}
+        text = report_line(report, self._ids.get(folder))
         self._write(partial(append_whole, folder / LOG_FILE, text), folder / LOG_FILE)
         self._logged[folder] = epoch
         if result.get("diverged"):
@@ -174,11 +172,3 @@ def _remove_account(trial: Trial) -> None:
 
 def _id(trial: Trial, seed: str | None) -> str:
     return trial.trial_id if seed is None else f"{trial.trial_id}_seed{seed}"
-
-
-def _json_value(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict | list | str | int | float | bool) or value is None:
-        return value
-    return str(value)

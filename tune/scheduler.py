@@ -8,9 +8,7 @@ lost before it was saved, goes as it went before.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +18,11 @@ from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
 from tune.groups import folder_name
 from tune.plan import REDUCTION
+from tune.storage.trial_log import METRIC, TIME
 
 if TYPE_CHECKING:
-    from tune.ledger import Past
+    from tune.ledger import TrialHistory
 
-METRIC = "selection_score"
-TIME = "training_iteration"
 # What Tune, the searcher and the display read of a result; a flag that is absent is not set.
 _READ = (
     METRIC,
@@ -50,7 +47,9 @@ class ReplayASHA(ASHAScheduler):
         pasts: What trials reported before, by folder.
     """
 
-    def __init__(self, grace_period: int, epochs: int, pasts: Mapping[str, Past] | None = None) -> None:
+    def __init__(
+        self, grace_period: int, epochs: int, pasts: Mapping[str, TrialHistory] | None = None
+    ) -> None:
         super().__init__(
             time_attr=TIME,
             metric=METRIC,
@@ -113,22 +112,3 @@ def for_tune(result: Mapping[str, Any]) -> dict[str, Any]:
     all each time it saves its state: all of a result would be half of the driver's memory in a long search.
     """
     return {key: value for key, value in result.items() if key in _READ and value is not False}
-
-
-def logged_scores(log: Path) -> Iterator[tuple[int, float]]:
-    """(epoch, selection score) of each line of a trial's `result.json`; half-written or diverged lines are left out."""
-    for result in _logged_results(log):
-        yield result[TIME], result[METRIC]
-
-
-def _logged_results(log: Path) -> Iterator[dict[str, Any]]:
-    if not log.exists():
-        return
-    with log.open(encoding="utf-8") as lines:
-        for line in lines:
-            try:
-                result = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(result.get(METRIC), float) and isinstance(result.get(TIME), int):
-                yield result

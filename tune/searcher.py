@@ -31,9 +31,9 @@ from ray.tune.search.optuna import OptunaSearch
 from macil.errors import DataError
 from tune.groups import LOGGED
 from tune.journal import TRIAL_ID, open_journal
-from tune.ledger import Past
-from tune.scheduler import METRIC, TIME
+from tune.ledger import TrialHistory
 from tune.space import Space
+from tune.storage.trial_log import METRIC, TIME
 
 STUDY_NAME = "search"
 REASON = "reason"
@@ -67,7 +67,7 @@ class StudySearch(OptunaSearch):
         epochs: int,
         startup: int,
         first: tuple[Mapping[str, Any], ...] = (),
-        pasts: Mapping[int, Past] | None = None,
+        pasts: Mapping[int, TrialHistory] | None = None,
         say: Callable[[str], None] | None = None,
         stop: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -219,13 +219,13 @@ class ListSearch(Searcher):
         """Nothing."""
 
 
-def goes_on(row: FrozenTrial, past: Past | None) -> bool:
+def goes_on(row: FrozenTrial, past: TrialHistory | None) -> bool:
     """Whether a trial that was begun is trained on: it has not failed, and its last epoch is not in its folder."""
     return row.state != TrialState.FAIL and not (past is not None and past.ended)
 
 
 def repair_study(
-    study: optuna.Study, space: Mapping[str, BaseDistribution], pasts: Mapping[int, Past], epochs: int
+    study: optuna.Study, space: Mapping[str, BaseDistribution], pasts: Mapping[int, TrialHistory], epochs: int
 ) -> None:
     """Make the study say what the trials' folders say: rows, scores by epoch, and how each trial ended.
 
@@ -252,7 +252,7 @@ def repair_study(
             _tell_end(study, trial, last, past.epochs, epochs)
 
 
-def _row_of(number: int, past: Past | None, space: Mapping[str, BaseDistribution]) -> FrozenTrial:
+def _row_of(number: int, past: TrialHistory | None, space: Mapping[str, BaseDistribution]) -> FrozenTrial:
     """A row that was lost with the end of the journal."""
     missing = [name for name in space if past is None or name not in past.params]
     if past is None or missing:

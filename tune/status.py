@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections import Counter
@@ -22,6 +21,7 @@ from tune.nextcommands import report_command, resume_command
 from tune.ranking import ranked_trials, winner_of, winning_trial
 from tune.results import RunResults, load_run, planned_confirmation
 from tune.storage.names import LOG_FILE, REPORT_FOLDER, REPORT_PAGE, TRIALS_FOLDER
+from tune.storage.trial_log import read_last_report
 from tune.workspace import Workspace, never_begun
 
 # What may stand beside --status on the command line.
@@ -31,8 +31,6 @@ _PHASES = {"search": "trials", "confirm": "confirmation", "refit": "refit"}
 _ENDED = ("finished", "stopped", "refit")
 _FAILED = ("failed", "diverged")
 _ROWS = 20
-# Bytes at the end of a log, in which its last line is.
-_TAIL = 16384
 # Seconds without a new epoch after which a run that says that it runs may be dead: at least this, and so many epochs.
 _SILENT, _SILENT_EPOCHS = 600.0, 10
 
@@ -103,20 +101,10 @@ def show_status(run: str, storage: str, console: Console) -> int:
 
 def read_last(folder: Path, now: float) -> Last:
     """A trial's last sign of life, from the end of its log."""
-    try:
-        with (folder / LOG_FILE).open("rb") as log:
-            log.seek(0, 2)
-            log.seek(max(0, log.tell() - _TAIL))
-            lines = log.read().decode(errors="replace").splitlines()
-    except OSError:
+    report = read_last_report(folder / LOG_FILE)
+    if report is None or report.timestamp is None:
         return Last()
-    for line in reversed(lines):
-        try:
-            report = json.loads(line)
-            return Last(str(report.get("hostname") or ""), max(0.0, now - float(report["timestamp"])))
-        except (ValueError, TypeError, KeyError, AttributeError):
-            continue  # being written, or not ours
-    return Last()
+    return Last(report.hostname or "", max(0.0, now - report.timestamp))
 
 
 def _print_summary(

@@ -33,8 +33,9 @@ from tune.notices import post
 from tune.patience import patiently
 from tune.places import BucketPlace, FolderPlace, Place
 from tune.saving import SavePolicy
-from tune.scheduler import TIME, for_tune
-from tune.storage.names import CHECKPOINT_PREFIX, SCORES_FILE, TRAINER_FILE
+from tune.scheduler import for_tune
+from tune.storage.names import CHECKPOINT_PREFIX, RECORD_FILE, SCORES_FILE, TRAINER_FILE
+from tune.storage.trial_log import TIME
 
 _T = TypeVar("_T")
 
@@ -106,7 +107,7 @@ class MacilTrainable(tune.Trainable):
             self._refusal = error
             return
         for place, member in self._members(self._trainer):
-            self._patiently(partial(place.write_json, "record.json", self._trainer.record(member)), place)
+            self._patiently(partial(place.write_json, RECORD_FILE, self._trainer.record(member)), place)
 
     def _build(self, config: dict[str, Any], most: int | None = None) -> Trainer:
         """The trainer, in the state of the last good checkpoint, or of the first epoch if that is beyond `most`."""

@@ -22,7 +22,7 @@ from tests.cluster.proof import assert_decisions, assert_promise, assert_seen_on
 from tests.cluster.searching import Search, slow, small_store
 from tests.promise import assert_kept, assert_replays, assert_whole, digits
 from tests.searchcommand import info, lines_of
-from tune.ledger import Past, read_past
+from tune.ledger import TrialHistory, read_history
 
 _MISSING = what_is_missing()
 pytestmark = [
@@ -166,8 +166,8 @@ def head_lost(lab: Lab) -> None:
     assert_replays(search.run, FeatureStore.open(lab.shared / "store"))
 
 
-def pasts(trials: Path) -> list[Past]:
-    return [read_past(trials, folder.name) for folder in sorted(trials.glob("0*"))]
+def pasts(trials: Path) -> list[TrialHistory]:
+    return [read_history(trials, folder.name) for folder in sorted(trials.glob("0*"))]
 
 
 def contents(trial: Path) -> dict[str, bytes]:
