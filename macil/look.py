@@ -47,6 +47,12 @@ STYLE: Any = {
 }
 
 
+def shorten(text: str, most: int) -> str:
+    """At most `most` printable characters."""
+    text = "".join(character if character.isprintable() else "·" for character in text)
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
 def save_picture(
     draw: Callable[[], Figure | None], folder: Path, name: str, *, grid: bool = True
 ) -> tuple[Path, Path] | None:

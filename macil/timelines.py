@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MultipleLocator
 
 from macil.io.wording import clock
-from macil.look import BLACK, COLOURS, WIDTH, save_picture
+from macil.look import BLACK, COLOURS, WIDTH, save_picture, shorten
 from macil.segments import Segment, SegmentRule
 
 _SCORE, _FOUND, _TRUTH = COLOURS[0], COLOURS[1], COLOURS[4]
@@ -96,7 +96,7 @@ def _figure(
     upper.set_ylabel("score")
     upper.grid(axis="y")
     upper.tick_params(axis="x", length=0)  # the strip below has the ticks
-    upper.set_title(_shorten(name), loc="left")
+    upper.set_title(shorten(name, _LONGEST_TITLE), loc="left")
 
     _draw_strip(
         lower, [("detected", found, _FOUND), *([("annotated", spans, _TRUTH)] if truth is not None else [])]
@@ -125,8 +125,3 @@ def _set_time_axis(axes: Axes, seconds: float) -> None:
     axes.xaxis.set_major_locator(MultipleLocator(step))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: clock(value)))
     axes.set_xlabel("time (min:s)")
-
-
-def _shorten(text: str) -> str:
-    text = "".join(character if character.isprintable() else "·" for character in text)
-    return text if len(text) <= _LONGEST_TITLE else text[: _LONGEST_TITLE - 1] + "…"

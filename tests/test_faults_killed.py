@@ -226,7 +226,7 @@ REPORTS: dict[str, tuple[str, str | None]] = {
     "begun": (pause("tune.report:_with_labels", 0), None),
     "a table is new": (pause("tune.report:write_table", 1), "trials.parquet"),
     "all tables are new": (pause("tune.report:run_page", 0), "trials.csv"),
-    "two figures are new": (pause("tune.drawing.drawings:save_drawing", 2), "*.svg"),
+    "two figures are new": (pause("tune.reporting.figures.catalogue:save_drawing", 2), "*.svg"),
     "the text is new": (pause("tune.reporting.rendering:html", 0), "report.md"),
 }
 DRAWN = ("two figures are new", "the text is new")

@@ -11,8 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from macil.look import STYLE
-from tests.searchruns import SPACE, search_results, spread
-from tune.drawing.marks import DotRow, dots, hyperparameter_scores
+from tune.drawing.marks import DotRow, dots
 
 
 def drawn(rows: list[DotRow]) -> Figure:
@@ -75,21 +74,3 @@ def test_marks_stand_at_their_values_and_every_one_is_in_view() -> None:
 
 def test_rows_without_a_mean_are_no_figure() -> None:
     assert dots([DotRow("a", (), None, None, 83.4)], "AP") is None
-
-
-def test_failed_trials_have_no_mark_and_stopped_ones_are_hollow() -> None:
-    trials = search_results(
-        [*spread(5, 2), {"selection_score": 2.0, "status": "failed", "temperature": 0.5}]
-    ).trials.to_pylist()
-    figure = hyperparameter_scores(trials, list(SPACE), frozenset({"temperature"}))
-    assert figure is not None
-    assert len(figure.axes) == 6
-    panel = next(axes for axes in figure.axes if axes.get_xlabel() == "temperature (τ)")
-    assert panel.get_xscale() == "log"
-    points = {str(c.get_label()): np.asarray(c.get_offsets()) for c in panel.collections}
-    assert [len(points[name]) for name in ("trained to the end", "not trained to the end", "best")] == [
-        3,
-        2,
-        1,
-    ]
-    assert points["best"][0, 1] == max(trial["selection_score"] for trial in trials[:5])

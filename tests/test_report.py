@@ -26,7 +26,7 @@ from macil.data import FeatureStore
 from macil.files import read_json, write_json_atomic
 from tests.runfolders import RunFolder, edit_report
 from tests.support.repository import REPORT_SCRIPT, ROOT
-from tune.drawing.figures import Group, learning_curves, losses, save_figure
+from tune.drawing.figures import Drawing, Group, learning_curves, losses, save_drawing
 from tune.nextcommands import replay_command, resume_command
 from tune.report import command, write_report, write_reports
 from tune.reporting.intervals import Estimate, estimate
@@ -528,13 +528,15 @@ def test_a_figure_without_data_is_not_drawn_and_names_are_no_mathematics(tmp_pat
     trial = {"kind": "search", "trial_id": "t", "trial_dir": "trials/t"}
     groups = [Group(r"$\frac{a}{$ <b> \x00", (trial,))]
     epochs = {("search", "t"): [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25}]}
-    drawn = save_figure(lambda: learning_curves(groups, epochs, "loss", "a $ b"), tmp_path, "f", "t", "c")
+    drawing = Drawing("t", "c", "a", lambda: learning_curves(groups, epochs, "loss", "a $ b"))
+    drawn = save_drawing(drawing, tmp_path, "f")
     assert drawn is not None
     first = drawn.svg.read_bytes()
-    again = save_figure(lambda: learning_curves(groups, epochs, "loss", "a $ b"), tmp_path, "f", "t", "c")
+    again = save_drawing(drawing, tmp_path, "f")
     assert again is not None
     assert again.svg.read_bytes() == first
-    assert save_figure(lambda: learning_curves(groups, {}, "loss", "y"), tmp_path, "g", "t", "c") is None
+    empty = Drawing("t", "c", "a", lambda: learning_curves(groups, {}, "loss", "y"))
+    assert save_drawing(empty, tmp_path, "g") is None
     assert not (tmp_path / "g.png").exists()
 
 

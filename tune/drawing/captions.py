@@ -7,6 +7,7 @@ from tune.reporting import wording
 from tune.reporting.summary import is_demo
 from tune.results import RunResults
 
+ONE_SEED = "one seed a trial, no interval"
 _RULES = {"last": "last epoch", "chosen": "chosen epoch (first best held-out score)"}
 
 
@@ -39,3 +40,8 @@ def basis(
         said.append("demo data, generated")
     text = "; ".join(part for part in said if part)
     return f"{text[0].upper()}{text[1:]}."
+
+
+def score_basis(results: RunResults, seeds: str = ONE_SEED) -> str:
+    """`basis` of the selection scores of a search's trials."""
+    return basis(results, seeds, rule=f"selection score: {wording.steering(results.protocol)} so far")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from macil.look import BLACK, COLOURS, GREY, WIDTH, save_picture
+from macil.config import hyperparameters
+from macil.look import BLACK, COLOURS, GREY, WIDTH, save_picture, shorten
 
 SKY = "#56B4E9"  # the palette's light blue: what stands behind COLOURS[0]
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (4, 1.2, 1.2, 1.2)), (0, (7, 2)))
@@ -71,24 +72,18 @@ class SavedFigure:
     name: str
     title: str
     caption: str
+    alt: str
     png: Path
     svg: Path
-    group: str = ""
-    alt: str = ""
+    group: str
 
 
-def save_drawing(drawing: Drawing, folder: Path, name: str, group: str) -> SavedFigure | None:
-    """`save_figure` of a drawing."""
-    saved = save_figure(drawing.draw, folder, name, drawing.title, drawing.caption)
-    return None if saved is None else replace(saved, group=group, alt=drawing.alt)
-
-
-def save_figure(
-    draw: Callable[[], Figure | None], folder: Path, name: str, title: str, caption: str
-) -> SavedFigure | None:
+def save_drawing(drawing: Drawing, folder: Path, name: str, group: str = "") -> SavedFigure | None:
     """Draw and write PNG and SVG, see `macil.look.save_picture`; None when there is nothing to draw."""
-    saved = save_picture(draw, folder, name)
-    return None if saved is None else SavedFigure(name, title, caption, *saved)
+    saved = save_picture(drawing.draw, folder, name)
+    if saved is None:
+        return None
+    return SavedFigure(name, drawing.title, drawing.caption, drawing.alt, *saved, group)
 
 
 def learning_curves(
@@ -170,20 +165,31 @@ def unique_handles(panels: Iterable[Axes]) -> tuple[list[Any], list[str]]:
     return list(by_label.values()), list(by_label)
 
 
-def shorten(text: str, most: int) -> str:
-    """At most `most` printable characters."""
-    text = "".join(character if character.isprintable() else "·" for character in text)
-    return text if len(text) <= most else text[: most - 1] + "…"
+def described(name: str) -> str:
+    """A hyperparameter with its symbol, where it has one: "momentum (m)"."""
+    symbol = {parameter.name: parameter.symbol for parameter in hyperparameters()}.get(name)
+    return f"{name} ({symbol})" if symbol else name
 
 
-def label_log_axis(axis: Axis) -> None:
-    """Plain numbers on 1, 2, 5 of each decade, so that an axis of less than a decade has labels too."""
-    low, high = sorted(axis.get_view_interval())
+def list_rows(axes: Axes, names: Sequence[str]) -> None:
+    """A name beside each place 0, 1, … of the upright axis, from the top."""
+    axes.set_yticks(range(len(names)), list(names))
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.grid(visible=False, axis="y")
+    axes.tick_params(axis="y", length=0)
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """1, 2, 5 of each decade, so that an axis of less than a decade has labels too; of many, 1 and 5."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     ticks = [digit * 10.0**decade for decade in decades for digit in (1, 2, 5)]
     ticks = [tick for tick in ticks if low <= tick <= high]
-    if len(ticks) > 6:
-        ticks = [tick for tick in ticks if f"{tick:e}"[0] in "15"]
+    return [tick for tick in ticks if f"{tick:e}"[0] in "15"] if len(ticks) > 6 else ticks
+
+
+def label_log_axis(axis: Axis) -> None:
+    """Plain numbers at `log_ticks`."""
+    ticks = log_ticks(*sorted(axis.get_view_interval()))
     axis.set_ticks(ticks, [f"{tick:g}" for tick in ticks], minor=False)
     axis.set_ticks([], minor=True)
 

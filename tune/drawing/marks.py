@@ -1,8 +1,7 @@
-"""Figures with one mark per trial or per row of a sweep."""
+"""The rows of a sweep as dots with intervals."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,36 +9,8 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from macil.config import hyperparameters
-from macil.look import BLACK, COLOURS, GREY, WIDTH
-from tune.drawing.figures import SKY, Trial, label_log_axis, mark_size, shorten, unique_handles, view
-
-
-def hyperparameter_scores(
-    trials: Sequence[Trial], names: Sequence[str], logarithmic: frozenset[str]
-) -> Figure | None:
-    """Selection score against each hyperparameter in `names`, one panel each; trials that ended early are hollow.
-
-    Failed and diverged trials are left out, as they are of the leaderboard.
-    """
-    out = ("failed", "diverged")
-    scored = [t for t in trials if t["selection_score"] is not None and t["status"] not in out]
-    names = [name for name in names if len({trial[name] for trial in scored if trial[name] is not None}) > 1]
-    if not names:
-        return None
-    columns = min(3, len(names))
-    rows = math.ceil(len(names) / columns)
-    figure = Figure(figsize=(WIDTH, 0.45 + 2.0 * rows), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
-    best = max(scored, key=lambda trial: trial["selection_score"])
-    for axes, name in zip(grid.flat, names, strict=False):
-        _draw_scatter(axes, scored, best, name, log=name in logarithmic)
-    for axes in list(grid.flat)[len(names) :]:
-        axes.set_axis_off()
-    for row in grid:
-        row[0].set_ylabel("selection score")
-    figure.legend(*unique_handles(grid.flat), loc="outside lower center", ncols=4)
-    return figure
+from macil.look import BLACK, COLOURS, GREY, WIDTH, shorten
+from tune.drawing.figures import SKY, list_rows, unique_handles, view
 
 
 @dataclass(frozen=True)
@@ -83,12 +54,9 @@ def dots(rows: Sequence[DotRow], label: str, publisher: str = "paper") -> Figure
         if row.begins and place:
             axes.axhline(place - 0.5, color=GREY, linewidth=0.6)
         _draw_dot(axes, row, place, ours, "paper (one seed)" if publisher == "paper" else publisher)
-    axes.set_yticks(range(len(rows)), [shorten(row.name, 52) for row in rows])
-    axes.set_ylim(len(rows) - 0.5, -0.5)
+    list_rows(axes, [shorten(row.name, 52) for row in rows])
     shown = [mark for row in rows for mark in (*row.values, row.mean, row.best, row.published)]
     axes.set_xlim(view([mark for mark in shown if mark is not None], [row.interval for row in rows]))
-    axes.grid(visible=False, axis="y")
-    axes.tick_params(axis="y", length=0)
     axes.set_xlabel(label)
     figure.legend(*unique_handles([axes]), loc="outside lower center", ncols=3)
     return figure
@@ -107,34 +75,3 @@ def _draw_dot(axes: Axes, row: DotRow, place: int, ours: str, published: str) ->
         axes.plot(row.best, place, "s", markeredgecolor=SKY, label="best test epoch (convention)", **hollow)
     if row.published is not None:
         axes.plot(row.published, place, "D", markeredgecolor=COLOURS[1], label=published, **hollow)
-
-
-def _draw_scatter(axes: Axes, scored: Sequence[Trial], best: Trial, name: str, *, log: bool) -> None:
-    described = {parameter.name: parameter for parameter in hyperparameters()}[name]
-    present = [trial for trial in scored if trial[name] is not None]
-    named = described.type is str or described.type is bool
-    groups = [
-        ("trained to the end", [t for t in present if t["status"] == "finished"], COLOURS[0], COLOURS[0]),
-        ("not trained to the end", [t for t in present if t["status"] != "finished"], "white", COLOURS[0]),
-        ("best", [t for t in present if t is best], "none", COLOURS[1]),
-    ]
-    for label, trials, face, edge in groups:
-        if not trials:
-            continue
-        x = [str(t[name]) if named else t[name] for t in trials]
-        size = 80 if label == "best" else mark_size(len(scored))
-        axes.scatter(
-            x,
-            [t["selection_score"] for t in trials],
-            size,
-            face,
-            edgecolors=edge,
-            linewidths=1.2,
-            label=label,
-        )
-    if log and not named and min(trial[name] for trial in present) > 0:
-        axes.set_xscale("log")
-        label_log_axis(axes.xaxis)
-    elif described.type is int and len({trial[name] for trial in present}) <= 5:
-        axes.set_xticks(sorted({trial[name] for trial in present}))
-    axes.set_xlabel(f"{name} ({described.symbol})" if described.symbol else name)

@@ -13,7 +13,16 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from macil.config import hyperparameters
 from macil.look import BLACK, COLOURS, WIDTH
-from tune.drawing.figures import SKY, Curves, Group, label_log_axis, unique_handles, view, whole_numbers
+from tune.drawing.figures import (
+    SKY,
+    Curves,
+    Group,
+    described,
+    label_log_axis,
+    unique_handles,
+    view,
+    whole_numbers,
+)
 
 # Widths and counts, which double rather than grow.
 _DOUBLING = ("hidden_dim", "feedforward_dim", "num_heads", "batch_size")
@@ -50,21 +59,16 @@ def sweep_curve(
     axes = figure.subplots()
     x = [point.value for point in points]
     _scale(axes, x, name)
-    described = {parameter.name: parameter for parameter in hyperparameters()}[name]
-    axes.axvline(
-        described.default,
-        color=BLACK,
-        linestyle=(0, (1, 2)),
-        linewidth=1,
-        label=f"paper's {described.default:g}",
-    )
+    (default,) = (parameter.default for parameter in hyperparameters() if parameter.name == name)
+    style: Any = {"color": BLACK, "linestyle": (0, (1, 2)), "linewidth": 1}
+    axes.axvline(default, label=f"paper's {default:g}", **style)
     banded = [point for point in points if point.interval]
     if banded:
         # Over neighbours only: across a value without an interval there is no band.
         bounds = np.array([point.interval or (np.nan, np.nan) for point in points])
         axes.fill_between(x, *bounds.T, color=COLOURS[0], alpha=0.15, linewidth=0, label="95 % t interval")
     if any(point.best is not None for point in points):
-        style: Any = {"color": SKY, "linestyle": (0, (4, 1.5)), "marker": "s", "markerfacecolor": "white"}
+        style = {"color": SKY, "linestyle": (0, (4, 1.5)), "marker": "s", "markerfacecolor": "white"}
         best = [np.nan if point.best is None else point.best for point in points]
         axes.plot(x, best, markersize=4, linewidth=1.1, label="best test epoch (convention), mean", **style)
     several = any(len(point.seeds) > 1 for point in points)
@@ -84,7 +88,7 @@ def sweep_curve(
     shown = [mark for point in points for mark in (*point.seeds, point.mean, point.best, point.published)]
     marks = [mark for mark in shown if mark is not None]
     axes.set_ylim(view(marks, [point.interval for point in points]))
-    axes.set_xlabel(f"{name} ({described.symbol})" if described.symbol else name)
+    axes.set_xlabel(described(name))
     axes.set_ylabel(label)
     figure.legend(*unique_handles([axes]), loc="outside lower center", ncols=3)
     return figure

@@ -12,9 +12,10 @@ from matplotlib.ticker import MaxNLocator
 
 from macil.data.store import TestLabels
 from macil.evaluation import frame_average_precision
-from macil.look import BLACK, COLOURS, GREY, WIDTH
+from macil.look import BLACK, COLOURS, GREY, WIDTH, shorten
 from macil.segments import SegmentRule
-from tune.drawing.figures import shorten, unique_handles
+from macil.timelines import true_spans
+from tune.drawing.figures import unique_handles
 
 if TYPE_CHECKING:
     from tune.drawing.evidence import SeedScores
@@ -128,7 +129,7 @@ def timelines(videos: Sequence[Timeline], frames: int) -> Figure | None:
         axes.stairs(
             video.scores, edges, color=COLOURS[0], linewidth=1.3, label="score of a snippet", baseline=None
         )
-        for begin, end in _runs(video.labels):
+        for begin, end in true_spans(video.labels):
             axes.axvspan(
                 begin / FRAMES_PER_SECOND,
                 end / FRAMES_PER_SECOND,
@@ -148,9 +149,3 @@ def timelines(videos: Sequence[Timeline], frames: int) -> Figure | None:
     figure.supylabel("violence score", fontsize=8.5)
     figure.legend(*unique_handles(panels), loc="outside lower center", ncols=2)
     return figure
-
-
-def _runs(labels: np.ndarray) -> list[tuple[int, int]]:
-    """Begin and end of each run of ones."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], labels.astype(np.int8), [0]])))
-    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from macil.look import COLOURS, WIDTH
-from tune.drawing.figures import SavedFigure, save_figure, shorten, unique_handles
+from macil.look import COLOURS, WIDTH, shorten
+from tune.drawing.figures import Drawing, SavedFigure, list_rows, save_drawing, unique_handles
 from tune.reporting.intervals import Estimate
 from tune.reporting.rowresults import headline_column, sweep_rows
 from tune.reporting.sidetables import Compared, shared_sweeps
@@ -70,10 +69,7 @@ def intervals(
                 capsize=2.5,
                 label=shorten(name, 40),
             )
-    axes.set_yticks(range(len(names)), [shorten(name, 44) for name in names])
-    axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.grid(visible=False, axis="y")
-    axes.tick_params(axis="y", length=0)
+    list_rows(axes, [shorten(name, 44) for name in names])
     axes.set_xlabel(label)
     if several:
         drawing.legend(*unique_handles([axes]), loc="outside lower center", ncols=3)
@@ -82,18 +78,17 @@ def intervals(
 
 def _results(compared: Sequence[Compared], folder: Path) -> SavedFigure | None:
     names, found = [each.name for each in compared], [each.headline for each in compared]
-    figure = save_figure(
-        lambda: intervals(names, [("", found)], "test AP (%), trapezoidal"),
-        folder,
-        "runs",
-        "Results of the runs",
-        "Test AP of each run's result, trapezoidal (the published definition), with its 95 % interval: over three "
-        "seeds or more, or for a single model over test videos (see Interval in the table).",
-    )
     said = ", ".join(
         f"{name} {100 * each.mean:.2f} %" for name, each in zip(names, found, strict=True) if each
     )
-    return None if figure is None else replace(figure, alt=f"Dots with intervals, a row a run: {said}.")
+    drawing = Drawing(
+        "Results of the runs",
+        "Test AP of each run's result, trapezoidal (the published definition), with its 95 % interval: over three "
+        "seeds or more, or for a single model over test videos (see Interval in the table).",
+        f"Dots with intervals, a row a run: {said}.",
+        lambda: intervals(names, [("", found)], "test AP (%), trapezoidal"),
+    )
+    return save_drawing(drawing, folder, "runs")
 
 
 def _rows(place: int, sweep: str, group: Sequence[Compared], folder: Path) -> SavedFigure | None:
@@ -104,13 +99,11 @@ def _rows(place: int, sweep: str, group: Sequence[Compared], folder: Path) -> Sa
         (run, [rows[name].estimate(column) if name in rows else None for name in names])
         for run, rows in by_run
     ]
-    figure = save_figure(
-        lambda: intervals(names, series, f"test AP (%), trapezoidal, {rule}"),
-        folder,
-        f"rows-{place}",
+    drawing = Drawing(
         f"Rows of sweep {sweep}, run by run",
         f"Test AP, trapezoidal, {rule}; mean over the finished seeds, with 95 % t interval where there are "
         "three or more, and both values where there are two.",
+        f"Dots with intervals: the {len(names)} rows of sweep {sweep}, each with {len(group)} runs.",
+        lambda: intervals(names, series, f"test AP (%), trapezoidal, {rule}"),
     )
-    alt = f"Dots with intervals: the {len(names)} rows of sweep {sweep}, each with {len(group)} runs."
-    return None if figure is None else replace(figure, alt=alt)
+    return save_drawing(drawing, folder, f"rows-{place}")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from tune.drawing.confirmfigure import Confirmation, regression
+from tune.reporting.figures.confirmation import Confirmation, draw, nth
 
 
 def test_each_row_has_its_searched_score_its_seeds_their_mean_and_interval() -> None:
@@ -13,7 +14,7 @@ def test_each_row_has_its_searched_score_its_seeds_their_mean_and_interval() -> 
         Confirmation("trial 3", "", 0.88, (0.85,)),
         Confirmation("trial 1", "", None, ()),
     ]
-    figure = regression(rows)
+    figure = draw(rows)
     assert figure is not None
     (axes,) = figure.axes
     drawn: dict[str, list[tuple[float, float]]] = {}
@@ -29,4 +30,12 @@ def test_each_row_has_its_searched_score_its_seeds_their_mean_and_interval() -> 
     half = 4.30265 * 0.02 / 3**0.5
     np.testing.assert_allclose(drawn["95 % t interval"], [(0.82 - half, 0), (0.82 + half, 0)], rtol=1e-5)
     assert [label.get_text() for label in axes.get_yticklabels()] == ["trial 7\nwinner", "trial 3", "trial 1"]
-    assert regression(rows[2:]) is None
+    assert draw(rows[2:]) is None
+
+
+@pytest.mark.parametrize(
+    ("rank", "said"),
+    [(1, "1st"), (2, "2nd"), (3, "3rd"), (4, "4th"), (11, "11th"), (22, "22nd"), (113, "113th")],
+)
+def test_ranks_are_written_as_they_are_said(rank: int, said: str) -> None:
+    assert nth(rank) == said

@@ -1,7 +1,11 @@
-"""Which figures a run gets, in the order of the report, and which are missing and why."""
+"""Which figures a run gets, in the order of the report, and which are missing and why.
+
+A new figure is a file of this folder and a line here.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -9,7 +13,16 @@ from typing import NamedTuple
 from macil.errors import DataError, MacilError, WriteError
 from tune.drawing import sweepdrawings, trainingdrawings
 from tune.drawing.figures import Entry, SavedFigure, save_drawing
+from tune.drawing.stopfigure import stopping
+from tune.reporting.figures.confirmation import confirmation
+from tune.reporting.figures.history import history
+from tune.reporting.figures.hyperparameters import hyperparameter_scores
+from tune.reporting.figures.importances import importances
+from tune.reporting.figures.parallel_coordinates import parallel_coordinates
+from tune.reporting.figures.pareto_front import pareto_front
 from tune.results import RunResults
+
+_SEARCH = "The search"
 
 
 class Missing(NamedTuple):
@@ -34,11 +47,6 @@ class Drawn:
         return [each.reason for each in self.absent]
 
 
-def draw_all(results: RunResults, folder: Path) -> list[SavedFigure]:
-    """The figures of `draw_figures`."""
-    return draw_figures(results, folder).figures
-
-
 def draw_figures(results: RunResults, folder: Path) -> Drawn:
     """Write every figure that the run has data for into `folder`; one that fails does not stop the others.
 
@@ -46,7 +54,7 @@ def draw_figures(results: RunResults, folder: Path) -> Drawn:
         WriteError: The disk is full, or the folder cannot be written.
     """
     drawn = Drawn([], [])
-    for entry in _entries(results):
+    for entry in entries(results):
         figure = None
         try:
             drawing = entry.make()
@@ -68,9 +76,26 @@ def draw_figures(results: RunResults, folder: Path) -> Drawn:
     return drawn
 
 
-def _entries(results: RunResults) -> list[Entry]:
-    if results.info.get("sweep"):
-        return [*sweepdrawings.entries(results), *trainingdrawings.entries(results)]
-    from tune.drawing import searchdrawings  # brings Optuna and pyplot, which no sweep needs
+def entries(results: RunResults) -> list[Entry]:
+    """What a run gets: a sweep or a search, then the reported training, then all trainings."""
+    own = sweepdrawings.entries(results) if results.info.get("sweep") else _search(results)
+    return [*own, *trainingdrawings.entries(results)]
 
-    return [*searchdrawings.entries(results), *trainingdrawings.entries(results)]
+
+def _search(results: RunResults) -> Iterator[Entry]:
+    """What a search gets, from what it found to what it cost."""
+    trials = [row for row in results.trials.to_pylist() if row["kind"] == "search"]
+    for name, title, make in (
+        ("confirmation", "Confirmation on fresh seeds", lambda: confirmation(results)),
+        ("history", "Optimisation history", lambda: history(results, trials)),
+        ("importances", "Importances of the hyperparameters", lambda: importances(results, trials)),
+        (
+            "hyperparameters",
+            "Hyperparameters against selection score",
+            lambda: hyperparameter_scores(results, trials),
+        ),
+        ("parallel", "Parallel coordinates", lambda: parallel_coordinates(results, trials)),
+        ("pareto", "AP against parameters", lambda: pareto_front(results)),
+        ("early-stopping", "Early stopping", lambda: stopping(results, trials)),
+    ):
+        yield Entry(name, title, _SEARCH, make)

@@ -12,9 +12,10 @@ from macil.data import FeatureStore
 from macil.files import read_json, write_json_atomic
 from tests.runfolders import RunFolder
 from tests.searchruns import search_results, spread
-from tune.drawing import evidence, searchdrawings, studyfigures
-from tune.drawing.drawings import Drawn, draw_all, draw_figures
+from tune.drawing import evidence
 from tune.openings import open_labels
+from tune.reporting.figures import catalogue, importances
+from tune.reporting.figures.catalogue import Drawn, draw_figures
 from tune.reporting.rendering import markdown
 from tune.reporting.runpage import run_page
 from tune.results import RunResults, load_run
@@ -78,7 +79,7 @@ def test_importances_are_drawn_from_fifty_trials_on_with_their_intervals(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     draw_less(monkeypatch)
-    monkeypatch.setattr(studyfigures, "RESAMPLES", 3)
+    monkeypatch.setattr(importances, "RESAMPLES", 3)
     fewer = draw_figures(search_results(spread(60, stopped=11)), tmp_path)
     assert "importances" not in [figure.name for figure in fewer.figures]
     (reason,) = [each.reason for each in fewer.absent if each.group == "The search"]
@@ -122,8 +123,11 @@ def test_equal_runs_give_equal_files(
 ) -> None:
     draw_less(monkeypatch)
     found, folder = drawn
-    assert [figure.name for figure in draw_all(search, tmp_path)] == [figure.name for figure in found.figures]
-    for path in folder.iterdir():
+    names = [figure.name for figure in draw_figures(search, tmp_path).figures]
+    assert names == [figure.name for figure in found.figures]
+    paths = list(folder.iterdir())
+    assert len(paths) == 2 * len(names) > 0
+    for path in paths:
         assert (tmp_path / path.name).read_bytes() == path.read_bytes(), path.name
 
 
@@ -150,7 +154,7 @@ def test_a_figure_that_fails_is_listed_and_stops_no_other(
     def fail(*arguments: object) -> Figure:
         raise RuntimeError("no\nroom")
 
-    monkeypatch.setattr(searchdrawings, "hyperparameter_scores", fail)
+    monkeypatch.setattr(catalogue, "hyperparameter_scores", fail)
     after = draw_figures(results, tmp_path)
     said = "Hyperparameters against selection score: could not be drawn (RuntimeError: no room)"
     assert [line for line in after.missing if line not in before.missing] == [said]
@@ -166,11 +170,3 @@ def test_a_run_without_any_trial_has_no_figure_and_says_why(tmp_path: Path) -> N
     assert drawn.figures == []
     assert "Optimisation history: no trial was trained to the end yet" in drawn.missing
     assert "Precision against recall: no training has finished an epoch" in drawn.missing
-
-
-@pytest.mark.parametrize(
-    ("rank", "said"),
-    [(1, "1st"), (2, "2nd"), (3, "3rd"), (4, "4th"), (11, "11th"), (22, "22nd"), (113, "113th")],
-)
-def test_ranks_are_written_as_they_are_said(rank: int, said: str) -> None:
-    assert searchdrawings._nth(rank) == said

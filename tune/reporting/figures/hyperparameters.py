@@ -1,0 +1,102 @@
+"""The selection score against each hyperparameter, and which hyperparameters a run searched."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from macil.config import hyperparameters
+from macil.look import COLOURS, WIDTH
+from tune.drawing.captions import score_basis
+from tune.drawing.figures import Drawing, Trial, described, label_log_axis, mark_size, unique_handles
+from tune.reporting.sections import varied
+from tune.results import RunResults
+
+
+def hyperparameter_scores(results: RunResults, trials: Sequence[Trial]) -> Drawing:
+    """The figure of a search."""
+    names = varied(results)
+    caption = (
+        "One mark per trial: filled where it was trained to the end, hollow where it ended early (its score is the "
+        f"best of fewer epochs); the ring is the best. {score_basis(results)}"
+    )
+    alt = f"Scatter of the selection score against {', '.join(names) or 'nothing'}, a panel each."
+    return Drawing(
+        "Hyperparameters against selection score",
+        caption,
+        alt,
+        lambda: draw(trials, names, logarithmic(results)),
+    )
+
+
+def searched(results: RunResults) -> list[str]:
+    """The hyperparameters of the search space, in the order of `TrialConfig`; empty for a sweep."""
+    return [parameter.name for parameter in hyperparameters() if parameter.name in _space(results)]
+
+
+def logarithmic(results: RunResults) -> frozenset[str]:
+    """Those that are searched by factors."""
+    return frozenset(name for name, text in _space(results).items() if "logarithmic" in str(text))
+
+
+def few_values(name: str, values: Sequence[Any]) -> bool:
+    """Whether an axis shows each of the `values` of a hyperparameter: names, switches, and few whole numbers."""
+    kind = {parameter.name: parameter.type for parameter in hyperparameters()}[name]
+    return kind in (str, bool) or (kind is int and len(set(values)) <= 5)
+
+
+def draw(trials: Sequence[Trial], names: Sequence[str], logarithmic: frozenset[str]) -> Figure | None:
+    """Selection score against each hyperparameter in `names`, one panel each; trials that ended early are hollow.
+
+    Failed and diverged trials are left out, as they are of the leaderboard.
+    """
+    out = ("failed", "diverged")
+    scored = [t for t in trials if t["selection_score"] is not None and t["status"] not in out]
+    names = [name for name in names if len({trial[name] for trial in scored if trial[name] is not None}) > 1]
+    if not names:
+        return None
+    columns = min(3, len(names))
+    rows = math.ceil(len(names) / columns)
+    figure = Figure(figsize=(WIDTH, 0.45 + 2.0 * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
+    best = max(scored, key=lambda trial: trial["selection_score"])
+    for axes, name in zip(grid.flat, names, strict=False):
+        _draw_panel(axes, scored, best, name, log=name in logarithmic)
+    for axes in list(grid.flat)[len(names) :]:
+        axes.set_axis_off()
+    for row in grid:
+        row[0].set_ylabel("selection score")
+    figure.legend(*unique_handles(grid.flat), loc="outside lower center", ncols=4)
+    return figure
+
+
+def _draw_panel(axes: Axes, scored: Sequence[Trial], best: Trial, name: str, *, log: bool) -> None:
+    present = [trial for trial in scored if trial[name] is not None]
+    values = [trial[name] for trial in present]
+    named = isinstance(values[0], str | bool)
+    groups = [
+        ("trained to the end", [t for t in present if t["status"] == "finished"], COLOURS[0], COLOURS[0]),
+        ("not trained to the end", [t for t in present if t["status"] != "finished"], "white", COLOURS[0]),
+        ("best", [t for t in present if t is best], "none", COLOURS[1]),
+    ]
+    for label, trials, face, edge in groups:
+        if trials:
+            x = [str(t[name]) if named else t[name] for t in trials]
+            y = [t["selection_score"] for t in trials]
+            size = 80 if label == "best" else mark_size(len(scored))
+            axes.scatter(x, y, size, face, edgecolors=edge, linewidths=1.2, label=label)
+    if log and not named and min(values) > 0:
+        axes.set_xscale("log")
+        label_log_axis(axes.xaxis)
+    elif not named and few_values(name, values):
+        axes.set_xticks(sorted(set(values)))
+    axes.set_xlabel(described(name))
+
+
+def _space(results: RunResults) -> dict[str, Any]:
+    space = results.plan.get("space")
+    return space if isinstance(space, dict) else {}
