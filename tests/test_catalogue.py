@@ -14,7 +14,7 @@ from tests.runfolders import RunFolder
 from tests.searchruns import search_results, spread
 from tune.drawing import evidence
 from tune.openings import open_labels
-from tune.reporting.figures import catalogue, importances
+from tune.reporting.figures import catalogue
 from tune.reporting.figures.catalogue import Drawn, draw_figures
 from tune.reporting.rendering import markdown
 from tune.reporting.runpage import run_page
@@ -73,32 +73,6 @@ def test_a_search_gets_its_figures_under_their_headings(drawn: tuple[Drawn, Path
         "Importances of the hyperparameters: 2 of 2 trials were trained to the end (1 trial "
         "repeated another's training); at least 50 are needed"
     )
-
-
-def test_importances_are_drawn_from_fifty_trials_on_with_their_intervals(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    draw_less(monkeypatch)
-    monkeypatch.setattr(importances, "RESAMPLES", 3)
-    fewer = draw_figures(search_results(spread(60, stopped=11)), tmp_path)
-    assert "importances" not in [figure.name for figure in fewer.figures]
-    (reason,) = [each.reason for each in fewer.absent if each.group == "The search"]
-    assert "49 of 60 trials were trained to the end; at least 50 are needed" in reason
-    enough = draw_figures(search_results(spread(60, stopped=10)), tmp_path)
-    (found,) = [figure for figure in enough.figures if figure.name == "importances"]
-    assert (
-        "from the 50 trials that were trained to the end; those stopped early take no part" in found.caption
-    )
-    assert "Lines: 95 % interval" in found.caption
-    assert "no interval" not in found.caption
-
-
-def test_importances_count_a_training_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    draw_less(monkeypatch)
-    trials = spread(45)
-    drawn = draw_figures(search_results([*trials, *trials[:7]]), tmp_path)
-    (reason,) = [each.reason for each in drawn.absent if "Importances" in each.reason]
-    assert "45 of 45 trials were trained to the end (7 trials repeated another's training)" in reason
 
 
 def test_a_reason_stands_under_the_heading_of_the_figure(tmp_path: Path) -> None:

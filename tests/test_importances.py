@@ -6,12 +6,22 @@ from typing import Any
 
 import numpy as np
 import optuna
+import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, create_trial
 
+from macil.errors import DataError
 from tests.searchruns import SPACE, search_results, spread
+from tune.reporting.figures import importances as module
 from tune.reporting.figures.hyperparameters import searched
-from tune.reporting.figures.importances import Share, _importances_of, draw, frozen_trials, shares
+from tune.reporting.figures.importances import (
+    Share,
+    _importances_of,
+    draw,
+    frozen_trials,
+    importances,
+    shares,
+)
 
 
 def ended(count: int) -> list[FrozenTrial]:
@@ -90,3 +100,35 @@ def test_values_outside_the_planned_space_make_a_space_of_their_own() -> None:
         assert distributions["temperature"] == FloatDistribution(0.1, 2.0, log=True)
         assert distributions["hidden_dim"] == CategoricalDistribution([32, 64])
     assert distributions["momentum"] == FloatDistribution(0.5, 0.9)
+
+
+def test_importances_are_drawn_from_fifty_trials_on_with_their_intervals(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "RESAMPLES", 3)
+    fewer, enough = (search_results(spread(60, stopped=stopped)) for stopped in (11, 10))
+    with pytest.raises(DataError, match="49 of 60 trials were trained to the end; at least 50 are needed"):
+        importances(fewer, fewer.trials.to_pylist())
+    drawing = importances(enough, enough.trials.to_pylist())
+    assert drawing is not None
+    assert (
+        "from the 50 trials that were trained to the end; those stopped early take no part" in drawing.caption
+    )
+    assert "Lines: 95 % interval, from 3 sets" in drawing.caption
+    assert "no interval" not in drawing.caption
+    figure = drawing.draw()
+    assert figure is not None
+    assert len(figure.axes[0].patches) == len(SPACE)
+
+
+def test_importances_count_a_training_once() -> None:
+    trials = spread(45)
+    results = search_results([*trials, *trials[:7]])
+    with pytest.raises(DataError, match=r"45 of 45 .* the end \(7 trials repeated another's training\)"):
+        importances(results, results.trials.to_pylist())
+
+
+def test_nothing_can_matter_where_all_scores_are_equal() -> None:
+    results = search_results([{**trial, "selection_score": 0.5} for trial in spread(50)])
+    with pytest.raises(DataError, match="the same score"):
+        importances(results, results.trials.to_pylist())
