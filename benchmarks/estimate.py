@@ -11,15 +11,12 @@ import math
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 
 from benchmarks.standin import made_up_score
-from tune.plan import REDUCTION
-from tune.scheduler import ReplayASHA
-from tune.storage.trial_log import METRIC, TIME
+from tune.algorithms.stopping.asha import REDUCTION, Asha
+from tune.algorithms.stopping.decision import Decision
 
 EPOCHS, GRACE = 50, 15
 GPUS = (1, 8, 64)
@@ -92,7 +89,7 @@ def asha_share(epochs: int = EPOCHS, grace: int = GRACE) -> float:
 @dataclass
 class _Worker:
     number: int
-    trial: Any = None
+    trial: str = ""
     epoch: int = 0
     best: float = 0.0
     quality: float = 0.0
@@ -109,7 +106,7 @@ def simulate_search(
         `seconds` altogether and of its parts, `epochs` trained, their `share` of all, `driver_share` of the time that
         trials run, `used`: the share of the GPUs' time that is epochs.
     """
-    scheduler = ReplayASHA(GRACE, EPOCHS)
+    rule = Asha(GRACE, EPOCHS)
     report = driver.report_of(gpus)
     begun = finished = epochs = 0
     free = busy = end = 0.0
@@ -120,7 +117,7 @@ def simulate_search(
         nonlocal begun, free, busy
         took = driver.suggestion_after(finished) + driver.trial
         free, busy = max(free, now) + took, busy + took
-        worker.trial = SimpleNamespace(config={"number": begun}, trial_id=f"{begun:05d}")
+        worker.trial = f"{begun:05d}"
         worker.dice = random.Random(f"{seed}/{begun}")
         worker.quality, worker.epoch, worker.best = worker.dice.random(), 0, 0.0
         width = worker.dice.randrange(3)
@@ -139,11 +136,9 @@ def simulate_search(
         free, busy = max(free, now) + report, busy + report
         end = max(end, free)
         worker.best = max(worker.best, made_up_score(worker.quality, worker.epoch, worker.dice))
-        result = {TIME: worker.epoch, METRIC: worker.best}
-        if scheduler.on_trial_result(None, worker.trial, result) != ReplayASHA.STOP:
+        if rule.observe(worker.trial, worker.epoch, worker.best) is Decision.CONTINUE:
             heapq.heappush(events, (free + epoch_seconds, number))
             continue
-        scheduler.on_trial_complete(None, worker.trial, result)
         finished += 1
         if begun < trials:
             begin(worker, free)

@@ -61,7 +61,7 @@ from tune.space import Space, search_space
 
 quiet_ray()
 
-from tune.searcher import StudySearch  # noqa: E402
+from tune.algorithms.study import SearchStudy  # noqa: E402
 
 # Reports a second that are offered in every round, a load at which the driver has time to spare ...
 _OFFERED = 50
@@ -197,8 +197,8 @@ def measure_suggestions(
     return found
 
 
-def _open_study(journal: Path, pasts: Mapping[int, TrialHistory]) -> StudySearch:
-    return StudySearch(_space(), journal, seed=0, epochs=EPOCHS, startup=10, pasts=pasts)
+def _open_study(journal: Path, pasts: Mapping[int, TrialHistory]) -> SearchStudy:
+    return SearchStudy(_space(), journal, seed=0, epochs=EPOCHS, startup=10, pasts=pasts)
 
 
 def _space() -> Space:

@@ -40,14 +40,14 @@ from ray.tune.search.optuna import OptunaSearch  # noqa: E402
 
 import tune.execution  # noqa: E402
 from benchmarks.standin import StandIn, slots_for_workers  # noqa: E402
+from tune.algorithms.stopping.asha import REDUCTION  # noqa: E402
+from tune.algorithms.study import SearchStudy, Suggestion, load_study  # noqa: E402
 from tune.cluster import Needs, Shape, joined  # noqa: E402
 from tune.display import Display  # noqa: E402
 from tune.execution import Batch, run_batch  # noqa: E402
 from tune.interrupts import Interrupts  # noqa: E402
 from tune.machine import ROOT  # noqa: E402
-from tune.plan import REDUCTION  # noqa: E402
-from tune.scheduler import ReplayASHA  # noqa: E402
-from tune.searcher import StudySearch, load_study  # noqa: E402
+from tune.scheduler import AshaScheduler  # noqa: E402
 from tune.space import published_point, search_space  # noqa: E402
 from tune.storage.trial_log import METRIC, TIME  # noqa: E402
 from tune.watch import Watch  # noqa: E402
@@ -375,12 +375,12 @@ class MeteredDisplay(Display):
             self._interrupts.exit_code = 130
 
 
-class MeteredStudy(StudySearch):
-    """The product's searcher, timed."""
+class MeteredStudy(SearchStudy):
+    """The product's study, timed."""
 
     meter: Meter
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+    def suggest(self, trial_id: str) -> Suggestion:
         """A suggestion."""
         with self.meter.suggestion():
             return super().suggest(trial_id)
@@ -474,7 +474,7 @@ def _run_product(task: Round, folder: Path, meter: Meter, address: str) -> dict[
         cpus=0.0,
         gpus=1.0,
         timeout=3600.0,
-        searcher=partial(
+        study=partial(
             MeteredStudy,
             space,
             run.journal,
@@ -483,7 +483,7 @@ def _run_product(task: Round, folder: Path, meter: Meter, address: str) -> dict[
             startup=_STARTUP,
             first=(published_point(space),),
         ),
-        scheduler=partial(ReplayASHA, task.grace, task.epochs),
+        scheduler=partial(AshaScheduler, task.grace, task.epochs),
     )
     interrupts = Interrupts(lambda: None)
     interrupts.listen()

@@ -38,13 +38,13 @@ quiet_ray()
 
 from ray.tune.experiment import Trial  # noqa: E402
 
+from tune.algorithms.study import SearchStudy, Suggestion, load_study  # noqa: E402
 from tune.batches import trials_batch  # noqa: E402
 from tune.display import Display  # noqa: E402
 from tune.execution import run_batch  # noqa: E402
 from tune.interrupts import Interrupts  # noqa: E402
 from tune.rundata import describe_data  # noqa: E402
 from tune.search import begin  # noqa: E402
-from tune.searcher import StudySearch, load_study  # noqa: E402
 
 # Wall times are all that may differ between a trial and its training alone.
 _TIMES = ("seconds",)
@@ -81,24 +81,24 @@ class WatchedDisplay(Display):
         now, name = time.perf_counter(), str(trial.relative_logdir)
         if state != "running":
             self.ended_at[name] = now
-            self.marks.append(Mark(now, time.process_time(), WatchedSearch.seconds, _memory()))
+            self.marks.append(Mark(now, time.process_time(), WatchedStudy.seconds, _memory()))
         elif result is not None:
             self.epochs_at.setdefault(name, []).append(now)
         super().update(trial, state, result, note)
 
 
-class WatchedSearch(StudySearch):
+class WatchedStudy(SearchStudy):
     """Adds up the time that suggestions take; nearly all of it is Optuna's."""
 
     seconds = 0.0
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+    def suggest(self, trial_id: str) -> Suggestion:
         """A suggestion, timed."""
         started = time.thread_time()
         try:
             return super().suggest(trial_id)
         finally:
-            WatchedSearch.seconds += time.thread_time() - started
+            WatchedStudy.seconds += time.thread_time() - started
 
 
 @dataclass(frozen=True)
@@ -143,8 +143,8 @@ def run_search(folder: Path, store: FeatureStore, options: Options, machine: Mac
     begin(run, plan, options)
     describe_data(run, plan, store)
     batch = trials_batch(run, plan, store)
-    assert isinstance(batch.searcher, partial)
-    batch = replace(batch, searcher=partial(WatchedSearch, *batch.searcher.args, **batch.searcher.keywords))
+    assert isinstance(batch.study, partial)
+    batch = replace(batch, study=partial(WatchedStudy, *batch.study.args, **batch.study.keywords))
     shown = WatchedDisplay(plan.trials, plan.base.epochs)
     run_batch(run, batch, shown, Interrupts(lambda: None), debug=False)
     return Search(run, shown, [_timeline(run, shown, name) for name in shown.epochs_at])

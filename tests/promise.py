@@ -14,7 +14,7 @@ from macil.files import read_json
 from macil.metrics import EpochMetrics
 from macil.training import trainer_from_record
 from tests.searchcommand import lines_of
-from tune.searcher import load_study
+from tune.algorithms.study import load_study
 from tune.storage.trial_log import METRIC
 
 NUMBERS = [field.name for field in fields(EpochMetrics) if field.name != "seconds"]

@@ -131,7 +131,7 @@ KILL = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
 # Moments between two writes that belong together, of a trial in the middle of the search.
 MOMENTS = {
     "a suggestion half written": {
-        "tune.searcher": "_set = Trial.set_user_attr\n"
+        "tune.algorithms.study": "_set = Trial.set_user_attr\n"
         "def set_user_attr(self, key, value):\n"
         f"    if key == TRIAL_ID and self.number == 3:\n        {KILL}\n"
         "    return _set(self, key, value)\n"
@@ -159,11 +159,11 @@ MOMENTS = {
         "RunRecorder.on_trial_result = on\n"
     },
     "a trial saved and not told": {
-        "tune.searcher": "_done = StudySearch.on_trial_complete\n"
-        "def done(self, trial_id, result=None, error=False):\n"
-        f"    if self._ot_trials[trial_id].number == 3:\n        {KILL}\n"
-        "    return _done(self, trial_id, result, error)\n"
-        "StudySearch.on_trial_complete = done\n"
+        "tune.algorithms.study": "_end = SearchStudy.end\n"
+        "def end(self, trial_id, *given):\n"
+        f"    if self._trials[trial_id].number == 3:\n        {KILL}\n"
+        "    return _end(self, trial_id, *given)\n"
+        "SearchStudy.end = end\n"
     },
 }
 
@@ -723,14 +723,14 @@ Scenario = Callable[[Path, FeatureStore, Path, Patch], None]
 MUTATIONS: dict[str, tuple[Patch, Scenario]] = {
     "rung replay": (
         {
-            "tune.scheduler": "_init = ReplayASHA.__init__\n"
+            "tune.scheduler": "_init = AshaScheduler.__init__\n"
             "def init(self, grace, epochs, pasts=None):\n    _init(self, grace, epochs, None)\n"
-            "ReplayASHA.__init__ = init\n"
+            "AshaScheduler.__init__ = init\n"
         },
         driver_killed,
     ),
     "study repair": (
-        {"tune.searcher": "def repair_study(*given):\n    pass\n"},
+        {"tune.algorithms.study": "def repair_study(*given):\n    pass\n"},
         killed_before_the_study_was_told,
     ),
     "atomic rename": (

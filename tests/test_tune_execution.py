@@ -25,14 +25,14 @@ from macil.files import write_json_atomic
 from macil.member import Member
 from macil.metrics import EpochMetrics
 from macil.training import Trainer, load_checkpoint, trainer_from_record
+from tune.algorithms.study import REASON, SearchStudy, load_study
 from tune.display import Display
 from tune.execution import Batch, run_batch
 from tune.interrupts import Interrupts
 from tune.machine import Machine, quiet_ray, ray_running
 from tune.ranking import choose_winner
 from tune.results import load_run
-from tune.scheduler import ReplayASHA
-from tune.searcher import REASON, StudySearch, load_study
+from tune.scheduler import AshaScheduler
 from tune.space import Space, search_space
 from tune.storage.names import SCORES_FILE, TRAINER_FILE
 from tune.workspace import Workspace
@@ -110,8 +110,8 @@ def rows_batch(job: dict[str, Any], rows: list[dict[str, Any]], concurrent: int 
 
 
 def search_batch(run: Workspace, job: dict[str, Any], space: Space, total: int) -> Batch:
-    searcher = partial(StudySearch, space, run.journal, seed=0, epochs=4, startup=3)
-    return batch(job, total=total, searcher=searcher, scheduler=partial(ReplayASHA, 2, 4))
+    study = partial(SearchStudy, space, run.journal, seed=0, epochs=4, startup=3)
+    return batch(job, total=total, study=study, scheduler=partial(AshaScheduler, 2, 4))
 
 
 def execute(run: Workspace, batch: Batch, *, epochs: int = 4) -> str:
@@ -321,7 +321,7 @@ def test_rows_of_a_sweep_may_be_stopped_by_asha(run: Workspace, demo_store: Feat
     """Each row is begun once, in order; the rungs follow from what was logged."""
     rates = [2e-3, 1e-5, 4e-3, 1e-6]
     listed = rows_batch(job(run, demo_store), [{"learning_rate": rate} for rate in rates])
-    execute(run, replace(listed, scheduler=partial(ReplayASHA, 1, 4)))
+    execute(run, replace(listed, scheduler=partial(AshaScheduler, 1, 4)))
     rung: list[float] = []
     ends = []
     for number in range(len(rates)):

@@ -10,32 +10,36 @@ import optuna
 import pytest
 
 from macil.config import TrialConfig
+from tune.algorithms.study import STUDY_NAME, SearchStudy, load_study
 from tune.journal import TRIAL_ID, open_journal, repair_journal
 from tune.patience import PATIENCE, StorageError
-from tune.searcher import STUDY_NAME, StudySearch, load_study
 from tune.space import published_point, search_space
 
 SPACE = search_space(TrialConfig())
 
 
-def search(journal: Path) -> StudySearch:
-    return StudySearch(SPACE, journal, seed=3, epochs=4, startup=3, first=(published_point(SPACE),))
+def search(journal: Path) -> SearchStudy:
+    return SearchStudy(SPACE, journal, seed=3, epochs=4, startup=3, first=(published_point(SPACE),))
 
 
 def suggestions(journal: Path, count: int) -> list[dict[str, Any]]:
-    searcher = search(journal)
-    return [searcher.suggest(f"t{number}") or {} for number in range(count)]
+    study = search(journal)
+    return [_config(study, f"t{number}") for number in range(count)]
+
+
+def _config(study: SearchStudy, trial_id: str) -> dict[str, Any]:
+    return dict(study.suggest(trial_id).params)
 
 
 @pytest.fixture
 def written(tmp_path: Path) -> bytes:
     """A study of four suggestions, the first of them enqueued, with scores in between."""
     journal = tmp_path / "whole.journal"
-    searcher = search(journal)
+    study = search(journal)
     for number in range(4):
-        searcher.suggest(f"t{number}")
-        searcher.on_trial_result(f"t{number}", {"training_iteration": 1, "selection_score": number / 8})
-    searcher.on_trial_complete("t1", {"training_iteration": 4, "selection_score": 0.5})
+        study.suggest(f"t{number}")
+        study.report(f"t{number}", 1, number / 8)
+    study.end("t1", 4, 0.5)
     return journal.read_bytes()
 
 
@@ -52,12 +56,12 @@ def test_a_journal_cut_anywhere_goes_on_as_if_it_had_not_been(tmp_path: Path, wr
         study = load_study(journal) if journal.read_bytes() else None
         for row in study.trials if study else []:
             assert row.state == optuna.trial.TrialState.WAITING or row.params == whole[row.number]
-        searcher = search(journal)
-        left = searcher.open_rows + 4 - searcher.rows
-        made = [searcher.suggest(f"u{number}") or {} for number in range(left)]
+        resumed = search(journal)
+        left = resumed.open_rows + 4 - resumed.rows
+        made = [resumed.suggest(f"u{number}") for number in range(left)]
         assert [row.params for row in load_study(journal).trials] == list(whole.values())
         for one in made:
-            assert {name: one[name] for name in SPACE} == whole[one["number"]]
+            assert one.params == whole[one.number]
         journal.unlink()
 
 

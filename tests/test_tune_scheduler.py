@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from tune.ledger import TrialHistory
-from tune.scheduler import ReplayASHA
+from tune.scheduler import AshaScheduler
 
 GRACE, EPOCHS = 2, 18
 CONTROLLER: Any = None  # the scheduler never looks at it
@@ -29,12 +29,12 @@ def curves(number: int = 12) -> dict[int, list[float]]:
     return {n: [draw.random() + epoch / 10 for epoch in range(draw.randint(1, 17))] for n in range(number)}
 
 
-def resumed(pasts: list[TrialHistory]) -> ReplayASHA:
-    return ReplayASHA(GRACE, EPOCHS, {each.name: each for each in pasts})
+def resumed(pasts: list[TrialHistory]) -> AshaScheduler:
+    return AshaScheduler(GRACE, EPOCHS, {each.name: each for each in pasts})
 
 
 def test_rungs_made_of_the_logs_are_those_of_the_unbroken_run() -> None:
-    unbroken = ReplayASHA(GRACE, EPOCHS)
+    unbroken = AshaScheduler(GRACE, EPOCHS)
     for number in curves():
         unbroken.on_trial_add(CONTROLLER, trial(number))
     # Interleaved, as parallel trials report.
@@ -44,49 +44,18 @@ def test_rungs_made_of_the_logs_are_those_of_the_unbroken_run() -> None:
                 unbroken.on_trial_result(CONTROLLER, trial(number), line(epoch, scores[epoch - 1]))
 
     restored = resumed([past(number, scores) for number, scores in reversed(curves().items())])
-    assert restored.rungs == unbroken.rungs
-    assert sorted(unbroken.rungs) == [2, 6, 18]
-    assert len(unbroken.rungs[2]) > len(unbroken.rungs[6]) > 0
-    for epoch, score in ((2, 0.3), (2, 1.1), (6, 0.8), (6, 1.5)):
-        new = trial(99)
+    assert restored.rule.rungs == unbroken.rule.rungs
+    assert sorted(unbroken.rule.rungs) == [2, 6, 18]
+    assert len(unbroken.rule.rungs[2]) > len(unbroken.rule.rungs[6]) > 0
+    for number, (epoch, score) in enumerate(((2, 0.3), (2, 1.1), (6, 0.8), (6, 1.5)), start=99):
+        new = trial(number)
         decisions = {
             scheduler.on_trial_result(CONTROLLER, new, line(epoch, score))
             for scheduler in (unbroken, restored)
         }
         assert len(decisions) == 1
         for scheduler in (unbroken, restored):
-            scheduler._decided.pop("00099")
-            for _, recorded in scheduler._brackets[0]._rungs:
-                recorded.pop("00099", None)
-
-
-def test_ray_stops_the_same_trials() -> None:
-    """The rung of Ray's own scheduler decides."""
-    from ray.tune.schedulers import ASHAScheduler
-
-    ours = ReplayASHA(GRACE, EPOCHS)
-    rays = ASHAScheduler(
-        time_attr="training_iteration",
-        metric="selection_score",
-        mode="max",
-        max_t=EPOCHS,
-        grace_period=GRACE,
-        reduction_factor=3,
-    )
-    stopped = 0
-    for number, scores in curves(40).items():
-        for scheduler in (ours, rays):
-            scheduler.on_trial_add(CONTROLLER, trial(number))
-        for epoch, score in enumerate(scores, start=1):
-            decisions = [
-                scheduler.on_trial_result(CONTROLLER, trial(number), line(epoch, score))
-                for scheduler in (ours, rays)
-            ]
-            assert decisions[0] == decisions[1]
-            if decisions[0] == "STOP":
-                stopped += 1
-                break
-    assert 0 < stopped < 40
+            scheduler.rule.forget(f"{number:05d}")
 
 
 def test_what_was_decided_is_not_decided_again() -> None:
@@ -95,22 +64,22 @@ def test_what_was_decided_is_not_decided_again() -> None:
     gone_on = past(2, [0.1, 0.2, 0.3])
     stopped = past(3, [0.1, 0.3], done=True)
     scheduler = resumed([strong, gone_on, stopped])
-    before = scheduler.rungs
+    before = scheduler.rule.rungs
     for number, epochs, decisions in ((2, (1, 2, 3), ["CONTINUE"] * 3), (3, (1, 2), ["CONTINUE", "STOP"])):
         scheduler.on_trial_add(CONTROLLER, trial(number))
         assert [
             scheduler.on_trial_result(CONTROLLER, trial(number), line(epoch, 0.0)) for epoch in epochs
         ] == decisions
-    assert scheduler.rungs == before
+    assert scheduler.rule.rungs == before
     assert scheduler.on_trial_result(CONTROLLER, trial(4), line(2, 0.1)) == "STOP"
     assert scheduler.on_trial_result(CONTROLLER, trial(2), line(6, 0.3)) == "STOP"
 
 
 def test_a_diverged_trial_leaves_no_score() -> None:
-    scheduler = ReplayASHA(GRACE, EPOCHS)
+    scheduler = AshaScheduler(GRACE, EPOCHS)
     scheduler.on_trial_add(CONTROLLER, trial(0))
     scheduler.on_trial_result(CONTROLLER, trial(0), line(2, 0.5))
-    assert scheduler.rungs[2] == {"00000": 0.5}
+    assert scheduler.rule.rungs[2] == {"00000": 0.5}
     scheduler.on_trial_complete(CONTROLLER, trial(0), line(3, None, diverged=True))
-    assert scheduler.rungs[2] == {}
-    assert resumed([past(0, [0.1, 0.5], diverged=True)]).rungs[2] == {}
+    assert scheduler.rule.rungs[2] == {}
+    assert resumed([past(0, [0.1, 0.5], diverged=True)]).rule.rungs[2] == {}

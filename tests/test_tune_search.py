@@ -21,10 +21,10 @@ from macil.data.store import FeatureStore
 from macil.files import read_json
 from tests.promise import digits, rows
 from tests.searchcommand import SMALL, finish, info, lines_of, start, stop_when
+from tune.algorithms.study import load_study
 from tune.nextcommands import report_command
 from tune.openings import read_openings
 from tune.search import search
-from tune.searcher import load_study
 from tune.storage.trial_log import read_log
 
 EPOCHS, GRACE = 6, 2

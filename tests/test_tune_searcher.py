@@ -10,10 +10,11 @@ from optuna.trial import TrialState
 
 from macil.config import TrialConfig
 from macil.errors import DataError
+from tune.algorithms.study import REASON, SearchStudy, load_study
 from tune.groups import LOGGED
 from tune.journal import TRIAL_ID, repair_journal
 from tune.ledger import TrialHistory
-from tune.searcher import NUMBER, REASON, ListSearch, StudySearch, load_study
+from tune.searcher import NUMBER, ListSearch, StudySearch
 from tune.space import Space, published_point, search_space
 
 EPOCHS = 4
@@ -21,7 +22,7 @@ SPACE: Space = search_space(TrialConfig())
 
 
 def make(folder: Path, seed: int = 0, pasts: dict[int, TrialHistory] | None = None) -> StudySearch:
-    return StudySearch(
+    study = SearchStudy(
         SPACE,
         folder / "study.journal",
         seed=seed,
@@ -30,6 +31,7 @@ def make(folder: Path, seed: int = 0, pasts: dict[int, TrialHistory] | None = No
         first=(published_point(SPACE),),
         pasts=pasts,
     )
+    return StudySearch(study)
 
 
 def result(epoch: int, score: float | None, **more: Any) -> dict[str, Any]:
@@ -45,7 +47,6 @@ def run_trials(searcher: StudySearch, first: int, last: int) -> list[dict[str, A
     suggestions = []
     for number in range(first, last):
         suggestion = searcher.suggest(f"t{number}")
-        assert suggestion is not None
         suggestions.append(suggestion)
         end = 2 if number % 3 == 2 else EPOCHS
         for epoch in range(1, end):
@@ -96,19 +97,19 @@ def test_a_resumed_searcher_suggests_what_the_unbroken_one_does(tmp_path: Path) 
     unbroken = run_trials(make(tmp_path / "a"), 0, 9)
     suggestions = run_trials(make(tmp_path / "b"), 0, 5)
     after = make(tmp_path / "b", pasts=pasts_of(tmp_path / "b"))
-    assert (after.open_rows, after.rows) == (0, 5)
+    assert (after.study.open_rows, after.study.rows) == (0, 5)
     assert suggestions + run_trials(after, 5, 9) == unbroken
 
 
 def test_trials_that_have_not_ended_are_offered_again_before_anything_new(tmp_path: Path) -> None:
     before = make(tmp_path)
-    first = [before.suggest(f"t{number}") or {} for number in range(3)]
+    first = [before.suggest(f"t{number}") for number in range(3)]
     before.on_trial_result("t1", result(1, 0.5))
     before.on_trial_complete("t2", error=True)
 
     after = make(tmp_path, pasts=pasts_of(tmp_path))
-    assert (after.open_rows, after.rows) == (2, 3)
-    again = [after.suggest(f"u{number}") or {} for number in range(3)]
+    assert (after.study.open_rows, after.study.rows) == (2, 3)
+    again = [after.suggest(f"u{number}") for number in range(3)]
     assert [one[NUMBER] for one in again] == [0, 1, 3]
     assert [one.get(LOGGED) for one in again] == [0, 1, None]
     for one, other in zip(again[:2], first[:2], strict=True):
@@ -135,7 +136,7 @@ def test_the_first_point_is_enqueued_once(tmp_path: Path) -> None:
 def test_a_study_is_repaired_from_what_the_trials_logged(tmp_path: Path) -> None:
     """Killed between a trial's last epoch and the study; the same for every way to end."""
     before = make(tmp_path)
-    params = [before.suggest(f"t{number}") or {} for number in range(6)]
+    params = [before.suggest(f"t{number}") for number in range(6)]
     before.on_trial_result("t0", result(1, 0.5))
     scores: dict[int, float | None] = {1: 0.5, 2: 0.6, 3: 0.7, 4: 0.8}
     pasts = {
@@ -157,7 +158,7 @@ def test_a_study_is_repaired_from_what_the_trials_logged(tmp_path: Path) -> None
     assert rows[0].value == 0.8
     assert rows[2].user_attrs[REASON] == "diverged in epoch 2"
     assert rows[5].intermediate_values == {1: 0.25}
-    assert [(after.suggest(f"u{number}") or {})[NUMBER] for number in range(4)] == [3, 4, 5, 6]
+    assert [after.suggest(f"u{number}")[NUMBER] for number in range(4)] == [3, 4, 5, 6]
 
 
 def test_a_study_that_was_lost_is_made_again_from_the_folders(tmp_path: Path) -> None:
@@ -177,7 +178,7 @@ def test_a_study_that_was_lost_is_made_again_from_the_folders(tmp_path: Path) ->
         assert [
             (row.number, row.state, row.params, row.values, row.intermediate_values) for row in again
         ] == [(row.number, row.state, row.params, row.values, row.intermediate_values) for row in rows]
-        assert after.rows == 7
+        assert after.study.rows == 7
     del unbroken
 
 
@@ -241,8 +242,8 @@ def test_parallel_suggestions_differ(tmp_path: Path) -> None:
     searcher = make(tmp_path)
     run_trials(searcher, 0, 6)
     at_once = [searcher.suggest(f"p{number}") for number in range(4)]
-    assert len({tuple(sorted((suggestion or {}).items())) for suggestion in at_once}) == 4
-    assert len({(suggestion or {})["lambda_v2b"] for suggestion in at_once}) == 4
+    assert len({tuple(sorted(suggestion.items())) for suggestion in at_once}) == 4
+    assert len({suggestion["lambda_v2b"] for suggestion in at_once}) == 4
 
 
 @pytest.fixture(autouse=True)

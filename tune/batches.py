@@ -9,12 +9,12 @@ from typing import Any
 from macil.data.split import Split
 from macil.data.store import FeatureStore
 from macil.remote import is_uri
+from tune.algorithms.study import SearchStudy
 from tune.execution import Batch
 from tune.groups import SEEDS
 from tune.plan import Plan
 from tune.ranking import Trial, Winner, configuration, trial_name
-from tune.scheduler import ReplayASHA
-from tune.searcher import StudySearch
+from tune.scheduler import AshaScheduler
 from tune.trainable import Job
 from tune.workspace import Workspace
 
@@ -22,13 +22,13 @@ from tune.workspace import Workspace
 def trials_batch(run: Workspace, plan: Plan, store: FeatureStore) -> Batch:
     """The search's suggestions, or every training of the sweep's rows with every seed, each once."""
     job = _job(run, plan, store)
-    scheduler = None if plan.grace is None else partial(ReplayASHA, plan.grace, plan.base.epochs)
+    scheduler = None if plan.grace is None else partial(AshaScheduler, plan.grace, plan.base.epochs)
     if plan.sweep is not None:
         rows = [{"name": row.name, "changes": dict(row.changes)} for row in plan.trained_rows]
         points = _points(rows, plan.seeds, together=plan.lockstep)
         return _batch(plan, "trials", job, points=points, scheduler=scheduler)
-    searcher = partial(
-        StudySearch,
+    study = partial(
+        SearchStudy,
         plan.space,
         run.journal,
         seed=plan.options.search_seed or 0,
@@ -36,7 +36,7 @@ def trials_batch(run: Workspace, plan: Plan, store: FeatureStore) -> Batch:
         startup=plan.startup,
         first=(plan.first,),
     )
-    return _batch(plan, "trials", job, total=plan.trials, searcher=searcher, scheduler=scheduler)
+    return _batch(plan, "trials", job, total=plan.trials, study=study, scheduler=scheduler)
 
 
 def confirm_batch(run: Workspace, plan: Plan, store: FeatureStore, candidates: Sequence[Trial]) -> Batch:

@@ -16,6 +16,7 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search.searcher import Searcher
 
 from macil.files import write_text_atomic
+from tune.algorithms.study import SearchStudy
 from tune.display import Display
 from tune.groups import folder_name
 from tune.interrupts import Interrupts
@@ -42,7 +43,7 @@ class Batch:
         job: What all of its trials share.
         total: Trials altogether.
         points: Their configurations, for a fixed list; failed ones are tried again when the run is resumed.
-        searcher: Maker of what suggests them else, from the pasts by number; there, failed ones have failed for good.
+        study: Maker of what suggests them else, from the pasts by number; there, failed ones have failed for good.
         scheduler: Maker of what stops them early, from the pasts by folder.
         timeout: Seconds without a report after which a trial is ended.
     """
@@ -55,7 +56,7 @@ class Batch:
     gpus: float
     timeout: float
     points: Sequence[Mapping[str, Any]] = ()
-    searcher: Callable[..., StudySearch] | None = None
+    study: Callable[..., SearchStudy] | None = None
     scheduler: Callable[[Mapping[str, TrialHistory]], TrialScheduler] | None = None
 
 
@@ -73,17 +74,17 @@ def run_batch(run: Workspace, batch: Batch, display: Display, interrupts: Interr
 
     experiment = run.experiment(batch.kind)
     pasts: dict[str, TrialHistory]
-    if batch.searcher is not None:
+    if batch.study is not None:
         told = repair_journal(run.journal)
         if told:
             display.say(told)
         numbered = read_numbered(experiment)
-        searcher = batch.searcher(pasts=numbered, say=display.say, stop=stop)
-        search: Searcher = searcher
-        failed = searcher.failed
+        study = batch.study(pasts=numbered, say=display.say, stop=stop)
+        search: Searcher = StudySearch(study)
+        failed = study.failed
         pasts = {past.name: replace(past, failed=number in failed) for number, past in numbered.items()}
         _write_reasons(experiment, [past for past in pasts.values() if past.failed], failed)
-        left = searcher.open_rows + batch.total - searcher.rows
+        left = study.open_rows + batch.total - study.rows
     else:
         listed = read_listed(experiment, batch.points)
         pasts = {past.name: past for past in listed}

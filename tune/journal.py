@@ -13,10 +13,10 @@ from typing import Any
 
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from optuna.storages.journal._storage import JournalOperation
 from optuna.trial import TrialState
 
 from macil.files import atomic_path
+from tune.algorithms.optuna_internals import JournalOperation
 from tune.patience import append_whole, patiently
 
 # Attribute of a row, written last of all that a suggestion writes.

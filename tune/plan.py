@@ -14,6 +14,7 @@ from macil.errors import ConfigError, DataError, UsageError
 from macil.protocols import EpochRule, epoch_rule
 from macil.remote import is_uri, open_remote
 from macil.training import KeptScores
+from tune.algorithms.stopping.asha import REDUCTION, rung_epochs
 from tune.equalrows import equal_rows
 from tune.machine import Machine
 from tune.plannotes import plan_notes
@@ -29,8 +30,6 @@ _DEMO_START = {"epochs": 20, "batch_size": 16}
 # The paper's Λ is reached after 1.5 / 0.1 epochs: nothing is compared before, of 50 epochs; of fewer, in proportion.
 _GRACE = 15
 _FEWEST_FOR_ASHA = 4
-# ASHA keeps the best of so many at each rung, and each rung is so many times as late as the one before.
-REDUCTION = 3
 # Configurations that are confirmed unless a number is given, and trainings of each.
 CONFIRM, _CONFIRM_SEEDS = 3, 5
 # Seconds without a report after which a trial is taken to hang: longer than any epoch.
@@ -155,12 +154,7 @@ class Plan:
     @property
     def rungs(self) -> list[int]:
         """Epochs at which ASHA compares trials."""
-        result: list[int] = []
-        milestone = self.grace or self.base.epochs
-        while milestone < self.base.epochs:
-            result.append(milestone)
-            milestone *= REDUCTION
-        return result
+        return rung_epochs(self.grace or self.base.epochs, self.base.epochs)
 
     @property
     def refits(self) -> bool:

@@ -1,23 +1,17 @@
-"""ASHA whose rungs survive a restart of the search.
-
-A new scheduler would be empty: trials that were running would compare themselves with nobody. Here it begins with what
-the trials have logged, which rebuilds the rungs exactly, since a rung holds only the first result of each trial at or
-beyond its milestone. A decision that was made is not made again: an epoch that a trial repeats, because its worker was
-lost before it was saved, goes as it went before.
-"""
+"""Who stops trials early, as Ray Tune asks it; and what Tune keeps of a result."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from ray.tune.experiment import Trial
 from ray.tune.result import SHOULD_CHECKPOINT
-from ray.tune.schedulers import ASHAScheduler, TrialScheduler
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
+from tune.algorithms.stopping.asha import Asha
+from tune.algorithms.stopping.decision import Decision
 from tune.groups import folder_name
-from tune.plan import REDUCTION
 from tune.storage.trial_log import METRIC, TIME
 
 if TYPE_CHECKING:
@@ -38,71 +32,34 @@ _READ = (
 )
 
 
-class ReplayASHA(ASHAScheduler):
-    """Asynchronous successive halving on `selection_score`, larger is better; keeps the best third at each rung.
+class AshaScheduler(FIFOScheduler):
+    """Stops trials by ASHA on `selection_score`; a trial is known by its folder, on whatever worker it runs.
 
     Args:
-        grace_period: Epochs that every trial gets; the first rung.
+        grace: Epochs that every trial gets.
         epochs: Epochs of a whole training.
-        pasts: What trials reported before, by folder.
+        pasts: What trials reported before, by folder: a new rule would let those that were running compare themselves
+            with nobody.
     """
 
-    def __init__(
-        self, grace_period: int, epochs: int, pasts: Mapping[str, TrialHistory] | None = None
-    ) -> None:
-        super().__init__(
-            time_attr=TIME,
-            metric=METRIC,
-            mode="max",
-            max_t=epochs,
-            grace_period=grace_period,
-            reduction_factor=REDUCTION,
-        )
-        # Of each trial: the last epoch that was decided upon, and whether it was stopped there.
-        self._decided: dict[str, tuple[int, bool]] = {}
+    def __init__(self, grace: int, epochs: int, pasts: Mapping[str, TrialHistory] | None = None) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.rule = Asha(grace, epochs)
         for name, past in (pasts or {}).items():
-            self._decided[name] = past.epochs, past.done
-            for epoch, score in sorted(past.scores.items()):
-                if score is not None and not past.diverged:
-                    self._enter(name, epoch, score)
+            self.rule.recall(name, {} if past.diverged else past.scores, past.epochs, ended=past.done)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Whether the trial goes on after this epoch."""
-        name, epoch = folder_name(trial.config), int(result[TIME])
-        last, stopped = self._decided.get(name, (0, False))
-        if epoch <= last:
-            return TrialScheduler.STOP if stopped and epoch == last else TrialScheduler.CONTINUE
-        decision = TrialScheduler.CONTINUE
-        score = result.get(METRIC)
-        if score is not None:
-            decision = self._enter(name, epoch, score)
-        if epoch >= self._max_t:
-            decision = TrialScheduler.STOP
-        self._decided[name] = epoch, decision == TrialScheduler.STOP
-        return decision
+        decision = self.rule.observe(folder_name(trial.config), int(result[TIME]), result.get(METRIC))
+        return TrialScheduler.STOP if decision is Decision.STOP else TrialScheduler.CONTINUE
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
-        """Forget a trial that ended; one that diverged leaves no score behind."""
-        self._trial_info.pop(trial.trial_id, None)
-        name, score = folder_name(trial.config), result.get(METRIC)
+        """Take in the last result of a trial that ended by itself; one that diverged leaves no score behind."""
+        name = folder_name(trial.config)
         if result.get("diverged"):
-            for _, recorded in self._brackets[0]._rungs:
-                recorded.pop(name, None)
-        elif score is not None:
-            self._enter(name, int(result[TIME]), score)
-
-    def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
-        """Forget a trial that never ran."""
-        self._trial_info.pop(trial.trial_id, None)
-
-    @property
-    def rungs(self) -> dict[int, dict[str, float]]:
-        """Milestone in epochs -> score by trial's folder."""
-        return {int(milestone): dict(recorded) for milestone, recorded in self._brackets[0]._rungs}
-
-    def _enter(self, name: str, epoch: int, score: float) -> str:
-        stand_in: Any = SimpleNamespace(trial_id=name)  # a bracket asks for nothing else
-        return str(self._brackets[0].on_result(stand_in, epoch, score))
+            self.rule.forget(name)
+        elif METRIC in result:
+            self.rule.complete(name, int(result[TIME]), result[METRIC])
 
 
 def for_tune(result: Mapping[str, Any]) -> dict[str, Any]:

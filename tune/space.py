@@ -77,7 +77,8 @@ def _holds(distribution: BaseDistribution, value: Any) -> bool:
     """Whether a distribution can give `value`."""
     if isinstance(distribution, CategoricalDistribution):
         return value in distribution.choices
-    return distribution._contains(distribution.to_internal_repr(value))
+    assert isinstance(distribution, FloatDistribution)
+    return bool(distribution.low <= value <= distribution.high)
 
 
 def describe(space: Space) -> dict[str, str]:

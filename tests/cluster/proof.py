@@ -15,8 +15,8 @@ from macil.files import read_json
 from tests.cluster.searching import Line
 from tests.promise import Digits, assert_kept, assert_replays, assert_whole, digits
 from tests.searchcommand import info, lines_of
-from tune.plan import REDUCTION
-from tune.searcher import load_study
+from tune.algorithms.stopping.asha import REDUCTION
+from tune.algorithms.study import load_study
 from tune.storage.trial_log import METRIC
 from tune.watch import INFRASTRUCTURE_LOSSES
 

@@ -184,7 +184,7 @@ def test_a_search_whose_head_is_lost_goes_on_on_a_new_cluster(tmp_path: Path) ->
 
 @mutation
 def test_a_search_that_does_not_go_on_with_begun_trials_is_not_whole_on_a_new_cluster(tmp_path: Path) -> None:
-    patch = {**slow(0.3), "tune.searcher": "def goes_on(row, past):\n    return False\n"}
+    patch = {**slow(0.3), "tune.algorithms.study": "def is_resumable(row, past):\n    return False\n"}
     with Lab(tmp_path / "lab", patch=patch) as lab, pytest.raises(AssertionError) as raised:
         head_lost(lab)
     assert "assert_whole" in [entry.name for entry in raised.traceback]

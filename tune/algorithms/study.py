@@ -1,0 +1,222 @@
+"""A search's study on disk: the configurations that were suggested, their scores, and how each trial ended.
+
+- The sampler is made anew before each suggestion, from the search seed and the trial's number. A suggestion is then a
+  function of study and number alone, so that a resumed search suggests what the unbroken one would have.
+- A trial that was stopped early is PRUNED in the study, one that failed or diverged FAIL.
+- There is no state beside the study: when a search is resumed, its rows are repaired from what the trials logged, and
+  those that have not ended are offered again, under their numbers, before anything new.
+- Nothing is told twice.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.pruners import NopPruner
+from optuna.search_space import IntersectionSearchSpace
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
+
+from macil.errors import DataError
+from tune.algorithms.optuna_internals import open_row, row_of
+from tune.algorithms.samplers.tpe import make_tpe
+from tune.journal import TRIAL_ID, open_journal
+
+if TYPE_CHECKING:
+    from tune.ledger import TrialHistory
+
+STUDY_NAME = "search"
+REASON = "reason"
+_NO_REASON = "failed before it could be scored"
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A configuration to train.
+
+    Attributes:
+        number: Its row in the study.
+        params: The searched hyperparameters.
+        logged: Epochs that are in its trial's log already; None for a new one.
+    """
+
+    number: int
+    params: Mapping[str, Any]
+    logged: int | None = None
+
+
+class SearchStudy:
+    """Suggestions out of a journal study, and what became of them.
+
+    Args:
+        space: What to search.
+        journal: File of the study; made if absent.
+        seed: Seed of the search; each suggestion has its own, derived from this and its number.
+        epochs: Epochs of a whole training; a trial that ends earlier was stopped.
+        startup: Finished trials before the model of the scores is used; random suggestions until then.
+        first: Points to try before anything else; enqueued when the study is made.
+        pasts: What trials logged before, by number: the study is repaired from it.
+        say, stop: As of `tune.patience.patiently`.
+
+    Raises:
+        DataError: The study lacks rows that the folders cannot give back.
+    """
+
+    def __init__(
+        self,
+        space: Mapping[str, BaseDistribution],
+        journal: Path,
+        *,
+        seed: int,
+        epochs: int,
+        startup: int,
+        first: tuple[Mapping[str, Any], ...] = (),
+        pasts: Mapping[int, TrialHistory] | None = None,
+        say: Callable[[str], None] | None = None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._space = dict(space)
+        self._seed = seed
+        self._epochs = epochs
+        self._startup = startup
+        # A sampler finds the space in the rows it has not seen yet; a new sampler would read all of them again.
+        self._seen = IntersectionSearchSpace(include_pruned=True)
+        self.study = optuna.create_study(
+            storage=open_journal(journal, say, stop),
+            sampler=make_tpe(seed, 0, startup, self._seen),
+            pruner=NopPruner(),
+            study_name=STUDY_NAME,
+            direction="maximize",
+            load_if_exists=True,
+        )
+        self._trials: dict[str, Trial] = {}
+        pasts = pasts or {}
+        repair_study(self.study, space, pasts, epochs)
+        rows = self.study.get_trials(deepcopy=False)
+        if not rows:
+            for point in first:
+                self.study.enqueue_trial(dict(point))
+        begun = [row for row in rows if row.state != TrialState.WAITING]
+        self._again = deque(row for row in begun if is_resumable(row, pasts.get(row.number)))
+        self._logged = {row.number: pasts[row.number].epochs for row in begun if row.number in pasts}
+        self._count = len(begun)
+
+    @property
+    def open_rows(self) -> int:
+        """Trials that were begun before and have not ended."""
+        return len(self._again)
+
+    @property
+    def rows(self) -> int:
+        """Trials that were ever begun."""
+        return self._count
+
+    @property
+    def failed(self) -> dict[int, str]:
+        """Why, by number, of the trials that failed for good."""
+        rows = self.study.get_trials(deepcopy=False)
+        failed = [row for row in rows if row.state == TrialState.FAIL]
+        return {row.number: str(row.user_attrs.get(REASON, _NO_REASON)) for row in failed}
+
+    def suggest(self, trial_id: str) -> Suggestion:
+        """The next configuration, for the trial that is called `trial_id` from now on."""
+        if self._again:
+            row = self._again.popleft()
+            self._trials[trial_id] = open_row(self.study, row)
+            return Suggestion(row.number, row.params, self._logged.get(row.number, 0))
+        self.study.sampler = make_tpe(self._seed, self._count, self._startup, self._seen)
+        trial = self._trials[trial_id] = self.study.ask(fixed_distributions=self._space)
+        # Last: a row without it is one that a kill cut short (tune.journal).
+        trial.set_user_attr(TRIAL_ID, trial_id)
+        self._count += 1
+        return Suggestion(trial.number, trial.params)
+
+    def report(self, trial_id: str, epoch: int, score: float | None) -> None:
+        """Note the score of an epoch; of one that a recovered trial repeats, the first."""
+        trial = self._trials.get(trial_id)
+        if trial is None or score is None or not math.isfinite(score):
+            return
+        row = row_of(self.study, trial)
+        if epoch not in row.intermediate_values and not row.state.is_finished():
+            trial.report(score, epoch)
+
+    def end(self, trial_id: str, epoch: int, score: float | None, reason: str | None = None) -> None:
+        """Tell how a trial ended: COMPLETE, PRUNED (stopped early), or FAIL where it has no score, for `reason`."""
+        self.report(trial_id, epoch, score)
+        trial = self._trials.pop(trial_id, None)
+        if trial is None or row_of(self.study, trial).state.is_finished():
+            return
+        if score is None or not math.isfinite(score):
+            trial.set_user_attr(REASON, reason or _NO_REASON)
+            self.study.tell(trial, state=TrialState.FAIL)
+        else:
+            _tell_end(self.study, trial, score, epoch, self._epochs)
+
+
+def is_resumable(row: FrozenTrial, past: TrialHistory | None) -> bool:
+    """Whether a trial that was begun is trained on: it has not failed, and its last epoch is not in its folder."""
+    return row.state != TrialState.FAIL and not (past is not None and past.ended)
+
+
+def repair_study(
+    study: optuna.Study, space: Mapping[str, BaseDistribution], pasts: Mapping[int, TrialHistory], epochs: int
+) -> None:
+    """Make the study say what the trials' folders say: rows, scores by epoch, and how each trial ended.
+
+    Raises:
+        DataError: A row is missing, and its folder does not say which configuration it was.
+    """
+    for number in range(len(study.get_trials(deepcopy=False)), max(pasts, default=-1) + 1):
+        study.add_trial(_row_of(number, pasts.get(number), space))
+    for row in study.get_trials(deepcopy=False):
+        past = pasts.get(row.number)
+        if past is None or row.state.is_finished() or row.state == TrialState.WAITING:
+            continue
+        trial = open_row(study, row)
+        for epoch, score in sorted(past.scores.items()):
+            if score is not None and epoch not in row.intermediate_values:
+                trial.report(score, epoch)
+        if not past.ended:  # an error.txt alone may be of a failure that was to be tried again
+            continue
+        last = past.scores.get(past.epochs)
+        if past.diverged or last is None:
+            trial.set_user_attr(REASON, past.reason or _NO_REASON)
+            study.tell(trial, state=TrialState.FAIL)
+        else:
+            _tell_end(study, trial, last, past.epochs, epochs)
+
+
+def _row_of(number: int, past: TrialHistory | None, space: Mapping[str, BaseDistribution]) -> FrozenTrial:
+    """A row that was lost with the end of the journal."""
+    missing = [name for name in space if past is None or name not in past.params]
+    if past is None or missing:
+        raise DataError(
+            f"the study has no row {number}, and trials/{number:05d}/params.json does not say what it was "
+            f"({', '.join(missing)} missing); put study.journal back from a copy, or begin a new run with --overwrite"
+        )
+    return create_trial(
+        state=TrialState.RUNNING,
+        params={name: past.params[name] for name in space},
+        distributions=dict(space),
+        user_attrs={TRIAL_ID: past.trial_id or f"{number:05d}"},
+    )
+
+
+def _tell_end(study: optuna.Study, trial: Trial, score: float, last: int, epochs: int) -> None:
+    """COMPLETE with its score, or PRUNED if it was stopped early."""
+    if last < epochs:
+        study.tell(trial, state=TrialState.PRUNED)
+    else:
+        study.tell(trial, score)
+
+
+def load_study(path: Path) -> optuna.Study:
+    """The study of a run, for reading."""
+    return optuna.load_study(study_name=STUDY_NAME, storage=open_journal(path))
