@@ -87,7 +87,7 @@ def train_at_scale(
     watch = Stopwatch(device)
     watch.attach(trainer.engine, "train_epoch", "train")
     watch.attach(trainer.engine, "infuse", "infuse")
-    watch.attach(trainer.examiner, "examine", "evaluate")
+    watch.attach(trainer.evaluator, "evaluate", "evaluate")
     begun = time.perf_counter()
     while not trainer.finished:
         trainer.train_epoch()

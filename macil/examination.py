@@ -30,20 +30,20 @@ _FIGURES = (
 _WHOSE = {"": "", "visual_": "of the visual network, "}
 
 
-class Examination(NamedTuple):
+class Evaluation(NamedTuple):
     """What was found after one epoch."""
 
     figures: dict[str, Any]
     """Fields of `macil.metrics.EpochMetrics`; None for what the protocol does not measure."""
-    steering: float | None
+    selection_metric: float | None
     """What steers the choice of epoch and configuration; None where nothing does."""
     test_scores: dict[str, np.ndarray]
     """Test snippet scores of the audio-visual network ("") and of the visual network ("visual_")."""
-    flaw: str | None
-    """Why these scores are no result."""
+    degenerate: str | None
+    """Why these scores are degenerate, and no result."""
 
 
-class Examiner:
+class Evaluator:
     """Measures networks by one protocol; only `published` opens the test labels.
 
     Args:
@@ -71,31 +71,32 @@ class Examiner:
             shared_videos(store, self._train, self._heldout, device) if len(self._heldout) else None
         )
 
-    def examine(self, network: TwoStreamNetwork, visual_network: VisualNetwork | None) -> Examination:
+    def evaluate(self, network: TwoStreamNetwork, visual_network: VisualNetwork | None) -> Evaluation:
         """Score the test videos, and measure what the protocol allows."""
         figures: dict[str, Any] = dict.fromkeys(_FIGURES)
         test = score_whole(network, self._test)
         scores = {"": test.snippets}
         if visual_network is not None:
             scores["visual_"] = score_whole(visual_network, self._test).snippets
-        flaw = next((f"{_WHOSE[name]}{found}" for name in scores if (found := find_flaw(scores[name]))), None)
-        steering = None
-        if flaw is None and self._labels is not None:
+        found = ((name, find_degeneracy(scores[name])) for name in scores)
+        degenerate = next((f"{_WHOSE[name]}{reason}" for name, reason in found if reason), None)
+        selection_metric = None
+        if degenerate is None and self._labels is not None:
             figures |= self._measure(test.snippets)
             figures["video_accuracy"] = float(np.mean((test.videos > 0.5) == self._labels.video_labels))
             if "visual_" in scores:
                 figures["visual_ap"] = self._measure(scores["visual_"])["ap"]
-            steering = figures["ap_trapezoid"]
-        elif flaw is None and self._heldout_videos is not None:
+            selection_metric = figures["ap_trapezoid"]
+        elif degenerate is None and self._heldout_videos is not None:
             predictions = score_whole(network, self._heldout_videos).videos
-            flaw = find_flaw(predictions)
-            if flaw is None:
+            degenerate = find_degeneracy(predictions)
+            if degenerate is None:
                 assert self._train.labels is not None
                 heldout = assess_heldout(predictions, self._train.labels[self._heldout])
                 figures |= {f"heldout_{name}": getattr(heldout, name) for name in ("ap", "loss", "score")}
                 figures["video_accuracy"] = heldout.accuracy
-                steering = heldout.score
-        return Examination(figures, steering, scores, flaw)
+                selection_metric = heldout.score
+        return Evaluation(figures, selection_metric, scores, degenerate)
 
     def _measure(self, scores: np.ndarray) -> dict[str, float]:
         assert self._labels is not None
@@ -104,7 +105,7 @@ class Examiner:
         )._asdict()
 
 
-def find_flaw(scores: np.ndarray) -> str | None:
+def find_degeneracy(scores: np.ndarray) -> str | None:
     """Why scores are no result: they are no numbers, or all the same; None when they are one."""
     if not np.isfinite(scores).all():
         return "scores are no finite numbers"

@@ -12,7 +12,7 @@ import torch
 
 from macil.config import TrialConfig
 from macil.errors import DivergedError
-from macil.examination import Examination, Examiner
+from macil.examination import Evaluation, Evaluator
 from macil.metrics import EpochMetrics
 from macil.model import ParameterCounts, TwoStreamNetwork, VisualNetwork
 
@@ -61,7 +61,7 @@ class Member:
         return self.config.seed
 
     def end_epoch(
-        self, losses: Sequence[float], learning_rate: float, seconds: float, examiner: Examiner
+        self, losses: Sequence[float], learning_rate: float, seconds: float, evaluator: Evaluator
     ) -> None:
         """Measure an epoch that has been trained, and remember it; a diverged one leaves `error` and no number.
 
@@ -69,16 +69,16 @@ class Member:
             losses: `loss_mil`, `loss_v2b`, `loss_v2n` and `loss_visual`.
             learning_rate: Of the audio-visual network.
             seconds: This seed's share of the training's time.
-            examiner: What measures.
+            evaluator: What measures.
         """
         began = time.perf_counter()
         if not math.isfinite(sum(losses)):
             self.error = DivergedError(f"diverged in epoch {self.epoch + 1}: the loss is no finite number")
             return
         self.epoch += 1
-        found = examiner.examine(self.network, self.visual_network)
-        if found.flaw is not None:
-            self.error = DivergedError(f"diverged in epoch {self.epoch}: {found.flaw}")
+        found = evaluator.evaluate(self.network, self.visual_network)
+        if found.degenerate is not None:
+            self.error = DivergedError(f"diverged in epoch {self.epoch}: {found.degenerate}")
             return
         self._choose(found)
         assert self.chosen_epoch is not None
@@ -87,7 +87,7 @@ class Member:
             epoch=self.epoch,
             **found.figures,
             chosen_epoch=self.chosen_epoch,
-            selection_score=None if found.steering is None else self._best_score,
+            selection_score=None if found.selection_metric is None else self._best_score,
             loss_mil=loss_mil,
             loss_v2b=loss_v2b if self.config.contrast else None,
             loss_v2n=loss_v2n if self.config.contrast else None,
@@ -118,12 +118,12 @@ class Member:
         self._best_score = state["best_score"]
         self.test_scores = {name: scores.numpy().copy() for name, scores in state["test_scores"].items()}
 
-    def _choose(self, found: Examination) -> None:
+    def _choose(self, found: Evaluation) -> None:
         """Choose this epoch if it is the best so far, and keep its test scores by the names that it has now."""
         names = ["last", *([f"epoch_{self.epoch}"] if self._keep_scores == "all" else [])]
-        if found.steering is None or found.steering > self._best_score:
+        if found.selection_metric is None or found.selection_metric > self._best_score:
             self.chosen_epoch = self.epoch
-            self._best_score = -math.inf if found.steering is None else found.steering
+            self._best_score = -math.inf if found.selection_metric is None else found.selection_metric
             names.insert(0, "chosen")
         self.test_scores |= {
             f"{which}{name}": scores for name in names for which, scores in found.test_scores.items()

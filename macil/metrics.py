@@ -15,7 +15,7 @@ class EpochMetrics:
     selection_score: float | None
     """Steers the search: the running best of `heldout_score`, or of `ap_trapezoid` under the published protocol."""
     chosen_epoch: int
-    """First epoch with the best steering score so far; the last one where nothing steers."""
+    """First epoch with the best selection metric so far; the last one where there is none."""
     ap: float | None
     """Test frames, step-wise definition; null while test labels are closed."""
     ap_trapezoid: float | None

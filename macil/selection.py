@@ -29,7 +29,7 @@ def assess_heldout(predictions: np.ndarray, labels: np.ndarray) -> HeldOut:
 
 
 def heldout_score(predictions: np.ndarray, labels: np.ndarray) -> float:
-    """The steering score: the mean prediction of the violent videos less that of the normal ones, in [-1, 1].
+    """The selection metric of `heldout`, in [-1, 1]: the mean prediction of the violent videos less the normal ones'.
 
     Video-level AP reaches 1.0 early on easy data and then ties everything. Of the figures compared on made-up and on
     real features (`benchmarks/steering.py`, figures in docs/search.md) this margin had the best rank correlation with

@@ -24,7 +24,7 @@ from macil.device import choose_device
 from macil.distillation import momentum_at
 from macil.engine import Engine, Precision
 from macil.errors import DataError, DivergedError, UsageError
-from macil.examination import Examiner
+from macil.examination import Evaluator
 from macil.member import KeptScores, Member
 from macil.model import TwoStreamNetwork, VisualNetwork, parameter_counts
 from macil.protocols import Protocol
@@ -77,7 +77,7 @@ class Trainer:
         config: What is trained, with the first seed.
         members: What each of `seeds` has come to, in their order.
         engine: What trains.
-        examiner: What measures an epoch.
+        evaluator: What measures an epoch.
 
     Raises:
         DataError: The store cannot serve the protocol (no split possible, no test labels, ...).
@@ -119,7 +119,7 @@ class Trainer:
         trained = self.split.train if self.split else None
         shared = shared_bags(store, trained, config.max_snippets, self.device, dtype)
         self.engine = Engine(self.config, lockstep, shared, precision=self.precision)
-        self.examiner = Examiner(store, protocol, self.split, self.device)
+        self.evaluator = Evaluator(store, protocol, self.split, self.device)
         self.members = [self._make_member(seed) for seed in seeds]
         self._resumed_from: list[dict[str, Any]] = []
 
@@ -180,7 +180,7 @@ class Trainer:
         share = (time.perf_counter() - started) / len(sound)
         with self.engine.autocast():
             for member in sound:
-                member.end_epoch(losses[self._slot(member)], rates[0], share, self.examiner)
+                member.end_epoch(losses[self._slot(member)], rates[0], share, self.evaluator)
         if (error := self.members[0].error) is not None:
             raise error
         return self.history[-1]

@@ -17,7 +17,7 @@ from macil.checkpoint import load_network, save_checkpoint
 from macil.cli import main
 from macil.config import TrialConfig
 from macil.data.store import FeatureStore
-from macil.examination import Examiner
+from macil.examination import Evaluator
 from macil.released import to_released
 from macil.training import Trainer
 
@@ -41,9 +41,11 @@ def run_folder(demo_store: FeatureStore, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.fixture(scope="module")
-def examined(run_folder: Path, demo_store: FeatureStore) -> np.ndarray:
+def evaluated(run_folder: Path, demo_store: FeatureStore) -> np.ndarray:
     network = load_network(run_folder / "model.pt")
-    return Examiner(demo_store, "published", None, torch.device("cpu")).examine(network, None).test_scores[""]
+    return (
+        Evaluator(demo_store, "published", None, torch.device("cpu")).evaluate(network, None).test_scores[""]
+    )
 
 
 def files_below(folder: Path) -> set[str]:
@@ -51,7 +53,7 @@ def files_below(folder: Path) -> set[str]:
 
 
 def test_a_store_is_scored_into_tables_segments_and_timelines(
-    run_folder: Path, demo_store: FeatureStore, examined: np.ndarray, tmp_path: Path
+    run_folder: Path, demo_store: FeatureStore, evaluated: np.ndarray, tmp_path: Path
 ) -> None:
     out = tmp_path / "scores"
     options = [
@@ -74,13 +76,13 @@ def test_a_store_is_scored_into_tables_segments_and_timelines(
     assert [path.name for path in tmp_path.iterdir()] == ["scores"]
 
     snippets = pq.read_table(out / "snippets.parquet")
-    np.testing.assert_array_equal(snippets["score"].to_numpy(), examined)
+    np.testing.assert_array_equal(snippets["score"].to_numpy(), evaluated)
     assert snippets["video"].to_pylist() == np.repeat(videos.names, videos.lengths).tolist()
     frames = pq.read_table(out / "frames.parquet")
-    np.testing.assert_array_equal(frames["score"].to_numpy(), np.repeat(examined, 16))
+    np.testing.assert_array_equal(frames["score"].to_numpy(), np.repeat(evaluated, 16))
     with (out / "snippets.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [np.float32(row["score"]) for row in rows] == examined.tolist()
+    assert [np.float32(row["score"]) for row in rows] == evaluated.tolist()
     assert (rows[1]["snippet"], rows[1]["first_frame"], rows[1]["end_frame"]) == ("1", "16", "32")
 
     found = json.loads((out / "segments.json").read_text())
@@ -89,7 +91,7 @@ def test_a_store_is_scored_into_tables_segments_and_timelines(
     assert found["network"]["checkpoint"] == str(run_folder / "model.pt")
     assert [video["name"] for video in found["videos"]] == list(videos.names)
     marked = np.concatenate([mark(video, 16) for video in found["videos"]])
-    np.testing.assert_array_equal(marked, examined > 0.5)
+    np.testing.assert_array_equal(marked, evaluated > 0.5)
 
 
 def mark(video: dict[str, object], snippet_frames: int) -> np.ndarray:
@@ -105,7 +107,7 @@ def mark(video: dict[str, object], snippet_frames: int) -> np.ndarray:
 
 
 def test_layout_crops_and_arrays_give_the_scores_of_the_store(
-    run_folder: Path, demo_store: FeatureStore, demo_layout: Path, examined: np.ndarray, tmp_path: Path
+    run_folder: Path, demo_store: FeatureStore, demo_layout: Path, evaluated: np.ndarray, tmp_path: Path
 ) -> None:
     layout = tmp_path / "mine"
     shutil.copytree(demo_layout / "RGBTest", layout / "RGBTest")
@@ -123,7 +125,7 @@ def test_layout_crops_and_arrays_give_the_scores_of_the_store(
         assert run("score", run_folder / "model.pt", *features, *options) == 0
         assert files_below(tmp_path / what) == {"snippets.parquet", "frames.parquet", "segments.json"}
         scores = pq.read_table(tmp_path / what / "snippets.parquet")["score"].to_numpy()
-        np.testing.assert_allclose(scores, examined[own] if what == "arrays" else examined, atol=2e-6)
+        np.testing.assert_allclose(scores, evaluated[own] if what == "arrays" else evaluated, atol=2e-6)
 
 
 def test_chosen_videos_with_their_labels_in_the_pictures(

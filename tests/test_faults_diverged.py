@@ -16,7 +16,7 @@ from macil.config import TrialConfig
 from macil.data import FeatureStore, convert
 from macil.data.split import make_split
 from macil.errors import DivergedError
-from macil.examination import Examiner
+from macil.examination import Evaluator
 from macil.model import TwoStreamNetwork, VisualNetwork
 from macil.protocols import Protocol
 from macil.training import Trainer, save_checkpoint
@@ -157,20 +157,20 @@ def test_scores_of_the_visual_network_count_as_well(
     value: float, reason: str, protocol: Protocol, plain: FeatureStore
 ) -> None:
     """Its AP would be told beside the other."""
-    examiner = Examiner(
+    evaluator = Evaluator(
         plain, protocol, make_split(plain) if protocol == "heldout" else None, torch.device("cpu")
     )
     network = TwoStreamNetwork(SMALL, *WIDTHS).eval()
     visual = VisualNetwork(SMALL, WIDTHS[0]).eval()
-    assert examiner.examine(network, visual).flaw is None
+    assert evaluator.evaluate(network, visual).degenerate is None
     with torch.no_grad():
         for parameter in visual.parameters():
             parameter.fill_(value)
-    found = examiner.examine(network, visual)
-    assert found.flaw is not None
-    assert found.flaw.startswith("of the visual network, ")
-    assert reason in found.flaw
-    assert found.steering is None
+    found = evaluator.evaluate(network, visual)
+    assert found.degenerate is not None
+    assert found.degenerate.startswith("of the visual network, ")
+    assert reason in found.degenerate
+    assert found.selection_metric is None
     assert set(found.figures.values()) == {None}
 
 

@@ -1,4 +1,4 @@
-"""Scores of a store, of a layout, of named files and of the examiner are the same scores."""
+"""Scores of a store, of a layout, of named files and of the evaluator are the same scores."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from macil.data.choosing import choose
 from macil.data.loose_files import videos_of_files, videos_of_folder
 from macil.data.store import FeatureStore
 from macil.errors import DataError
-from macil.examination import Examiner
+from macil.examination import Evaluator
 from macil.model import TwoStreamNetwork
 from macil.scored import ScoredVideos, score_loose, score_store
 from macil.scoring import score_arrays
@@ -30,13 +30,13 @@ def network(demo_store: FeatureStore) -> TwoStreamNetwork:
     return network
 
 
-def test_store_layout_and_examiner_agree(
+def test_store_layout_and_evaluator_agree(
     network: TwoStreamNetwork, demo_store: FeatureStore, demo_layout: Path
 ) -> None:
-    examined = Examiner(demo_store, "published", None, torch.device("cpu")).examine(network, None)
+    evaluated = Evaluator(demo_store, "published", None, torch.device("cpu")).evaluate(network, None)
     stored = score_store(network, demo_store, "test")
     loose = score_loose(network, videos_of_folder(demo_layout, "test"))
-    np.testing.assert_array_equal(stored.scores, examined.test_scores[""])
+    np.testing.assert_array_equal(stored.scores, evaluated.test_scores[""])
     assert np.ptp(stored.scores) > 0.1
     np.testing.assert_allclose(loose.scores, stored.scores, atol=2e-6)
     assert loose.names == stored.names == demo_store.videos("test").names

@@ -21,7 +21,7 @@ from macil.data.store import FeatureStore, looks_like_store
 from macil.device import choose_device
 from macil.errors import DivergedError, UsageError
 from macil.evaluation import frame_average_precision
-from macil.examination import find_flaw
+from macil.examination import find_degeneracy
 from macil.io.wording import plural
 from macil.model import TwoStreamNetwork
 from macil.score_folder import check_target, write_folder
@@ -64,8 +64,8 @@ def evaluate(
     labels = store.test_labels()
     target = choose_device(device)
     scores = score_videos(network.to(target), store, store.videos("test"), device=target)
-    if flaw := find_flaw(scores.snippets):
-        raise DivergedError(f"{file} gives no result on {store.path}: of the test snippets, {flaw}")
+    if degenerate := find_degeneracy(scores.snippets):
+        raise DivergedError(f"{file} gives no result on {store.path}: of the test snippets, {degenerate}")
     ap = frame_average_precision(scores.snippets, labels.frame_labels, store.snippet_frames)
     accuracy = float(np.mean((scores.videos > 0.5) == labels.video_labels))
     found: dict[str, Any] = {
