@@ -14,6 +14,8 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python; do \
 python := $(VENV)/bin/python
 installed := $(VENV)/.installed
 installed_dev := $(VENV)/.installed-dev
+# What has to share a process is said in tests/conftest.py; in its order, the longest first.
+two_at_a_time := --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 pip_install = $(python) -m pip install --disable-pip-version-check $(PIP_FLAGS) --constraint constraints.txt
 
 .DEFAULT_GOAL := help
@@ -29,10 +31,10 @@ test: $(installed_dev)  ## set up, lint, check types, run the tests
 	$(python) -m ruff check .
 	$(python) -m ruff format --check .
 	$(python) -m mypy
-	$(python) -m pytest --numprocesses 2 --dist loadfile
+	$(python) -m pytest $(two_at_a_time)
 
 test-all: $(installed_dev)  ## also what is slow: processes, hosts and disks that fail, safeguards taken away
-	$(python) -m pytest -m "" --numprocesses 2 --dist loadfile
+	MACIL_FUZZ=nightly $(python) -m pytest -m "" $(two_at_a_time)
 
 format: $(installed_dev)  ## rewrite the sources in the project's format
 	$(python) -m ruff check --fix .

@@ -1,9 +1,9 @@
-"""Shared fixtures: one tiny demo data set, made once a session."""
+"""Shared fixtures, made once a session: a tiny demo data set, an S3 server, a Ray; and what runs in one process."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,30 @@ import torch
 
 from macil.data import FeatureStore, convert, write_demo
 from tests.s3 import CREDENTIALS, make_bucket, s3_server
+from tests.support.shared_ray import SharedRay
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Say what runs in one process, where there are several (`--dist loadgroup`).
+
+    All that starts a Ray, so that no two of them meet on the same cores; it comes first, since it takes longest. All
+    that needs the S3 server. Tests that share a fixture of their file. Every other test runs wherever there is room.
+    """
+    for item in items:
+        if (group := _group_of(item)) is not None:
+            item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
+
+
+def _group_of(item: pytest.Item) -> str | None:
+    if item.get_closest_marker("ray"):
+        return "ray"
+    fixtures: dict[str, Sequence[pytest.FixtureDef[object]]] = item._fixtureinfo.name2fixturedefs  # type: ignore[attr-defined]
+    if "s3" in fixtures:
+        return "s3"
+    if any(each.scope in ("module", "class", "package") for found in fixtures.values() for each in found):
+        return item.nodeid.split("::")[0]
+    return None
 
 
 @pytest.fixture(scope="session")
@@ -47,6 +71,25 @@ def bucket(s3: str, monkeypatch: pytest.MonkeyPatch) -> str:
     for name, value in (*CREDENTIALS.items(), ("AWS_ENDPOINT_URL", s3)):
         monkeypatch.setenv(name, value)
     return make_bucket(s3, f"tests-{uuid.uuid4().hex[:12]}")
+
+
+@pytest.fixture(scope="session")
+def _rays() -> Iterator[SharedRay]:
+    shared = SharedRay()
+    yield shared
+    shared.stop()
+
+
+@pytest.fixture
+def shared_ray(_rays: SharedRay) -> None:
+    """A Ray of two CPUs that this process is connected to, the same one in all tests."""
+    _rays.start()
+
+
+@pytest.fixture(scope="session")
+def without_ray(_rays: SharedRay) -> Callable[[], None]:
+    """Ends the shared Ray, for tests that start or join another one."""
+    return _rays.stop
 
 
 @pytest.fixture(autouse=True)

@@ -27,7 +27,17 @@ from tests.searchcommand import Command, finish, start
 EPOCHS, TRIALS = 20, 24
 SEARCH = [
     *["--hidden-dim", "16", "--feedforward-dim", "16", "--batch-size", "12", "--max-snippets", "20"],
-    *["--epochs", str(EPOCHS), "--grace", "4", "--trials", str(TRIALS)],
+    *[
+        "--epochs",
+        str(EPOCHS),
+        "--grace",
+        "4",
+        "--trials",
+        str(TRIALS),
+        "--cpus-per-trial",
+        "1",
+        "--no-report",
+    ],
 ]
 # Epochs that take a while, so that the search outlives the kills; the numbers do not depend on it.
 _SLOW = {
@@ -126,7 +136,7 @@ def _run_undisturbed(place: Path, store: FeatureStore) -> Path:
 
 def _start(place: Path, store: FeatureStore, *, resume: bool) -> Command:
     new = ["--data", str(store.path), *SEARCH, "--concurrent", "1", "--name", "killed"]
-    return start(*(["--resume", "killed"] if resume else new), cwd=place, patch=_SLOW)
+    return start(*(["--resume", "killed", "--no-report"] if resume else new), cwd=place, patch=_SLOW)
 
 
 def _epochs(found: Digits) -> int:

@@ -1,7 +1,9 @@
-"""`python tune/search.py` as a user runs it: in a process of its own, with real Ray, trainings and signals."""
+"""`python tune/search.py`: as a user runs it, a process of its own with real Ray and signals; and in this process."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import signal
@@ -10,13 +12,20 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+import tune.search
+from macil import cli
 from tests.support.repository import INJECTED, ROOT, SEARCH_SCRIPT
 
 SMALL = ["--hidden-dim", "16", "--feedforward-dim", "16", "--batch-size", "24", "--max-snippets", "20"]
+# Tensors are tiny: a trial alone on two CPUs would have two threads, which wait for one another.
+SMALL += ["--cpus-per-trial", "1"]
 
 
 @dataclass
@@ -27,15 +36,52 @@ class Command:
     log: Path
 
 
-# What a GPU decides, without one: a configuration's seeds are one trial.
+# Runs this module's own `search_in_lockstep` in a process of its own.
 LOCKSTEP = f"""
-import dataclasses, sys
+import sys
 sys.path.insert(0, {str(ROOT)!r})
-import tune.search
-resolve = tune.search.resolve_plan
-tune.search.resolve_plan = lambda *given: dataclasses.replace(resolve(*given), lockstep=True)
-tune.search.main()
+from {__name__} import search_in_lockstep
+search_in_lockstep()
 """
+_resolve_plan = tune.search.resolve_plan
+
+
+def plan_in_lockstep(*given: Any) -> Any:
+    """What a GPU decides, without one: a configuration's seeds are one trial."""
+    return replace(_resolve_plan(*given), lockstep=True)
+
+
+def search_in_lockstep() -> None:
+    """The script, on such plans."""
+    tune.search.resolve_plan = plan_in_lockstep
+    tune.search.main()
+
+
+def search_here(*arguments: str, cwd: Path, lockstep: bool = False) -> tuple[int, str]:
+    """Run the search in this process, on the Ray that it is connected to (fixture `shared_ray`).
+
+    Args:
+        arguments: Its command line.
+        cwd: Where.
+        lockstep: Train seeds together, as on a GPU.
+
+    Returns:
+        Exit status and output.
+    """
+    output = io.StringIO()
+    with ExitStack() as stack:
+        stack.enter_context(contextlib.chdir(cwd))
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        patch.setattr(sys, "argv", [str(SEARCH_SCRIPT), *arguments])
+        if lockstep:
+            patch.setattr(tune.search, "resolve_plan", plan_in_lockstep)
+        for redirected in (contextlib.redirect_stdout, contextlib.redirect_stderr):
+            stack.enter_context(redirected(output))
+        with pytest.raises(SystemExit) as stop:
+            cli.main(tune.search.search, list(arguments))
+    text = output.getvalue()
+    assert "Traceback" not in text, text
+    return int(stop.value.code or 0), text
 
 
 def start(

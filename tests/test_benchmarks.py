@@ -12,6 +12,7 @@ import click
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 
 import benchmarks.evaluation
 import benchmarks.precision
@@ -31,10 +32,10 @@ from tests import golden_inputs
 from tests.support.repository import ROOT
 
 
-def run(module: str, folder: Path, *options: str) -> Any:
-    command = [sys.executable, "-m", f"benchmarks.{module}", "--json", str(folder / "result.json"), *options]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0, done.stderr
+def run(module: Any, folder: Path, *options: str) -> Any:
+    """What a benchmark writes; it runs in this process."""
+    done = CliRunner().invoke(module.main, ["--json", str(folder / "result.json"), *options])
+    assert done.exit_code == 0, done.output
     return json.loads((folder / "result.json").read_text("utf-8"))
 
 
@@ -44,7 +45,7 @@ SMALL = ["--batch-size=4", "--snippets=20", "--shortest=2", "--check-batch=5", "
 
 
 def test_the_training_benchmark_compares_and_times_steps_and_an_epoch(tmp_path: Path) -> None:
-    result = run("training", tmp_path, *SMALL, "--epoch-bags=10")
+    result = run(benchmarks.training, tmp_path, *SMALL, "--epoch-bags=10")
     assert list(result["cases"]) == ["all 20", "2 to 20", "epoch"]
     assert [(case["bags"], case["steps"]) for case in result["cases"].values()] == [(4, 1), (4, 1), (10, 3)]
     assert result["cases"]["all 20"]["mean_length"] == 20
@@ -63,7 +64,7 @@ def test_the_training_benchmark_compares_and_times_steps_and_an_epoch(tmp_path: 
 
 def test_epochs_at_scale_say_where_the_time_went(tmp_path: Path) -> None:
     scale = ["--epochs-at-scale=2", "--videos=6", "--bandwidth-gbs=10"]
-    trained = run("training", tmp_path, *SMALL, "--epoch-bags=5", "--no-bf16", *scale)["at_scale"]
+    trained = run(benchmarks.training, tmp_path, *SMALL, "--epoch-bags=5", "--no-bf16", *scale)["at_scale"]
     assert (trained["epochs"], trained["bags"], trained["steps"]) == (2, 30, 16)
     assert (trained["test_videos"], trained["test_snippets"]) == (2, 221)
     parts = trained["parts"]
@@ -210,14 +211,20 @@ def test_what_is_timed_on_a_gpu_runs_on_a_cpu_too() -> None:
     assert list(seconds) == ["reference", "macil", "macil, bf16"]
 
 
-@pytest.mark.parametrize("module", ["training", "seeds", "precision"])
+@pytest.mark.parametrize("module", [benchmarks.training, benchmarks.seeds, benchmarks.precision])
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
-def test_a_gpu_that_is_not_there_is_refused(module: str) -> None:
-    command = [sys.executable, "-m", f"benchmarks.{module}", "--device=cuda"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 2
+def test_a_gpu_that_is_not_there_is_refused(module: Any) -> None:
+    done = CliRunner().invoke(module.main, ["--device=cuda"])
+    assert done.exit_code == 2
     assert "PyTorch sees no GPU here" in done.stderr
     assert not done.stdout
+
+
+def test_a_benchmark_is_a_command() -> None:
+    command = [sys.executable, "-m", "benchmarks.evaluation", "--snippets=10", "--repeats=1"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "scikit-learn" in done.stdout
 
 
 # seeds
@@ -225,7 +232,7 @@ def test_a_gpu_that_is_not_there_is_refused(module: str) -> None:
 
 def test_the_seeds_benchmark_compares_and_times_lockstep(tmp_path: Path) -> None:
     small = ["--seeds=2", "--seeds=3", "--bags=5", "--batch-size=2", "--snippets=12", "--repeats=1"]
-    result = run("seeds", tmp_path, *small, "--threads=1")
+    result = run(benchmarks.seeds, tmp_path, *small, "--threads=1")
     assert 0 <= result["largest_difference"] < 1e-9
     assert list(result["seconds"]) == ["1", "2", "3"]
     assert result["steps"] == 3
@@ -251,7 +258,7 @@ def test_the_precision_benchmark_compares_every_seed_with_its_own(tmp_path: Path
     folder = write_demo(tmp_path / "layout", train_videos=6, test_videos=3, max_snippets=20, crops=1)
     store = convert(folder, tmp_path / "store")
     options = [f"--data={store}", "--seeds=2", "--epochs=1", "--batch-size=4", "--threads=1"]
-    result = run("precision", tmp_path, *options)
+    result = run(benchmarks.precision, tmp_path, *options)
     names = ["float32", "float64", "float16 bags", "bfloat16", "both"]
     assert list(result["values"]) == names
     assert list(result["differences"]) == names[1:]
@@ -281,7 +288,7 @@ def test_the_precision_benchmark_compares_every_seed_with_its_own(tmp_path: Path
 
 
 def test_the_evaluation_benchmark_compares_and_times_three_ways(tmp_path: Path) -> None:
-    result = run("evaluation", tmp_path, "--snippets=300", "--repeats=2")
+    result = run(benchmarks.evaluation, tmp_path, "--snippets=300", "--repeats=2")
     assert (result["snippets"], result["frames"]) == (300, 4800)
     assert result["distinct_scores"] < 300
     assert result["mixed_snippets"] > 0
@@ -317,10 +324,11 @@ def test_the_evaluation_benchmark_refuses_what_differs(
 # store
 
 
+@pytest.mark.nightly
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/PID/smaps_rollup")
 def test_the_store_benchmark_compares_times_and_measures(tmp_path: Path) -> None:
     small = ["--gigabytes=0.01", "--processes=2", "--repeats=1", "--conversions=1"]
-    result = run("store", tmp_path, *small, f"--scratch={tmp_path}")
+    result = run(benchmarks.store, tmp_path, *small, f"--scratch={tmp_path}")
     size = result["size"]
     assert (size["videos"], size["bags"], size["files"]) == (4, 20, 24)
     assert result["compared_values"] == 1024 * size["visual_rows"] + 128 * size["audio_rows"]

@@ -32,6 +32,7 @@ NOTHING = Assumed(start=0.0, stage=0.0, compile=0.0, between=0.0)
 
 
 @pytest.mark.ray
+@pytest.mark.nightly
 def test_a_round_puts_the_drivers_time_to_reports_suggestions_and_trials(tmp_path: Path) -> None:
     task = {"concurrent": 3, "pause": 0.05, "seconds": 2.0, "epochs": 4}
     command = [sys.executable, "-m", "benchmarks.scaleround", json.dumps(task), str(tmp_path / "found.json")]

@@ -59,6 +59,7 @@ def test_a_candidate_is_judged_by_the_trials_that_it_would_have_chosen() -> None
     assert (judged["bad"]["winner"], judged["bad"]["ties"]) == (0.2, 3)
 
 
+@pytest.mark.nightly
 def test_the_study_runs_and_goes_on_where_it_stopped(demo_store: FeatureStore, tmp_path: Path) -> None:
     results = tmp_path / "results.jsonl"
     options = ["--data", str(demo_store.path), "--epochs", "2", "--processes", "1"]

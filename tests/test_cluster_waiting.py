@@ -7,7 +7,7 @@ import json
 import re
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -32,7 +32,7 @@ from tune.search import search
 
 _SMALL_NODE: dict[str, Any] = {"object_store_memory": 80 * 2**20}
 # Without a refit, which would train on one of the workers only.
-TRIALS = ["--trials", "4", "--epochs", "2", "--no-asha", "--cpus-per-trial", "1", "--protocol", "published"]
+TRIALS = ["--trials", "4", "--epochs", "2", "--no-asha", "--protocol", "published"]
 # Trials are short: without this the first worker would have done them all before another one has started.
 TOGETHER = """
 import time as _time
@@ -55,8 +55,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def nodes(folder: Path) -> Iterator[Nodes]:
+def nodes(folder: Path, without_ray: Callable[[], None]) -> Iterator[Nodes]:
     """A cluster of a head without CPUs, as cluster.yaml has it, and no worker yet; its workers take TOGETHER along."""
+    without_ray()
     quiet_ray()
     patch = {"tune.trainable": TOGETHER.format(run=str(folder / "runs" / "whole"))}
     with pytest.MonkeyPatch.context() as environment:
@@ -154,7 +155,7 @@ def test_a_search_waits_for_workers_trains_on_all_of_them_and_tells_where(
     nodes: Nodes, folder: Path, demo_store: FeatureStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = folder / "runs" / "whole"
-    where = ["--address", nodes.address, "--shared-storage", "--name", "whole"]
+    where = ["--address", nodes.address, "--shared-storage", "--name", "whole", "--no-report"]
     command = start("--data", str(demo_store.path), *SMALL, *TRIALS, *where, cwd=folder)
     until_said(command, "waiting for workers: no host can hold a trial (1 CPU)")
     (run / "hold").touch()
@@ -289,7 +290,8 @@ def trial(number: str, actor: Any = None) -> Any:
     return SimpleNamespace(trial_id=number, relative_logdir=number, temporary_state=state)
 
 
-def test_a_trial_without_a_worker_has_no_host() -> None:
+def test_a_trial_without_a_worker_has_no_host(without_ray: Callable[[], None]) -> None:
+    without_ray()
     assert Cluster("there", Needs(Shape(1, 0), 1, 1), nothing_said, nothing).host_of(trial("0")) == ""
     assert not ray.is_initialized()
 

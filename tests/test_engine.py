@@ -201,6 +201,7 @@ def test_what_is_searched_never_recompiles_a_step(demo_store: FeatureStore) -> N
             compiled_epoch(config.replace(hidden_dim=32), [7], data, "fp32")
 
 
+@pytest.mark.nightly
 def test_a_worker_may_compile_more_shapes_than_dynamo_allows_by_default(
     demo_store: FeatureStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -30,7 +30,8 @@ Patch = dict[str, str]
 
 EPOCHS, TRIALS = 12, 7
 SMALL = ["--hidden-dim", "16", "--feedforward-dim", "16", "--batch-size", "12", "--max-snippets", "20"]
-SEARCH = [*SMALL, "--epochs", str(EPOCHS), "--grace", "3", "--trials", str(TRIALS)]
+SMALL += ["--cpus-per-trial", "1"]
+SEARCH = [*SMALL, "--epochs", str(EPOCHS), "--grace", "3", "--trials", str(TRIALS), "--no-report"]
 ALONE = [*SEARCH, "--concurrent", "1"]
 
 # A save is due after each epoch, so that a loss has a checkpoint to go on from.
@@ -97,8 +98,8 @@ def begin(
     return start(*own, cwd=place, patch=patch, variables=variables)
 
 
-def resume(place: Path, patch: Patch | None = None) -> str:
-    code, output = finish(start("--resume", "run", cwd=place, patch=patch))
+def resume(place: Path, patch: Patch | None = None, *, report: bool = False) -> str:
+    code, output = finish(start("--resume", "run", *["--no-report"][report:], cwd=place, patch=patch))
     assert code == 0, output
     return output
 
@@ -315,7 +316,7 @@ def test_a_run_killed_in_its_refit_and_in_its_report_goes_on_there(
     output = command.log.read_text()
     assert "resuming 1 refits: 1 finished" in output
     assert info(place / "runs/run")["phase"] == "report"
-    resume(place)
+    resume(place, report=True)
     assert (place / "runs/run/report/report.html").is_file()
     assert_same(place, unbroken)
 

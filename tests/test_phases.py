@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,7 +14,7 @@ import pytest
 from macil import cli
 from macil.checkpoint import load_checkpoint, load_network
 from macil.data.store import FeatureStore
-from tests.searchcommand import SMALL, finish, info, lines_of, start, stop_when
+from tests.searchcommand import SMALL, info, lines_of, search_here, start, stop_when
 from tune.report import write_report
 from tune.search import search
 from tune.storage.trial_log import read_log
@@ -30,7 +31,12 @@ def table_of(run: Path) -> pa.Table:
     return pa.parquet.read_table(page.parent / "trials.parquet")
 
 
+def has_files(run: Path, pattern: str, count: int) -> Callable[[], bool]:
+    return lambda: len(list(run.glob(pattern))) >= count
+
+
 @pytest.mark.ray
+@pytest.mark.usefixtures("shared_ray")
 @pytest.mark.parametrize(
     ("lockstep", "killed"),
     [(False, True), (True, False), pytest.param(True, True, marks=pytest.mark.nightly)],
@@ -41,13 +47,14 @@ def test_a_sweep_trains_every_row_with_every_seed_once_also_when_killed(
     name = f"sweep-{lockstep}-{killed}"
     run = folder / "runs" / name
     sweep = ["--sweep", "table3", "--seeds", "2", "--epochs", "3", "--no-report", *SMALL]
-    command = start("--data", str(demo_store.path), *sweep, "--name", name, cwd=folder, lockstep=lockstep)
+    # Both at once where it is killed; a worker each costs more than what they train.
+    begin = ["--data", str(demo_store.path), *sweep, "--name", name, "--concurrent", "2" if killed else "1"]
     if killed:
-        enough = lambda: len(list(run.glob("trials/*/result.json"))) >= 3  # noqa: E731
-        stop_when(command, enough, signal.SIGKILL, group=False)
+        command = start(*begin, cwd=folder, lockstep=lockstep)
+        stop_when(command, has_files(run, "trials/*/result.json", 3), signal.SIGKILL, group=False)
         command.process.wait()
-        command = start("--resume", name, "--no-report", cwd=folder, lockstep=lockstep)
-    code, output = finish(command)
+        begin = ["--resume", name, "--no-report"]
+    code, output = search_here(*begin, cwd=folder, lockstep=lockstep)
     assert code == 0, output
     assert ("in lockstep on one GPU" in output) == lockstep
     assert len(list(run.glob("trials/lockstep_*"))) == (4 if lockstep else 0)
@@ -70,33 +77,28 @@ def test_a_sweep_trains_every_row_with_every_seed_once_also_when_killed(
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("killed", [False, pytest.param(True, marks=pytest.mark.nightly)])
+@pytest.mark.usefixtures("shared_ray")
+@pytest.mark.parametrize("killed", [pytest.param(False, marks=pytest.mark.nightly), True])
 def test_the_best_are_confirmed_on_fresh_seeds_before_the_winner_is_named_also_when_killed(
     killed: bool, folder: Path, demo_store: FeatureStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Killed in the confirmation and again in the refit: the first resume is a process of its own, as the begin was."""
     name = f"confirmed-{killed}"
     run = folder / "runs" / name
-    options = [
-        *SMALL,
-        "--epochs",
-        "3",
-        "--trials",
-        "4",
-        "--no-asha",
-        "--confirm",
-        "2",
-        "--confirm-seeds",
-        "2",
-        "--no-report",
-    ]
-    command = start("--data", str(demo_store.path), *options, "--name", name, cwd=folder)
+    begin = ["--data", str(demo_store.path), *SMALL, "--epochs", "3", "--trials", "4", "--no-asha"]
+    begin += ["--confirm", "2", "--confirm-seeds", "2", "--concurrent", "1", "--no-report", "--name", name]
     if killed:
-        enough = lambda: len(list(run.glob("confirm/*/result.json"))) >= 3  # noqa: E731
-        stop_when(command, enough, signal.SIGKILL, group=False)
-        command.process.wait()
-        assert info(run)["phase"] == "confirm"
-        command = start("--resume", name, "--no-report", cwd=folder)
-    code, output = finish(command)
+        resume = ["--resume", name, "--no-report"]
+        for phase, line, reached in (
+            ("confirm", begin, has_files(run, "confirm/*/result.json", 3)),
+            ("refit", resume, has_files(run, "refit/*/params.json", 1)),
+        ):
+            command = start(*line, cwd=folder)
+            stop_when(command, reached, signal.SIGKILL, group=False)
+            command.process.wait()
+            assert info(run)["phase"] == phase
+        begin = resume
+    code, output = search_here(*begin, cwd=folder)
     assert code == 0, output
     content = info(run)
 
@@ -141,13 +143,14 @@ def test_the_best_are_confirmed_on_fresh_seeds_before_the_winner_is_named_also_w
 
 
 @pytest.mark.ray
+@pytest.mark.usefixtures("shared_ray")
 def test_a_winner_is_confirmed_and_refitted_on_seeds_in_lockstep(
     folder: Path, demo_store: FeatureStore
 ) -> None:
     run = folder / "runs" / "together"
     options = [*SMALL, "--epochs", "3", "--trials", "2", "--seeds", "2", "--name", "together"]
-    options += ["--confirm", "1", "--confirm-seeds", "2", "--no-report"]
-    code, output = finish(start("--data", str(demo_store.path), *options, cwd=folder, lockstep=True))
+    options += ["--confirm", "1", "--confirm-seeds", "2", "--no-report", "--concurrent", "1"]
+    code, output = search_here("--data", str(demo_store.path), *options, cwd=folder, lockstep=True)
     assert code == 0, output
     table = table_of(run).to_pylist()
     rows = info(run)["confirm"]["rows"]

@@ -6,7 +6,6 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
@@ -29,7 +28,6 @@ from tune.algorithms.study import REASON, SearchStudy, load_study
 from tune.display import Display
 from tune.execution import Batch, run_batch
 from tune.interrupts import Interrupts
-from tune.machine import Machine, quiet_ray, ray_running
 from tune.ranking import choose_winner
 from tune.results import load_run
 from tune.scheduler import AshaScheduler
@@ -37,18 +35,11 @@ from tune.space import Space, search_space
 from tune.storage.names import SCORES_FILE, TRAINER_FILE
 from tune.workspace import Workspace
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("shared_ray")]
 
 SMALL = TrialConfig(
     epochs=4, batch_size=24, hidden_dim=16, feedforward_dim=16, max_snippets=20, learning_rate=2e-3
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _ray() -> Iterator[None]:
-    quiet_ray()
-    with ray_running(None, Machine(cpus=2, gpus=0), debug=False):
-        yield
 
 
 def test_an_end_is_told_with_its_silent_epochs_where_all_were_seen() -> None:

@@ -20,7 +20,7 @@ from macil.checkpoint import load_checkpoint
 from macil.data.store import FeatureStore
 from macil.files import read_json
 from tests.promise import digits, rows
-from tests.searchcommand import SMALL, finish, info, lines_of, start, stop_when
+from tests.searchcommand import SMALL, finish, info, lines_of, search_here, start, stop_when
 from tune.algorithms.study import load_study
 from tune.nextcommands import report_command
 from tune.openings import read_openings
@@ -120,8 +120,9 @@ def test_the_study_and_asha_follow_from_the_epoch_log(unbroken: tuple[Path, str]
 
 
 @pytest.mark.ray
+@pytest.mark.usefixtures("shared_ray")
 def test_a_killed_search_goes_on_as_if_nothing_had_happened_and_reads_no_test_label(
-    folder: Path, unbroken: tuple[Path, str], demo_store: FeatureStore
+    folder: Path, unbroken: tuple[Path, str], demo_store: FeatureStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed at an arbitrary moment and resumed, on the same data without its test labels: the same to the last bit."""
     data = folder / "unlabelled"
@@ -135,8 +136,9 @@ def test_a_killed_search_goes_on_as_if_nothing_had_happened_and_reads_no_test_la
     command.process.wait()
     assert info(run)["status"] == "running", "nobody could say otherwise"
 
-    code, output = finish(start("--resume", "killed", "--no-report", cwd=folder))
+    code, output = search_here("--resume", "killed", "--no-report", cwd=folder)
     assert code == 0, output
+    monkeypatch.chdir(folder)
     assert output.splitlines()[-1] == f"write the report: {report_command(str(run))}"
     assert not (run / "report").exists()
     assert info(run)["status"] == "finished"
@@ -146,6 +148,7 @@ def test_a_killed_search_goes_on_as_if_nothing_had_happened_and_reads_no_test_la
 
 
 @pytest.mark.ray
+@pytest.mark.usefixtures("shared_ray")
 def test_permuted_test_labels_leave_every_heldout_number_and_choice_as_it_was(
     folder: Path, unbroken: tuple[Path, str], demo_store: FeatureStore
 ) -> None:
@@ -171,7 +174,7 @@ def test_permuted_test_labels_leave_every_heldout_number_and_choice_as_it_was(
     assert "--resume permuted" in output
     assert info(run)["status"] == "interrupted"
 
-    code, output = finish(start("--resume", "permuted", "--no-report", cwd=folder))
+    code, output = search_here("--resume", "permuted", "--no-report", cwd=folder)
     assert code == 0, output
     assert not read_openings(run, []), "without a report no test label is read"
     assert digits(run) == digits(unbroken[0])
@@ -210,7 +213,7 @@ def test_a_run_in_use_or_begun_otherwise_is_refused(
 @pytest.mark.ray
 def test_resuming_a_finished_run_shows_it_again(folder: Path, unbroken: tuple[Path, str]) -> None:
     before = digits(unbroken[0])
-    code, output = finish(start("--resume", "unbroken", "--trials", "7", cwd=folder))
+    code, output = search_here("--resume", "unbroken", "--trials", "7", cwd=folder)
     assert code == 0, output
     assert "leaderboard" in output
     assert digits(unbroken[0]) == before

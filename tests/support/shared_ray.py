@@ -1,0 +1,33 @@
+"""One Ray for all tests that need no Ray of their own: its start and its end cost more than most of them."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+import pytest
+
+from tune.machine import Machine, quiet_ray, ray_running
+
+CPUS = 2
+
+
+class SharedRay:
+    """A local Ray that is started when it is first wanted, and again after it was ended for a test."""
+
+    def __init__(self) -> None:
+        self._running: ExitStack | None = None
+
+    def start(self) -> None:
+        """Connect this process to it: a search in this process takes the Ray that is there."""
+        if self._running is None:
+            quiet_ray()
+            with pytest.MonkeyPatch.context() as environment, ExitStack() as stack:
+                environment.setenv("OMP_NUM_THREADS", "1")  # its workers inherit that
+                stack.enter_context(ray_running(None, Machine(cpus=CPUS, gpus=0), debug=False))
+                self._running = stack.pop_all()
+
+    def stop(self) -> None:
+        """End it."""
+        if self._running is not None:
+            self._running.close()
+            self._running = None
