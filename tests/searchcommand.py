@@ -22,6 +22,7 @@ import pytest
 import tune.search
 from macil import cli
 from tests.support.repository import INJECTED, ROOT, SEARCH_SCRIPT
+from tune.plan import resolve_plan
 
 SMALL = ["--hidden-dim", "16", "--feedforward-dim", "16", "--batch-size", "24", "--max-snippets", "20"]
 # Tensors are tiny: a trial alone on two CPUs would have two threads, which wait for one another.
@@ -43,17 +44,16 @@ sys.path.insert(0, {str(ROOT)!r})
 from {__name__} import search_in_lockstep
 search_in_lockstep()
 """
-_resolve_plan = tune.search.resolve_plan
 
 
 def plan_in_lockstep(*given: Any) -> Any:
     """What a GPU decides, without one: a configuration's seeds are one trial."""
-    return replace(_resolve_plan(*given), lockstep=True)
+    return replace(resolve_plan(*given), lockstep=True)
 
 
 def search_in_lockstep() -> None:
     """The script, on such plans."""
-    tune.search.resolve_plan = plan_in_lockstep
+    setattr(tune.search, "resolve_plan", plan_in_lockstep)  # noqa: B010 (it is imported there)
     tune.search.main()
 
 
