@@ -21,15 +21,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray._private import worker as ray_worker
-from ray.core.generated.autoscaler_pb2 import GetClusterStatusReply  # type: ignore[attr-defined]
 from ray.exceptions import RayError
-from ray.experimental.internal_kv import _internal_kv_get
 from ray.tune.experiment import Trial
 
 from macil.errors import UsageError
 from macil.io.wording import clock, plural
 from tune.plan import Plan
+from tune.ray_internals import (
+    GetClusterStatusReply,
+    actor_number,
+    autoscaler_report,
+    cluster_status,
+    log_subscriber,
+    node_of_actor,
+    printing_without,
+)
 
 # Seconds to wait for workers before the search gives up; another number by this variable.
 PATIENCE = "MACIL_WORKERS_PATIENCE"
@@ -156,12 +162,8 @@ class Autoscaler:
 
 def ask_autoscaler() -> Autoscaler:
     """What the autoscaler has told Ray's control service: the first one by its key, the second one by its state."""
-    told = _internal_kv_get(b"__autoscaling_status")
-    if told:
-        return _first_autoscaler(told)
-    reply = GetClusterStatusReply()
-    reply.ParseFromString(_control().get_cluster_status(timeout_s=_RPC))
-    return _second_autoscaler(reply)
+    told = autoscaler_report()
+    return _first_autoscaler(told) if told else _second_autoscaler(cluster_status(_RPC))
 
 
 def _first_autoscaler(told: bytes) -> Autoscaler:
@@ -313,12 +315,10 @@ class Cluster:
         actor = trial.temporary_state.ray_actor
         if actor is None:
             return ""
-        number = actor._actor_id.hex()
+        number = actor_number(actor)
         if number not in self._of_actor:
             with contextlib.suppress(RayError):
-                # Ray's table; the worker itself would answer at the end of its epoch.
-                found = ray._private.state.actors(number) or {}
-                node = str((found.get("Address") or {}).get("NodeID") or "")
+                node = node_of_actor(number)
                 if node not in self._names:
                     self._names |= {host.node: host.name for host in hosts_now()}
                 if node in self._names:
@@ -434,7 +434,7 @@ def joined(address: str, needs: Needs, say: Say, check: Callable[[], None]) -> I
         UsageError: See `Cluster.wait_for_room`.
     """
     cluster = Cluster(address, needs, say, check)
-    with _without_noise():
+    with printing_without(_NOISE):
         try:
             cluster.wait_for_room()
         except RayError as error:
@@ -450,8 +450,7 @@ class _AutoscalerLog:
 
     def __init__(self) -> None:
         self._told: set[frozenset[tuple[str, float]]] = set()
-        subscriber: Any = ray._raylet.GcsLogSubscriber  # type: ignore[attr-defined]
-        self._lines = subscriber(worker_id=os.urandom(28), address=_control().address)
+        self._lines = log_subscriber()
         self._lines.subscribe()
 
     def impossible(self) -> set[frozenset[tuple[str, float]]]:
@@ -471,27 +470,6 @@ class _AutoscalerLog:
     def close(self) -> None:
         """Stop listening."""
         self._lines.close()
-
-
-@contextlib.contextmanager
-def _without_noise() -> Iterator[None]:
-    """Keep Ray from telling the terminal that tasks wait for nodes."""
-    printed = ray_worker.print_to_stdstream
-
-    def print_the_rest(data: dict[str, Any], *given: Any, **named: Any) -> None:
-        if not any(_NOISE in str(line) for line in data.get("lines", ())):
-            printed(data, *given, **named)
-
-    ray_worker.print_to_stdstream = print_the_rest
-    try:
-        yield
-    finally:
-        ray_worker.print_to_stdstream = printed
-
-
-def _control() -> Any:
-    """The client of Ray's control service."""
-    return ray_worker.global_worker.gcs_client  # type: ignore[attr-defined]
 
 
 def _patience(scaler: Autoscaler) -> float | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from tune.journal import repair_journal
 from tune.ledger import TrialHistory, read_listed, read_numbered
 from tune.losses import tolerating_losses
 from tune.patience import StorageError
+from tune.ray_internals import without_experiment_state
 from tune.recorder import RunRecorder
 from tune.searcher import ListSearch, StudySearch
 from tune.storage.names import ERROR_FILE, TUNE_FILES
@@ -170,15 +170,10 @@ def _write_reasons(experiment: Path, pasts: Sequence[TrialHistory], reasons: Map
 @contextlib.contextmanager
 def _tidied(experiment: Path) -> Iterator[None]:
     """Keep Tune's own state out of the run folder: a resume reads the trials' folders and nothing else."""
-    before = os.environ.get("TUNE_GLOBAL_CHECKPOINT_S")
-    os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "1e9"  # never in between
     try:
-        yield
+        with without_experiment_state():
+            yield
     finally:
-        if before is None:
-            del os.environ["TUNE_GLOBAL_CHECKPOINT_S"]
-        else:
-            os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = before
         for pattern in TUNE_FILES:
             for file in experiment.glob(pattern):
                 file.unlink(missing_ok=True)

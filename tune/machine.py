@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import os
 import socket
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from macil.errors import MacilError, UsageError
+from macil.errors import UsageError
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -65,6 +64,8 @@ def ray_running(address: str | None, machine: Machine, *, debug: bool) -> Iterat
     """
     import ray
 
+    from tune.ray_internals import LOOPBACK, loopback_only
+
     level = logging.INFO if debug else logging.ERROR
     root = str(ROOT)
     path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
@@ -72,7 +73,7 @@ def ray_running(address: str | None, machine: Machine, *, debug: bool) -> Iterat
     if started and address is None:
         # Workers inherit the environment of the Ray they start from; this is how they find both packages in a checkout.
         os.environ["PYTHONPATH"] = path
-        with _loopback(), _hushed(debug):
+        with loopback_only(), _hushed(debug):
             ray.init(
                 address="local",  # never one that somebody else has started here
                 num_cpus=machine.cpus,
@@ -80,7 +81,7 @@ def ray_running(address: str | None, machine: Machine, *, debug: bool) -> Iterat
                 include_dashboard=False,
                 logging_level=level,
                 log_to_driver=debug,
-                _node_ip_address="127.0.0.1",
+                **LOOPBACK,
                 object_store_memory=100 * 2**20,  # nothing large goes through it: data are memory-mapped
             )
     elif started:
@@ -110,40 +111,6 @@ def ray_running(address: str | None, machine: Machine, *, debug: bool) -> Iterat
 def _code_of_this_checkout() -> dict[str, Any]:
     """For the workers of a cluster: they run this code, wherever they are, and not what may be installed there."""
     return {"py_modules": [str(ROOT / "macil"), str(ROOT / "tune")], "excludes": ["__pycache__"]}
-
-
-@contextmanager
-def _loopback() -> Iterator[None]:
-    """Let a Ray that is started meanwhile listen on the loopback address and nowhere else.
-
-    Ray's servers listen on the address of their node, and Ray replaces 127.0.0.1 as such by the network's, unless it is
-    told that there are to be no clusters. The name of that setting is older than its meaning.
-
-    Raises:
-        MacilError: This version of Ray is told otherwise; what was started has been ended.
-    """
-    import ray
-    from ray._private import ray_constants
-
-    variable, constant = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "ENABLE_RAY_CLUSTER"
-    before, enabled = os.environ.get(variable), getattr(ray_constants, constant, True)
-    os.environ[variable] = "0"  # for the processes that Ray starts
-    setattr(ray_constants, constant, False)
-    try:
-        yield
-    finally:
-        setattr(ray_constants, constant, enabled)
-        if before is None:
-            del os.environ[variable]
-        else:
-            os.environ[variable] = before
-    address = ray.util.get_node_ip_address()
-    if not ipaddress.ip_address(address).is_loopback:
-        ray.shutdown()
-        raise MacilError(
-            f"Ray {ray.__version__} would listen on {address}, where others can reach it; "
-            "install the version of Ray that constraints.txt names"
-        )
 
 
 def _knock(address: str | None) -> None:

@@ -10,7 +10,8 @@ import time
 import uuid
 
 import ray
-from ray.experimental import internal_kv
+
+from tune.ray_internals import put_message, take_messages
 
 _NAMESPACE = b"macil-notices"
 
@@ -20,18 +21,15 @@ def post(sender: str, text: str) -> None:
     if not ray.is_initialized():
         return
     key = f"{_job()}/{time.time_ns():020d}/{uuid.uuid4().hex}"
-    internal_kv._internal_kv_put(key, json.dumps([sender, text]), namespace=_NAMESPACE)
+    put_message(_NAMESPACE, key, json.dumps([sender, text]))
 
 
 def collect() -> list[tuple[str, str]]:
     """Sender and text of what has come in since the last time, in order."""
     messages = []
-    for key in sorted(internal_kv._internal_kv_list(f"{_job()}/", namespace=_NAMESPACE)):
-        value = internal_kv._internal_kv_get(key, namespace=_NAMESPACE)
-        internal_kv._internal_kv_del(key, namespace=_NAMESPACE)
-        if value is not None:
-            sender, text = json.loads(value)
-            messages.append((str(sender), str(text)))
+    for message in take_messages(_NAMESPACE, f"{_job()}/"):
+        sender, text = json.loads(message)
+        messages.append((str(sender), str(text)))
     return messages
 
 

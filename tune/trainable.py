@@ -11,9 +11,6 @@ from pathlib import Path
 from typing import Any, NotRequired, TypedDict, TypeVar
 
 import numpy as np
-from pyarrow import fs
-from ray import tune
-from ray.train._internal.session import _TrainingResult
 from ray.tune.result import SHOULD_CHECKPOINT
 
 from macil.checkpoint import save_checkpoint, write_state
@@ -32,6 +29,7 @@ from tune.hosts import Terms, check_host, data_error_of_host
 from tune.notices import post
 from tune.patience import patiently
 from tune.places import BucketPlace, FolderPlace, Place
+from tune.ray_internals import OwnCheckpoints
 from tune.saving import SavePolicy
 from tune.scheduler import for_tune
 from tune.storage.names import CHECKPOINT_PREFIX, RECORD_FILE, SCORES_FILE, TRAINER_FILE
@@ -71,7 +69,7 @@ class Job(TypedDict):
     """The run's configuration."""
 
 
-class MacilTrainable(tune.Trainable):
+class MacilTrainable(OwnCheckpoints):
     """Trains the configuration that Tune hands over.
 
     A training goes on from the last good checkpoint in its folder, whoever asks: a new worker after a loss, or a
@@ -117,8 +115,8 @@ class MacilTrainable(tune.Trainable):
         state = self._patiently(partial(place.last_good, self._notes.append), place)
         if state is not None and (most is None or state["epoch"] <= most):
             trainer.load_state_dict(state)
-        if self._storage:
-            self._storage.current_checkpoint_index = self._patiently(place.newest_number, place)
+        if self.stored:
+            self.number_checkpoints_from(self._patiently(place.newest_number, place))
         return trainer
 
     def step(self) -> dict[str, Any]:
@@ -129,7 +127,8 @@ class MacilTrainable(tune.Trainable):
         """
         trainer = self._ready()
         if self._reported is not None:
-            self._iteration, self._reported = min(self._reported, trainer.epoch), None
+            self.count_on(min(self._reported, trainer.epoch))
+            self._reported = None
         epoch, before = self.iteration + 1, trainer.epoch
         started = time.monotonic()
         self._whole = False
@@ -181,31 +180,20 @@ class MacilTrainable(tune.Trainable):
                 _write_member(trainer, member, Path(scratch))
                 self._patiently(partial(place.put_over, Path(scratch), _MEMBER_CHECKPOINT), place)
 
-    def _report_class_trainable_checkpoint(self, checkpoint_dir: str, returned: Any) -> Any:
-        """Put a checkpoint into the trial's folder in one step, where Ray would copy file by file.
-
-        Waits for storage that is full.
-        """
-        storage = self._storage
-        if storage is None:
-            return super()._report_class_trainable_checkpoint(checkpoint_dir, returned)
-        metrics: dict[str, Any] = dict(self._last_result or {})
-        storage._update_checkpoint_index(metrics)
-        place, name = self._place(), storage.checkpoint_dir_name
-        where = self._patiently(partial(place.put, Path(checkpoint_dir), name), f"{place}/{name}")
-        # For Tune, which never opens it: the folder is what a training goes on from.
-        checkpoint = tune.Checkpoint(where, fs.LocalFileSystem())
-        return _TrainingResult(checkpoint=checkpoint, metrics=metrics)
+    def put_checkpoint(self, folder: Path, name: str) -> str:
+        """Put a checkpoint into the trial's folder; waits for storage that is full."""
+        place = self._place()
+        return self._patiently(partial(place.put, folder, name), f"{place}/{name}")
 
     def restore(self, checkpoint_path: Any) -> None:
         """Go on after a loss. Which checkpoint Tune names does not matter: `setup` has taken the last good one."""
         if self._reported is not None:
             self._reported = max(self._reported, int(checkpoint_path.metrics.get(TIME, 0)))
-        self._restored = True
+        self.count_as_restored()
 
     def cleanup(self) -> None:
         """Save what is not saved yet, when the search is stopped before the trial has ended."""
-        if self._trainer is not None and self._whole and self._unsaved and self._storage:
+        if self._trainer is not None and self._whole and self._unsaved and self.stored:
             self.save()
 
     def _patiently(self, do: Callable[[], _T], where: object) -> _T:
@@ -230,7 +218,7 @@ class MacilTrainable(tune.Trainable):
 
     def _place(self) -> Place:
         """The trial's folder in the run: `logdir` is a scratch folder on this worker."""
-        storage = self._storage
+        storage = self.stored
         if storage is None:
             return FolderPlace(Path(self.logdir))
         bucket = self.config["job"].get("bucket")

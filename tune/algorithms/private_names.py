@@ -17,7 +17,7 @@ def require_names(library: str, names: Sequence[str], known: str) -> None:
     Args:
         library: Its distribution.
         names: As `package.module.Class.name`: of a module, of a class, or set by its `__init__`; a method with
-            `(…, argument)` must end with that argument.
+            `(…, argument)` must take that argument.
         known: Versions that have all of them.
 
     Raises:
@@ -52,11 +52,11 @@ def _has(owner: Any, name: str, argument: str) -> bool:
         return False
     if argument:
         method = getattr(owner, name, None)
-        return method is not None and list(inspect.signature(method).parameters)[-1] == argument
-    return hasattr(owner, name) or (inspect.isclass(owner) and _is_set(owner, name))
+        return method is not None and argument in inspect.signature(method).parameters
+    return hasattr(owner, name) or (inspect.isclass(owner) and is_set(owner, name))
 
 
-def _is_set(owner: type, name: str) -> bool:
+def is_set(owner: type, name: str) -> bool:
     """Whether a class or one of its bases gives itself an attribute when it is made."""
     makers = (
         inspect.unwrap(each.__dict__["__init__"]) for each in owner.__mro__ if "__init__" in each.__dict__
