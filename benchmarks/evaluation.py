@@ -27,7 +27,8 @@ from benchmarks.common import (
     ratios,
     take_turns,
 )
-from macil.evaluation import SNIPPET_FRAMES, AveragePrecision, frame_average_precision
+from macil.data.annotations import SNIPPET_FRAMES
+from macil.evaluation import AveragePrecision, frame_average_precision
 
 # The test set of XD-Violence: 2,330,384 frames.
 SNIPPETS = 145_649

@@ -7,9 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from macil.data.annotations import SNIPPET_FRAMES
 from macil.errors import DataError
-
-SNIPPET_FRAMES = 16
 
 
 class AveragePrecision(NamedTuple):

@@ -4,17 +4,48 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
 from macil import __version__
 from macil.errors import DataError
+from macil.io.formats import FileFormat
 
 # 2: dropout and shuffle from counter-based numbers; lockstep groups.
 FORMAT_VERSION = 2
 # What a resumed training must share with the one that was stopped.
 _IDENTITY = ("config", "protocol", "split_hash", "store_hash", "dtype", "bags", "precision", "lockstep")
+
+
+class TrainingRecord(FileFormat):
+    """record.json: equal records give equal digits."""
+
+    WHAT: ClassVar[str] = "a record of a training"
+    READABLE: ClassVar[tuple[int, ...]] = (FORMAT_VERSION,)
+
+    format_version: int = FORMAT_VERSION
+    config: dict[str, Any]
+    """Every hyperparameter"""
+    protocol: str
+    split_seed: int | None
+    split_hash: str | None
+    store_hash: str
+    dtype: str
+    """Of the store"""
+    bags: str
+    """Precision of the training features as kept"""
+    precision: str
+    lockstep: list[int]
+    """Seeds that were trained together"""
+    device: str
+    device_name: str
+    threads: int
+    torch_version: str
+    cpu_capability: str
+    macil_version: str
+    resumed_from: list[dict[str, str | int]]
+    """Other environments that a part was trained in"""
 
 
 def describe_environment(device: torch.device, threads: int) -> dict[str, Any]:

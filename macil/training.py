@@ -28,7 +28,7 @@ from macil.examination import Evaluator
 from macil.member import KeptScores, Member
 from macil.model import TwoStreamNetwork, VisualNetwork, parameter_counts
 from macil.protocols import Protocol
-from macil.record import FORMAT_VERSION, describe_environment, require_equal
+from macil.record import TrainingRecord, describe_environment, require_equal
 
 __all__ = [
     "BagDtype",
@@ -187,20 +187,20 @@ class Trainer:
 
     def record(self, member: Member | None = None) -> dict[str, Any]:
         """All that the digits of a seed depend on, as JSON-able values; `trainer_from_record` runs it again."""
-        return {
-            "format_version": FORMAT_VERSION,
-            "config": (member or self.members[0]).config.to_dict(),
-            "protocol": self.protocol,
-            "split_seed": self.split.seed if self.split else None,
-            "split_hash": self.split.hash if self.split else None,
-            "store_hash": self.store.content_hash,
-            "dtype": self.store.dtype,
-            "bags": str(self.engine.bags.dtype).removeprefix("torch."),
-            "precision": self.precision,
-            "lockstep": self.engine.seeds,
+        record = TrainingRecord(
+            config=(member or self.members[0]).config.to_dict(),
+            protocol=self.protocol,
+            split_seed=self.split.seed if self.split else None,
+            split_hash=self.split.hash if self.split else None,
+            store_hash=self.store.content_hash,
+            dtype=self.store.dtype,
+            bags=str(self.engine.bags.dtype).removeprefix("torch."),
+            precision=self.precision,
+            lockstep=self.engine.seeds,
             **describe_environment(self.device, self.threads),
-            "resumed_from": self._resumed_from,
-        }
+            resumed_from=self._resumed_from,
+        )
+        return record.model_dump()
 
     def state_of(self, member: Member) -> dict[str, Any]:
         """What there is to know of one seed: record, epochs, scores, weights and optimisers."""
@@ -301,33 +301,28 @@ def trainer_from_record(
     Raises:
         DataError: Another data set, split, or record format.
     """
-    try:
-        version, wanted = record["format_version"], record["store_hash"]
-        config, protocol, split_hash = record["config"], record["protocol"], record["split_hash"]
-        options = {name: record[name] for name in ("precision", "threads", "bags", "lockstep")}
-        device, split_seed = device or record["device"], record["split_seed"] or 0
-    except (KeyError, TypeError) as error:
-        raise DataError(f"this is no record of a training: it lacks {error}") from None
-    if version != FORMAT_VERSION:
-        raise DataError(f"the record has format_version {version}; this version reads {FORMAT_VERSION}")
-    if store.content_hash != wanted:
+    given = TrainingRecord.parse(record, "the record")
+    if store.content_hash != given.store_hash:
         raise DataError(
             f"{store.path} is not the data set of this record: its content hash is {store.content_hash}, "
-            f"the record's {wanted}; give the store that it was trained on"
+            f"the record's {given.store_hash}; give the store that it was trained on"
         )
+    split_seed = given.split_seed or 0
+    options: dict[str, Any] = given.model_dump(
+        include={"protocol", "precision", "threads", "bags", "lockstep"}
+    )
     trainer = Trainer(
-        TrialConfig.from_dict(config),
+        TrialConfig.from_dict(given.config),
         store,
-        protocol=protocol,
         split=split,
         split_seed=split_seed,
-        device=device,
+        device=device or given.device,
         **options,
     )
-    if trainer.split is not None and trainer.split.hash != split_hash:
+    if trainer.split is not None and trainer.split.hash != given.split_hash:
         raise DataError(
-            f"the split made from seed {split_seed} has the hash {trainer.split.hash}, the record's {split_hash}; "
-            "give the split file of the run"
+            f"the split made from seed {split_seed} has the hash {trainer.split.hash}, the record's "
+            f"{given.split_hash}; give the split file of the run"
         )
     return trainer
 

@@ -264,7 +264,7 @@ def test_a_record_runs_the_training_again_and_refuses_other_data(
         trainer_from_record({**record, "store_hash": "0"}, demo_store)
     with pytest.raises(DataError, match="split"):
         trainer_from_record({**record, "split_hash": "0"}, demo_store)
-    with pytest.raises(DataError, match="format_version 99"):
+    with pytest.raises(DataError, match="format_version is 99"):
         trainer_from_record({**record, "format_version": 99}, demo_store)
     with pytest.raises(DataError, match="lacks"):
         trainer_from_record({}, demo_store)

@@ -25,7 +25,6 @@ from macil.errors import DataError, UsageError, WriteError
 from macil.evaluation import frame_average_precision
 from macil.files import (
     atomic_path,
-    read_json,
     refusal,
     remove_temporaries,
     write_json_atomic,
@@ -33,6 +32,7 @@ from macil.files import (
 )
 from macil.notes import note
 from macil.protocols import epoch_rule
+from macil.record import TrainingRecord
 from macil.silence import WHY, silence_text, silent_epochs
 from macil.text import printable
 from macil.training import Trainer, load_checkpoint, save_checkpoint, trainer_from_record
@@ -190,7 +190,7 @@ def _make_trainer(
         split = split or _split_of(resumed)
     if saved or record:
         # A checkpoint holds its record, so that a resume needs no other file.
-        content = saved["record"] if saved else read_json(record)
+        content = saved["record"] if saved else TrainingRecord.read(record).model_dump()
         store = resolve(data, progress=True)
         return trainer_from_record(content, store, split=split, device=chosen.get("device"))
     config = resolve_config(options["preset"], options["config_file"], options)

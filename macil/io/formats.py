@@ -47,11 +47,8 @@ class FileFormat(BaseModel):
         Raises:
             DataError: It is another kind of file, of a version that is not read, or damaged; names every fault.
         """
-        if not isinstance(content, dict) or not cls._is_marked(content):
-            expected = ", ".join(cls.model_fields)
-            if cls.MARK is not None:
-                expected = f"{cls.MARK} {cls.model_fields[cls.MARK].default!r}"
-            raise DataError(f"{where} is not {cls.WHAT}: expected {expected}{cls.ADVICE}")
+        if unlike := cls._unlike(content):
+            raise DataError(f"{where} is not {cls.WHAT}: {unlike}{cls.ADVICE}")
         if "format_version" in cls.model_fields and content["format_version"] not in cls.READABLE:
             readable = " and ".join(map(str, cls.READABLE))
             raise DataError(
@@ -68,10 +65,17 @@ class FileFormat(BaseModel):
         write_json_atomic(path, self.model_dump(mode="json"))
 
     @classmethod
-    def _is_marked(cls, content: Mapping[str, Any]) -> bool:
+    def _unlike(cls, content: Any) -> str | None:
+        """What tells that this is from another kind of file."""
+        if not isinstance(content, dict):
+            return f"it holds {brief(content)}, expected a table"
         if cls.MARK is not None:
-            return bool(content.get(cls.MARK) == cls.model_fields[cls.MARK].default)
-        return "format_version" not in cls.model_fields or "format_version" in content
+            expected, found = cls.model_fields[cls.MARK].default, content.get(cls.MARK)
+            if found != expected:
+                return f"{cls.MARK} is {brief(found)}, expected {expected!r}"
+        if "format_version" in cls.model_fields and "format_version" not in content:
+            return "it lacks format_version"
+        return None
 
 
 def faults_of(error: ValidationError, model: type[BaseModel], content: Mapping[str, Any]) -> list[str]:

@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from macil.data.annotations import SNIPPET_FRAMES
 from macil.errors import DataError
-from macil.evaluation import SNIPPET_FRAMES, frame_average_precision
+from macil.evaluation import frame_average_precision
 from tune.reporting.intervals import LEVEL
 
 RESAMPLES = 1000
