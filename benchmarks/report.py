@@ -25,6 +25,7 @@ from macil.data import FeatureStore, convert, write_demo
 from macil.files import write_json_atomic
 from macil.training import Trainer
 from tune.space import describe, published_point, search_space
+from tune.storage.saved_epochs import SavedEpochs
 
 GOAL_SECONDS, GOAL_BYTES, GOAL_PAGE = 30.0, 10**9, 5 * 10**6
 _SCRIPT = Path(__file__).resolve().parent.parent / "tune" / "report.py"
@@ -94,6 +95,7 @@ def _write_trial(
         lines.append(json.dumps(report))
     (folder / "result.json").write_text("\n".join(lines) + "\n", encoding="utf-8")
     torch.save({**state, "epoch": run, "chosen_epoch": chosen[-1]}, checkpoint / "trainer.pt")
+    SavedEpochs(last=run, chosen=chosen[-1]).write(checkpoint / "saved.json")
     noisy = {
         name: np.clip(array + rng.normal(0, 0.1, array.shape), 0, 1).astype(array.dtype)
         for name, array in scores.items()

@@ -17,6 +17,7 @@ from macil.protocols import Protocol, epoch_rule
 from macil.training import Trainer, save_checkpoint
 from tune.results import RunResults
 from tune.runtables import EPOCHS_SCHEMA, TRIALS_SCHEMA, build_table
+from tune.storage.saved_epochs import SavedEpochs
 
 EPOCHS = 3
 BASE = TrialConfig(
@@ -182,4 +183,5 @@ def write_checkpoint(folder: Path, trainer: Trainer) -> None:
     checkpoint = folder / f"checkpoint_{trainer.epoch - 1:06d}"
     checkpoint.mkdir(exist_ok=True)
     save_checkpoint(trainer, checkpoint / "trainer.pt")
+    SavedEpochs(last=trainer.epoch, chosen=trainer.chosen_epoch).write(checkpoint / "saved.json")
     np.savez(checkpoint / "scores.npz", **trainer.test_scores)  # type: ignore[arg-type]

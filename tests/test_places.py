@@ -14,8 +14,7 @@ from macil.remote import Remote
 from macil.training import Trainer
 from tune.checkpoints import KEPT
 from tune.places import BucketPlace, FolderPlace, Place
-from tune.savedepochs import saved_epochs
-from tune.storage.names import SAVED_FILE, SCORES_FILE, TRAINER_FILE
+from tune.storage.names import SCORES_FILE, TRAINER_FILE
 
 
 @pytest.fixture(scope="module")
@@ -123,15 +122,3 @@ def test_small_files_are_whole_json(place: Place) -> None:
     place.write_json("record.json", {"a": 1})
     place.write_json("record.json", {"a": 2})
     assert {name: json.loads(content) for name, content in files(place).items()} == {"record.json": {"a": 2}}
-
-
-def test_beside_weights_in_a_bucket_stands_which_epochs_they_are_of(
-    bucket: str, checkpoint: Path, tmp_path: Path
-) -> None:
-    place = BucketPlace(Remote(bucket).child("run"))
-    place.put(checkpoint, "checkpoint_000000")
-    expected = saved_epochs(checkpoint / TRAINER_FILE)
-    copy = tmp_path / "copy"
-    copy.mkdir()
-    Remote(str(place)).download(f"checkpoint_000000/{SAVED_FILE}", copy / SAVED_FILE)
-    assert saved_epochs(copy / TRAINER_FILE) == expected, "in a copy without the weights"

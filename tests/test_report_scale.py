@@ -12,7 +12,7 @@ from macil.errors import DataError
 from tests.runfolders import RunFolder
 from tune.openings import open_labels
 from tune.results import load_run
-from tune.savedepochs import saved_epochs
+from tune.storage.saved_epochs import SavedEpochs, read_saved_epochs
 
 
 def test_a_made_up_run_reads_without_a_problem_and_is_measured(
@@ -29,17 +29,19 @@ def test_a_made_up_run_reads_without_a_problem_and_is_measured(
     assert len(set(measured.trials["ap"].to_pylist())) == 5
 
 
-def test_the_epochs_of_a_checkpoint_are_read_without_its_weights(
+def test_a_checkpoint_of_an_earlier_version_says_its_epochs_too(
     demo_store: FeatureStore, tmp_path: Path
 ) -> None:
     run = RunFolder(tmp_path / "run", demo_store, "heldout").begin(trials=1)
     trainer = run.add("00000", epochs=2)
     path = tmp_path / "run/trials/00000/checkpoint_000001/trainer.pt"
-    state = trainer.state_dict()
-    assert saved_epochs(path) == {"last": 2, "chosen": state["chosen_epoch"]}
+    expected = SavedEpochs(last=2, chosen=trainer.chosen_epoch)
+    assert read_saved_epochs(path.parent) == expected
+    (path.parent / "saved.json").unlink()
+    assert read_saved_epochs(path.parent) == expected, "one of an earlier version"
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(DataError):
-        saved_epochs(path)
+        read_saved_epochs(path.parent)
     path.write_bytes(b"")
     with pytest.raises(DataError):
-        saved_epochs(path)
+        read_saved_epochs(path.parent)

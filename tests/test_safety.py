@@ -38,8 +38,8 @@ from tests.s3 import put_object
 from tests.support.repository import ROOT
 from tune.report import command as report
 from tune.runfolder import mirror
-from tune.savedepochs import saved_epochs
 from tune.search import search
+from tune.storage.saved_epochs import SavedEpochs, read_saved_epochs
 
 HOSTILE = (
     "../../x",
@@ -180,29 +180,46 @@ def test_the_epochs_of_a_checkpoint_are_read_without_carrying_out_its_pickle(
     marker: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "trainer.pt"
-    torch_file(path, {"epoch": 7, "chosen_epoch": 3, "rest": Payload(marker)})
-    assert saved_epochs(path) == {"last": 7, "chosen": 3}
-    torch_file(path, {"state": Payload(marker), "epoch": 7, "chosen_epoch": None})
-    assert saved_epochs(path) == {"last": 7, "chosen": None}
-    assert not marker.exists()
-    # Within a table of a table, and after what a pickle machine would take ages or all memory for.
-    torch_file(path, {"history": [{"epoch": 9, "chosen_epoch": 9}], "epoch": 7, "chosen_epoch": 3})
-    assert saved_epochs(path) == {"last": 7, "chosen": 3}
+    # What a pickle machine would take ages or all memory for is refused as well.
     nested: tuple[Any, ...] = ()
     for _ in range(64):
         nested = (nested, nested)
+    torch_file(path, {"epoch": 7, "chosen_epoch": 3, "rest": Payload(marker)})
+    pickled = [path.read_bytes()]
     for bomb in (
         b"\x80\x02}(" + b"r\xff\xff\xff\xff" + b"U\x05epochK\x01u.",
         pickle.dumps(nested, 2)[:-1] + b"}\x85R.",
     ):
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr("archive/data.pkl", bomb)
+        pickled.append(path.read_bytes())
+    for content in pickled:
+        path.write_bytes(content)
         with pytest.raises(DataError):
-            saved_epochs(path)
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("archive/data.pkl", bytes(10**7))
-    with pytest.raises(DataError, match="compressed"):
-        saved_epochs(path)
+            read_saved_epochs(tmp_path)
+    assert not marker.exists()
+    SavedEpochs(last=7, chosen=3).write(tmp_path / "saved.json")
+    assert read_saved_epochs(tmp_path) == SavedEpochs(last=7, chosen=3)
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ('{"last": 7}', "lacks chosen"),
+        ('{"last": "7", "chosen": null}', "last = '7'"),
+        (
+            '{"last": 7, "chosen": 3, "rule": "best"}',
+            "the field 'rule', which this version of macil does not know",
+        ),
+        ("[7, 3]", "is not what a checkpoint is of"),
+        ("{", "not valid JSON"),
+    ],
+)
+def test_a_saved_json_that_does_not_say_its_epochs_is_told(tmp_path: Path, content: str, said: str) -> None:
+    (tmp_path / "saved.json").write_text(content)
+    with pytest.raises(DataError, match=said):
+        read_saved_epochs(tmp_path)
 
 
 def source_files() -> Iterator[tuple[Path, ast.Module]]:

@@ -18,8 +18,8 @@ from macil.errors import DataError
 from macil.files import read_json
 from macil.training_files import checkpoint_folders
 from tune.groups import folder_name, member_folders
-from tune.savedepochs import saved_epochs
-from tune.storage.names import ERROR_FILE, LOG_FILE, PARAMS_FILE, SCORES_FILE, TRAINER_FILE
+from tune.storage.names import ERROR_FILE, LOG_FILE, ORIGIN_FILE, PARAMS_FILE, SCORES_FILE, TRAINER_FILE
+from tune.storage.saved_epochs import read_saved_epochs
 from tune.storage.trial_log import read_log
 
 
@@ -130,10 +130,12 @@ def _is_saved(folder: Path, epochs: int) -> bool:
     if not found or not epochs:
         return False
     newest = found[-1]
+    # The weights of a run in a bucket stay there.
+    archives = [SCORES_FILE] if (folder.parents[1] / ORIGIN_FILE).exists() else [SCORES_FILE, TRAINER_FILE]
     try:
-        with zipfile.ZipFile(newest / SCORES_FILE) as archive:
-            archive.namelist()
-        return saved_epochs(newest / TRAINER_FILE)["last"] == epochs
+        for archive in archives:
+            zipfile.ZipFile(newest / archive).close()
+        return read_saved_epochs(newest).last == epochs
     except (DataError, OSError, zipfile.BadZipFile):
         return False
 

@@ -31,9 +31,9 @@ from tune.results import RunResults
 from tune.rootfiles import move_to_root, older_file
 from tune.runfolder import RunLocation
 from tune.runtables import TRIALS_SCHEMA, build_table
-from tune.savedepochs import saved_epochs
 from tune.scorefile import read_scores
 from tune.storage.names import ACCESS_LOG, INTERVALS_FILE, MEASURED_FILE, SAVED_FILE, TRAINER_FILE
+from tune.storage.saved_epochs import read_saved_epochs
 from tune.trialfolder import newest_scores
 
 
@@ -247,7 +247,7 @@ def _read_scores(results: RunResults, trial: dict[str, Any], problems: list[str]
     except DataError as error:
         problems.append(f"{where}/scores.npz cannot be read: {error}")
         return {}
-    stale = _stale_epochs(trial, path.with_name(TRAINER_FILE), where, problems)
+    stale = _stale_epochs(trial, path.parent, where, problems)
     return {name: array for name, array in scores.items() if name.removeprefix("visual_") not in stale}
 
 
@@ -256,12 +256,13 @@ def _stale_epochs(trial: dict[str, Any], checkpoint: Path, where: str, problems:
 
     A process that was killed between report and checkpoint leaves the checkpoint an epoch behind.
     """
-    if not checkpoint.is_file() and not checkpoint.with_name(SAVED_FILE).is_file():
-        return set()  # a copied run comes without weights
+    if not any((checkpoint / file).is_file() for file in (SAVED_FILE, TRAINER_FILE)):
+        return set()  # of an earlier version, copied without its weights
     try:
-        saved = saved_epochs(checkpoint)
+        saved = read_saved_epochs(checkpoint).model_dump()
     except DataError as error:
-        problems.append(f"{where}/trainer.pt cannot be read: {error.message}; its scores are left out")
+        said = " ".join(str(error).replace(str(checkpoint), where).split())
+        problems.append(f"{said}; its scores are left out")
         return {"last", "chosen"}
     logged = {"last": trial["epochs_run"], "chosen": trial["chosen_epoch"]}
     stale = {rule for rule in saved if saved[rule] != logged[rule]}

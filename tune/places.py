@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shutil
 import tempfile
@@ -11,12 +10,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from macil.checkpoint import load_checkpoint
-from macil.errors import DataError
 from macil.files import atomic_path, write_json_atomic
 from macil.remote import Remote
 from tune.checkpoints import KEPT, bucket_checkpoints, highest_number, last_good, newest_readable, prune, put
-from tune.savedepochs import saved_epochs
-from tune.storage.names import DAMAGED_PREFIX, SAVED_FILE, TRAINER_FILE
+from tune.storage.names import DAMAGED_PREFIX, TRAINER_FILE
 
 
 class Place(Protocol):
@@ -138,10 +135,7 @@ class BucketPlace:
         return self._remote.child(checkpoint).uri
 
     def put_over(self, source: Path, checkpoint: str) -> None:
-        """As in `Place`; beside the weights, which the driver does not bring to itself, goes what they are of."""
-        with contextlib.suppress(DataError):
-            epochs = saved_epochs(source / TRAINER_FILE)
-            self._remote.write(f"{checkpoint}/{SAVED_FILE}", json.dumps(epochs).encode())
+        """As in `Place`."""
         for file in _weights_last(source):
             self._remote.upload(file, f"{checkpoint}/{file.name}")
 

@@ -32,7 +32,8 @@ from tune.places import BucketPlace, FolderPlace, Place
 from tune.ray_internals import OwnCheckpoints
 from tune.saving import SavePolicy
 from tune.scheduler import for_tune
-from tune.storage.names import CHECKPOINT_PREFIX, RECORD_FILE, SCORES_FILE, TRAINER_FILE
+from tune.storage.names import CHECKPOINT_PREFIX, RECORD_FILE, SAVED_FILE, SCORES_FILE, TRAINER_FILE
+from tune.storage.saved_epochs import SavedEpochs
 from tune.storage.trial_log import TIME
 
 _T = TypeVar("_T")
@@ -175,6 +176,7 @@ class MacilTrainable(OwnCheckpoints):
             _write_member(trainer, trainer.members[0], Path(checkpoint_dir))
             return
         save_checkpoint(trainer, Path(checkpoint_dir) / TRAINER_FILE)
+        SavedEpochs(last=trainer.epoch, chosen=None).write(Path(checkpoint_dir) / SAVED_FILE)
         for place, member in self._members(trainer):
             with tempfile.TemporaryDirectory(prefix="macil-") as scratch:
                 _write_member(trainer, member, Path(scratch))
@@ -268,8 +270,9 @@ def _result_of_group(members: dict[str, dict[str, Any]], epoch: int, *, done: bo
 
 
 def _write_member(trainer: Trainer, member: Member, folder: Path) -> None:
-    """The checkpoint of one seed, and the test scores it keeps."""
+    """The checkpoint of one seed, the test scores it keeps, and which epochs they are of."""
     write_state(trainer.state_of(member), folder / TRAINER_FILE)
+    SavedEpochs(last=trainer.epoch, chosen=member.chosen_epoch).write(folder / SAVED_FILE)
     np.savez(folder / SCORES_FILE, allow_pickle=False, **member.test_scores)
 
 
