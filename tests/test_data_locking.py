@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
 import subprocess
 import sys
 import threading
@@ -8,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from macil.data.locking import exclusive
 from macil.errors import UsageError, WriteError
+from macil.io.locks import exclusive, in_use
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from macil.data.locking import exclusive
+from macil.io.locks import exclusive, in_use
 with exclusive(Path(sys.argv[1]), "holding"):
     print("held", flush=True)
     time.sleep(60)
@@ -85,3 +88,32 @@ def test_who_waited_keeps_out_whoever_comes_later(tmp_path: Path, capsys: pytest
 def test_a_folder_that_cannot_be_written_is_said_and_not_waited_for() -> None:
     with pytest.raises(WriteError, match="cannot write /proc/lock"), exclusive(Path("/proc/lock"), "working"):
         pass
+
+
+def test_a_file_in_use_says_by_whom_and_stays(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with in_use(path, "run 'a'"):
+        with (
+            pytest.raises(
+                UsageError, match=rf"run 'a' is in use by process {os.getpid()} on .+; wait for it"
+            ),
+            in_use(path, "run 'a'"),
+        ):
+            pass
+        assert path.read_text().startswith(f"process {os.getpid()} on ")
+    assert path.exists()
+    with in_use(path, "run 'a'"):
+        pass
+
+
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_written_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with exclusive(tmp_path / "lock", "working") as held, exclusive(tmp_path / "lock", "working"):
+        assert held == (False, False)
+    assert list(tmp_path.iterdir()) == []

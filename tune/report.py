@@ -19,11 +19,11 @@ import click
 
 from macil.cli import main
 from macil.commandline import from_any_folder
-from macil.data.locking import Held, exclusive
 from macil.data.resolve import resolve
 from macil.data.store import FeatureStore
 from macil.errors import DataError, MacilError, UsageError
 from macil.files import remove_temporaries, write_text_atomic
+from macil.io.locks import Held, exclusive
 from macil.notes import note
 from macil.remote import is_uri
 from macil.text import printable

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import platform
 import re
 import shutil
-import socket
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,6 +19,7 @@ from urllib.parse import unquote, urlparse
 from macil.data.resolve import default_cache
 from macil.errors import DataError, UsageError
 from macil.files import read_json, write_json_atomic
+from macil.io.locks import in_use
 from macil.io.wording import now
 from macil.remote import Remote, RemoteError, is_uri, open_remote, said_by
 from tune.mirror import BucketMirror, Mirror
@@ -240,21 +239,9 @@ def locked(run: Workspace) -> Iterator[None]:
     """
     try:
         run.path.mkdir(parents=True, exist_ok=True)
-        file = (run.path / LOCK_FILE).open("a+")
     except OSError as error:
         raise UsageError(f"cannot write {run.path}: {error.strerror}; choose another --storage") from None
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.seek(0)
-            holder = file.read().strip() or "another process"
-            raise UsageError(
-                f"run {run.name!r} is in use by {holder}; wait for it or stop it first"
-            ) from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
+    with in_use(run.path / LOCK_FILE, f"run {run.name!r}"):
         run.mirror.open()
         try:
             yield

@@ -16,7 +16,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from macil.cli import config_options, given_hyperparameters, hyperparameter_options, resolve_config
 from macil.commandline import command_line
-from macil.data.locking import exclusive
 from macil.data.names import source_doubts
 from macil.data.origin import DEMO_NOTE, is_demo_data
 from macil.data.resolve import resolve
@@ -30,6 +29,7 @@ from macil.files import (
     write_json_atomic,
     write_text_atomic,
 )
+from macil.io.locks import exclusive
 from macil.notes import note
 from macil.protocols import epoch_rule
 from macil.record import TrainingRecord

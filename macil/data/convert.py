@@ -17,7 +17,6 @@ import pyarrow as pa
 from macil.data.arrow_files import Columns, make_table, measure_frame, write_table
 from macil.data.audit import AuditReport, audit, video_rows
 from macil.data.demo import DEMO_FILE
-from macil.data.locking import exclusive
 from macil.data.progress import show_progress
 from macil.data.provenance import (
     NOTES,
@@ -46,6 +45,7 @@ from macil.data.store_meta import DTYPES, FORMAT_VERSION, META, Dtype, FrameHash
 from macil.data.writer import JOURNAL, Plan, PlannedVideo, StoreWriter, VideoError
 from macil.errors import DataError, UsageError, WriteError
 from macil.files import is_full, refusal
+from macil.io.locks import exclusive
 from macil.io.wording import plural
 from macil.notes import note
 from macil.text import printable

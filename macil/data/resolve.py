@@ -13,12 +13,12 @@ from macil.data.convert import convert, holds, read_source, write_store
 from macil.data.demo import write_demo
 from macil.data.demo_generator import GENERATOR_VERSION
 from macil.data.layout import require_layout
-from macil.data.locking import exclusive
 from macil.data.provenance import NOTES, Comparison, FolderState, Options, is_known, look_at, note_path
 from macil.data.staging import FolderSource, Tell, is_far, source_of, stage
 from macil.data.store import FeatureStore, is_store, looks_like_store
 from macil.data.store_meta import FORMAT_VERSION
 from macil.errors import DataError, UsageError
+from macil.io.locks import exclusive
 from macil.notes import note
 from macil.remote import is_uri
 

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Protocol
 
 from macil.commandline import command_line
-from macil.data.locking import exclusive
 from macil.data.store import (
     AUDIO,
     INDEX,
@@ -31,6 +30,7 @@ from macil.data.store_meta import META, StoreMeta
 from macil.data.verify import verify_store
 from macil.errors import DataError, MacilError, UsageError, WriteError
 from macil.files import is_full, refusal
+from macil.io.locks import exclusive
 from macil.remote import Remote, RemoteError, is_uri, said_by, side_by_side
 from macil.text import printable
 
