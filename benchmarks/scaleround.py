@@ -26,7 +26,8 @@ from rich.console import Console
 
 from macil.config import TrialConfig
 from macil.files import write_json_atomic
-from tune.machine import Machine, quiet_ray, ray_running
+from tune.machine import quiet_ray, ray_running
+from tune.planning.resources import Machine
 
 quiet_ray()
 
@@ -45,8 +46,10 @@ from tune.algorithms.study import SearchStudy, Suggestion, load_study  # noqa: E
 from tune.cluster import Needs, Shape, joined  # noqa: E402
 from tune.display import Display  # noqa: E402
 from tune.execution import Batch, run_batch  # noqa: E402
+from tune.groups import SPEC  # noqa: E402
 from tune.interrupts import Interrupts  # noqa: E402
 from tune.machine import ROOT  # noqa: E402
+from tune.planning.run_spec import RunSpec  # noqa: E402
 from tune.scheduler import AshaScheduler  # noqa: E402
 from tune.space import published_point, search_space  # noqa: E402
 from tune.storage.trial_log import METRIC, TIME  # noqa: E402
@@ -468,7 +471,7 @@ def _run_product(task: Round, folder: Path, meter: Meter, address: str) -> dict[
     MeteredStudy.meter = meter
     batch = Batch(
         kind="trials",
-        job=_job(task, base, folder),
+        spec=_spec(task, base, folder),
         total=_MOST,
         concurrent=task.concurrent,
         cpus=0.0,
@@ -507,7 +510,7 @@ def _run_plain(task: Round, folder: Path, meter: Meter) -> None:
         StandIn,
         name="trials",
         storage_path=str(folder / "plain"),
-        config={"job": _job(task, base, folder)},
+        config={SPEC: _spec(task, base, folder).model_dump(mode="json")},
         num_samples=_MOST,
         search_alg=search,
         scheduler=ASHAScheduler(
@@ -528,23 +531,9 @@ def _run_plain(task: Round, folder: Path, meter: Meter) -> None:
     )
 
 
-def _job(task: Round, base: TrialConfig, folder: Path) -> dict[str, Any]:
-    """As large as that of a run."""
-    return {
-        "store": "/data/xd.store",
-        "store_hash": "0" * 32,
-        "labels_hash": "0" * 32,
-        "data": "/data/xd.store",
-        "bucket": None,
-        "terms": None,
-        "protocol": "heldout",
-        "split": "/runs/scale/split.json",
-        "split_seed": 0,
-        "split_hash": "0" * 32,
-        "device": "cuda",
-        "threads": 1,
-        "keep_scores": "ends",
-        "base": base.to_dict(),
+def _spec(task: Round, base: TrialConfig, folder: Path) -> RunSpec:
+    """As large as that of a run; what a stand-in does lies where it says that the store is."""
+    todo = {
         "pause": task.pause,
         "epochs": task.epochs,
         "staggered": task.concurrent,
@@ -552,6 +541,19 @@ def _job(task: Round, base: TrialConfig, folder: Path) -> dict[str, Any]:
         # trials are shorter than the start of all workers, there would never be all of them.
         "hold": str(folder / _HOLD),
     }
+    write_json_atomic(folder / "standin.json", todo)
+    return RunSpec(
+        protocol="heldout",
+        device="cuda",
+        threads=1,
+        base=base,
+        store=str(folder / "standin.json"),
+        store_hash="0" * 32,
+        labels_hash="0" * 32,
+        data="/data/xd.store",
+        split="/runs/scale/split.json",
+        split_hash="0" * 32,
+    )
 
 
 def _written(run: Workspace) -> dict[str, Any]:

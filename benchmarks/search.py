@@ -30,8 +30,10 @@ from benchmarks.common import describe_machine, finish, json_option, machine_lin
 from macil.data import FeatureStore, convert, write_demo
 from macil.files import read_json
 from macil.training import trainer_from_record
-from tune.machine import Machine, quiet_ray, ray_running, this_machine
-from tune.plan import Options, resolve_plan
+from tune.machine import quiet_ray, ray_running
+from tune.planning.options import Options
+from tune.planning.resolve import resolve_plan
+from tune.planning.resources import Machine, this_machine
 from tune.workspace import Workspace
 
 quiet_ray()
@@ -226,7 +228,7 @@ def measure_trials(
         cpus_per_trial=1.0,  # threads that share a busy machine wait for each other
         hyperparameters={"epochs": epochs, "batch_size": 16},
     )
-    check = run_search(folder / "check", store, replace(options, trials=2), machine)
+    check = run_search(folder / "check", store, options.model_copy(update={"trials": 2}), machine)
     for each in check.timelines:
         train_alone(check, each.name, store)
     told: list[float] = []
@@ -238,7 +240,10 @@ def measure_trials(
     for number in range(rounds):
         # The worker's first trial warms it up.
         search = run_search(
-            folder / f"round{number}", store, replace(options, trials=trials + 1, search_seed=number), machine
+            folder / f"round{number}",
+            store,
+            options.model_copy(update={"trials": trials + 1, "search_seed": number}),
+            machine,
         )
         timed = search.timelines[1:]
         between += turnarounds(search.timelines)

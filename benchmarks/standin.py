@@ -19,6 +19,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -30,6 +31,9 @@ from ray.air.execution.resources.placement_group import PlacementGroupAcquiredRe
 from ray.train._internal.session import _TrainingResult
 from ray.tune.result import SHOULD_CHECKPOINT
 
+from macil.files import read_json
+from tune.groups import NUMBER, SPEC
+
 # What Tune keeps of a result with a checkpoint (tune.scheduler.for_tune, which needs PyTorch to be imported).
 _KEPT = ("selection_score", "training_iteration", "done", "trial_id", "time_total_s", "pid", "node_ip")
 _CALLS_AT_ONCE = 10_000
@@ -38,9 +42,10 @@ _CALLS_AT_ONCE = 10_000
 class StandIn(tune.Trainable):
     """A trial of pauses.
 
-    Its configuration has its `number`, and the `job` says `pause` (seconds an epoch), `epochs` (of a whole training),
-    `staggered` and `hold`: so many of the first trials wait in their first epoch until the file `hold` is there, go on
-    after a random share of a pause, and are of 1 to `epochs` epochs, so that reports and ends are spread evenly.
+    Its configuration has its `number`; the file that its specification calls the store says `pause` (seconds an
+    epoch), `epochs` (of a whole training), `staggered` and `hold`: so many of the first trials wait in their first
+    epoch until the file `hold` is there, go on after a random share of a pause, and are of 1 to `epochs` epochs, so
+    that reports and ends are spread evenly.
 
     Attributes:
         worker: What tells workers apart in the results.
@@ -61,13 +66,13 @@ class StandIn(tune.Trainable):
         return True
 
     def _begin(self, config: dict[str, Any]) -> None:
-        job, number = config["job"], int(config["number"])
-        self._pause = float(job["pause"])
-        self._length = int(job["epochs"])
+        todo, number = _todo(config[SPEC]["store"]), int(config[NUMBER])
+        self._pause = float(todo["pause"])
+        self._length = int(todo["epochs"])
         self._hold: str | None = None
-        if number < job["staggered"]:
+        if number < todo["staggered"]:
             self._length = 1 + number % self._length
-            self._hold = job["hold"]
+            self._hold = todo["hold"]
         self._dice = random.Random(number)
         self._quality = self._dice.random()
         self._best = 0.0
@@ -142,6 +147,11 @@ class StandIn(tune.Trainable):
         shutil.copytree(checkpoint_dir, target, dirs_exist_ok=True)
         kept = {key: metrics[key] for key in _KEPT if metrics.get(key) not in (None, False)}
         return _TrainingResult(checkpoint=tune.Checkpoint(str(target), fs.LocalFileSystem()), metrics=kept)
+
+
+@cache
+def _todo(path: str) -> dict[str, Any]:
+    return dict(read_json(path))
 
 
 def made_up_score(quality: float, epoch: int, dice: random.Random) -> float:

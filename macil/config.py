@@ -153,7 +153,9 @@ class TrialConfig(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _apply_fidelity(cls, values: dict[str, Any]) -> dict[str, Any]:
+    def _apply_fidelity(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
         preset = FIDELITY.get(str(values.get("fidelity", "released")), {})
         return {**preset, **values}
 

@@ -13,7 +13,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ import pytest
 import tune.search
 from macil import cli
 from tests.support.repository import INJECTED, ROOT, SEARCH_SCRIPT
-from tune.plan import resolve_plan
+from tune.planning.resolve import resolve_plan
 
 SMALL = ["--hidden-dim", "16", "--feedforward-dim", "16", "--batch-size", "24", "--max-snippets", "20"]
 # Tensors are tiny: a trial alone on two CPUs would have two threads, which wait for one another.
@@ -48,7 +48,7 @@ search_in_lockstep()
 
 def plan_in_lockstep(*given: Any) -> Any:
     """What a GPU decides, without one: a configuration's seeds are one trial."""
-    return replace(resolve_plan(*given), lockstep=True)
+    return resolve_plan(*given).model_copy(update={"lockstep": True})
 
 
 def search_in_lockstep() -> None:

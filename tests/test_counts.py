@@ -8,8 +8,9 @@ from typing import Any
 from tests.searchruns import search_results, spread
 from tune.counts import counted_rows, epochs_text, trained_epochs
 from tune.drawing.stopfigure import stopping
-from tune.machine import Machine
-from tune.plan import Options, resolve_plan
+from tune.planning.options import Options
+from tune.planning.resolve import resolve_plan
+from tune.planning.resources import Machine
 from tune.reporting.summary import facts
 from tune.results import RunResults
 from tune.runtables import TRIALS_SCHEMA, build_table

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,10 @@ from tests.sweepruns import Seeds, sweep_results
 from tune.batches import trials_batch
 from tune.equalrows import equal_rows, planned_equal_rows, standing_for
 from tune.groups import folder_name, member_folders
-from tune.machine import Machine
-from tune.plan import Options, Plan, resolve_plan
+from tune.planning.options import Options
+from tune.planning.plan import Plan
+from tune.planning.resolve import resolve_plan
+from tune.planning.resources import Machine
 from tune.ranking import counted_trials
 from tune.replay import find_trial
 from tune.reporting.firstscreen import answers
@@ -68,7 +69,7 @@ def test_rows_that_are_one_training_are_planned_once_and_the_plan_says_so() -> N
     planned = plan(seeds=2)
     assert [row.name for row in planned.trained_rows] == ["01", "02", "03", "06", "09", "12"]
     assert (planned.trials, planned.tune_trials, planned.most_epochs) == (12, 12, 36)
-    content = planned.to_dict()
+    content = planned.model_dump(mode="json")
     assert content["trials"] == 12
     assert [row["trained_as"] for row in content["rows"]][9:] == ["01", "02", "12"]
     assert [" = ".join(each) for each in dict.fromkeys(planned_equal_rows(content).values())][:2] == list(
@@ -78,26 +79,17 @@ def test_rows_that_are_one_training_are_planned_once_and_the_plan_says_so() -> N
     assert enough.trials == len(enough.trained_rows) == 12
 
 
-def test_a_run_of_an_earlier_version_goes_on_to_train_every_row() -> None:
-    recorded = asdict(plan(seeds=2).options)
-    assert resolve_plan(Options.from_dict(recorded), Machine(2, 0)).trials == 12
-    del recorded["rows_apart"]
-    assert resolve_plan(Options.from_dict(recorded), Machine(2, 0)).trials == 24
-
-
 @pytest.mark.parametrize(
     ("options", "folders"),
     [
         ({}, ["01_seed0", "02_seed0", "03_seed0", "06_seed0", "09_seed0", "12_seed0"]),
         ({"lockstep": True}, [f"lockstep_{row}_seeds0-1" for row in ("01", "02", "03", "06", "09", "12")]),
-        ({"rows_apart": True}, [f"{row.name}_seed0" for row in TABLE4.rows]),
     ],
 )
 def test_what_is_run_is_each_training_once_with_every_seed(
     options: dict[str, Any], folders: list[str], demo_store: FeatureStore, tmp_path: Path
 ) -> None:
-    planned = plan(seeds=2, rows_apart=options.get("rows_apart", False))
-    planned = dataclasses.replace(planned, lockstep=options.get("lockstep", False))
+    planned = plan(seeds=2).model_copy(update=options)
     batch = trials_batch(Workspace(tmp_path / "run"), planned, demo_store)
     names = [folder_name(point) for point in batch.points]
     assert names[: len(folders)] == folders
@@ -106,7 +98,7 @@ def test_what_is_run_is_each_training_once_with_every_seed(
 
 
 def test_a_plan_that_does_not_record_it_is_read_by_the_same_rule() -> None:
-    content = plan().to_dict()
+    content = plan().model_dump(mode="json")
     known = planned_equal_rows(content)
     for row in content["rows"]:
         del row["trained_as"]
@@ -209,7 +201,8 @@ def test_more_than_eight_trainings_are_permuted_at_random_and_that_is_said() -> 
 
 def test_trainings_that_an_earlier_version_made_apart_count_once() -> None:
     apart: dict[str, Seeds] = {
-        row.name: list(ONCE[planned_equal_rows(plan().to_dict())[row.name][0]]) for row in TABLE4.rows
+        row.name: list(ONCE[planned_equal_rows(plan().model_dump(mode="json"))[row.name][0]])
+        for row in TABLE4.rows
     }
     apart["01"] = ["failed", *apart["01"][1:]]
     results, once = table4(apart), table4(ONCE)

@@ -41,7 +41,8 @@ GIB = 2**30
 _DRIVER = """
 import contextlib, json, sys
 from pathlib import Path
-from tune.machine import Machine, quiet_ray, ray_running
+from tune.machine import quiet_ray, ray_running
+from tune.planning.resources import Machine
 quiet_ray()
 from ray import cloudpickle, tune
 from tests.test_losses import Chain

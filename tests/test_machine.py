@@ -21,7 +21,8 @@ _LISTEN = "0A"
 _TASK_RUNNING = """
 import os, time, sys
 from pathlib import Path
-from tune.machine import Machine, quiet_ray, ray_running
+from tune.machine import quiet_ray, ray_running
+from tune.planning.resources import Machine
 quiet_ray()
 with ray_running(None, Machine(cpus=1, gpus=0), debug=False):
     import ray
@@ -40,7 +41,8 @@ with ray_running(None, Machine(cpus=1, gpus=0), debug=False):
 _ANOTHER_RAY = """
 from ray._private import services
 services.resolve_ip_for_localhost = lambda host: services.node_ip_address_from_perspective(None)
-from tune.machine import Machine, quiet_ray, ray_running
+from tune.machine import quiet_ray, ray_running
+from tune.planning.resources import Machine
 quiet_ray()
 with ray_running(None, Machine(cpus=1, gpus=0), debug=False):
     print("running")

@@ -201,7 +201,7 @@ def test_a_run_is_resumed_from_the_bucket_on_any_machine(
     monkeypatch.setenv("MACIL_CACHE", str(tmp_path / "another"))
     again = existing_workspace(f"{bucket}/runs", "one")
     assert again.path != run.path
-    assert again.info["phase"] == "trials"
+    assert again.info.phase == "trials"
     stale = again.path / "trials/00009/result.json"
     stale.parent.mkdir(parents=True)
     stale.write_text("of an older copy")

@@ -79,7 +79,9 @@ def test_a_search_on_a_data_folder_scores_one_of_its_files_and_exports(run: Path
 def test_what_cannot_be_done_with_a_run_is_not_said(run: Path) -> None:
     (run / "model.pt").unlink()
     assert list(steps(load_run(run))) == [CONFIRM]
-    write_json_atomic(run / "plan.json", {**read_json(run / "plan.json"), "confirm": {"configurations": 1}})
+    write_json_atomic(
+        run / "plan.json", {**read_json(run / "plan.json"), "confirm": {"configurations": 1, "seeds": [1000]}}
+    )
     assert steps(load_run(run)) == {}
     assert steps(change(run, given=None)) == {}
 

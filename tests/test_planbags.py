@@ -11,9 +11,11 @@ from macil.config import TrialConfig
 from macil.data.split import make_split
 from macil.data.store import FeatureStore
 from macil.training import Trainer
-from tune.machine import Machine
-from tune.plan import Options, Plan, resolve_plan
 from tune.planbags import LATER, bags_at_hand, bags_of
+from tune.planning.options import Options
+from tune.planning.plan import Plan
+from tune.planning.resolve import resolve_plan
+from tune.planning.resources import Machine
 
 
 def plan(**options: Any) -> Plan:

@@ -10,8 +10,10 @@ import pytest
 
 from macil.config import TrialConfig
 from macil.files import write_json_atomic
-from tune.machine import Machine
-from tune.plan import Options, Plan, resolve_plan
+from tune.planning.options import Options
+from tune.planning.plan import Plan, write_plan
+from tune.planning.resolve import resolve_plan
+from tune.planning.resources import Machine
 from tune.ranking import NoWinnerError, choose_confirmed, choose_to_confirm, choose_winner, trial_name
 from tune.results import RunResults, load_run
 
@@ -45,7 +47,7 @@ def plan(**options: Any) -> Plan:
 def begin(run: Path, plan: Plan, **info: Any) -> RunResults:
     content = {"format_version": 1, "status": "running", "protocol": "heldout", **info}
     write_json_atomic(run / "run.json", content)
-    write_json_atomic(run / "plan.json", plan.to_dict())
+    write_plan(run, plan)
     return load_run(run)
 
 

@@ -14,8 +14,10 @@ from macil.data.store import FeatureStore
 from macil.errors import DataError
 from tests.layouts import rename, tiny_demo
 from tests.oldstores import convert_as_version_1
-from tune.machine import Machine
-from tune.plan import Options, Plan, resolve_plan
+from tune.planning.options import Options
+from tune.planning.plan import Plan
+from tune.planning.resolve import resolve_plan
+from tune.planning.resources import Machine
 from tune.rundata import describe_data, open_data
 from tune.workspace import Workspace, new_workspace
 
@@ -43,9 +45,7 @@ def begin_as_version_1(run: Workspace, layout: Path, store: Path) -> FeatureStor
     rename(layout, lambda name: name.replace("#", "%23"))
     old = FeatureStore.open(convert_as_version_1(layout, store))
     describe_data(run, plan_of(layout), old)
-    info = run.info
-    del info["data_notes"]
-    run.update(**info, data_notes=None)
+    run.update(data_notes=None)
     return old
 
 
@@ -59,8 +59,9 @@ def test_a_run_of_an_older_store_goes_on_with_it(
     assert store.path == old.path
     assert f"run 'first' goes on with its own store, {old.path}" in capsys.readouterr().err
     describe_data(run, plan_of(layout), store)
-    assert run.info["data"] == str(old.path)
-    assert run.info["data_notes"][0].startswith("the store is of format_version 1, which does not say")
+    assert run.info.data == str(old.path)
+    assert run.info.data_notes
+    assert run.info.data_notes[0].startswith("the store is of format_version 1, which does not say")
     assert Split.load(run.split) == split.check(store) == split
     hashes = old.content_hash, old.labels_hash
     assert open_here(str(store.path), str(layout), hashes, copy=False).path == old.path
@@ -106,7 +107,7 @@ def test_what_is_doubtful_about_the_data_is_noted(run: Workspace, layout: Path) 
     rename(layout, lambda name: name.replace("__#", "--"))
     store = open_data(run, plan_of(layout))
     describe_data(run, plan_of(layout), store)
-    order, split = run.info["data_notes"]
+    order, split = run.info.data_notes or ()
     assert order.startswith("gt.npy: the order of the videos in it is an assumption")
     assert "a held-out split is by video" in split
     assert np.unique(store.videos("train").sources).size == 24

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from macil.errors import UsageError
-from tune.machine import Machine
-from tune.plan import Options, resolve_plan
-from tune.sweepfile import find_sweep, parse_sweep, sweep_content
-from tune.sweeps import SWEEPS
+from tune.planning.options import Options
+from tune.planning.plan import read_plan, write_plan
+from tune.planning.resolve import resolve_plan
+from tune.planning.resources import Machine
+from tune.sweepfile import find_sweep
+from tune.sweeps import SWEEPS, Row
 
 GOOD = """
 name = "batches"
@@ -66,12 +66,16 @@ def test_what_is_left_out_has_a_default(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("sweep", SWEEPS.values(), ids=list(SWEEPS))
-def test_every_sweep_survives_its_record(sweep: object) -> None:
-    assert sweep in SWEEPS.values()
-    name = next(name for name, value in SWEEPS.items() if value is sweep)
-    content = json.loads(json.dumps(sweep_content(SWEEPS[name])))
-    assert parse_sweep(content, name, name) == SWEEPS[name]
+@pytest.mark.parametrize("name", SWEEPS)
+def test_every_sweep_survives_its_record(name: str, tmp_path: Path) -> None:
+    planned = resolve_plan(Options(sweep=name), Machine(2, 0))
+    write_plan(tmp_path, planned)
+    assert read_plan(tmp_path) == planned
+    own, sweep = planned, SWEEPS[name]
+    assert (own.sweep, own.title, own.source, own.reference) == (
+        sweep.name, sweep.title, sweep.source, sweep.reference
+    )  # fmt: skip
+    assert tuple(Row(**row.model_dump(exclude={"trained_as"})) for row in own.rows) == sweep.rows
 
 
 @pytest.mark.parametrize(
@@ -141,11 +145,10 @@ def test_a_run_keeps_its_sweep_when_the_file_goes(tmp_path: Path) -> None:
     """And a row may set what the demo has a default of its own for."""
     path = write(tmp_path, GOOD)
     first = resolve_plan(Options(sweep=path, seeds=2), Machine(2, 0))
+    write_plan(tmp_path, first)
     Path(path).unlink()
-    recorded = json.loads(json.dumps(asdict(first.options)))
-    again = resolve_plan(Options.from_dict(recorded), Machine(8, 0))
-    assert again == first
-    assert again.trials == 6
+    assert read_plan(tmp_path) == first
+    assert first.trials == 6
     assert first.base.batch_size == 16, "as-it-is is the demo's own configuration"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -168,11 +167,3 @@ def test_no_module_of_tune_hides_another_one() -> None:
     names = {path.stem for path in SEARCH_SCRIPT.parent.glob("*.py")} - {"__init__"}
     assert not names & set(sys.stdlib_module_names)
     assert not names & set(packages_distributions())
-
-
-def test_the_plan_is_plain_json(demo_store: FeatureStore) -> None:
-    from tune.machine import Machine
-    from tune.plan import Options, resolve_plan
-
-    plan = resolve_plan(Options(data=str(demo_store.path), hyperparameters={"ramp": 0.2}), Machine(4, 0))
-    assert json.loads(json.dumps(plan.to_dict())) == plan.to_dict()

@@ -28,6 +28,7 @@ from tune.algorithms.study import REASON, SearchStudy, load_study
 from tune.display import Display
 from tune.execution import Batch, run_batch
 from tune.interrupts import Interrupts
+from tune.planning.run_spec import RunSpec
 from tune.ranking import choose_winner
 from tune.results import load_run
 from tune.scheduler import AshaScheduler
@@ -69,22 +70,20 @@ def run(tmp_path: Path, demo_store: FeatureStore) -> Workspace:
     return workspace
 
 
-def job(run: Workspace, store: FeatureStore, base: TrialConfig = SMALL) -> dict[str, Any]:
-    return {
-        "store": str(store.path),
-        "store_hash": store.content_hash,
-        "protocol": "heldout",
-        "split": str(run.split),
-        "split_seed": 0,
-        "split_hash": Split.load(run.split).hash,
-        "device": "cpu",
-        "threads": 1,
-        "keep_scores": "ends",
-        "base": base.to_dict(),
-    }
+def spec(run: Workspace, store: FeatureStore, base: TrialConfig = SMALL) -> RunSpec:
+    return RunSpec(
+        protocol="heldout",
+        device="cpu",
+        threads=1,
+        base=base,
+        store=str(store.path),
+        store_hash=store.content_hash,
+        split=str(run.split),
+        split_hash=Split.load(run.split).hash,
+    )
 
 
-def batch(job: dict[str, Any], **own: Any) -> Batch:
+def batch(spec: RunSpec, **own: Any) -> Batch:
     common = {
         "total": len(own.get("points", ())),
         "concurrent": 1,
@@ -92,17 +91,17 @@ def batch(job: dict[str, Any], **own: Any) -> Batch:
         "gpus": 0.0,
         "timeout": 600.0,
     }
-    return Batch(kind="trials", job=job, **{**common, **own})
+    return Batch(kind="trials", spec=spec, **{**common, **own})
 
 
-def rows_batch(job: dict[str, Any], rows: list[dict[str, Any]], concurrent: int = 1) -> Batch:
+def rows_batch(spec: RunSpec, rows: list[dict[str, Any]], concurrent: int = 1) -> Batch:
     points = [{"row": {"name": f"row{number}", "changes": row}, "seed": 0} for number, row in enumerate(rows)]
-    return batch(job, points=points, concurrent=concurrent)
+    return batch(spec, points=points, concurrent=concurrent)
 
 
-def search_batch(run: Workspace, job: dict[str, Any], space: Space, total: int) -> Batch:
+def search_batch(run: Workspace, spec: RunSpec, space: Space, total: int) -> Batch:
     study = partial(SearchStudy, space, run.journal, seed=0, epochs=4, startup=3)
-    return batch(job, total=total, study=study, scheduler=partial(AshaScheduler, 2, 4))
+    return batch(spec, total=total, study=study, scheduler=partial(AshaScheduler, 2, 4))
 
 
 def execute(run: Workspace, batch: Batch, *, epochs: int = 4) -> str:
@@ -145,7 +144,7 @@ def test_a_reused_worker_gives_the_digits_of_a_fresh_trainer(
     run: Workspace, demo_store: FeatureStore
 ) -> None:
     changes: list[dict[str, Any]] = [{}, {"ramp": 3.0, "momentum": 0.8}, {"distill": False, "seed": 5}, {}]
-    execute(run, rows_batch(job(run, demo_store), changes))
+    execute(run, rows_batch(spec(run, demo_store), changes))
 
     pids = set()
     for number, change in enumerate(changes):
@@ -167,7 +166,7 @@ def test_a_diverged_trial_fails_with_its_reason_and_is_never_told_as_a_number(
 ) -> None:
     base = SMALL.replace(learning_rate=1.0)
     space: Space = {"ramp": search_space(TrialConfig())["ramp"]}
-    said = execute(run, search_batch(run, job(run, demo_store, base), space, 2))
+    said = execute(run, search_batch(run, spec(run, demo_store, base), space, 2))
     study = load_study(run.journal)
     assert [trial.state for trial in study.trials] == [TrialState.FAIL, TrialState.FAIL]
     for number, trial in enumerate(study.trials):
@@ -208,7 +207,7 @@ def test_a_trial_whose_worker_is_killed_gives_the_same_digits(
 
     thread = threading.Thread(target=kill_the_worker)
     thread.start()
-    said = execute(run, rows_batch(job(run, demo_store, base), [{}]), epochs=epochs)
+    said = execute(run, rows_batch(spec(run, demo_store, base), [{}]), epochs=epochs)
     over.set()
     thread.join()
 
@@ -227,7 +226,7 @@ def test_a_trial_whose_worker_is_killed_gives_the_same_digits(
 
 def group_of(run: Workspace, store: FeatureStore, base: TrialConfig, seeds: list[int]) -> Batch:
     point = {"row": {"name": "row0", "changes": {"ramp": 0.3}}, "seeds": seeds}
-    return batch(job(run, store, base), points=[point])
+    return batch(spec(run, store, base), points=[point])
 
 
 @pytest.mark.nightly
@@ -295,7 +294,7 @@ def test_a_trial_that_asha_stops_has_the_checkpoint_of_its_last_epoch(
 ) -> None:
     """The report needs its scores; no worker knows beforehand that this is the last."""
     space = search_space(SMALL, fixed=["hidden_dim"])
-    execute(run, search_batch(run, job(run, demo_store), space, 6))
+    execute(run, search_batch(run, spec(run, demo_store), space, 6))
     ends = []
     for trial in load_study(run.journal).trials:
         rows = logged(run, f"{trial.number:05d}")
@@ -311,7 +310,7 @@ def test_a_trial_that_asha_stops_has_the_checkpoint_of_its_last_epoch(
 def test_rows_of_a_sweep_may_be_stopped_by_asha(run: Workspace, demo_store: FeatureStore) -> None:
     """Each row is begun once, in order; the rungs follow from what was logged."""
     rates = [2e-3, 1e-5, 4e-3, 1e-6]
-    listed = rows_batch(job(run, demo_store), [{"learning_rate": rate} for rate in rates])
+    listed = rows_batch(spec(run, demo_store), [{"learning_rate": rate} for rate in rates])
     execute(run, replace(listed, scheduler=partial(AshaScheduler, 1, 4)))
     rung: list[float] = []
     ends = []
@@ -331,7 +330,7 @@ def test_rows_of_a_sweep_may_be_stopped_by_asha(run: Workspace, demo_store: Feat
 def test_an_exception_of_the_trial_is_retried_once_and_then_kept(
     run: Workspace, demo_store: FeatureStore
 ) -> None:
-    broken = job(run, demo_store) | {"store": str(run.path / "nowhere")}
+    broken = spec(run, demo_store).model_copy(update={"store": str(run.path / "nowhere")})
     said = execute(run, rows_batch(broken, [{}]))
     error = (run.path / "trials" / "row0_seed0" / "error.txt").read_text()
     assert error.count("Failure #") == 2

@@ -8,29 +8,30 @@ from pathlib import Path
 import pytest
 
 import tune.hosts
-from tune.hosts import MARKER, HostError, Terms, check_host, code_here, differences, set_terms, versions_here
+from tune.hosts import MARKER, HostError, check_host, code_here, differences, set_terms, versions_here
+from tune.planning.run_spec import HostRequirements
 
 
 @pytest.fixture
-def terms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Terms:
+def terms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> HostRequirements:
     monkeypatch.setattr(tune.hosts, "_KEPT", set())
     return set_terms(tmp_path)
 
 
-def test_this_host_meets_its_own_terms(terms: Terms, tmp_path: Path) -> None:
+def test_this_host_meets_its_own_terms(terms: HostRequirements, tmp_path: Path) -> None:
     check_host(terms)
     assert differences(terms, "here") == []
     (tmp_path / MARKER).unlink()
     check_host(terms)  # once a process
 
 
-def test_one_machine_has_no_terms(terms: Terms) -> None:
+def test_one_machine_has_no_terms(terms: HostRequirements) -> None:
     check_host(None)
-    assert terms["token"] not in tune.hosts._KEPT
+    assert terms.token not in tune.hosts._KEPT
 
 
-def test_another_version_is_refused_by_name(terms: Terms) -> None:
-    terms["versions"]["torch"] = "2.0.1"
+def test_another_version_is_refused_by_name(terms: HostRequirements) -> None:
+    terms.versions["torch"] = "2.0.1"
     with pytest.raises(HostError) as refused:
         check_host(terms)
     text = str(refused.value)
@@ -47,10 +48,9 @@ def test_builds_of_one_version_are_the_same_version() -> None:
     assert versions_here()["python"].count(".") == 1
 
 
-def test_other_code_is_refused(terms: Terms) -> None:
-    terms["code"] = "0" * 16
+def test_other_code_is_refused(terms: HostRequirements) -> None:
     with pytest.raises(HostError, match=r"the code of macil-tune on .* is not that of the search"):
-        check_host(terms)
+        check_host(terms.model_copy(update={"code": "0" * 16}))
 
 
 def test_the_hash_of_the_code_knows_every_source(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -66,7 +66,9 @@ def test_the_hash_of_the_code_knows_every_source(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("seen", [None, "another text", "f" * 32])
-def test_a_folder_that_is_not_shared_is_refused(terms: Terms, tmp_path: Path, seen: str | None) -> None:
+def test_a_folder_that_is_not_shared_is_refused(
+    terms: HostRequirements, tmp_path: Path, seen: str | None
+) -> None:
     (tmp_path / MARKER).unlink()
     if seen is not None:
         (tmp_path / MARKER).write_text(seen)
@@ -82,6 +84,6 @@ def test_a_folder_that_is_not_shared_is_refused(terms: Terms, tmp_path: Path, se
 def test_a_bucket_needs_no_marker(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tune.hosts, "_KEPT", set())
     terms = set_terms(None)
-    assert terms["marker"] is None
+    assert terms.marker is None
     check_host(terms)
-    assert terms["token"] in tune.hosts._KEPT
+    assert terms.token in tune.hosts._KEPT

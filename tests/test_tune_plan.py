@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import asdict, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -11,12 +10,14 @@ from macil.config import PRESETS, TrialConfig, hyperparameters
 from macil.equivalence import training_key
 from macil.errors import UsageError
 from tune import sweeps
-from tune.machine import Machine
-from tune.plan import Options, Plan, check_resources, resolve_plan
+from tune.planning.options import Options
+from tune.planning.plan import Plan, read_plan, write_plan
+from tune.planning.resolve import check_resources, resolve_plan
+from tune.planning.resources import Machine
+from tune.planning.run_spec import compose_config
 from tune.plannotes import distinct_points
 from tune.space import SEARCHABLE, published_point, search_space
 from tune.sweeps import SWEEPS
-from tune.trainable import trial_config
 
 TWO_CORES = Machine(cpus=2, gpus=0)
 
@@ -70,10 +71,10 @@ def test_impossible_resources_are_refused_by_flag() -> None:
         {"trials": 6, "confirm": 2, "confirm_seeds": 3, "keep_scores": "all"},
     ],
 )
-def test_a_recorded_plan_resolves_to_itself_on_another_machine(options: dict[str, Any]) -> None:
-    first = plan(**options)
-    again = resolve_plan(Options.from_dict(asdict(first.options)), Machine(64, 8))
-    assert again == first
+def test_a_recorded_plan_is_read_back_as_it_was(options: dict[str, Any], tmp_path: Path) -> None:
+    planned = plan(**options)
+    write_plan(tmp_path, planned)
+    assert read_plan(tmp_path) == planned
 
 
 def test_asha_leaves_room_for_lambda_or_says_so() -> None:
@@ -149,7 +150,7 @@ def test_a_space_that_holds_fewer_trainings_than_trials_is_told(
 
 def test_a_width_that_no_choice_of_heads_divides_is_one_point() -> None:
     fixed = {**ALL_BUT_WIDTH, "num_heads": 3}
-    only = plan(trials=4, base=TrialConfig(hidden_dim=96, num_heads=3).to_dict(), hyperparameters=fixed)
+    only = plan(trials=4, base=TrialConfig(hidden_dim=96, num_heads=3), hyperparameters=fixed)
     assert distinct_points(only.space) == 1
     assert any("only 1 point (1 training)" in note for note in only.notes)
     assert distinct_points(plan().space) is None
@@ -158,7 +159,7 @@ def test_a_width_that_no_choice_of_heads_divides_is_one_point() -> None:
 def test_fixed_and_inert_hyperparameters_leave_the_space() -> None:
     assert tuple(plan().space) == SEARCHABLE
     assert "ramp" not in plan(hyperparameters={"ramp": 0.3}).space
-    assert "momentum" not in plan(base=PRESETS["light"].to_dict()).space
+    assert "momentum" not in plan(base=PRESETS["light"]).space
     without = plan(hyperparameters={"contrast": False}).space
     assert tuple(without) == ("momentum", "hidden_dim")
     with pytest.raises(UsageError, match="nothing is left to search"):
@@ -201,26 +202,24 @@ def test_sweeps_hold_the_papers_rows() -> None:
 @pytest.mark.parametrize("name", list(SWEEPS))
 def test_changing_a_published_number_changes_no_training(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     before = plan(sweep=name, seeds=3)
-    rows = tuple(replace(row, published_ap=99.99) for row in SWEEPS[name].rows)
-    changed = MappingProxyType({**SWEEPS, name: replace(SWEEPS[name], rows=rows)})
+    rows = tuple(row.model_copy(update={"published_ap": 99.99}) for row in SWEEPS[name].rows)
+    changed = MappingProxyType({**SWEEPS, name: SWEEPS[name].model_copy(update={"rows": rows})})
     monkeypatch.setattr(sweeps, "SWEEPS", changed)
     monkeypatch.setattr("tune.sweepfile.SWEEPS", changed)
     after = plan(sweep=name, seeds=3)
-    assert after.sweep != before.sweep
+    assert after.rows != before.rows
 
     def trained(which: Plan) -> list[TrialConfig]:
-        assert which.sweep
+        assert which.rows
         return [
-            trial_config(
-                which.base.to_dict(), {"row": {"name": row.name, "changes": dict(row.changes)}, "seed": seed}
-            )
-            for row in which.sweep.rows
+            compose_config(which.base, {"row": {"name": row.name, "changes": row.changes}, "seed": seed})
+            for row in which.rows
             for seed in which.seeds
         ]
 
     assert trained(after) == trained(before)
     assert len({config.model_dump_json() for config in trained(before)}) == before.trials
-    assert replace(after, sweep=before.sweep) == before
+    assert after.model_copy(update={"rows": before.rows}) == before
 
 
 def test_a_workspace_tells_runs_from_other_folders(tmp_path: Path) -> None:
@@ -240,14 +239,12 @@ def test_a_workspace_tells_runs_from_other_folders(tmp_path: Path) -> None:
         new_workspace(str(tmp_path), "thesis", overwrite=True)
 
 
-def test_the_refit_uses_what_the_trials_leave_free_and_keeps_it_on_resume() -> None:
+def test_the_refit_uses_what_the_trials_leave_free() -> None:
     first = plan(data="/data", trials=8)
     assert (first.threads, first.refit_threads) == (1, 2)
     assert plan(data="/data", seeds=2).refit_threads == 1
     assert plan(data="/data", cpus_per_trial=1.0).refit_threads == 1
-    resumed = resolve_plan(Options.from_dict(asdict(first.options)), Machine(cpus=8, gpus=0))
-    assert resumed.refit_threads == 2
-    assert "--refit-cpus" not in first.options.flags()
+    assert "--refit-cpus" not in first.flags()
     with pytest.raises(UsageError, match="planned with 2"):
         check_resources(first, Machine(cpus=1, gpus=0), "here")
 

@@ -11,10 +11,10 @@ from optuna.trial import TrialState
 from macil.config import TrialConfig
 from macil.errors import DataError
 from tune.algorithms.study import REASON, SearchStudy, load_study
-from tune.groups import LOGGED
+from tune.groups import LOGGED, NUMBER
 from tune.journal import TRIAL_ID, repair_journal
 from tune.ledger import TrialHistory
-from tune.searcher import NUMBER, ListSearch, StudySearch
+from tune.searcher import ListSearch, StudySearch
 from tune.space import Space, published_point, search_space
 
 EPOCHS = 4

@@ -12,31 +12,31 @@ from macil.remote import is_uri
 from tune.algorithms.study import SearchStudy
 from tune.execution import Batch
 from tune.groups import SEEDS
-from tune.plan import Plan
+from tune.planning.plan import Plan
+from tune.planning.run_spec import RunSpec
 from tune.ranking import Trial, Winner, configuration, trial_name
 from tune.scheduler import AshaScheduler
-from tune.trainable import Job
 from tune.workspace import Workspace
 
 
 def trials_batch(run: Workspace, plan: Plan, store: FeatureStore) -> Batch:
     """The search's suggestions, or every training of the sweep's rows with every seed, each once."""
-    job = _job(run, plan, store)
+    spec = run_spec(run, plan, store)
     scheduler = None if plan.grace is None else partial(AshaScheduler, plan.grace, plan.base.epochs)
     if plan.sweep is not None:
-        rows = [{"name": row.name, "changes": dict(row.changes)} for row in plan.trained_rows]
+        rows = [{"name": row.name, "changes": row.changes} for row in plan.trained_rows]
         points = _points(rows, plan.seeds, together=plan.lockstep)
-        return _batch(plan, "trials", job, points=points, scheduler=scheduler)
+        return _batch(plan, "trials", spec, points=points, scheduler=scheduler)
     study = partial(
         SearchStudy,
         plan.space,
         run.journal,
-        seed=plan.options.search_seed or 0,
+        seed=plan.search_seed or 0,
         epochs=plan.base.epochs,
         startup=plan.startup,
         first=(plan.first,),
     )
-    return _batch(plan, "trials", job, total=plan.trials, study=study, scheduler=scheduler)
+    return _batch(plan, "trials", spec, total=plan.trials, study=study, scheduler=scheduler)
 
 
 def confirm_batch(run: Workspace, plan: Plan, store: FeatureStore, candidates: Sequence[Trial]) -> Batch:
@@ -49,21 +49,38 @@ def confirm_batch(run: Workspace, plan: Plan, store: FeatureStore, candidates: S
         for trial in candidates
     ]
     points = _points(rows, plan.confirm_seeds, together=plan.confirm_together)
-    return _batch(plan, "confirm", _job(run, plan, store), points=points)
+    return _batch(plan, "confirm", run_spec(run, plan, store), points=points)
 
 
 def refit_batch(run: Workspace, plan: Plan, store: FeatureStore, winner: Winner) -> Batch:
     """The winner on all training videos, once a seed."""
-    job = _job(run, plan, store) | {
+    refitted = {
         "protocol": "refit",
         "split": None,
         "split_hash": None,
         "threads": plan.refit_threads,
-        "base": winner.refit_config.to_dict(),
+        "base": winner.refit_config,
     }
+    spec = run_spec(run, plan, store).model_copy(update=refitted)
     points = _points([None], plan.seeds, together=plan.lockstep)
     at_once = min(plan.concurrent, plan.groups_of_seeds)
-    return _batch(plan, "refit", job, points=points, cpus=plan.refit_cpus, concurrent=at_once)
+    return _batch(plan, "refit", spec, points=points, cpus=plan.refit_cpus, concurrent=at_once)
+
+
+def run_spec(run: Workspace, plan: Plan, store: FeatureStore) -> RunSpec:
+    """What the trials of the search or the sweep share."""
+    heldout = plan.protocol == "heldout"
+    return RunSpec(
+        **plan.training_settings(),
+        base=plan.base,
+        store=plan.data if plan.data is not None and is_uri(plan.data) else str(store.path),
+        store_hash=store.content_hash,
+        labels_hash=store.labels_hash,
+        data=plan.data,
+        bucket=run.bucket,
+        split=str(run.split) if heldout else None,
+        split_hash=Split.load(run.split).hash if heldout else None,
+    )
 
 
 def _points(
@@ -74,7 +91,7 @@ def _points(
     return [{**({} if row is None else {"row": row}), **seed} for seed in which for row in rows]
 
 
-def _batch(plan: Plan, kind: str, job: Job, **own: Any) -> Batch:
+def _batch(plan: Plan, kind: str, spec: RunSpec, **own: Any) -> Batch:
     common = {
         "total": len(own.get("points", ())),
         "concurrent": plan.concurrent,
@@ -82,24 +99,4 @@ def _batch(plan: Plan, kind: str, job: Job, **own: Any) -> Batch:
         "gpus": plan.gpus_per_trial,
         "timeout": plan.trial_timeout,
     }
-    return Batch(kind=kind, job=job, **{**common, **own})
-
-
-def _job(run: Workspace, plan: Plan, store: FeatureStore) -> Job:
-    heldout = plan.protocol == "heldout"
-    data = plan.options.data
-    return {
-        "store": data if data is not None and is_uri(data) else str(store.path),
-        "store_hash": store.content_hash,
-        "labels_hash": store.labels_hash,
-        "data": data,
-        "bucket": run.bucket,
-        "protocol": plan.protocol,
-        "split": str(run.split) if heldout else None,
-        "split_seed": plan.options.split_seed or 0,
-        "split_hash": Split.load(run.split).hash if heldout else None,
-        "device": plan.device,
-        "threads": plan.threads,
-        "keep_scores": plan.keep_scores,
-        "base": plan.base.to_dict(),
-    }
+    return Batch(kind=kind, spec=spec, **{**common, **own})

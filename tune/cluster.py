@@ -26,7 +26,7 @@ from ray.tune.experiment import Trial
 
 from macil.errors import UsageError
 from macil.io.wording import clock, plural
-from tune.plan import Plan
+from tune.planning.plan import Plan
 from tune.ray_internals import (
     GetClusterStatusReply,
     actor_number,

@@ -17,12 +17,13 @@ from ray.tune.search.searcher import Searcher
 from macil.files import write_text_atomic
 from tune.algorithms.study import SearchStudy
 from tune.display import Display
-from tune.groups import folder_name
+from tune.groups import SPEC, folder_name
 from tune.interrupts import Interrupts
 from tune.journal import repair_journal
 from tune.ledger import TrialHistory, read_listed, read_numbered
 from tune.losses import tolerating_losses
 from tune.patience import StorageError
+from tune.planning.run_spec import RunSpec
 from tune.ray_internals import without_experiment_state
 from tune.recorder import RunRecorder
 from tune.searcher import ListSearch, StudySearch
@@ -40,7 +41,7 @@ class Batch:
 
     Attributes:
         kind: Folder below the run: `trials`, `confirm` or `refit`.
-        job: What all of its trials share.
+        spec: What all of its trials share.
         total: Trials altogether.
         points: Their configurations, for a fixed list; failed ones are tried again when the run is resumed.
         study: Maker of what suggests them else, from the pasts by number; there, failed ones have failed for good.
@@ -49,7 +50,7 @@ class Batch:
     """
 
     kind: str
-    job: Mapping[str, Any]
+    spec: RunSpec
     total: int
     concurrent: int
     cpus: float
@@ -108,7 +109,7 @@ def run_batch(run: Workspace, batch: Batch, display: Display, interrupts: Interr
                 MacilTrainable,
                 name=batch.kind,
                 storage_path=str(run.path),
-                config={"job": dict(batch.job)},
+                config={SPEC: batch.spec.model_dump(mode="json")},
                 num_samples=left,
                 search_alg=search,
                 scheduler=batch.scheduler(pasts) if batch.scheduler else None,

@@ -8,8 +8,12 @@ from typing import Any
 
 from tune.storage.names import GROUP_PREFIX
 
+# In a trial's configuration: what all trials of its batch share (`tune.planning.run_spec.RunSpec`, as JSON).
+SPEC = "spec"
 # In a trial's configuration: the seeds that are trained together. A trial alone has `seed` instead.
 SEEDS = "seeds"
+# In a trial's configuration: its number in the study, of a suggestion.
+NUMBER = "number"
 # In a trial's configuration: how many of its epochs are in its log already.
 LOGGED = "logged"
 # In an epoch's result of a group: seed to the epoch of that seed.
@@ -18,8 +22,8 @@ MEMBERS = "members"
 
 def folder_name(config: Mapping[str, Any]) -> str:
     """Folder of one of Tune's trials: its number in the study, its row and seed, or its group."""
-    if "number" in config:
-        return f"{config['number']:05d}"
+    if NUMBER in config:
+        return f"{config[NUMBER]:05d}"
     if SEEDS in config:
         return GROUP_PREFIX + _name(config, f"seeds{'-'.join(map(str, config[SEEDS]))}")
     return _name(config, f"seed{config['seed']}")

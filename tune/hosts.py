@@ -12,12 +12,12 @@ import socket
 import uuid
 from importlib import metadata
 from pathlib import Path
-from typing import TypedDict
 
 import macil
 import tune
 from macil.errors import DataError, MacilError
 from macil.files import write_text_atomic
+from tune.planning.run_spec import HostRequirements
 
 # In the run's folder: what every host must be able to read there.
 MARKER = ".shared"
@@ -29,26 +29,13 @@ class HostError(MacilError):
     """A host cannot serve the search; the search stops, and can be resumed when that is put right."""
 
 
-class Terms(TypedDict):
-    """What a host must show."""
-
-    versions: dict[str, str]
-    """Name -> version; of Python without its last number, of packages without the tag of a build."""
-    code: str
-    """Hash of the sources of both packages."""
-    marker: str | None
-    """Path of a file in the run's folder, for storage that hosts share; None when they share none."""
-    token: str
-    """What is in it."""
-
-
-def set_terms(shared: Path | None) -> Terms:
+def set_terms(shared: Path | None) -> HostRequirements:
     """The terms of this search; for storage that hosts share, its folder `shared` gets the marker."""
     token = uuid.uuid4().hex
     if shared is not None:
         write_text_atomic(shared / MARKER, token)
     marker = None if shared is None else str(shared / MARKER)
-    return {"versions": versions_here(), "code": code_here(), "marker": marker, "token": token}
+    return HostRequirements(versions=versions_here(), code=code_here(), marker=marker, token=token)
 
 
 def versions_here() -> dict[str, str]:
@@ -70,15 +57,15 @@ def code_here() -> str:
     return digest.hexdigest()
 
 
-def differences(terms: Terms, host: str) -> list[str]:
+def differences(terms: HostRequirements, host: str) -> list[str]:
     """What this process has otherwise than the search, one line each."""
     here = versions_here()
     found = [
         f"{name} {here.get(name, 'missing')} on {host}, {version} in the search"
-        for name, version in terms["versions"].items()
+        for name, version in terms.versions.items()
         if here.get(name) != version
     ]
-    if not found and code_here() != terms["code"]:
+    if not found and code_here() != terms.code:
         found.append(f"the code of macil-tune on {host} is not that of the search")
     return found
 
@@ -86,13 +73,13 @@ def differences(terms: Terms, host: str) -> list[str]:
 _KEPT: set[str] = set()
 
 
-def check_host(terms: Terms | None) -> None:
+def check_host(terms: HostRequirements | None) -> None:
     """Compare this host with the terms; once a process.
 
     Raises:
         HostError: It does not meet them.
     """
-    if terms is None or terms["token"] in _KEPT:
+    if terms is None or terms.token in _KEPT:
         return
     host = socket.gethostname()
     found = differences(terms, host)
@@ -101,23 +88,21 @@ def check_host(terms: Terms | None) -> None:
             f"host {host} has other versions than the search: {'; '.join(found)}. Install the same there "
             "(constraints.txt), or copy the code again, then go on with --resume"
         )
-    if terms["marker"] is not None:
+    if terms.marker is not None:
         try:
-            seen = Path(terms["marker"]).read_text(encoding="utf-8")
+            seen = Path(terms.marker).read_text(encoding="utf-8")
         except OSError as error:
             seen = error.strerror or type(error).__name__
-        if seen != terms["token"]:
+        if seen != terms.token:
             what = (
-                f"it reads {seen[:80]!r} there"
-                if len(seen) != len(terms["token"])
-                else "it is another folder"
+                f"it reads {seen[:80]!r} there" if len(seen) != len(terms.token) else "it is another folder"
             )
             raise HostError(
-                f"host {host} does not share the run's folder: {terms['marker']} is not what the search wrote "
+                f"host {host} does not share the run's folder: {terms.marker} is not what the search wrote "
                 f"({what}); --storage must be a folder that every host sees under the same path, or a URI such as "
                 "s3://bucket/runs"
             )
-    _KEPT.add(terms["token"])
+    _KEPT.add(terms.token)
 
 
 def data_error_of_host(error: DataError) -> HostError:

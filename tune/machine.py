@@ -1,4 +1,4 @@
-"""What this machine or cluster can run, and starting Ray on it quietly."""
+"""Starting Ray quietly, on this machine or as a part of a cluster."""
 
 from __future__ import annotations
 
@@ -9,31 +9,13 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from macil.errors import UsageError
+from tune.planning.resources import Machine
 
 ROOT = Path(__file__).resolve().parent.parent
-
-
-@dataclass(frozen=True)
-class Machine:
-    """Processors and GPUs that this process may use."""
-
-    cpus: int
-    gpus: int
-
-
-def this_machine() -> Machine:
-    """Count what is here: the CPUs of this process's affinity and quota, the GPUs that PyTorch sees."""
-    import torch
-
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return Machine(
-        min(cpus, _cpu_quota() or cpus), torch.cuda.device_count() if torch.cuda.is_available() else 0
-    )
 
 
 def quiet_ray() -> None:
@@ -128,15 +110,6 @@ def _hushed(debug: bool) -> Iterator[None]:
             warnings.simplefilter("ignore", FutureWarning)
             logging.getLogger("ray").setLevel(logging.CRITICAL)
         yield
-
-
-def _cpu_quota() -> int | None:
-    """Whole CPUs of this control group's quota (containers), None without one."""
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return max(1, int(quota) // int(period)) if quota != "max" else None
-    except (OSError, ValueError):
-        return None
 
 
 def on_terminal() -> bool:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from macil.data.origin import is_demo_data
 
 
-def is_demo(info: dict[str, Any]) -> bool:
+def is_demo(info: Mapping[str, Any]) -> bool:
     """Whether the run of this run.json was made on generated data.
 
     Its field `demo` says so; without the field: no --data was given, or the data are a demo's folder or were converted
@@ -15,8 +16,15 @@ def is_demo(info: dict[str, Any]) -> bool:
     """
     if isinstance(info.get("demo"), bool):
         return bool(info["demo"])
-    options = info.get("options")
-    given = options.get("data") if isinstance(options, dict) else None
-    if isinstance(options, dict) and "data" in options and given is None:
+    known, given = given_data(info)
+    if known and given is None:
         return True
     return any(is_demo_data(str(place)) for place in (given, info.get("data")) if place)
+
+
+def given_data(info: Mapping[str, Any]) -> tuple[bool, str | None]:
+    """Whether run.json says what --data was, and that; the version before recorded all options."""
+    options, given = info.get("options"), info.get("given")
+    if isinstance(options, Mapping) and "data" in options:
+        return True, options["data"]
+    return isinstance(given, Mapping), given.get("--data") if isinstance(given, Mapping) else None

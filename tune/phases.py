@@ -15,8 +15,10 @@ from tune.display import Display
 from tune.execution import Batch, run_batch
 from tune.hosts import set_terms
 from tune.interrupts import Interrupts
-from tune.machine import ray_running, this_machine
-from tune.plan import Plan, check_resources
+from tune.machine import ray_running
+from tune.planning.plan import Plan
+from tune.planning.resolve import check_resources
+from tune.planning.resources import this_machine
 from tune.ranking import (
     Confirmation,
     Winner,
@@ -47,10 +49,10 @@ def train(
         {"trials": plan.tune_trials, "confirm": 0, "refit": plan.groups_of_seeds},
         {"trials": plan.base.epochs, "confirm": plan.base.epochs, "refit": 0},
     )
-    begun = run.info["phase"]  # what a resume goes on with; whatever comes after it is begun
+    begun = run.info.phase  # what a resume goes on with; whatever comes after it is begun
 
     # A bucket is shared by itself. Before Ray starts, which sends the code as it is then.
-    terms = None if address is None else set_terms(run.path if run.bucket is None else None)
+    hosts = None if address is None else set_terms(run.path if run.bucket is None else None)
     with ray_running(address, this_machine(), debug=debug) as available, ExitStack() as stack:
         interrupts.listen()
         if address is None:
@@ -61,7 +63,7 @@ def train(
 
         def go(batch: Batch) -> None:
             run.update(phase=batch.kind)
-            batch = replace(batch, job={**batch.job, "terms": terms})
+            batch = replace(batch, spec=batch.spec.model_copy(update={"hosts": hosts}))
             run_batch(run, batch, shown, interrupts, debug=debug)
             interrupts.check()
 
@@ -71,7 +73,7 @@ def train(
             found = load_run(run.path)
             winner = choose_winner(found)
             if plan.confirm:
-                confirmation = choose_to_confirm(found, plan.confirm)
+                confirmation = choose_to_confirm(found, plan.confirm.configurations)
                 candidates = confirmation.candidates
                 shown.total["confirm"] = len(candidates) * (
                     1 if plan.confirm_together else len(plan.confirm_seeds)
@@ -106,7 +108,7 @@ def _say_confirm(confirmation: Confirmation, plan: Plan) -> str:
         what = reference_title(reference)
         beside = f", and {what} ({trial_name(reference)}) beside {'it' if len(best) == 1 else 'them'}"
     fewer = ""
-    if len(best) < plan.confirm:
+    if plan.confirm and len(best) < plan.confirm.configurations:
         fewer = f" (the search tried no more than {plural(len(best), 'different configuration')})"
     each = (
         f"{len(seeds)} fresh seeds each, {seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f"seed {seeds[0]}"

@@ -10,7 +10,7 @@ from macil.data.split import Split, make_split
 from macil.data.store import FeatureStore
 from macil.errors import MacilError
 from macil.io.wording import plural
-from tune.plan import Plan
+from tune.planning.plan import Plan
 
 LATER = "counted at the start, when the data are read"
 
@@ -41,18 +41,17 @@ def bags_of(plan: Plan, store: FeatureStore, split: Split | None) -> list[str]:
 def bags_at_hand(plan: Plan) -> list[str]:
     """As `bags_of`, where that takes no conversion and no download; else that it is counted later."""
     try:
-        store = at_hand(plan.options.data)
+        store = at_hand(plan.data)
         if store is None:
             return [LATER]
-        split = make_split(store, plan.options.split_seed or 0) if plan.protocol == "heldout" else None
+        split = make_split(store, plan.split_seed) if plan.protocol == "heldout" else None
         return bags_of(plan, store, split)
     except MacilError as error:
         return ["; ".join(str(error).splitlines())]
 
 
 def _batch_sizes(plan: Plan) -> list[int]:
-    rows = plan.sweep.rows if plan.sweep else ()
-    return sorted({int(row.changes.get("batch_size", plan.base.batch_size)) for row in rows}) or [
+    return sorted({int(row.changes.get("batch_size", plan.base.batch_size)) for row in plan.rows}) or [
         plan.base.batch_size
     ]
 

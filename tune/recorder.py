@@ -16,11 +16,13 @@ from ray.tune.experiment import Trial
 from ray.tune.result import SHOULD_CHECKPOINT
 
 from macil.files import write_json_atomic, write_text_atomic
-from tune.groups import LOGGED, MEMBERS, SEEDS, member_folders
+from tune.groups import MEMBERS, NUMBER, SPEC, member_folders
 from tune.ledger import read_history
 from tune.mirror import Mirror
 from tune.patience import StorageError, append_whole, patiently
+from tune.planning.run_spec import RunSpec, compose_config
 from tune.scheduler import for_tune
+from tune.storage.file_model import parse
 from tune.storage.names import ERROR_FILE, LOG_FILE, NOTES_FILE, PARAMS_FILE
 from tune.storage.trial_log import TIME, report_line, trim_log
 from tune.trainable import NOTE
@@ -58,19 +60,18 @@ class RunRecorder(Callback):
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         """Write the trial's configuration, and take up its log."""
-        config = {key: value for key, value in trial.config.items() if key not in ("job", SEEDS, LOGGED)}
-        row = config.pop("row", None)
+        base = parse(RunSpec, trial.config[SPEC], "the run specification").base
+        row = trial.config.get("row")
         for seed, folder in folders_of(trial).items():
             if folder in self._logged:
                 continue  # another worker goes on with it
             past = read_history(folder.parent, folder.name)
             self._ids[folder] = past.trial_id or _id(trial, seed)
             self._logged[folder] = past.epochs
+            config = compose_config(base, trial.config, None if seed is None else int(seed))
             content = {
-                **trial.config["job"]["base"],
-                **(row or {}).get("changes", {}),
-                **config,
-                **({} if seed is None else {"seed": int(seed)}),
+                **config.to_dict(),
+                **({NUMBER: trial.config[NUMBER]} if NUMBER in trial.config else {}),
                 "row": row and row["name"],
                 "trial_id": self._ids[folder],
             }

@@ -12,7 +12,7 @@ from macil.data.store import FeatureStore, looks_like_store
 from macil.errors import DataError
 from macil.notes import note
 from macil.remote import is_uri
-from tune.plan import Plan
+from tune.planning.plan import Plan
 from tune.workspace import Workspace
 
 
@@ -25,10 +25,11 @@ def open_data(run: Workspace, plan: Plan) -> FeatureStore:
     Raises:
         DataError: There are no such data, or neither they nor the run's own store are what it was begun with.
     """
-    wanted, own = run.info.get("store_hash"), run.info.get("data")
-    given = plan.options.data or "the demo data set"
+    info = run.info
+    wanted, own = info.store_hash, info.data
+    given = plan.data or "the demo data set"
     try:
-        store = resolve(plan.options.data, progress=plan.options.data is not None)
+        store = resolve(plan.data, progress=plan.data is not None)
     except DataError as error:
         if wanted is None:
             raise
@@ -40,7 +41,7 @@ def open_data(run: Workspace, plan: Plan) -> FeatureStore:
         refused = DataError("")
         found = f"{given} has the content hash {store.content_hash} by now"
     try:
-        kept = _open_own(str(own), (str(wanted), run.info.get("labels_hash")))
+        kept = _open_own(str(own), (str(wanted), info.labels_hash))
     except DataError as error:
         problems = [text for text in (refused.message, *refused.problems, error.message) if text]
         raise DataError(
@@ -65,16 +66,16 @@ def describe_data(run: Workspace, plan: Plan, store: FeatureStore) -> None:
         videos = store.videos("train")
         notes += source_doubts(videos.names, videos.sources)
         if not run.split.exists():
-            make_split(store, plan.options.split_seed or 0).save(run.split)
+            make_split(store, plan.split_seed).save(run.split)
     counts = {split: len(store.videos(split).names) for split in ("train", "test")}
     run.update(
-        data=plan.options.data if is_uri(plan.options.data) else str(store.path),
+        data=plan.data if is_uri(plan.data) else str(store.path),
         store_hash=store.content_hash,
         labels_hash=store.labels_hash,
         data_notes=notes,
         dataset=counts,
         chance=chance,
-        demo=plan.options.data is None or is_demo_data(store.path),
+        demo=plan.data is None or is_demo_data(store.path),
     )
 
 

@@ -10,8 +10,7 @@ if __package__ in (None, ""):
     # Run as a script: this folder is first on the path, its parent, which holds both packages, is not on it at all.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from collections.abc import Callable
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
@@ -20,17 +19,21 @@ from rich.console import Console
 from macil import __version__, cli
 from macil.data.split import Split
 from macil.errors import MacilError, UsageError
-from macil.files import write_json_atomic
 from macil.io.wording import now, now_in_name
 from macil.remote import is_uri
 from tune.interrupts import Interrupted, catching
-from tune.machine import quiet_ray, this_machine
+from tune.machine import quiet_ray
 from tune.nextcommands import report_command, resume_command
-from tune.plan import CONFIRM, Options, Plan, check_data_path, check_resources, resolve_plan
 from tune.planbags import bags_at_hand, bags_of
+from tune.planning.earlier import flags_of_earlier_version, plan_of_earlier_version
+from tune.planning.options import Options
+from tune.planning.plan import Plan, read_plan, write_plan
+from tune.planning.resolve import CONFIRM, check_data_path, check_resources, resolve_plan, with_timeout
+from tune.planning.resources import this_machine
 from tune.planview import print_plan
 from tune.status import refuse_other_options, show_status
-from tune.storage.names import CONFIG_FILE, LOG_FILE, PLAN_FILE, TRIALS_FOLDER
+from tune.storage.names import CONFIG_FILE, LOG_FILE, TRIALS_FOLDER
+from tune.storage.run_file import Scalar
 from tune.sweeps import SWEEPS
 from tune.workspace import Workspace, clear, existing_workspace, locked, new_workspace, versions
 
@@ -149,20 +152,17 @@ def search(
         return show_status(status, storage, console)
     if replay is not None:
         return _replay(*replay, storage, options, console)
-    given = asked = _options(options)
+    given = _options(options)
     _check_storage(storage, resume, address, shared=shared_storage)
+    machine = this_machine()
     if resume is not None:
         if name or overwrite:
             raise UsageError("--resume continues a run; leave out --name and --overwrite")
         run = existing_workspace(storage, resume)
-        recorded = Options.from_dict(run.info["options"])
-        _refuse_other_flags(given, recorded)
-        timeout = given.trial_timeout or recorded.trial_timeout
-        given = replace(recorded, trial_timeout=timeout)
+        plan = _recorded_plan(run, given)
     else:
         check_data_path(given.data)
-    machine = this_machine()
-    plan = resolve_plan(given, machine if address is None else None)
+        plan = resolve_plan(given, machine if address is None else None)
     if address is None:
         check_resources(plan, machine, "this machine")
     if resume is None:
@@ -172,7 +172,7 @@ def search(
         return 0
     with locked(run):
         if resume is None:
-            begin(run, plan, asked)
+            begin(run, plan, given)
         return run_to_end(run, plan, console, address, report=not no_report)
 
 
@@ -191,7 +191,7 @@ def _check_storage(storage: str, resume: str | None, address: str | None, *, sha
 def begin(run: Workspace, plan: Plan, given: Options) -> None:
     """Write what a run is, before anything of it is done; `given` is the command line without any default."""
     clear(run)
-    write_json_atomic(run.path / PLAN_FILE, plan.to_dict())
+    write_plan(run.path, plan)
     plan.base.save(run.path / CONFIG_FILE)
     run.update(
         name=run.name,
@@ -201,13 +201,12 @@ def begin(run: Workspace, plan: Plan, given: Options) -> None:
         command=sys.argv,
         protocol=plan.protocol,
         epoch_rule=plan.epoch_rule,
-        sweep=plan.sweep and plan.sweep.name,
+        sweep=plan.sweep,
         metric="selection_score",
         seeds=list(plan.seeds),
         trials=plan.trials,
-        asha=plan.to_dict()["asha"],
+        asha=plan.asha and plan.asha.model_dump(),
         refit=None,
-        options=asdict(plan.options),
         given=given.flags(),
         versions={"macil": __version__, **versions()},
     )
@@ -238,10 +237,10 @@ def run_to_end(
 
             store = open_data(run, plan)
             describe_data(run, plan, store)
-            if run.info["phase"] != "report":
+            if run.info.phase != "report":
                 split = Split.load(run.split) if plan.protocol == "heldout" else None
                 print_plan(console, plan, run, address, bags_of(plan, store, split))
-                for doubt in run.info["data_notes"]:
+                for doubt in run.info.data_notes or ():
                     console.print(f"note: {doubt}", highlight=False, markup=False, soft_wrap=True)
                 # Imported late: a dry run or a wrong option should not wait for Ray.
                 from tune.phases import train
@@ -309,7 +308,7 @@ def _show_place(run: Workspace, show: Callable[[str], None], page: Path | None =
     """Where the model, the report and the run are."""
     if run.model.exists():
         show(f"model   {run.model}")
-    elif run.bucket and run.info.get("winner"):  # its weights have stayed there
+    elif run.bucket and run.info.winner:  # its weights have stayed there
         show(f"model   {run.bucket}/{run.model.name}")
     if page is not None:
         show(f"report  {page}")
@@ -338,18 +337,33 @@ def cli_debug() -> bool:
 
 def _options(options: dict[str, Any]) -> Options:
     hyperparameters = cli.given_hyperparameters(options)
-    own = {name: value for name, value in options.items() if name in Options.__dataclass_fields__}
+    own = {name: value for name, value in options.items() if name in Options.model_fields}
     if own["data"] is not None and not is_uri(own["data"]):
         own["data"] = str(Path(own["data"]).expanduser().absolute())
     base = None
     if options["preset"] is not None or options["config_file"] is not None:
-        base = cli.resolve_config(options["preset"], options["config_file"], hyperparameters).to_dict()
+        base = cli.resolve_config(options["preset"], options["config_file"], hyperparameters)
     own |= {"config_file": own["config_file"] and str(own["config_file"].absolute()), "base": base}
     return Options(**own, hyperparameters=hyperparameters)
 
 
-def _refuse_other_flags(given: Options, recorded: Options) -> None:
-    known = recorded.flags()
+def _recorded_plan(run: Workspace, given: Options) -> Plan:
+    """The plan that a resumed run goes on with.
+
+    Raises:
+        UsageError: A flag that differs from how the run was begun; a run that cannot go on.
+        DataError: The plan cannot be read.
+    """
+    info, plan = run.info, read_plan(run.path)
+    known = info.given or {}
+    if plan is None:
+        plan = plan_of_earlier_version(run.path, info.options)
+        known = known | flags_of_earlier_version(info.options)
+    _refuse_other_flags(given, {**known, **plan.flags()})
+    return with_timeout(plan, given.trial_timeout)
+
+
+def _refuse_other_flags(given: Options, known: Mapping[str, Scalar]) -> None:
     for flag, value in given.flags().items():
         if flag in _CHANGEABLE:
             continue
@@ -361,7 +375,7 @@ def _refuse_other_flags(given: Options, recorded: Options) -> None:
 
 
 def _default_name(plan: Plan) -> str:
-    return f"{plan.sweep.name if plan.sweep else 'search'}-{now_in_name()}"
+    return f"{plan.sweep or 'search'}-{now_in_name()}"
 
 
 def main() -> None:

@@ -9,10 +9,8 @@ from typing import Any
 from ray.tune.search import Searcher
 
 from tune.algorithms.study import REASON, SearchStudy
-from tune.groups import LOGGED
+from tune.groups import LOGGED, NUMBER
 from tune.storage.trial_log import METRIC, TIME
-
-NUMBER = "number"
 
 
 class StudySearch(Searcher):

@@ -8,30 +8,30 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from ray.tune.result import SHOULD_CHECKPOINT
 
 from macil.checkpoint import save_checkpoint, write_state
-from macil.config import TrialConfig
 from macil.data.resolve import open_here
 from macil.data.split import Split, make_split
 from macil.data.store import FeatureStore
 from macil.errors import DataError, DivergedError, MacilError
 from macil.member import Member
 from macil.notes import note
-from macil.protocols import Protocol
 from macil.remote import Remote
-from macil.training import KeptScores, Trainer
-from tune.groups import LOGGED, MEMBERS, SEEDS, member_folders
-from tune.hosts import Terms, check_host, data_error_of_host
+from macil.training import Trainer
+from tune.groups import LOGGED, MEMBERS, SEEDS, SPEC, member_folders
+from tune.hosts import check_host, data_error_of_host
 from tune.notices import post
 from tune.patience import patiently
 from tune.places import BucketPlace, FolderPlace, Place
+from tune.planning.run_spec import HostRequirements, RunSpec, compose_config
 from tune.ray_internals import OwnCheckpoints
 from tune.saving import SavePolicy
 from tune.scheduler import for_tune
+from tune.storage.file_model import parse
 from tune.storage.names import CHECKPOINT_PREFIX, RECORD_FILE, SAVED_FILE, SCORES_FILE, TRAINER_FILE
 from tune.storage.saved_epochs import SavedEpochs
 from tune.storage.trial_log import TIME
@@ -42,32 +42,6 @@ _T = TypeVar("_T")
 NOTE = "note"
 # Of a seed in a group: replaced by each later one.
 _MEMBER_CHECKPOINT = f"{CHECKPOINT_PREFIX}000000"
-
-
-class Job(TypedDict):
-    """What all trials of a run share; the rest of a trial's configuration are its own hyperparameters."""
-
-    store: str
-    """Absolute path, since a worker's current folder is its trial's; or a URI."""
-    store_hash: str
-    labels_hash: NotRequired[str | None]
-    """Of the test labels of the store."""
-    data: NotRequired[str | None]
-    """What the store was made from: a layout folder, or None for the demo data set."""
-    bucket: NotRequired[str | None]
-    """URI of the run, where it lies in a bucket."""
-    terms: NotRequired[Terms | None]
-    """What every host must show; None on one machine."""
-    protocol: Protocol
-    split: str | None
-    """Absolute path of the split's file, for `heldout`."""
-    split_seed: int
-    split_hash: str | None
-    device: str
-    threads: int
-    keep_scores: KeptScores
-    base: dict[str, Any]
-    """The run's configuration."""
 
 
 class MacilTrainable(OwnCheckpoints):
@@ -92,6 +66,7 @@ class MacilTrainable(OwnCheckpoints):
 
     def _begin(self, config: dict[str, Any]) -> None:
         self._saves.begun()
+        self._bucket: str | None = config[SPEC]["bucket"]
         self._trainer: Trainer | None = None
         self._refusal: MacilError | None = None
         self._whole = True  # not in the middle of an epoch
@@ -111,8 +86,12 @@ class MacilTrainable(OwnCheckpoints):
     def _build(self, config: dict[str, Any], most: int | None = None) -> Trainer:
         """The trainer, in the state of the last good checkpoint, or of the first epoch if that is beyond `most`."""
         place = self._place()
-        check_host(config["job"].get("terms"))
-        trainer = build_trainer(config["job"], config, self._tell)
+        content = config[SPEC]
+        # A host of another version may not even know the fields of the specification: that is told first.
+        check_host(
+            content["hosts"] and parse(HostRequirements, content["hosts"], "the requirements of hosts")
+        )
+        trainer = build_trainer(parse(RunSpec, content, "the run specification"), config, self._tell)
         state = self._patiently(partial(place.last_good, self._notes.append), place)
         if state is not None and (most is None or state["epoch"] <= most):
             trainer.load_state_dict(state)
@@ -223,11 +202,12 @@ class MacilTrainable(OwnCheckpoints):
         storage = self.stored
         if storage is None:
             return FolderPlace(Path(self.logdir))
-        bucket = self.config["job"].get("bucket")
-        if bucket is None:
+        if self._bucket is None:
             return FolderPlace(Path(storage.trial_fs_path))
         # The folder that Tune knows is the driver's working copy.
-        return BucketPlace(Remote(bucket).child(storage.experiment_dir_name, str(storage.trial_dir_name)))
+        return BucketPlace(
+            Remote(self._bucket).child(storage.experiment_dir_name, str(storage.trial_dir_name))
+        )
 
 
 def _train_until(trainer: Trainer, epoch: int) -> None:
@@ -280,12 +260,12 @@ _STORES: dict[str, FeatureStore] = {}
 
 
 def build_trainer(
-    job: Job, hyperparameters: Mapping[str, Any], tell: Callable[[str], None] = note
+    spec: RunSpec, hyperparameters: Mapping[str, Any], tell: Callable[[str], None] = note
 ) -> Trainer:
     """The trainer of a trial, of its `seed` or of all its `seeds`.
 
     Args:
-        job: What the run's trials share.
+        spec: What the run's trials share.
         hyperparameters: The trial's own: suggestions and seed by name, or a sweep's `row` with its changes. Keys that
             are no hyperparameters are ignored.
         tell: Told when the data are copied to this host, which takes time.
@@ -294,51 +274,33 @@ def build_trainer(
         MacilError: The configuration is refused, or data or split are not those of the run.
         HostError: This host of a cluster does not have the data.
     """
-    config = trial_config(job["base"], hyperparameters)
-    store = _open_store(job, tell)
-    split = _load_split(job, store) if job["protocol"] == "heldout" else None
-    return Trainer(
-        config,
-        store,
-        seeds=hyperparameters.get(SEEDS),
-        protocol=job["protocol"],
-        split=split,
-        split_seed=job["split_seed"],
-        device=job["device"],
-        threads=job["threads"],
-        keep_scores=job["keep_scores"],
-    )
+    config = compose_config(spec.base, hyperparameters)
+    store = _open_store(spec, tell)
+    split = _load_split(spec, store) if spec.protocol == "heldout" else None
+    return Trainer(config, store, seeds=hyperparameters.get(SEEDS), split=split, **spec.training_settings())
 
 
-def trial_config(base: Mapping[str, Any], hyperparameters: Mapping[str, Any]) -> TrialConfig:
-    """The run's configuration with a trial's own values over it."""
-    own = {**(hyperparameters.get("row") or {}).get("changes", {}), **hyperparameters}
-    return TrialConfig.from_dict(dict(base)).replace(
-        **{name: value for name, value in own.items() if name in TrialConfig.model_fields}
-    )
-
-
-def _open_store(job: Job, tell: Callable[[str], None]) -> FeatureStore:
-    key = f"{job['store']} {job['store_hash']}"
+def _open_store(spec: RunSpec, tell: Callable[[str], None]) -> FeatureStore:
+    key = f"{spec.store} {spec.store_hash}"
     if key not in _STORES:
-        hashes = (job["store_hash"], job.get("labels_hash"))
-        if job.get("terms") is None:
+        hashes = (spec.store_hash, spec.labels_hash)
+        if spec.hosts is None:
             # One machine: what the search has opened is here, or is gone.
-            _STORES[key] = open_here(job["store"], job["store"], hashes, tell, copy=False)
+            _STORES[key] = open_here(spec.store, spec.store, hashes, tell, copy=False)
             return _STORES[key]
         try:
-            _STORES[key] = open_here(job["store"], job.get("data"), hashes, tell)
+            _STORES[key] = open_here(spec.store, spec.data, hashes, tell)
         except DataError as error:
             raise data_error_of_host(error) from None
     return _STORES[key]
 
 
-def _load_split(job: Job, store: FeatureStore) -> Split:
-    path = Path(job["split"] or "")
+def _load_split(spec: RunSpec, store: FeatureStore) -> Split:
+    path = Path(spec.split or "")
     # On a host that does not see the run folder the split is made again; the hash says whether it is the same one.
-    split = Split.load(path) if path.is_file() else make_split(store, job["split_seed"])
-    if split.hash != job["split_hash"]:
+    split = Split.load(path) if path.is_file() else make_split(store, spec.split_seed)
+    if split.hash != spec.split_hash:
         raise DataError(
-            f"the held-out split has the hash {split.hash}, the run was begun with {job['split_hash']}"
+            f"the held-out split has the hash {split.hash}, the run was begun with {spec.split_hash}"
         )
     return split

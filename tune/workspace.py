@@ -13,12 +13,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import unquote, urlparse
 
 from macil.data.resolve import default_cache
-from macil.errors import DataError, UsageError
-from macil.files import read_json, write_json_atomic
+from macil.errors import UsageError
 from macil.io.locks import in_use
 from macil.io.wording import now
 from macil.remote import Remote, RemoteError, is_uri, open_remote, said_by
@@ -34,9 +33,8 @@ from tune.storage.names import (
     RUN_FILE,
     SPLIT_FILE,
 )
+from tune.storage.run_file import RunInfo, read_run_info, write_run_info
 
-FORMAT_VERSION = 1
-Status = Literal["running", "interrupted", "failed", "finished"]
 # What `tune.search.begin` writes before run.json, which makes it a run.
 _FIRST_FILES = (LOCK_FILE, PLAN_FILE, CONFIG_FILE)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -96,23 +94,18 @@ class Workspace:
         return self.path / kind
 
     @property
-    def info(self) -> dict[str, Any]:
+    def info(self) -> RunInfo:
         """What `run.json` says.
 
         Raises:
             DataError: It is missing, damaged or of another version.
         """
-        content = read_json(self.path / RUN_FILE)
-        if not isinstance(content, dict) or content.get("format_version") != FORMAT_VERSION:
-            raise DataError(
-                f"{self.path / RUN_FILE} is not of format_version {FORMAT_VERSION}, the one this version reads"
-            )
-        return content
+        return read_run_info(self.path)
 
     def update(self, **changes: Any) -> None:
         """Change fields of `run.json`, in one step."""
-        info = self.info if (self.path / RUN_FILE).exists() else {"format_version": FORMAT_VERSION}
-        write_json_atomic(self.path / RUN_FILE, {**info, **changes, "updated": now()})
+        info = self.info if (self.path / RUN_FILE).exists() else RunInfo()
+        write_run_info(self.path, info, {**changes, "updated": now()})
 
 
 def storage_folder(storage: str) -> Path:

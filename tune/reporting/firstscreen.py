@@ -7,7 +7,7 @@ from typing import Any
 
 from macil.config import hyperparameters
 from macil.protocols import epoch_rule
-from tune.plan import confirmable
+from tune.planning.resolve import confirmable
 from tune.ranking import reference_trial, trial_name
 from tune.reporting import wording
 from tune.reporting.comparison import Paired

@@ -14,7 +14,8 @@ from macil.errors import DataError
 from macil.remote import is_uri
 from macil.training_files import MODEL_FILE, newest_checkpoint
 from tune.nextcommands import begin_command, name_and_storage, open_command
-from tune.plan import confirmable
+from tune.origin import given_data
+from tune.planning.resolve import confirmable
 from tune.reporting.intervals import FEWEST_SEEDS
 from tune.reporting.outcome import find_outcome
 from tune.results import RunResults
@@ -50,8 +51,7 @@ def next_steps(results: RunResults, page: Path) -> list[tuple[str, str]]:
 
 def _features(results: RunResults) -> tuple[str | Path, ...]:
     """A test video of the run's data: its file, or its name in a store; else what is to be filled in."""
-    options = results.info.get("options")
-    given = options.get("data") if isinstance(options, dict) else None
+    given = given_data(results.info)[1]
     try:
         if given and not is_uri(given) and not looks_like_store(Path(given)):
             video = videos_of_folder(Path(given), "test").videos[0]

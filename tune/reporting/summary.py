@@ -15,6 +15,7 @@ from macil.text import printable
 from tune import origin
 from tune.counts import counted_rows, epochs_text, trained_epochs
 from tune.nextcommands import resume_command
+from tune.origin import given_data
 from tune.ranking import trial_name
 from tune.reporting import wording
 from tune.reporting.rowresults import sweep_rows, trained_rows
@@ -187,16 +188,13 @@ def _kind(results: RunResults) -> str:
 
 
 def _given_data(results: RunResults) -> str:
-    options = results.info.get("options")
-    given = options.get("data") if isinstance(options, dict) else None
-    return str(given or results.info.get("data") or "")
+    return str(given_data(results.info)[1] or results.info.get("data") or "")
 
 
 def _data(results: RunResults) -> str:
     info = results.info
     given = _given_data(results)
-    options = info.get("options")
-    if isinstance(options, dict) and "data" in options and options["data"] is None:
+    if given_data(info) == (True, None):
         parts = ["the embedded demo data set, generated"]
     else:
         parts = [f"{given or 'unknown'}{' (demo data, generated)' if is_demo(results) else ''}"]

@@ -1,0 +1,1 @@
+"""What will be run: options, plan, run specification, sweeps, space."""

@@ -1,0 +1,75 @@
+"""Runs that the version before began: their plan, from a `plan.json` without format_version and from `run.json`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from macil.config import TrialConfig
+from macil.errors import DataError, UsageError
+from macil.files import read_json
+from tune.planning.options import as_flags
+from tune.planning.plan import Plan
+from tune.planning.resolve import startup_trials
+from tune.space import describe, search_space
+from tune.storage.file_model import parse
+from tune.storage.names import PLAN_FILE
+from tune.storage.run_file import EarlierOptions, Scalar
+
+# Fields of the plan that are called the same in the earlier file; all others of that file follow from these.
+_SAME = (
+    *(
+        "data",
+        "protocol",
+        "split_seed",
+        "device",
+        "threads",
+        "keep_scores",
+        "base",
+        "fixed",
+        "first",
+        "search_seed",
+    ),
+    *("sweep", "title", "source", "reference", "rows", "trials", "seeds", "asha", "confirm", "trial_timeout"),
+    *("cpus_per_trial", "gpus_per_trial", "concurrent", "lockstep", "notes"),
+)
+# Of the recorded options: those that are no flags.
+_NO_FLAGS = ("hyperparameters", "base", "refit_cpus", "sweep_rows", "rows_apart")
+
+
+def plan_of_earlier_version(run: Path, options: EarlierOptions | None) -> Plan:
+    """The plan of a run of the version before, so that it goes on as it was begun.
+
+    Args:
+        run: Its folder.
+        options: As its `run.json` has them.
+
+    Raises:
+        UsageError: It cannot go on: it was begun by a version further back, or this version searches another space.
+    """
+    try:
+        recorded: dict[str, Any] = read_json(run / PLAN_FILE)
+        content = {name: recorded[name] for name in _SAME}
+        space = {}
+        if recorded["space"]:
+            space = search_space(TrialConfig.from_dict(recorded["base"]), recorded["fixed"])
+        if describe(space) != recorded["space"]:
+            raise UsageError("the space that it searches is another one in this version")
+        others = {} if options is None else options.model_dump()
+        content |= {"refit_cpus": others["refit_cpus"], "startup": startup_trials(recorded["trials"])}
+        content["space"] = {}
+        return parse(Plan, content, run / PLAN_FILE).model_copy(update={"space": space})
+    except (KeyError, TypeError, DataError, UsageError) as error:
+        reason = f"{error} is not recorded" if isinstance(error, KeyError) else str(error)
+        raise UsageError(
+            f"--resume {run.name}: the run was begun by an earlier version of macil-tune and cannot be gone on with "
+            f"({'; '.join(reason.splitlines())}); resume it with that version, or begin a new run. Its report and "
+            "--status can be had as ever"
+        ) from None
+
+
+def flags_of_earlier_version(options: EarlierOptions | None) -> dict[str, Scalar]:
+    """The flags that the run was begun with, with its defaults."""
+    content = {} if options is None else options.model_dump()
+    own = {name: each for name, each in content.items() if name not in _NO_FLAGS and each is not None}
+    return as_flags(own | content.get("hyperparameters", {}))

@@ -1,0 +1,54 @@
+"""The command line as given, which the plan is made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import BaseModel, ConfigDict
+
+from macil.config import TrialConfig
+from macil.training import KeptScores
+from tune.planning.run_spec import RunProtocol
+from tune.storage.run_file import Scalar
+
+# Fields that are no flag of their own.
+_NO_FLAGS = ("hyperparameters", "base")
+
+
+class Options(BaseModel):
+    """What was typed; None where a default applies."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    data: str | None = None
+    sweep: str | None = None
+    seeds: int | None = None
+    trials: int | None = None
+    protocol: RunProtocol | None = None
+    asha: bool | None = None
+    grace: int | None = None
+    confirm: int | None = None
+    confirm_seeds: int | None = None
+    keep_scores: KeptScores | None = None
+    search_seed: int | None = None
+    split_seed: int | None = None
+    concurrent: int | None = None
+    cpus_per_trial: float | None = None
+    gpus_per_trial: float | None = None
+    trial_timeout: float | None = None
+    preset: str | None = None
+    config_file: str | None = None
+    base: TrialConfig | None = None
+    """The configuration of the preset or the file, with the hyperparameters over it."""
+    hyperparameters: Mapping[str, Scalar] = {}
+
+    def flags(self) -> dict[str, Scalar]:
+        """Flag -> value, of those that are given."""
+        own = {name: getattr(self, name) for name in type(self).model_fields if name not in _NO_FLAGS}
+        given = {name: each for name, each in own.items() if each is not None}
+        return as_flags({**given, **self.hyperparameters})
+
+
+def as_flags(values: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    """Options by name as flags by the text that is typed."""
+    return {f"--{name.removesuffix('_file').replace('_', '-')}": value for name, value in values.items()}

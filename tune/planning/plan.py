@@ -1,0 +1,213 @@
+"""What a run will do, resolved once; `plan.json` holds it, and a resume goes on by what is recorded there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from optuna.distributions import BaseDistribution, distribution_to_json, json_to_distribution
+from pydantic import BeforeValidator, InstanceOf, PlainSerializer, computed_field
+
+from macil.config import TrialConfig
+from macil.errors import DataError
+from macil.files import read_json, write_json_atomic
+from macil.protocols import EpochRule, epoch_rule
+from tune.algorithms.stopping.asha import rung_epochs
+from tune.planning.options import Options, as_flags
+from tune.planning.run_spec import RunProtocol, TrainingSettings
+from tune.storage.file_model import FileModel, parse
+from tune.storage.names import PLAN_FILE
+from tune.storage.run_file import AshaSettings, Count, Positive, Scalar, Seed
+from tune.sweeps import Row
+
+FORMAT_VERSION: Literal[1] = 1
+
+
+def _distribution(content: object) -> object:
+    if isinstance(content, BaseDistribution):
+        return content
+    try:
+        return json_to_distribution(json.dumps(content))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"it is no distribution of Optuna ({error})") from None
+
+
+SearchedDistribution = Annotated[
+    InstanceOf[BaseDistribution],
+    BeforeValidator(_distribution),
+    PlainSerializer(lambda distribution: json.loads(distribution_to_json(distribution))),
+]
+
+
+class PlannedRow(Row):
+    """A row of the run's sweep.
+
+    Attributes:
+        trained_as: The row whose trainings are its own: itself, or an earlier one that is the same training.
+    """
+
+    trained_as: str | None = None
+
+
+class PlannedConfirmation(FileModel):
+    """How many configurations are confirmed, with which seeds: none that the run trains with otherwise."""
+
+    configurations: Positive
+    seeds: tuple[Seed, ...]
+
+
+class Plan(TrainingSettings):
+    """A run: what is trained, selected and measured how, with which resources."""
+
+    format_version: Literal[1] = FORMAT_VERSION
+    data: str | None
+    """Folder, store or URI as given; None for the demo data set."""
+    protocol: RunProtocol
+    base: TrialConfig
+    fixed: dict[str, Scalar]
+    """Hyperparameters that the command line, or a default of this kind of run, sets."""
+    space: dict[str, SearchedDistribution]
+    """What is searched; empty for a sweep."""
+    first: dict[str, Scalar]
+    """The first suggestion: the paper's values of what is searched."""
+    startup: Count
+    """Random suggestions before the model of the scores is used."""
+    search_seed: int | None
+    sweep: str | None
+    """Its name; None for a search."""
+    title: str | None
+    source: str | None
+    reference: str | None
+    """The row that the others are compared with."""
+    rows: tuple[PlannedRow, ...]
+    trials: Positive
+    """Suggestions to try, or trainings of the sweep."""
+    seeds: tuple[Seed, ...]
+    """Of each row of a sweep, or of the winner's refit."""
+    asha: AshaSettings | None
+    confirm: PlannedConfirmation | None
+    trial_timeout: float
+    """Seconds without a report after which a trial is ended."""
+    cpus_per_trial: float
+    gpus_per_trial: float
+    concurrent: Positive
+    refit_cpus: float
+    lockstep: bool
+    """Whether a configuration's seeds are trained as one trial."""
+    notes: tuple[str, ...]
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def kind(self) -> Literal["sweep", "search"]:
+        """Whether rows are trained or suggestions."""
+        return "search" if self.sweep is None else "sweep"
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def epoch_rule(self) -> EpochRule:
+        """The epoch whose AP is the headline."""
+        return epoch_rule(self.protocol)
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def refits(self) -> bool:
+        """Whether the winner is trained again on all training videos."""
+        return self.sweep is None and self.protocol == "heldout"
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def most_epochs(self) -> int:
+        """Epochs in all if nothing is stopped early."""
+        return sum(self.epochs_by_kind.values())
+
+    @property
+    def epochs_by_kind(self) -> dict[str, int]:
+        """Epochs if nothing is stopped early, by the kind of the training (see `tune.counts`)."""
+        refits = len(self.seeds) if self.refits else 0
+        confirmed = (self.confirm.configurations + 1) * len(self.confirm.seeds) if self.confirm else 0
+        trainings = {"search": self.trials, "confirm": confirmed, "refit": refits}
+        return {kind: number * self.base.epochs for kind, number in trainings.items()}
+
+    @property
+    def trained_rows(self) -> tuple[PlannedRow, ...]:
+        """The rows of the sweep that are trained: one of those that are the same training."""
+        return tuple(row for row in self.rows if row.trained_as in (None, row.name))
+
+    @property
+    def groups_of_seeds(self) -> int:
+        """Trials of Tune that train all seeds of one configuration."""
+        return 1 if self.lockstep else len(self.seeds)
+
+    @property
+    def confirm_seeds(self) -> tuple[int, ...]:
+        """Fresh seeds of the confirmation; none without one."""
+        return self.confirm.seeds if self.confirm else ()
+
+    @property
+    def confirm_together(self) -> bool:
+        """Whether the confirmation trains a configuration's seeds as one trial."""
+        return len(self.confirm_seeds) > 1 and (self.lockstep or self.gpus_per_trial > 0)
+
+    @property
+    def tune_trials(self) -> int:
+        """Trials of Tune; a lockstep group is one."""
+        return self.trials if self.sweep is None else len(self.trained_rows) * self.groups_of_seeds
+
+    @property
+    def refit_threads(self) -> int:
+        """CPU threads of the winner's refit, which runs when the trials are done."""
+        return max(1, int(self.refit_cpus))
+
+    @property
+    def grace(self) -> int | None:
+        """Epochs before ASHA compares trials; None without it."""
+        return self.asha.grace_period if self.asha else None
+
+    @property
+    def rungs(self) -> list[int]:
+        """Epochs at which ASHA compares trials."""
+        if self.asha is None:
+            return []
+        return rung_epochs(self.asha.grace_period, self.base.epochs, self.asha.reduction_factor)
+
+    def flags(self) -> dict[str, Scalar]:
+        """The options that would give this plan again: flag -> value; those of the sweep and of files are not known."""
+        own: dict[str, Any] = {
+            name: getattr(self, name) for name in Options.model_fields if name in type(self).model_fields
+        }
+        own |= {
+            "sweep": None,
+            "trials": None if self.sweep else self.trials,
+            "seeds": len(self.seeds),
+            "asha": self.asha is not None,
+            "grace": self.grace,
+            "confirm": self.confirm and self.confirm.configurations,
+            "confirm_seeds": len(self.confirm_seeds) or None,
+            "base": None,
+        }
+        return as_flags({name: each for name, each in own.items() if each is not None} | self.fixed)
+
+
+def read_plan(run: Path) -> Plan | None:
+    """The plan in `plan.json`; None where it is of the version before, which recorded no format_version.
+
+    Raises:
+        DataError: It is missing, damaged or of another version.
+    """
+    path = run / PLAN_FILE
+    content: object = read_json(path)
+    if isinstance(content, Mapping) and "format_version" not in content:
+        return None
+    if isinstance(content, Mapping) and content["format_version"] != FORMAT_VERSION:
+        raise DataError(
+            f"{path} has format_version {content['format_version']!r}; "
+            f"this version of macil-tune reads {FORMAT_VERSION}"
+        )
+    return parse(Plan, content, path)
+
+
+def write_plan(run: Path, plan: Plan) -> None:
+    """Write `plan.json`, in one step."""
+    write_json_atomic(run / PLAN_FILE, plan.model_dump(mode="json"))

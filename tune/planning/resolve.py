@@ -1,0 +1,299 @@
+"""From the command line to the plan: every default, and what can be checked without data and without Ray."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from macil.config import TrialConfig
+from macil.data.staging import RemoteSource, hashes_of
+from macil.errors import ConfigError, DataError, UsageError
+from macil.remote import is_uri, open_remote
+from tune.algorithms.stopping.asha import REDUCTION
+from tune.equalrows import equal_rows
+from tune.planning.options import Options
+from tune.planning.plan import Plan, PlannedConfirmation, PlannedRow
+from tune.planning.resources import Machine
+from tune.planning.run_spec import RunProtocol, TrainingSettings, compose_config
+from tune.plannotes import plan_notes
+from tune.space import Space, published_point, search_space
+from tune.storage.run_file import AshaSettings
+from tune.sweepfile import find_sweep
+from tune.sweeps import Sweep
+
+# Enough for the demo to end in minutes; a real search gets the published number of epochs.
+_DEMO_TRIALS, _TRIALS, _EPOCHS = 10, 40, 50
+# The demo has 400 training bags, not 19,770: at the published 128 an epoch would be three steps.
+_DEMO_START = {"epochs": 20, "batch_size": 16}
+# The paper's Λ is reached after 1.5 / 0.1 epochs: nothing is compared before, of 50 epochs; of fewer, in proportion.
+_GRACE = 15
+_FEWEST_FOR_ASHA = 4
+# Configurations that are confirmed unless a number is given, and trainings of each.
+CONFIRM, _CONFIRM_SEEDS = 3, 5
+# Seconds without a report after which a trial is taken to hang: longer than any epoch.
+_TRIAL_TIMEOUT = 3600.0
+# Confirmation seeds begin at the next multiple of this above the seeds of the run.
+_FRESH = 1000
+_MOST = 100_000  # trials, or seeds: more than anybody trains
+_LAST_SEED = 2**31 - 1
+
+
+def resolve_plan(options: Options, machine: Machine | None) -> Plan:
+    """Fill in every default and check what can be checked without data and without Ray.
+
+    Args:
+        options: The command line.
+        machine: What this machine has; None when a cluster will run the trials.
+
+    Raises:
+        UsageError: Options that contradict one another or ask for the impossible.
+    """
+    demo = options.data is None
+    sweep = _find_sweep(options)
+    given = options.hyperparameters
+    start: dict[str, Any] = _DEMO_START if demo else {"epochs": _EPOCHS}
+    if options.base is not None:
+        start = options.base.to_dict()
+    base = TrialConfig(**{**start, **given})
+    seeds = tuple(base.seed + offset for offset in range(_at_least_one("--seeds", options.seeds, 1)))
+    space: Space = {}
+    rows: tuple[PlannedRow, ...] = ()
+    if sweep:
+        rows = _planned_rows(base, sweep)
+        trials = len({row.trained_as for row in rows}) * len(seeds)
+    else:
+        space = search_space(base, given)
+        trials = _at_least_one("--trials", options.trials, _DEMO_TRIALS if demo else _TRIALS)
+    stops = (sweep is None and trials >= _FEWEST_FOR_ASHA) if options.asha is None else options.asha
+    grace = _grace(options, base) if stops else None
+    confirm = _confirm(options, sweep, trials, seeds)
+    cpus, gpus = _resources(options, machine, trials)
+    protocol: RunProtocol = options.protocol or ("published" if sweep else "heldout")
+    usual_grace = _usual_grace(_DEMO_START["epochs"] if demo else _EPOCHS)
+    # What the rows of a sweep set is not the command line's, and must not look so on a resume.
+    assumed = {name: value for name, value in start.items() if not (sweep and name in sweep.swept)}
+    settings = _taken_over(options) | {
+        "protocol": protocol,
+        "split_seed": _from_zero("--split-seed", options.split_seed),
+        "device": "cuda" if gpus > 0 else "cpu",
+        "threads": max(1, int(cpus)),
+    }
+    return Plan(
+        **settings,
+        data=options.data,
+        base=base,
+        fixed={**(assumed if options.base is None else {}), **given, "epochs": base.epochs},
+        space=space,
+        first=published_point(space),
+        startup=startup_trials(trials),
+        search_seed=None if sweep else _from_zero("--search-seed", options.search_seed),
+        sweep=sweep.name if sweep else None,
+        title=sweep.title if sweep else None,
+        source=sweep.source if sweep else None,
+        reference=sweep.reference if sweep else None,
+        rows=rows,
+        trials=trials,
+        seeds=seeds,
+        asha=None if grace is None else AshaSettings(grace_period=grace, reduction_factor=REDUCTION),
+        confirm=confirm,
+        trial_timeout=_timeout(options.trial_timeout),
+        cpus_per_trial=cpus,
+        gpus_per_trial=gpus,
+        concurrent=_concurrent(options, machine, cpus, gpus, trials),
+        refit_cpus=_refit_cpus(options, machine, cpus, gpus, len(seeds)),
+        # Where it pays (docs/performance.md): on a GPU a configuration's seeds are trained together.
+        lockstep=gpus > 0 and len(seeds) > 1,
+        notes=tuple(plan_notes(base, space, sweep, grace, usual_grace, trials, len(seeds), protocol)),
+    )
+
+
+def with_timeout(plan: Plan, timeout: float | None) -> Plan:
+    """A recorded plan with the one option that a resume may change; None leaves it.
+
+    Raises:
+        UsageError: No such timeout.
+    """
+    return plan if timeout is None else plan.model_copy(update={"trial_timeout": _timeout(timeout)})
+
+
+def check_resources(plan: Plan, available: Machine, where: str) -> None:
+    """Refuse what could only wait for ever.
+
+    Raises:
+        UsageError: A trial asks for more than there is.
+    """
+    if plan.gpus_per_trial > available.gpus:
+        have = "no GPU that PyTorch can use" if available.gpus == 0 else f"{available.gpus} GPU(s)"
+        raise UsageError(
+            f"--gpus-per-trial {plan.gpus_per_trial:g}: {where} has {have}; use --gpus-per-trial {available.gpus}"
+        )
+    if plan.cpus_per_trial > available.cpus:
+        raise UsageError(
+            f"--cpus-per-trial {plan.cpus_per_trial:g}: {where} has {available.cpus} CPU(s); ask for at most that many"
+        )
+    if plan.refits and plan.refit_cpus > available.cpus:
+        raise UsageError(
+            f"{where} has {available.cpus} CPU(s), the winner's refit was planned with {plan.refit_cpus:g}, and its "
+            "numbers depend on that; resume where as many are, or begin a new run"
+        )
+
+
+def check_data_path(data: str | None) -> None:
+    """Refuse a path that cannot be data, before anything else is done.
+
+    Raises:
+        DataError: Nothing is there, or a file; at a URI, anything but a store.
+    """
+    if data is None:
+        return
+    if is_uri(data):
+        hashes_of(RemoteSource(open_remote(data, "--data")))
+        return
+    path = Path(data)
+    if not path.exists():
+        raise DataError(
+            f"--data {data} does not exist; expected a folder in the XD-Violence layout or a converted store"
+        )
+    if not path.is_dir():
+        raise DataError(
+            f"--data {data} is a file; expected a folder in the XD-Violence layout or a converted store"
+        )
+    if not any(path.iterdir()):
+        raise DataError(
+            f"--data {data} is an empty folder; expected the XD-Violence layout or a converted store"
+        )
+
+
+def confirmable(trials: object) -> int:
+    """How many configurations of a search with so many trials to confirm; of an unknown number as many as of many."""
+    return min(CONFIRM, trials) if isinstance(trials, int) else CONFIRM
+
+
+def startup_trials(trials: int) -> int:
+    """Random suggestions of a search of so many: a third, 3 to 10."""
+    return min(10, max(3, trials // 3))
+
+
+def _taken_over(options: Options) -> dict[str, Any]:
+    """The training settings that are options of the same name, where they are given."""
+    shared = TrainingSettings.model_fields.keys() & Options.model_fields.keys()
+    return {name: getattr(options, name) for name in shared if getattr(options, name) is not None}
+
+
+def _find_sweep(options: Options) -> Sweep | None:
+    if options.sweep is None:
+        return None
+    sweep = find_sweep(options.sweep)
+    for flag, value in (
+        ("--trials", options.trials),
+        ("--search-seed", options.search_seed),
+        ("--confirm", options.confirm),
+        ("--confirm-seeds", options.confirm_seeds),
+    ):
+        if value is not None:
+            raise UsageError(
+                f"{flag} belongs to a search; --sweep {sweep.name} trains each of its {len(sweep.rows)} rows"
+            )
+    if options.grace is not None and not options.asha:
+        raise UsageError(
+            f"--grace belongs to ASHA; --sweep {sweep.name} trains every row to its end without --asha"
+        )
+    fixed = [f"--{name.replace('_', '-')}" for name in sweep.swept if name in options.hyperparameters]
+    if fixed:
+        raise UsageError(f"{', '.join(fixed)} cannot be given with --sweep {sweep.name}: its rows set it")
+    return sweep
+
+
+def _planned_rows(base: TrialConfig, sweep: Sweep) -> tuple[PlannedRow, ...]:
+    """The rows, each with the one that it is trained as; every one is a configuration together with `base`."""
+    for row in sweep.rows:
+        try:
+            compose_config(base, {"row": {"changes": row.changes}})
+        except ConfigError as error:
+            raise UsageError(f"--sweep {sweep.name}, row {row.name}: {error}") from None
+    alike = equal_rows(base, ((row.name, row.changes) for row in sweep.rows))
+    return tuple(PlannedRow(**row.model_dump(), trained_as=alike[row.name][0]) for row in sweep.rows)
+
+
+def _confirm(
+    options: Options, sweep: Sweep | None, trials: int, seeds: tuple[int, ...]
+) -> PlannedConfirmation | None:
+    """How many configurations are confirmed, and with which seeds: none that the run trains with otherwise."""
+    if options.confirm is None:
+        if options.confirm_seeds is not None:
+            raise UsageError("--confirm-seeds belongs to --confirm; give both, or neither")
+        return None
+    if sweep is not None:
+        return None
+    confirm = _at_least_one("--confirm", options.confirm, 1)
+    if confirm > trials:
+        raise UsageError(f"--confirm {confirm} is more than the {trials} configurations that are searched")
+    count = _at_least_one("--confirm-seeds", options.confirm_seeds, _CONFIRM_SEEDS)
+    first = (max(seeds) // _FRESH + 1) * _FRESH
+    if first + count - 1 > _LAST_SEED:
+        raise UsageError(f"--confirm: no {count} seeds are left above {max(seeds)}; give a smaller --seed")
+    return PlannedConfirmation(configurations=confirm, seeds=tuple(range(first, first + count)))
+
+
+def _resources(options: Options, machine: Machine | None, trials: int) -> tuple[float, float]:
+    gpus = options.gpus_per_trial
+    if gpus is None:
+        gpus = 1.0 if machine and machine.gpus else 0.0
+    cpus = options.cpus_per_trial
+    if cpus is None:
+        # All processors, whatever their number: shared between GPUs, or between as many trials as there are.
+        at_once = machine.gpus / gpus if machine and gpus else trials
+        cpus = float(max(1, int(machine.cpus // max(1.0, at_once)))) if machine else 1.0
+    if not 0 < cpus < math.inf:
+        raise UsageError(f"--cpus-per-trial {cpus:g} is not allowed: expected more than 0")
+    if not 0 <= gpus < math.inf or (gpus > 1 and gpus != int(gpus)):
+        raise UsageError(
+            f"--gpus-per-trial {gpus:g} is not allowed: expected a fraction of one, or a whole number"
+        )
+    return cpus, gpus
+
+
+def _refit_cpus(options: Options, machine: Machine | None, cpus: float, gpus: float, seeds: int) -> float:
+    """What the trials left free: all CPUs of this machine, shared between the seeds."""
+    if machine is None or gpus or options.cpus_per_trial is not None:
+        return cpus
+    return float(max(1, machine.cpus // seeds))
+
+
+def _concurrent(options: Options, machine: Machine | None, cpus: float, gpus: float, trials: int) -> int:
+    most = trials
+    if machine is not None:
+        most = min(most, max(1, int(machine.cpus / cpus)), max(1, int(machine.gpus / gpus)) if gpus else most)
+    return min(_at_least_one("--concurrent", options.concurrent, most), trials)
+
+
+def _timeout(given: float | None) -> float:
+    timeout = _TRIAL_TIMEOUT if given is None else given
+    if not timeout > 0:
+        raise UsageError(f"--trial-timeout {timeout:g}: expected seconds, more than 0")
+    return timeout
+
+
+def _grace(options: Options, base: TrialConfig) -> int:
+    grace = _at_least_one("--grace", options.grace, _usual_grace(base.epochs))
+    if grace > base.epochs:
+        raise UsageError(f"--grace {grace} is more than the {base.epochs} epochs of a trial")
+    return grace
+
+
+def _usual_grace(epochs: int) -> int:
+    return min(_GRACE, max(1, epochs // 2))
+
+
+def _at_least_one(flag: str, value: int | None, default: int) -> int:
+    # A plan lists every seed and trial: it must fit memory.
+    if value is not None and not 1 <= value <= _MOST:
+        raise UsageError(f"{flag} {value} is not allowed: expected a whole number from 1 to {_MOST}")
+    return default if value is None else value
+
+
+def _from_zero(flag: str, value: int | None) -> int:
+    if value is not None and value < 0:
+        raise UsageError(f"{flag} {value} is not allowed: expected a whole number from 0")
+    return value or 0

@@ -1,0 +1,83 @@
+"""What all trials of a run share, and how a trial's configuration is composed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from macil.config import TrialConfig
+from macil.protocols import Protocol
+from macil.training import KeptScores
+from tune.storage.file_model import FileModel
+
+RunProtocol = Literal["heldout", "published"]
+
+
+class TrainingSettings(FileModel):
+    """How a run trains, beside configuration and data: the plan has these fields, every trial is trained with them.
+
+    Each is an argument of `macil.training.Trainer` of the same name. One that is also an option of that name is taken
+    over from the command line.
+    """
+
+    protocol: Protocol
+    split_seed: int = 0
+    device: Literal["cuda", "cpu"]
+    threads: int
+    """CPU threads of a trial."""
+    keep_scores: KeptScores = "ends"
+
+    def training_settings(self) -> dict[str, Any]:
+        """The fields that are of every training, by name."""
+        return {name: getattr(self, name) for name in TrainingSettings.model_fields}
+
+
+class HostRequirements(FileModel):
+    """What a host of a cluster must show before it trains anything."""
+
+    versions: dict[str, str]
+    """Name -> version; of Python without its last number, of packages without the tag of a build."""
+    code: str
+    """Hash of the sources of both packages."""
+    marker: str | None
+    """Path of a file in the run's folder, for storage that hosts share; None when they share none."""
+    token: str
+    """What is in it."""
+
+
+class RunSpec(TrainingSettings):
+    """What all trials of a batch share; the rest of a trial's configuration are its own hyperparameters."""
+
+    base: TrialConfig
+    """The run's configuration."""
+    store: str
+    """Absolute path, since a worker's current folder is its trial's; or a URI."""
+    store_hash: str
+    labels_hash: str | None = None
+    """Of the test labels of the store."""
+    data: str | None = None
+    """What the store was made from: a layout folder, or None for the demo data set."""
+    bucket: str | None = None
+    """URI of the run, where it lies in a bucket."""
+    hosts: HostRequirements | None = None
+    """What every host must show; None on one machine."""
+    split: str | None = None
+    """Absolute path of the split's file, for `heldout`."""
+    split_hash: str | None = None
+
+
+def compose_config(base: TrialConfig, own: Mapping[str, Any], seed: int | None = None) -> TrialConfig:
+    """A trial's configuration: the run's, what its row changes, what the search suggests, its seed; later ones win.
+
+    Args:
+        base: The run's configuration.
+        own: What Tune hands the trial: its `row` with the `changes`, suggestions and seed by name. What is no
+            hyperparameter is left out.
+        seed: Of one training of a trial that trains several.
+
+    Raises:
+        ConfigError: They do not go together.
+    """
+    changes = (own.get("row") or {}).get("changes", {})
+    suggested = {name: value for name, value in own.items() if name in TrialConfig.model_fields}
+    return base.replace(**{**changes, **suggested, **({} if seed is None else {"seed": seed})})

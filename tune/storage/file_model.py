@@ -1,0 +1,91 @@
+"""The base of the models of our own JSON files, and the two ways to read one: as a whole, or what is usable of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from functools import cache
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from macil.errors import DataError
+from macil.text import brief
+
+M = TypeVar("M", bound="FileModel")
+
+
+class FileModel(BaseModel):
+    """A file or a part of one: no value is converted from another type, no unknown field is ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+def parse(model: type[M], content: object, where: object) -> M:
+    """The content of a JSON file as its model; fields that the model computes are not read.
+
+    Args:
+        model: Of the file.
+        content: What the file holds.
+        where: What the message calls it.
+
+    Raises:
+        DataError: Every fault, with its field.
+    """
+    if isinstance(content, dict):
+        content = {name: each for name, each in content.items() if name not in model.model_computed_fields}
+    try:
+        # As JSON, in which a list may be read as a tuple.
+        return model.model_validate_json(json.dumps(content))
+    except ValidationError as error:
+        raise DataError(f"{where} cannot be read by this version of macil-tune:", told(error)) from None
+
+
+def told(error: ValidationError) -> list[str]:
+    """One line a fault: the field, the value received, what was expected."""
+    lines = []
+    for fault in error.errors(include_url=False):
+        name = ".".join(map(str, fault["loc"])) or "content"
+        if fault["type"] == "extra_forbidden":
+            lines.append(f"{name}: unknown field")
+        elif fault["type"] == "missing":
+            lines.append(f"{name} is missing")
+        else:
+            lines.append(f"{name} = {brief(fault['input'])}: {fault['msg']}")
+    return lines
+
+
+def usable(
+    model: type[FileModel],
+    content: Mapping[str, Any],
+    where: str,
+    problems: list[str],
+    unchecked: Collection[str] = (),
+) -> dict[str, Any]:
+    """The fields of a JSON file without those of another type than the model has, each of which is a problem.
+
+    What the model does not know, and null, stay.
+
+    Args:
+        model: Of the file.
+        content: What the file holds.
+        where: What problems call it.
+        problems: Appended to.
+        unchecked: Fields that stay, whatever they are.
+    """
+    kept = dict(content)
+    for name, adapter in _adapters(model).items():
+        if content.get(name) is None or name in unchecked:
+            continue
+        try:
+            adapter.validate_json(json.dumps(content[name]), strict=True)
+        except ValidationError as error:
+            reason = error.errors(include_url=False)[0]["msg"]
+            problems.append(f"{where}: {name} = {brief(content[name])} is of no use ({reason}); left out")
+            del kept[name]
+    return kept
+
+
+@cache
+def _adapters(model: type[FileModel]) -> dict[str, TypeAdapter[Any]]:
+    return {name: TypeAdapter(field.rebuild_annotation()) for name, field in model.model_fields.items()}
