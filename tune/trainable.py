@@ -252,7 +252,7 @@ def _result_of_group(members: dict[str, dict[str, Any]], epoch: int, *, done: bo
 def _write_member(trainer: Trainer, member: Member, folder: Path) -> None:
     """The checkpoint of one seed, the test scores it keeps, and which epochs they are of."""
     write_state(trainer.state_of(member), folder / TRAINER_FILE)
-    SavedEpochs(last=trainer.epoch, chosen=member.chosen_epoch).write(folder / SAVED_FILE)
+    SavedEpochs(last=member.epoch, chosen=member.chosen_epoch).write(folder / SAVED_FILE)
     np.savez(folder / SCORES_FILE, allow_pickle=False, **member.test_scores)
 
 
