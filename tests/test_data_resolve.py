@@ -243,9 +243,8 @@ def test_a_store_of_another_format_is_not_taken_for_the_folder(
     layout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = resolve(layout)
-    for module in ("convert", "provenance"):
-        name = "FORMAT_VERSION" if module == "convert" else "STORE_VERSION"
-        monkeypatch.setattr(importlib.import_module(f"macil.data.{module}"), name, 0)
+    monkeypatch.setattr(importlib.import_module("macil.data.convert"), "FORMAT_VERSION", 0)
+    monkeypatch.setattr(importlib.import_module("macil.data.provenance"), "STORE_VERSION", 0)
     with pytest.raises(
         DataError, match="format_version is 0"
     ):  # it was made anew, and this version cannot read it

@@ -41,7 +41,7 @@ def pause_demo(videos: int, go: Path | None = None) -> str:
 
 MODULES = """
 import importlib
-convert, writer = (importlib.import_module(f"macil.data.{name}") for name in ("convert", "writer"))
+convert, writer = map(importlib.import_module, ("macil.data.convert", "macil.data.writer"))
 """
 
 DIE_AT_THE_NAME = """
