@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +13,8 @@ from pydantic import BaseModel
 
 from macil import __version__
 from macil.errors import DataError, UsageError, WriteError
-from macil.files import TEMPORARY, refusal
+from macil.files import refusal
+from macil.io.folders import atomic_folder
 from macil.io.formats import FileFormat
 from macil.score_tables import TableFormat, write_frames, write_snippets
 from macil.scored import ScoredVideos
@@ -174,18 +172,10 @@ def _holds_scores(out: Path) -> bool:
 def _replacing(out: Path) -> Iterator[Path]:
     """A folder beside `out` that takes its name on success and is removed on failure."""
     out = out.resolve()  # a link stays, what it leads to is replaced
-    partial = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}{TEMPORARY}")
     try:
-        partial.mkdir(parents=True)
-        yield partial
-        old = partial.with_suffix(".old")
-        if out.exists():
-            os.replace(out, old)
-        os.replace(partial, out)
-        shutil.rmtree(old, ignore_errors=True)
+        with atomic_folder(out) as partial:
+            yield partial
     except WriteError as error:
         raise WriteError(out, f"{error.reason}; nothing was written") from None
     except OSError as error:
         raise WriteError(out, f"{refusal(out, error).reason}; nothing was written") from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)

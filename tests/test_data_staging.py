@@ -122,11 +122,12 @@ def test_a_copy_that_came_out_otherwise_gets_no_name(
 def test_what_a_kill_left_is_made_again(demo_store: FeatureStore, cache: Path) -> None:
     path = stage(FolderSource(demo_store.path), cache, print)
     (path / VISUAL).write_bytes(b"cut short")
-    path.with_suffix(".partial").mkdir()
-    (path.with_suffix(".partial") / META).write_text("{}")
+    partial = path.with_name(f".{path.name}.0.tmp")
+    partial.mkdir()
+    (partial / META).write_text("{}")
     assert stage(FolderSource(demo_store.path), cache, print) == path
     assert FeatureStore.open(path).content_hash == demo_store.content_hash
-    assert not path.with_suffix(".partial").exists()
+    assert not partial.exists()
 
 
 def test_without_room_a_store_that_can_be_is_read_in_place(

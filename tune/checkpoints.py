@@ -13,6 +13,7 @@ from typing import Any
 
 from macil.checkpoint import load_checkpoint
 from macil.errors import DataError
+from macil.io.folders import atomic_folder, remove_unfinished
 from macil.remote import Remote
 from macil.training_files import checkpoint_folders, checkpoint_number, in_order
 from tune.storage.names import DAMAGED_PREFIX, TRAINER_FILE
@@ -73,21 +74,11 @@ def put(source: Path, target: Path) -> None:
     Raises:
         OSError: The storage refused; nothing is left of it.
     """
-    building = target.with_name(f".{target.name}.tmp")
-    shutil.rmtree(building, ignore_errors=True)
-    try:
-        building.mkdir(parents=True)
+    remove_unfinished(target)
+    with atomic_folder(target) as building:
         for file in source.iterdir():
             # Not copytree: its error hides the reason.
             shutil.copyfile(file, building / file.name)
-            with (building / file.name).open("rb") as written:
-                os.fsync(written.fileno())
-        if target.exists():
-            shutil.rmtree(target)
-        os.replace(building, target)
-    except OSError:
-        shutil.rmtree(building, ignore_errors=True)
-        raise
 
 
 def bucket_checkpoints(trial: Remote) -> list[str]:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import glob
 import hashlib
 import os
 import shutil
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,6 +43,7 @@ from macil.data.store_meta import DTYPES, FORMAT_VERSION, META, Dtype, FrameHash
 from macil.data.writer import JOURNAL, Plan, PlannedVideo, StoreWriter, VideoError
 from macil.errors import DataError, UsageError, WriteError
 from macil.files import is_full, refusal
+from macil.io.folders import remove_replaced, replace_folder, sync_folder
 from macil.io.locks import exclusive
 from macil.io.wording import plural
 from macil.notes import note
@@ -115,7 +114,7 @@ def write_store(source: SourceFolder, out: Path, *, overwrite: bool = False, pro
                 _write_tables(partial, source, digests)
                 _require_unchanged(partial, source, progress)
             _publish(partial, out)
-        _remove_replaced(out)
+        remove_replaced(out)
     return out
 
 
@@ -391,24 +390,6 @@ def _hash_test_labels(report: AuditReport) -> str:
 
 def _publish(partial: Path, out: Path) -> None:
     """Turn the finished folder into `out`: after a kill at any of these lines the next run finds what to do."""
-    for path in partial.iterdir():
-        _sync(path)
+    sync_folder(partial)
     (partial / JOURNAL).unlink(missing_ok=True)
-    if out.is_dir() and any(out.iterdir()):
-        out.rename(out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.old"))
-    os.replace(partial, out)
-    _sync(out.parent)
-
-
-def _remove_replaced(out: Path) -> None:
-    """Remove the store that `out` replaces, also one that a killed process had put aside."""
-    for old in out.parent.glob(f".{glob.escape(out.name)}.*.old"):
-        shutil.rmtree(old)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    replace_folder(partial, out)

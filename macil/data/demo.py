@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import glob
 import io
 import os
 import shutil
-import uuid
 from pathlib import Path
 from typing import ClassVar
 
@@ -19,6 +17,7 @@ from macil.data.folders import FOLDERS, SPLITS
 from macil.data.progress import show_progress
 from macil.errors import DataError, UsageError, WriteError
 from macil.files import is_full, refusal
+from macil.io.folders import replace_folder
 from macil.io.formats import FileFormat
 from macil.notes import note
 
@@ -76,7 +75,7 @@ def write_demo(
         generator = DemoGenerator(parameters)
         _write_features(partial, generator, parameters, progress)
         _write_labels(partial, generator, ground_truth)
-        _publish(partial, out)
+        replace_folder(partial, out)
     except OSError as error:
         refused = refusal(error.filename or out, error)
         kept = f"finished videos are kept in {partial.name}"
@@ -190,12 +189,3 @@ def _annotate(video: DemoVideo, rng: np.random.Generator, *, mp4: bool) -> str:
         # The real features lack the last frames of a video, its annotation does not.
         numbers += [start, end + int(rng.integers(0, SNIPPET_FRAMES + 1)) if end == last else end]
     return " ".join([video.name + (".mp4" if mp4 else ""), *map(str, numbers)])
-
-
-def _publish(partial: Path, out: Path) -> None:
-    if out.is_dir() and any(out.iterdir()):
-        out.rename(out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.old"))
-    os.replace(partial, out)
-    # Also one that a killed process had put aside.
-    for old in out.parent.glob(f".{glob.escape(out.name)}.*.old"):
-        shutil.rmtree(old)

@@ -28,8 +28,9 @@ from macil.data.store import (
 )
 from macil.data.store_meta import META, StoreMeta
 from macil.data.verify import verify_store
-from macil.errors import DataError, MacilError, UsageError, WriteError
+from macil.errors import DataError, UsageError, WriteError
 from macil.files import is_full, refusal
+from macil.io.folders import atomic_folder, remove_unfinished
 from macil.io.locks import exclusive
 from macil.remote import Remote, RemoteError, is_uri, said_by, side_by_side
 from macil.text import printable
@@ -240,8 +241,7 @@ def _turn(lock: Path, what: str, tell: Tell) -> Iterator[None]:
 def _make(source: Source, target: Path, tell: Tell) -> Path:
     sizes = source.sizes()
     need = sum(sizes.values())
-    partial = target.with_suffix(".partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    remove_unfinished(target)
     shutil.rmtree(target, ignore_errors=True)
     free = shutil.disk_usage(target.parent).free
     if free < need + _MARGIN:
@@ -252,22 +252,16 @@ def _make(source: Source, target: Path, tell: Tell) -> Path:
     began = time.monotonic()
     advance = _progress(need, tell)
     try:
-        partial.mkdir()
-        # meta.json last: a folder is a store by it.
-        names = sorted(sizes, key=lambda name: name == META)
-        side_by_side(lambda name: source.copy(name, partial / name, advance), names[:-1])
-        source.copy(names[-1], partial / names[-1], advance)
-        problems = verify_store(partial)
-        if problems:
-            raise DataError(f"the copy of {source} on this host is not what was converted:", problems)
-        os.replace(partial, target)
+        with atomic_folder(target) as folder:
+            # meta.json last: a folder is a store by it.
+            names = sorted(sizes, key=lambda name: name == META)
+            side_by_side(lambda name: source.copy(name, folder / name, advance), names[:-1])
+            source.copy(names[-1], folder / names[-1], advance)
+            if problems := verify_store(folder):
+                raise DataError(f"the copy of {source} on this host is not what was converted:", problems)
     except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
         if is_full(error):
             return _in_place(source, target, "its disk is full", tell)
-        raise
-    except MacilError:
-        shutil.rmtree(partial, ignore_errors=True)
         raise
     seconds = time.monotonic() - began
     tell(f"copied and checked {need / 1e9:.2f} GB in {seconds:.1f} s")
