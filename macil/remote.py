@@ -11,7 +11,7 @@ import errno
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,6 +22,7 @@ from urllib.parse import urlsplit, urlunsplit
 from pyarrow import fs
 
 from macil.errors import UsageError
+from macil.files import atomic_path
 
 _T = TypeVar("_T")
 
@@ -233,6 +234,39 @@ def side_by_side(work: Callable[[_T], object], items: Iterable[_T]) -> None:
         done = [pool.submit(work, item) for item in items]
     for each in done:
         each.result()
+
+
+def bring(remote: Remote, folder: Path, wanted: Mapping[str, Entry | None]) -> set[str]:
+    """Copy files of `remote` into `folder`, each in one step; what is a copy of its entry already stays.
+
+    Args:
+        remote: Where from.
+        folder: Where to; below it the files have the same names.
+        wanted: Name to its entry; None copies it in any case.
+
+    Returns:
+        The names that were copied, without those that have been removed there meanwhile.
+
+    Raises:
+        OSError: It cannot be read or written; also for a name that a link leads out of the folder.
+    """
+    copied = set()
+
+    def copy(name: str) -> None:
+        local, entry = folder.joinpath(*name.split("/")), wanted[name]
+        if not local.resolve().is_relative_to(folder.resolve()):
+            raise OSError(f"{name} would be written outside of the copy")
+        if entry is not None and entry.is_copied_to(local):
+            return
+        local.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError), atomic_path(local) as temporary:
+            remote.download(name, temporary)
+            if entry is not None:
+                entry.mark(temporary)
+            copied.add(name)
+
+    side_by_side(copy, wanted)
+    return copied
 
 
 def said_by(error: BaseException) -> str:

@@ -17,12 +17,12 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from fnmatch import fnmatch
 from pathlib import Path
 
 from macil.errors import UsageError
-from macil.remote import Entry, Remote, RemoteError, side_by_side
+from macil.remote import Entry, Remote, RemoteError, bring, side_by_side
 from tune.checkpoints import bucket_checkpoints
 from tune.patience import StorageError, patiently
 from tune.storage.names import (
@@ -246,7 +246,7 @@ class BucketMirror(Mirror):
         local = self._folder / ACCESS_LOG
         there = self.remote.files().get(ACCESS_LOG)
         if there is not None and (not local.exists() or local.stat().st_size < there.size):
-            self._download(ACCESS_LOG, there)
+            self._download({ACCESS_LOG: there})
 
     def fetch(self, trial: Path) -> None:
         """As `Mirror.fetch`.
@@ -259,7 +259,7 @@ class BucketMirror(Mirror):
     def _fetch(self, trial: Path) -> None:
         there = trial.relative_to(self._folder).as_posix()
         for name in bucket_checkpoints(self.remote.child(there))[-1:]:
-            self._download(f"{there}/{name}/{TRAINER_FILE}", None)
+            self._download({f"{there}/{name}/{TRAINER_FILE}": None})
 
     # --- up ---------------------------------------------------------------------------------------------------
 
@@ -335,29 +335,16 @@ class BucketMirror(Mirror):
     # --- down -------------------------------------------------------------------------------------------------
 
     def _bring(self, wanted: Callable[[str], bool]) -> dict[str, Entry]:
-        """Download what is wanted and not here as it is there; returns what is there of it."""
+        """Bring what is wanted here; returns what is there of it."""
         there = {
             name: entry for name, entry in self.remote.files().items() if name != LEASE_FILE and wanted(name)
         }
-        side_by_side(lambda name: self._download(name, there[name]), there)
+        self._download(there)
         return there
 
-    def _download(self, name: str, entry: Entry | None) -> None:
-        local = self._folder / name
-        if entry is not None and entry.is_copied_to(local):
-            return
-        local.parent.mkdir(parents=True, exist_ok=True)
-        part = local.with_name(f".{local.name}.{uuid.uuid4().hex[:8]}.tmp")
-        try:
-            self.remote.download(name, part)
-            if entry is not None:
-                entry.mark(part)
-            os.replace(part, local)
-        except FileNotFoundError:
-            return  # pruned meanwhile
-        finally:
-            part.unlink(missing_ok=True)
-        self._put[name] = _stamp(local)
+    def _download(self, wanted: Mapping[str, Entry | None]) -> None:
+        for name in bring(self.remote, self._folder, wanted):
+            self._put[name] = _stamp(self._folder / name)
 
     def _empty(self) -> None:
         for path in self._folder.iterdir():

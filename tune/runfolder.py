@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 from dataclasses import dataclass
@@ -11,9 +10,8 @@ from urllib.parse import unquote, urlsplit
 
 from macil.data.resolve import default_cache
 from macil.errors import DataError, UsageError
-from macil.files import atomic_path
 from macil.reading import read_text
-from macil.remote import Remote, RemoteError, is_uri, open_remote, said_by, side_by_side
+from macil.remote import Remote, RemoteError, bring, is_uri, open_remote, said_by, side_by_side
 from tune.storage.names import ORIGIN_FILE, RUN_FILE, TRIALS_FOLDER
 
 # Weights and pickles are never needed to report a run, and are nearly all of its bytes.
@@ -82,19 +80,7 @@ def mirror(remote: Remote, target: Path) -> Path:
         for name, entry in remote.files().items()
         if not name.endswith(_LEFT_BEHIND) and not name.rpartition("/")[2].startswith(_LEFT_BEHIND_PREFIX)
     }
-
-    def copy(name: str) -> None:
-        local, entry = target.joinpath(*name.split("/")), wanted[name]
-        if not local.resolve().is_relative_to(target.resolve()):
-            raise OSError(f"{name} would be written outside of the copy")
-        if entry.is_copied_to(local):
-            return
-        local.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileNotFoundError), atomic_path(local) as temporary:  # removed meanwhile
-            remote.download(name, temporary)
-            entry.mark(temporary)
-
-    side_by_side(copy, wanted)
+    bring(remote, target, wanted)
     return target
 
 
