@@ -16,7 +16,7 @@ from macil.errors import UsageError
 from macil.files import write_text_atomic
 from macil.remote import Remote
 from tests.s3 import Link
-from tune.mirror import BucketMirror
+from tune.mirror import BucketSync
 from tune.patience import PATIENCE, StorageError
 from tune.results import load_run
 from tune.storage.names import ACCESS_LOG, LEASE_FILE, ORIGIN_FILE
@@ -57,7 +57,7 @@ def test_what_the_driver_writes_is_in_the_bucket_soon_and_at_the_end_all_of_it(b
         log.write_text("one\n")
         wait_until(lambda: there.exists("trials/00000/result.json"))
         log.write_text("one\ntwo\n")
-        run.mirror.flush()
+        run.sync.flush()
         assert there.read("trials/00000/result.json") == b"one\ntwo\n"
         (run.path / ".hidden").touch()
         (run.path / "trials/experiment_state-2026.json").touch()
@@ -74,7 +74,7 @@ def test_a_file_of_the_same_size_and_time_is_put_again(bucket: str) -> None:
         for text in ("one", "two"):
             write_text_atomic(run.path / "note.txt", text)
             os.utime(run.path / "note.txt", ns=(1, 1))
-            run.mirror.flush()
+            run.sync.flush()
             assert there.read("note.txt") == text.encode()
 
 
@@ -99,10 +99,10 @@ def test_an_access_that_somebody_logged_meanwhile_is_brought_here(bucket: str) -
     with locked(run):
         begin(run)
         put_by_worker(bucket, ACCESS_LOG, b"one\n")
-        run.mirror.pull()
+        run.sync.pull()
         assert (run.path / ACCESS_LOG).read_bytes() == b"one\n"
         (run.path / ACCESS_LOG).write_bytes(b"one\ntwo\n")
-        run.mirror.pull()
+        run.sync.pull()
         assert (run.path / ACCESS_LOG).read_bytes() == b"one\ntwo\n"
     assert Remote(f"{bucket}/runs/one").read(ACCESS_LOG) == b"one\ntwo\n"
 
@@ -123,14 +123,14 @@ def test_the_lease_is_renewed_while_something_large_is_put(
 
         monkeypatch.setattr(Remote, "upload", slowly)
         (run.path / "plan.json").write_text("{}")
-        run.mirror.flush()
+        run.sync.flush()
     assert there.read("plan.json") == b"{}"
 
 
 def test_the_study_never_knows_more_than_the_logs(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     run = new_workspace(f"{bucket}/runs", "one", overwrite=False)
-    mirror = run.mirror
-    assert isinstance(mirror, BucketMirror)
+    mirror = run.sync
+    assert isinstance(mirror, BucketSync)
     put: list[tuple[str, bytes]] = []
     write, upload = Remote.write, Remote.upload
 
@@ -170,20 +170,20 @@ def test_what_workers_put_is_brought_here_and_never_put_back(bucket: str) -> Non
         begin(run)
         for name in ("record.json", "checkpoint_000000/scores.npz", "checkpoint_000000/trainer.pt"):
             put_by_worker(bucket, f"trials/00000/{name}", b"1")
-        run.mirror.pull()
+        run.sync.pull()
         trial = run.path / "trials/00000"
         assert (trial / "record.json").read_bytes() == b"1"
         assert (trial / "checkpoint_000000/scores.npz").read_bytes() == b"1"
         assert not (trial / "checkpoint_000000/trainer.pt").exists(), "weights stay"
         put_by_worker(bucket, "trials/00000/record.json", b"22")
         (trial / "checkpoint_000000/scores.npz").write_bytes(b"older")
-        run.mirror.flush()
+        run.sync.flush()
         assert there.read("trials/00000/record.json") == b"22"
         assert there.read("trials/00000/checkpoint_000000/scores.npz") == b"1"
-        run.mirror.fetch(trial)
+        run.sync.fetch(trial)
         assert (trial / "checkpoint_000000/trainer.pt").read_bytes() == b"1"
         there.child("trials", "00000", "checkpoint_000000").delete_all()
-        run.mirror.pull()
+        run.sync.pull()
         assert not (trial / "checkpoint_000000").exists(), "it was pruned"
 
 
@@ -214,12 +214,12 @@ def test_a_run_is_resumed_from_the_bucket_on_any_machine(
 
 def test_after_a_kill_the_copy_of_this_machine_may_know_more_and_is_kept(bucket: str) -> None:
     run = new_workspace(f"{bucket}/runs", "one", overwrite=False)
-    mirror = run.mirror
-    assert isinstance(mirror, BucketMirror)
+    mirror = run.sync
+    assert isinstance(mirror, BucketSync)
     run.path.mkdir(parents=True)
     mirror.open()
     begin(run)
-    run.mirror.flush()
+    run.sync.flush()
     mirror._end()  # as if killed: the lease stays
     log = run.path / "trials/00000/result.json"
     log.parent.mkdir(parents=True)
@@ -279,7 +279,7 @@ def test_a_driver_whose_run_was_taken_over_stops(bucket: str) -> None:
             _hold(bucket, "process 7 on h9")
             deadline = time.monotonic() + 20
             while time.monotonic() < deadline:
-                run.mirror.check()
+                run.sync.check()
                 time.sleep(0.05)
 
     with pytest.raises(StorageError, match="taken over by process 7 on h9"):
@@ -305,13 +305,13 @@ def test_a_bucket_out_of_reach_is_waited_for(bucket: str, s3: str) -> None:
 
     with locked(run):
         begin(run)
-        run.mirror.flush()
-        run.mirror.tell(say, lambda: False)
+        run.sync.flush()
+        run.sync.tell(say, lambda: False)
         link.cut()
         (run.path / "plan.json").write_text("{}")
         back = threading.Thread(target=mend)
         back.start()
-        run.mirror.flush()
+        run.sync.flush()
         back.join()
     assert "waiting for the storage" in said[0]
     assert "takes" in said[-1]
@@ -332,7 +332,7 @@ def test_a_bucket_that_stays_out_of_reach_ends_the_run_with_that_reason(
     def work() -> None:
         with locked(again):
             begin(again)
-            again.mirror.flush()
+            again.sync.flush()
             link.cut()
             again.update(status="finished")
 

@@ -13,7 +13,7 @@ from macil.data.store import FeatureStore
 from macil.remote import Remote
 from macil.training import Trainer
 from tune.checkpoints import KEPT
-from tune.places import BucketPlace, FolderPlace, Place
+from tune.places import BucketStorage, FolderStorage, TrialStorage
 from tune.storage.names import SCORES_FILE, TRAINER_FILE
 
 
@@ -24,15 +24,15 @@ def trainer(demo_store: FeatureStore) -> Trainer:
 
 
 @pytest.fixture(params=["folder", "bucket"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> TrialStorage:
     if request.param == "folder":
-        return FolderPlace(tmp_path / "run/trials/00001")
-    return BucketPlace(Remote(request.getfixturevalue("bucket")).child("run", "trials", "00001"))
+        return FolderStorage(tmp_path / "run/trials/00001")
+    return BucketStorage(Remote(request.getfixturevalue("bucket")).child("run", "trials", "00001"))
 
 
-def files(place: Place) -> dict[str, bytes]:
+def files(place: TrialStorage) -> dict[str, bytes]:
     """Everything in a place, by name."""
-    if isinstance(place, BucketPlace):
+    if isinstance(place, BucketStorage):
         remote = Remote(str(place))
         return {name: remote.read(name) for name in remote.files()}
     folder = Path(str(place))
@@ -41,8 +41,8 @@ def files(place: Place) -> dict[str, bytes]:
     }
 
 
-def damage(place: Place, name: str) -> None:
-    if isinstance(place, BucketPlace):
+def damage(place: TrialStorage, name: str) -> None:
+    if isinstance(place, BucketStorage):
         Remote(str(place)).write(name, b"damaged")
     else:
         (Path(str(place)) / name).write_bytes(b"damaged")
@@ -59,7 +59,7 @@ def checkpoint(trainer: Trainer, tmp_path: Path) -> Path:
     return folder
 
 
-def test_an_empty_place_has_nothing_to_go_on_from(place: Place) -> None:
+def test_an_empty_place_has_nothing_to_go_on_from(place: TrialStorage) -> None:
     said: list[str] = []
     assert place.last_good(said.append) is None
     assert place.newest_number() == -1
@@ -67,7 +67,7 @@ def test_an_empty_place_has_nothing_to_go_on_from(place: Place) -> None:
 
 
 def test_the_newest_checkpoint_is_gone_on_from_and_older_ones_are_removed(
-    place: Place, checkpoint: Path, trainer: Trainer
+    place: TrialStorage, checkpoint: Path, trainer: Trainer
 ) -> None:
     for number in range(4):
         place.put(checkpoint, f"checkpoint_{number:06d}")
@@ -81,7 +81,9 @@ def test_the_newest_checkpoint_is_gone_on_from_and_older_ones_are_removed(
     assert said == [f"went on from checkpoint_000003, epoch {trainer.epoch}"]
 
 
-def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_used(place: Place, checkpoint: Path) -> None:
+def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_used(
+    place: TrialStorage, checkpoint: Path
+) -> None:
     for number in (9, 10):
         place.put(checkpoint, f"checkpoint_{number:06d}")
     damage(place, f"checkpoint_000010/{TRAINER_FILE}")
@@ -97,16 +99,16 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_used(place: Pla
     assert "trained again from its first epoch" in said[-1]
 
 
-def test_a_checkpoint_without_its_weights_is_none(place: Place, checkpoint: Path) -> None:
+def test_a_checkpoint_without_its_weights_is_none(place: TrialStorage, checkpoint: Path) -> None:
     """They are put last: a worker that was killed before leaves the rest."""
     place.put(checkpoint, "checkpoint_000000")
-    if isinstance(place, BucketPlace):
+    if isinstance(place, BucketStorage):
         Remote(str(place)).write(f"checkpoint_000001/{SCORES_FILE}", b"scores")
         assert place.last_good(lambda _: None) is not None
         assert place.newest_number() == 1
 
 
-def test_a_group_puts_each_seed_over_what_it_had(place: Place, checkpoint: Path) -> None:
+def test_a_group_puts_each_seed_over_what_it_had(place: TrialStorage, checkpoint: Path) -> None:
     other = place.sibling("10_seed1")
     other.put_over(checkpoint, "checkpoint_000000")
     (checkpoint / SCORES_FILE).write_bytes(b"later")
@@ -118,7 +120,7 @@ def test_a_group_puts_each_seed_over_what_it_had(place: Place, checkpoint: Path)
     assert files(place) == {}
 
 
-def test_small_files_are_whole_json(place: Place) -> None:
+def test_small_files_are_whole_json(place: TrialStorage) -> None:
     place.write_json("record.json", {"a": 1})
     place.write_json("record.json", {"a": 2})
     assert {name: json.loads(content) for name, content in files(place).items()} == {"record.json": {"a": 2}}

@@ -20,7 +20,7 @@ from tests.runfolders import BASE, EPOCHS, RunFolder, edit_report, write_report_
 from tune.openings import closed_trials, needs_opening, open_labels, read_openings
 from tune.ranking import leaderboard
 from tune.results import RunResults, load_run
-from tune.runfolder import locate_run, mirror
+from tune.runfolder import copy_run, locate_run
 from tune.runtables import EPOCHS_SCHEMA, TRIALS_SCHEMA
 from tune.storage.names import ACCESS_LOG, MEASURED_FILE
 
@@ -415,11 +415,11 @@ def test_a_run_elsewhere_is_mirrored_without_weights_and_its_report_published(
         if file.is_file():
             remote.upload(file, file.relative_to(copy).as_posix())
     assert any(name.endswith(".pt") for name in remote.files())
-    target = mirror(remote, tmp_path / "mirror")
+    target = copy_run(remote, tmp_path / "mirror")
     assert not list(target.rglob("*.pt"))
     assert load_run(target).trials.num_rows == load_run(copy).trials.num_rows
     before = (target / "run.json").stat().st_ino
-    assert (mirror(remote, target) / "run.json").stat().st_ino == before
+    assert (copy_run(remote, target) / "run.json").stat().st_ino == before
     location = type(locate_run(copy))(target, remote.uri, remote)
     (target / "report").mkdir()
     (target / "report/report.md").write_text("text")

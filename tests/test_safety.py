@@ -37,7 +37,7 @@ from tests.runfolders import BASE, RunFolder
 from tests.s3 import put_object
 from tests.support.repository import ROOT
 from tune.report import command as report
-from tune.runfolder import mirror
+from tune.runfolder import copy_run
 from tune.search import search
 from tune.storage.saved_epochs import SavedEpochs, read_saved_epochs
 
@@ -528,7 +528,7 @@ def test_a_copy_of_a_run_from_a_storage_cannot_leave_its_folder(
     put_object(bucket, f"run/{name}", b"x")
     target = tmp_path / "a/b/c/run"
     with pytest.raises(OSError, match="outside"):
-        mirror(Remote(f"{bucket}/run"), target)
+        copy_run(Remote(f"{bucket}/run"), target)
     assert not (tmp_path / "a").exists()
     assert not (tmp_path / "escaped").exists()
 

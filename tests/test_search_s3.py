@@ -19,7 +19,7 @@ from tests.searchcommand import SMALL, Command, finish, start
 from tests.test_faults_search import SAVE_OFTEN, Patch, slow, together
 from tune.patience import PATIENCE
 from tune.results import load_run
-from tune.runfolder import mirror
+from tune.runfolder import copy_run
 from tune.storage.names import LEASE_FILE
 
 pytestmark = [pytest.mark.ray]
@@ -74,7 +74,7 @@ def wait_for_epoch(command: Command, remote: Remote, number: int, epochs: int) -
 
 
 def copied(remote: Remote, target: Path) -> Path:
-    return mirror(remote, target)
+    return copy_run(remote, target)
 
 
 def test_a_search_with_data_and_storage_in_a_bucket(

@@ -97,8 +97,8 @@ def run_batch(run: Workspace, batch: Batch, display: Display, interrupts: Interr
     if left <= 0:
         return
     experiment.mkdir(parents=True, exist_ok=True)
-    run.mirror.tell(display.say, stop)
-    recorder = RunRecorder(display.say, stop, run.mirror)
+    run.sync.tell(display.say, stop)
+    recorder = RunRecorder(display.say, stop, run.sync)
     watch = Watch(recorder, interrupts, display.say, batch.timeout)
     interrupts.tuning = True
     try:

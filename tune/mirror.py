@@ -50,7 +50,7 @@ _SHARE = 0.05
 _LONGEST = 10.0
 
 
-class Mirror:
+class RunSync:
     """Keeps the storage of a run up to date. This one is of a run in a folder, where there is nothing to do."""
 
     def open(self) -> None:
@@ -81,7 +81,7 @@ class Mirror:
         """Where to say from now on that it waits, and whether it should give up (`tune.patience.patiently`)."""
 
 
-class BucketMirror(Mirror):
+class BucketSync(RunSync):
     """Of a run in a bucket.
 
     Args:
@@ -104,7 +104,7 @@ class BucketMirror(Mirror):
         self._stop: Callable[[], bool] = lambda: False
 
     def tell(self, say: Callable[[str], None], stop: Callable[[], bool]) -> None:
-        """As `Mirror.tell`."""
+        """As `RunSync.tell`."""
         self._say, self._stop = say, stop
 
     def peek(self) -> None:
@@ -168,7 +168,7 @@ class BucketMirror(Mirror):
             self._release()
 
     def stop(self) -> None:
-        """As `Mirror.stop`: one more attempt, without waiting for storage that is out of reach.
+        """As `RunSync.stop`: one more attempt, without waiting for storage that is out of reach.
 
         If that fails the lease stays, and with it the knowledge that this copy is the newest.
         """
@@ -190,7 +190,7 @@ class BucketMirror(Mirror):
             (self._folder / LEASE_FILE).unlink(missing_ok=True)
 
     def check(self) -> None:
-        """As `Mirror.check`.
+        """As `RunSync.check`.
 
         Raises:
             StorageError: It stayed out of reach, or another process has taken the run over.
@@ -201,7 +201,7 @@ class BucketMirror(Mirror):
             self.flush()
 
     def flush(self) -> None:
-        """As `Mirror.flush`.
+        """As `RunSync.flush`.
 
         Raises:
             StorageError: As `check`.
@@ -212,7 +212,7 @@ class BucketMirror(Mirror):
         self._failed = False
 
     def clear(self) -> None:
-        """As `Mirror.clear`."""
+        """As `RunSync.clear`."""
         with self._lock:
             for name in self.remote.files():
                 if name != LEASE_FILE:
@@ -220,7 +220,7 @@ class BucketMirror(Mirror):
             self._put.clear()
 
     def pull(self) -> None:
-        """As `Mirror.pull`; checkpoints that were removed in the bucket are removed here.
+        """As `RunSync.pull`; checkpoints that were removed in the bucket are removed here.
 
         Raises:
             StorageError: The bucket stayed out of reach.
@@ -249,7 +249,7 @@ class BucketMirror(Mirror):
             self._download({ACCESS_LOG: there})
 
     def fetch(self, trial: Path) -> None:
-        """As `Mirror.fetch`.
+        """As `RunSync.fetch`.
 
         Raises:
             StorageError: The bucket stayed out of reach.

@@ -95,7 +95,7 @@ def train(
                 folders = [f"refit/seed{seed}" for seed in plan.seeds]
                 run.update(refit={"trial_dir": folders[0], "trial_dirs": folders, "epochs": winner.epochs})
                 model = run.path / folders[0]
-            run.mirror.fetch(model)
+            run.sync.fetch(model)
             publish_model(model, run.model)
         run.update(phase="report")
 

@@ -16,14 +16,14 @@ from tune.checkpoints import KEPT, bucket_checkpoints, highest_number, last_good
 from tune.storage.names import DAMAGED_PREFIX, TRAINER_FILE
 
 
-class Place(Protocol):
+class TrialStorage(Protocol):
     """A trial's folder in the run. Every method raises OSError where the storage refuses, and leaves no half."""
 
     @property
     def name(self) -> str:
         """The folder's name."""
 
-    def sibling(self, name: str) -> Place:
+    def sibling(self, name: str) -> TrialStorage:
         """The folder of another row of the tables."""
 
     def write_json(self, name: str, content: Any) -> None:
@@ -42,7 +42,7 @@ class Place(Protocol):
         """Put a checkpoint in place of an earlier one of that name, file by file, the weights last."""
 
 
-class FolderPlace:
+class FolderStorage:
     """A folder on a file system that this host sees."""
 
     def __init__(self, folder: Path) -> None:
@@ -53,41 +53,41 @@ class FolderPlace:
 
     @property
     def name(self) -> str:
-        """As in `Place`."""
+        """As in `TrialStorage`."""
         return self._folder.name
 
-    def sibling(self, name: str) -> FolderPlace:
-        """As in `Place`."""
-        return FolderPlace(self._folder.parent / name)
+    def sibling(self, name: str) -> FolderStorage:
+        """As in `TrialStorage`."""
+        return FolderStorage(self._folder.parent / name)
 
     def write_json(self, name: str, content: Any) -> None:
-        """As in `Place`."""
+        """As in `TrialStorage`."""
         write_json_atomic(self._folder / name, content)
 
     def last_good(self, warn: Callable[[str], None]) -> dict[str, Any] | None:
-        """As in `Place`."""
+        """As in `TrialStorage`."""
         return last_good(self._folder, warn)
 
     def newest_number(self) -> int:
-        """As in `Place`."""
+        """As in `TrialStorage`."""
         there = self._folder.is_dir()
         return highest_number(path.name for path in self._folder.iterdir()) if there else -1
 
     def put(self, source: Path, checkpoint: str) -> str:
-        """As in `Place`."""
+        """As in `TrialStorage`."""
         target = self._folder / checkpoint
         put(source, target)
         prune(self._folder)
         return str(target)
 
     def put_over(self, source: Path, checkpoint: str) -> None:
-        """As in `Place`."""
+        """As in `TrialStorage`."""
         for file in _weights_last(source):
             with atomic_path(self._folder / checkpoint / file.name) as temporary:
                 shutil.copyfile(file, temporary)
 
 
-class BucketPlace:
+class BucketStorage:
     """A folder in a bucket. A checkpoint is there once its weights are, which are put last."""
 
     def __init__(self, remote: Remote) -> None:
@@ -98,19 +98,19 @@ class BucketPlace:
 
     @property
     def name(self) -> str:
-        """As in `Place`."""
+        """As in `TrialStorage`."""
         return self._remote.name
 
-    def sibling(self, name: str) -> BucketPlace:
-        """As in `Place`."""
-        return BucketPlace(self._remote.parent.child(name))
+    def sibling(self, name: str) -> BucketStorage:
+        """As in `TrialStorage`."""
+        return BucketStorage(self._remote.parent.child(name))
 
     def write_json(self, name: str, content: Any) -> None:
-        """As in `Place`."""
+        """As in `TrialStorage`."""
         self._remote.write(name, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
 
     def last_good(self, warn: Callable[[str], None]) -> dict[str, Any] | None:
-        """As in `Place`."""
+        """As in `TrialStorage`."""
         with tempfile.TemporaryDirectory(prefix="macil-") as scratch:
 
             def load(name: str) -> dict[str, Any]:
@@ -122,11 +122,11 @@ class BucketPlace:
             return newest_readable(bucket_checkpoints(self._remote), load, self._set_aside, warn)
 
     def newest_number(self) -> int:
-        """As in `Place`."""
+        """As in `TrialStorage`."""
         return highest_number(name.partition("/")[0] for name in self._remote.files())
 
     def put(self, source: Path, checkpoint: str) -> str:
-        """As in `Place`."""
+        """As in `TrialStorage`."""
         self.put_over(source, checkpoint)
         for name in bucket_checkpoints(self._remote)[:-KEPT]:
             # The weights first: what is left of it if this is cut short is no checkpoint.
@@ -135,7 +135,7 @@ class BucketPlace:
         return self._remote.child(checkpoint).uri
 
     def put_over(self, source: Path, checkpoint: str) -> None:
-        """As in `Place`."""
+        """As in `TrialStorage`."""
         for file in _weights_last(source):
             self._remote.upload(file, f"{checkpoint}/{file.name}")
 

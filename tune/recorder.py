@@ -18,7 +18,7 @@ from ray.tune.result import SHOULD_CHECKPOINT
 from macil.files import write_json_atomic, write_text_atomic
 from tune.groups import MEMBERS, NUMBER, SPEC, member_folders
 from tune.ledger import read_history
-from tune.mirror import Mirror
+from tune.mirror import RunSync
 from tune.patience import StorageError, append_whole, patiently
 from tune.planning.run_spec import RunSpec, compose_config
 from tune.scheduler import for_tune
@@ -36,7 +36,7 @@ class RunRecorder(Callback):
 
     Args:
         say, stop: As of `tune.patience.patiently`.
-        mirror: Brings what is written to where the run lies.
+        sync: Brings what is written to where the run lies.
 
     Attributes:
         reasons: By trial, why it was ended from here: that is its error then.
@@ -47,11 +47,11 @@ class RunRecorder(Callback):
         self,
         say: Callable[[str], None] | None = None,
         stop: Callable[[], bool] = lambda: False,
-        mirror: Mirror | None = None,
+        sync: RunSync | None = None,
     ) -> None:
         self._say = say or print
         self._stop = stop
-        self._mirror = mirror or Mirror()
+        self._sync = sync or RunSync()
         self._logged: dict[Path, int] = {}
         self._ids: dict[Path, str] = {}
         self._failures: dict[str, str] = {}
@@ -97,7 +97,7 @@ class RunRecorder(Callback):
                 self._log(folder, {**result, "reason": None, **members[seed]})
         for key in result.keys() - for_tune(result).keys():
             del result[key]
-        self._kept(self._mirror.check)
+        self._kept(self._sync.check)
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         """Keep Tune's account of a failure for later, and take it out of the folder: the trial has not failed."""
@@ -107,7 +107,7 @@ class RunRecorder(Callback):
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         """A trial that recovered has a result; whatever is said to be finished is where the run lies."""
         self._failures.pop(trial.trial_id, None)
-        self._kept(self._mirror.flush)
+        self._kept(self._sync.flush)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         """Write down all failures of a trial that failed for good."""
@@ -117,7 +117,7 @@ class RunRecorder(Callback):
         text = f"{reason}\n" if reason else text or "failed\n"
         for folder in folders_of(trial).values():
             self._write(partial(write_text_atomic, folder / ERROR_FILE, text), folder / ERROR_FILE)
-        self._kept(self._mirror.flush)
+        self._kept(self._sync.flush)
 
     def _log(self, folder: Path, result: Mapping[str, Any]) -> None:
         epoch = int(result[TIME])

@@ -73,7 +73,7 @@ def locate_run(run: str | Path, storage: str | Path = "./runs") -> RunLocation:
     return _from_paths(name, place, candidates)
 
 
-def mirror(remote: Remote, target: Path) -> Path:
+def copy_run(remote: Remote, target: Path) -> Path:
     """Copy a run into `target`, without weights and pickles; files of unchanged size and time stay."""
     wanted = {
         name: entry
@@ -138,7 +138,7 @@ def _from_uri(uri: str) -> RunLocation:
             raise UsageError(f"no run at {uri}")
         where = hashlib.blake2b(os.fsencode(uri), digest_size=6).hexdigest()
         target = default_cache() / "runs" / where / remote.name
-        mirror(remote, target)
+        copy_run(remote, target)
     except (OSError, ValueError) as error:
         raise UsageError(f"{uri} cannot be copied to this machine: {said_by(error)}") from None
     location = _from_paths(uri, str(target.parent), [target])

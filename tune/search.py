@@ -210,7 +210,7 @@ def begin(run: Workspace, plan: Plan, given: Options) -> None:
         given=given.flags(),
         versions={"macil": __version__, **versions()},
     )
-    run.mirror.flush()
+    run.sync.flush()
 
 
 def run_to_end(
@@ -284,7 +284,7 @@ def finish(run: Workspace, console: Console, *, report: bool = True) -> None:
         console.print(line, soft_wrap=True, highlight=False, markup=False)
 
     if not report:
-        run.mirror.flush()
+        run.sync.flush()
         _show_place(run, show)
         show(f"write the report: {report_command(run.place)}")
         return
@@ -294,11 +294,11 @@ def finish(run: Workspace, console: Console, *, report: bool = True) -> None:
     from tune.results import load_run
 
     console.print("writing the report ...", highlight=False)
-    run.mirror.pull()
+    run.sync.pull()
     page = write_report(run.path)
     results = load_run(run.path)
     print_ending(console, results)
-    run.mirror.flush()
+    run.sync.flush()
     _show_place(run, show, page)
     for what, command in next_steps(results, page):
         show(f"{what}: {command}")

@@ -26,7 +26,7 @@ from tune.groups import LOGGED, MEMBERS, SEEDS, SPEC, member_folders
 from tune.hosts import check_host, data_error_of_host
 from tune.notices import post
 from tune.patience import patiently
-from tune.places import BucketPlace, FolderPlace, Place
+from tune.places import BucketStorage, FolderStorage, TrialStorage
 from tune.planning.run_spec import HostRequirements, RunSpec, compose_config
 from tune.ray_internals import OwnCheckpoints
 from tune.saving import SavePolicy
@@ -85,7 +85,7 @@ class MacilTrainable(OwnCheckpoints):
 
     def _build(self, config: dict[str, Any], most: int | None = None) -> Trainer:
         """The trainer, in the state of the last good checkpoint, or of the first epoch if that is beyond `most`."""
-        place = self._place()
+        place = self._storage_of_trial()
         content = config[SPEC]
         # A host of another version may not even know the fields of the specification: that is told first.
         check_host(
@@ -163,7 +163,7 @@ class MacilTrainable(OwnCheckpoints):
 
     def put_checkpoint(self, folder: Path, name: str) -> str:
         """Put a checkpoint into the trial's folder; waits for storage that is full."""
-        place = self._place()
+        place = self._storage_of_trial()
         return self._patiently(partial(place.put, folder, name), f"{place}/{name}")
 
     def restore(self, checkpoint_path: Any) -> None:
@@ -182,11 +182,11 @@ class MacilTrainable(OwnCheckpoints):
 
     def _tell(self, text: str) -> None:
         """Say something to whoever watches the search."""
-        post(self._place().name, text)
+        post(self._storage_of_trial().name, text)
 
-    def _members(self, trainer: Trainer) -> list[tuple[Place, Member]]:
-        """Place and seed of every row of the tables."""
-        place, folders = self._place(), member_folders(self.config)
+    def _members(self, trainer: Trainer) -> list[tuple[TrialStorage, Member]]:
+        """Storage and seed of every row of the tables."""
+        place, folders = self._storage_of_trial(), member_folders(self.config)
         return [
             (place.sibling(folders[str(member.seed)]) if folders else place, member)
             for member in trainer.members
@@ -197,15 +197,15 @@ class MacilTrainable(OwnCheckpoints):
             raise self._refusal or DataError("the trial has no training")
         return self._trainer
 
-    def _place(self) -> Place:
+    def _storage_of_trial(self) -> TrialStorage:
         """The trial's folder in the run: `logdir` is a scratch folder on this worker."""
         storage = self.stored
         if storage is None:
-            return FolderPlace(Path(self.logdir))
+            return FolderStorage(Path(self.logdir))
         if self._bucket is None:
-            return FolderPlace(Path(storage.trial_fs_path))
+            return FolderStorage(Path(storage.trial_fs_path))
         # The folder that Tune knows is the driver's working copy.
-        return BucketPlace(
+        return BucketStorage(
             Remote(self._bucket).child(storage.experiment_dir_name, str(storage.trial_dir_name))
         )
 

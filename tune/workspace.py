@@ -21,7 +21,7 @@ from macil.errors import UsageError
 from macil.io.locks import in_use
 from macil.io.wording import now
 from macil.remote import Remote, RemoteError, is_uri, open_remote, said_by
-from tune.mirror import BucketMirror, Mirror
+from tune.mirror import BucketSync, RunSync
 from tune.storage.names import (
     CONFIG_FILE,
     JOURNAL_FILE,
@@ -46,16 +46,16 @@ class Workspace:
 
     Attributes:
         path: Its folder; of a run in a bucket, the working copy on this machine.
-        mirror: Brings what is written to where the run lies.
+        sync: Brings what is written to where the run lies.
     """
 
     path: Path
-    mirror: Mirror = field(default_factory=Mirror, compare=False)
+    sync: RunSync = field(default_factory=RunSync, compare=False)
 
     @property
     def bucket(self) -> str | None:
         """URI of a run in a bucket."""
-        return self.mirror.remote.uri if isinstance(self.mirror, BucketMirror) else None
+        return self.sync.remote.uri if isinstance(self.sync, BucketSync) else None
 
     @property
     def place(self) -> str:
@@ -65,9 +65,7 @@ class Workspace:
     @property
     def storage(self) -> str:
         """What `--storage` was."""
-        return (
-            self.mirror.remote.parent.uri if isinstance(self.mirror, BucketMirror) else str(self.path.parent)
-        )
+        return self.sync.remote.parent.uri if isinstance(self.sync, BucketSync) else str(self.path.parent)
 
     @property
     def name(self) -> str:
@@ -202,8 +200,8 @@ def _existing_in_bucket(remote: Remote) -> Workspace:
     if not there:
         raise UsageError(f"--resume {remote.name}: there is no run of that name in {remote.parent}")
     run = _in_bucket(remote)
-    if isinstance(run.mirror, BucketMirror):
-        run.mirror.peek()
+    if isinstance(run.sync, BucketSync):
+        run.sync.peek()
     return run
 
 
@@ -211,7 +209,7 @@ def _in_bucket(remote: Remote) -> Workspace:
     """The run at `remote`, with its working copy in this user's cache."""
     where = hashlib.blake2b(os.fsencode(remote.parent.uri), digest_size=6).hexdigest()
     folder = default_cache() / "work" / where / remote.name
-    return Workspace(folder, BucketMirror(remote, folder))
+    return Workspace(folder, BucketSync(remote, folder))
 
 
 def never_begun(run: Workspace) -> bool:
@@ -235,18 +233,18 @@ def locked(run: Workspace) -> Iterator[None]:
     except OSError as error:
         raise UsageError(f"cannot write {run.path}: {error.strerror}; choose another --storage") from None
     with in_use(run.path / LOCK_FILE, f"run {run.name!r}"):
-        run.mirror.open()
+        run.sync.open()
         try:
             yield
         except BaseException:
-            run.mirror.stop()
+            run.sync.stop()
             raise
-        run.mirror.close()
+        run.sync.close()
 
 
 def clear(run: Workspace) -> None:
     """Remove what a former run of this name left, but for the lock."""
-    run.mirror.clear()
+    run.sync.clear()
     for path in run.path.iterdir():
         if path.name in (LOCK_FILE, LEASE_FILE, ORIGIN_FILE):
             continue
