@@ -270,14 +270,14 @@ def test_a_line_cut_short_is_left_out_and_said(copy: Path) -> None:
     ]
 
 
-def test_an_epoch_reported_again_counts_once_and_the_last_report_wins(copy: Path) -> None:
+def test_an_epoch_reported_again_counts_once_and_its_first_report_wins(copy: Path) -> None:
     folder = copy / "trials/0000"
     last = json.loads((folder / "result.json").read_text().splitlines()[-1])
-    write_report_line(folder, last | {"loss_mil": 7.5, "seconds": 0.0})
+    write_report_line(folder, last | {"loss_mil": 7.5, "seconds": 99.0})
     results = load_run(copy)
     epochs = [row for row in results.epochs.to_pylist() if row["trial_id"] == "trials-0000"]
     assert [row["epoch"] for row in epochs] == [1, 2, 3]
-    assert epochs[-1]["loss_mil"] == 7.5
+    assert epochs[-1]["loss_mil"] == last["loss_mil"]
     assert by_name(results)["0000"]["status"] == "finished"
 
 

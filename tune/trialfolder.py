@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,21 +9,22 @@ from typing import Any
 
 import pyarrow as pa
 
-from macil.config import TrialConfig, hyperparameters
+from macil.config import TrialConfig
 from macil.errors import ConfigError, DataError
 from macil.files import read_json
-from macil.reading import parse_json, read_text
+from macil.reading import read_text
 from macil.text import brief
 from macil.training_files import newest_checkpoint
 from tune.checkpoints import WENT_ON
-from tune.runtables import METRICS
+from tune.rows import epoch_columns
 from tune.storage.names import ERROR_FILE, LOG_FILE, NOTES_FILE, PARAMS_FILE, RECORD_FILE, SCORES_FILE
+from tune.storage.trial_log import TrialLog, read_log
 
-# What is read of a report. Tune adds as much again, and a thousand trials have tens of thousands of reports.
-_OTHERS = {"diverged": bool, "reason": str, "done": bool, "trial_id": str, "config": dict}
-_KEPT = ("epoch", *METRICS, *_OTHERS)
-
-_LAST_EPOCH = {parameter.name: parameter.high for parameter in hyperparameters()}["epochs"] or math.inf
+# What is expected of a value, for messages.
+_TYPES = {column.name: column.arrow for column in epoch_columns()} | {
+    "done": pa.bool_(),
+    "timestamp": pa.float64(),
+}
 
 _ANSI = re.compile(r"\x1b?\[[0-9;]*m")
 _EXCEPTION = re.compile(r"^([A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt|Warning))(?::\s*(.*))?$")
@@ -34,9 +34,8 @@ _EXCEPTION = re.compile(r"^([A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt|War
 class TrialFolder:
     """What one trial left on disk.
 
-    `epochs` holds one mapping of metrics per epoch, in order: where an epoch was reported twice (after a restore) the
-    last report counts. `done` is what Tune wrote with the last report: the trial ended by itself or was stopped.
-    `diverged` says that the last report is of an epoch that gave no result; that report is among `epochs` too.
+    `epochs` holds one mapping of metrics per epoch, in order. `done` says that the trial ended with the last of them,
+    by itself or stopped; `diverged` that this one gave no result.
     """
 
     path: Path
@@ -75,77 +74,56 @@ def read_trial(path: Path, base: dict[str, Any], kind: str = "search") -> TrialF
     problems: list[str] = []
     record = _mapping(path / RECORD_FILE, problems)
     params = _mapping(path / PARAMS_FILE, problems)
-    reports = _read_reports(path / LOG_FILE, problems)
-    by_epoch = {int(report["epoch"]): report for report in reports}
-    epochs = [by_epoch[epoch] for epoch in sorted(by_epoch)]
-    _check_epochs(sorted(by_epoch), problems)
+    log = _read_log(path / LOG_FILE, problems)
+    last = log.last
     error, failures = _read_error(path / ERROR_FILE, problems)
     problems += _read_notes(path / NOTES_FILE)
-    last = reports[-1] if reports else {}
-    if last.get("diverged") and error is None:
-        error = str(last.get("reason") or "diverged")
-    params = params or _as_mapping(last.get("config"))
+    diverged = last is not None and last.diverged
+    if last is not None and diverged and error is None:
+        error = last.reason or "diverged"
+    params = params or _as_mapping(last and last.config)
     return TrialFolder(
         path=path,
-        trial_id=str(last.get("trial_id") or record.get("trial_id") or _id_from_name(path.name)),
+        trial_id=str((last and last.trial_id) or record.get("trial_id") or _id_from_name(path.name)),
         kind=kind,
         row=_row_name(record.get("row", params.get("row"))),
         config=_configuration(record, params, base, problems),
         record=record,
-        epochs=epochs,
-        done=bool(last.get("done", False)),
-        diverged=bool(last.get("diverged", False)) or "DivergedError" in (error or ""),
+        epochs=[report.metrics() for report in log.reports.values()],
+        done=last is not None and last.done,
+        diverged=diverged or "DivergedError" in (error or ""),
         error=error,
         failures=failures,
         problems=[f"{path.name}: {problem}" for problem in problems],
     )
 
 
-def _read_reports(path: Path, problems: list[str]) -> list[dict[str, Any]]:
+def _read_log(path: Path, problems: list[str]) -> TrialLog:
     try:
-        text = read_text(path, errors="replace")
-    except FileNotFoundError:
-        return []
+        log = read_log(path)
     except OSError as error:
-        problems.append(f"result.json cannot be read: {error.strerror}")
-        return []
-    reports = []
-    wrong: dict[str, Any] = {}
-    lines = text.splitlines()
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            report = parse_json(line)
-            report["epoch"] = int(report.get("epoch") or report["training_iteration"])
-            if not 1 <= report["epoch"] <= _LAST_EPOCH:
-                raise ValueError
-        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
-            last = number == len(lines)
-            problems.append(
-                f"result.json line {number} "
-                + ("is cut short; it was being written or the process was killed" if last else "is damaged")
-                + "; ignored"
-            )
-            continue
-        fitting = {key: _fitting(key, report[key]) for key in _KEPT if key in report}
-        for key in fitting:
-            if fitting[key] is None and _is_said(report[key]):
-                wrong.setdefault(key, report[key])
-        reports.append(fitting)
+        problems.append(f"{path.name} cannot be read: {error.strerror}")
+        return TrialLog()
     problems += [
-        f"result.json: {key}: {brief(value)} is not a value of type {METRICS.get(key, _OTHERS.get(key, int))}; "
-        "treated as absent"
-        for key, value in wrong.items()
+        f"{path.name} line {number} "
+        + (
+            "is cut short; it was being written or the process was killed"
+            if number == log.lines
+            else "is damaged"
+        )
+        + "; ignored"
+        for number in log.damaged
     ]
-    return reports
-
-
-def _check_epochs(epochs: list[int], problems: list[str]) -> None:
-    missing = sorted(set(range(1, max(epochs, default=0) + 1)) - set(epochs))
+    problems += [
+        f"{path.name}: {name}: {brief(value)} is not a value of type {_TYPES.get(name, pa.string())}; "
+        "treated as absent"
+        for name, value in log.wrong.items()
+    ]
+    missing = sorted(set(range(1, max(log.reports, default=0) + 1)) - set(log.reports))
     if missing:
         shown = ", ".join(map(str, missing[:10])) + (" …" if len(missing) > 10 else "")
-        problems.append(f"result.json has no report of epoch {shown}")
+        problems.append(f"{path.name} has no report of epoch {shown}")
+    return log
 
 
 def _read_error(path: Path, problems: list[str]) -> tuple[str | None, int]:
@@ -228,18 +206,3 @@ def _id_from_name(name: str) -> str:
     """Tune names a folder TRAINABLE_ID_NUMBER_…; any other name is its own id."""
     found = re.search(r"_([0-9a-f]{5,8}_[0-9]{5})_", name)
     return found.group(1) if found else name
-
-
-def _fitting(key: str, value: Any) -> Any:
-    """A value of a report, None where it is of another type, or NaN or infinite, which are no measurements."""
-    if key in METRICS:
-        whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
-        if pa.types.is_integer(METRICS[key]):
-            return value if whole else None
-        return value if whole or (isinstance(value, float) and math.isfinite(value)) else None
-    return value if isinstance(value, _OTHERS.get(key, int)) else None
-
-
-def _is_said(value: Any) -> bool:
-    """Whether a value says something: null and what JSON has no numbers for are how "not measured" is written."""
-    return value is not None and not (isinstance(value, float) and not math.isfinite(value))

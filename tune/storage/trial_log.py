@@ -70,6 +70,14 @@ class EpochReport(BaseModel):
     timestamp: _Number | None = None
     config: dict[str, Any] | None = None
 
+    def metrics(self) -> dict[str, Any]:
+        """What the epoch measured: all but what is of the trial or of the moment."""
+        return {name: getattr(self, name) for name in _METRICS}
+
+
+_OTHERS = {"done", "reason", "trial_id", "hostname", "timestamp", "config"}
+_METRICS = tuple(name for name in EpochReport.model_fields if name not in _OTHERS)
+
 
 @dataclass(frozen=True)
 class TrialLog:
