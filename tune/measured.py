@@ -5,32 +5,54 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from macil.errors import DataError
-from macil.files import read_json, write_json_atomic
+from macil.files import read_json
+from macil.io.formats import FileFormat
 from macil.reading import open_file
 from tune.rootfiles import kept_file
 from tune.storage.names import MEASURED_FILE
 from tune.trialfolder import newest_scores
 
-FORMAT_VERSION = 1
-
 NO_SCORES = "no scores"
 # The arrays of a trial's scores.npz that are measured; it may hold those of every epoch too.
 MEASURED_SCORES = ("chosen", "last", "visual_chosen", "visual_last")
 COLUMNS = ("ap", "ap_trapezoid", "ap_last", "ap_trapezoid_last", "visual_ap")
+Column = Annotated[str, Field(pattern=f"^({'|'.join(COLUMNS)})$")]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
-@dataclass(frozen=True)
-class Measured:
+class Measured(BaseModel):
     """What one trial's stored scores gave; `stamp` tells which scores, `problems` what they did not give."""
 
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
     stamp: str
-    metrics: dict[str, float]
+    metrics: dict[Column, Share]
     problems: list[str]
+
+
+class MeasuredFile(FileFormat):
+    """`measured.json`: the test metrics of the trials that were trained without test labels, by folder.
+
+    Attributes:
+        labels_hash: Of the labels that they were measured with.
+        chance: Share of violent frames among the test frames.
+        hash: Of everything else: a flipped digit would be another result, and nothing else would tell. A file of an
+            earlier version has none.
+    """
+
+    WHAT: ClassVar[str] = "what was measured on the test labels"
+
+    format_version: int = 1
+    labels_hash: str
+    chance: Share | None = None
+    trials: dict[str, Measured]
+    hash: str | None = None
 
 
 def stamp_of(folder: Path, epochs_run: int, chosen_epoch: int | None) -> str:
@@ -54,56 +76,43 @@ def stamp_of(folder: Path, epochs_run: int, chosen_epoch: int | None) -> str:
 
 def read_measured(run: Path, problems: list[str]) -> tuple[str | None, dict[str, Measured]]:
     """Hash of the labels and the trials measured with them, by trial folder; empty before the first opening."""
-    path = kept_file(run, MEASURED_FILE)
-    if not path.exists():
+    if not kept_file(run, MEASURED_FILE).exists():
         return None, {}
     try:
-        content = read_json(path)
-        if content["format_version"] != FORMAT_VERSION:
-            raise DataError(
-                f"{path} has format_version {content['format_version']}; this version reads {FORMAT_VERSION}"
-            )
-        # What an earlier version wrote has no hash.
-        if content.get("hash") not in (None, _hash(content)):
-            raise ValueError
-        trials = {str(folder): _measured(entry) for folder, entry in content["trials"].items()}
-        return str(content["labels_hash"]), trials
+        kept = _read(run)
     except DataError as error:
-        problems.append(f"{error}; the test metrics in it are not used")
-    except (KeyError, TypeError, ValueError, OverflowError, AttributeError):
-        problems.append(f"{MEASURED_FILE} is damaged; the test metrics in it are not used")
-    return None, {}
+        problems.append(f"{'; '.join(str(error).splitlines())}; the test metrics in it are not used")
+        return None, {}
+    return kept.labels_hash, kept.trials
 
 
 def measured_chance(run: Path) -> float | None:
     """The share of violent frames among the test frames, as the last access found it; None where it is not kept."""
     try:
-        content = read_json(kept_file(run, MEASURED_FILE))
-        chance = content["chance"] if content.get("hash") in (None, _hash(content)) else None
-    except (DataError, FileNotFoundError, KeyError, TypeError, AttributeError):
+        return _read(run).chance
+    except DataError:
         return None
-    return float(chance) if isinstance(chance, float) and 0 <= chance <= 1 else None
 
 
 def write_measured(run: Path, labels_hash: str, chance: float, trials: dict[str, Measured]) -> None:
     """Replace what is kept; `chance` is the share of violent frames."""
-    content = {
-        "format_version": FORMAT_VERSION,
-        "labels_hash": labels_hash,
-        "chance": chance,
-        "trials": {folder: asdict(entry) for folder, entry in trials.items()},
-    }
-    write_json_atomic(run / MEASURED_FILE, {**content, "hash": _hash(content)})
+    kept = MeasuredFile(labels_hash=labels_hash, chance=chance, trials=trials)
+    kept.model_copy(update={"hash": _hash(kept.model_dump(mode="json"))}).write(run / MEASURED_FILE)
+
+
+def _read(run: Path) -> MeasuredFile:
+    """Raises DataError: it is absent, damaged or of another version."""
+    path = kept_file(run, MEASURED_FILE)
+    content = read_json(path)
+    damaged = DataError(f"{path.name} is damaged")
+    if not isinstance(content, dict) or "format_version" not in content:
+        raise damaged
+    kept = MeasuredFile.parse(content, path.name)
+    if kept.hash not in (None, _hash(content)):
+        raise damaged
+    return kept
 
 
 def _hash(content: dict[str, Any]) -> str:
-    """Of everything else: a flipped digit would be another result, and nothing else would tell."""
     text = json.dumps({key: content[key] for key in sorted(content) if key != "hash"}, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-
-def _measured(entry: dict[str, Any]) -> Measured:
-    metrics = {name: float(entry["metrics"][name]) for name in COLUMNS if name in entry["metrics"]}
-    if not all(0 <= value <= 1 for value in metrics.values()):
-        raise ValueError
-    return Measured(str(entry["stamp"]), metrics, [str(problem) for problem in entry["problems"]])

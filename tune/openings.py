@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from macil.data.store import FeatureStore, TestLabels
 from macil.errors import DataError
 from macil.evaluation import frame_average_precision
 from macil.files import write_text_atomic
+from macil.io.formats import FileFormat
 from macil.io.wording import now
 from macil.protocols import CLOSED_PROTOCOLS
 from macil.reading import parse_json, read_text
@@ -35,6 +36,27 @@ from tune.scorefile import read_scores
 from tune.storage.names import ACCESS_LOG, INTERVALS_FILE, MEASURED_FILE, SAVED_FILE, TRAINER_FILE
 from tune.storage.saved_epochs import read_saved_epochs
 from tune.trialfolder import newest_scores
+
+
+class LabelAccess(FileFormat):
+    """A line of `openings.jsonl`, written before a label is read.
+
+    Attributes:
+        time: When, in UTC.
+        labels_hash, store_hash: Of the labels and of the data.
+        purpose: What for.
+        trials: How many trainings had scores to measure.
+        scores_hash: Equal for equal scores: an access on the same ones shows nothing new.
+    """
+
+    WHAT: ClassVar[str] = "a test-label access"
+
+    time: str | None = None
+    labels_hash: str | None = None
+    store_hash: str | None = None
+    purpose: str | None = None
+    trials: int | None = None
+    scores_hash: str | None = None
 
 
 def closed_trials(results: RunResults) -> list[dict[str, Any]]:
@@ -79,7 +101,7 @@ def open_labels(results: RunResults, store: FeatureStore) -> RunResults:
         folder = trial["trial_dir"]
         scores = _read_scores(results, trial, found[folder])
         metrics = _measure(trial, scores, labels, store.snippet_frames, found[folder])
-        return Measured(stamps[folder], metrics, found[folder])
+        return Measured(stamp=stamps[folder], metrics=metrics, problems=found[folder])
 
     # Sorting, nearly all of it, runs without the interpreter's lock.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -100,10 +122,8 @@ def read_openings(run: Path, problems: list[str]) -> list[dict[str, Any]]:
     openings = []
     for number, line in enumerate(lines, start=1):
         try:
-            entry = parse_json(line)
-            if not isinstance(entry, dict) or any(isinstance(each, list | dict) for each in entry.values()):
-                raise ValueError
-        except (ValueError, RecursionError):
+            entry = LabelAccess.parse(parse_json(line), ACCESS_LOG).model_dump(exclude_none=True)
+        except (DataError, ValueError, RecursionError):
             problems.append(
                 f"{ACCESS_LOG} line {number} is damaged; it is counted as an opening of unknown time"
             )
@@ -142,21 +162,21 @@ def open_for(place: RunLocation, store: FeatureStore, stamps: Mapping[str, str],
     """
     if not store.labels_hash:
         return store.test_labels()  # absent: raises, and nothing was seen
-    entry = {
-        "time": now(),
-        "labels_hash": store.labels_hash,
-        "store_hash": store.content_hash,
-        "purpose": purpose,
-        "trials": sum(not stamp.startswith(NO_SCORES) for stamp in stamps.values()),
-        "scores_hash": _digest(stamps),
-    }
+    entry = LabelAccess(
+        time=now(),
+        labels_hash=store.labels_hash,
+        store_hash=store.content_hash,
+        purpose=purpose,
+        trials=sum(not stamp.startswith(NO_SCORES) for stamp in stamps.values()),
+        scores_hash=_digest(stamps),
+    )
     try:
         before = _logged(place.path)
     except OSError as error:
         raise DataError(
             f"{place.path / ACCESS_LOG} cannot be read ({error.strerror}), and no opening may go unlogged"
         ) from None
-    _write_log(place.path, [*before, json.dumps(entry)])
+    _write_log(place.path, [*before, json.dumps(entry.model_dump())])
     place.publish(ACCESS_LOG)
     try:
         return store.test_labels()

@@ -10,13 +10,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
 
 from macil.data.store import FeatureStore, TestLabels
 from macil.errors import DataError, UsageError
-from macil.files import read_json, write_json_atomic
+from macil.files import write_json_atomic
+from macil.io.formats import FileFormat
 from macil.protocols import CLOSED_PROTOCOLS
 from tune.measured import read_measured, stamp_of
 from tune.openings import open_for
@@ -29,8 +31,6 @@ from tune.storage.names import INTERVALS_FILE
 from tune.trialfolder import newest_scores
 
 Trial = dict[str, Any]
-
-FORMAT_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,39 @@ class _NoInterval:
 
 
 _Kept = ModelInterval | _NoInterval
+
+_Share = Annotated[float, Field(ge=0, le=1)]
+_Range = Annotated[tuple[_Share, _Share], Field(strict=False)]
+
+
+class _Entry(BaseModel):
+    """An interval as it is kept; with nothing but the stamp where there is none."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    stamp: str
+    ap: _Range | None = None
+    ap_trapezoid: _Range | None = None
+    videos: int | None = None
+    resamples: int | None = None
+
+    @property
+    def kept(self) -> _Kept:
+        """The interval, or that there is none."""
+        ap, trapezoid, videos, resamples = self.ap, self.ap_trapezoid, self.videos, self.resamples
+        if ap is None or trapezoid is None or videos is None or resamples is None:
+            return _NoInterval(self.stamp)
+        return ModelInterval(self.stamp, ap, trapezoid, videos, resamples)
+
+
+class _IntervalsFile(FileFormat):
+    """`intervals.json`: the interval of each training that has one, by its folder."""
+
+    WHAT: ClassVar[str] = "the intervals of a run"
+
+    format_version: int = 1
+    resamples: int
+    trials: dict[str, _Entry]
 
 
 def model_intervals(results: RunResults, trials: Sequence[Trial]) -> dict[str, ModelInterval]:
@@ -123,29 +156,15 @@ def _labels(results: RunResults, trial: Trial, store: FeatureStore, stamp: str) 
 def _read(run: Path) -> dict[str, _Kept]:
     """What is kept; nothing when it is damaged or of another version, since it can be computed again."""
     try:
-        content = read_json(kept_file(run, INTERVALS_FILE))
-        if content["format_version"] != FORMAT_VERSION or content["resamples"] != RESAMPLES:
-            return {}
-        return {str(folder): _entry(entry) for folder, entry in content["trials"].items()}
-    except (DataError, KeyError, TypeError, ValueError, AttributeError):
+        kept = _IntervalsFile.read(kept_file(run, INTERVALS_FILE))
+    except DataError:
         return {}
-
-
-def _entry(content: dict[str, Any]) -> _Kept:
-    if "ap" not in content:
-        return _NoInterval(str(content["stamp"]))
-    (low, high), (trapezoid_low, trapezoid_high) = content["ap"], content["ap_trapezoid"]
-    return ModelInterval(
-        str(content["stamp"]),
-        (float(low), float(high)),
-        (float(trapezoid_low), float(trapezoid_high)),
-        int(content["videos"]),
-        int(content["resamples"]),
+    return (
+        {folder: entry.kept for folder, entry in kept.trials.items()} if kept.resamples == RESAMPLES else {}
     )
 
 
 def _write(run: Path, trials: dict[str, _Kept]) -> None:
-    entries = {folder: asdict(entry) for folder, entry in trials.items()}
-    write_json_atomic(
-        run / INTERVALS_FILE, {"format_version": FORMAT_VERSION, "resamples": RESAMPLES, "trials": entries}
-    )
+    entries = {folder: _Entry(**asdict(entry)) for folder, entry in trials.items()}
+    kept = _IntervalsFile(resamples=RESAMPLES, trials=entries)
+    write_json_atomic(run / INTERVALS_FILE, kept.model_dump(mode="json", exclude_none=True))
