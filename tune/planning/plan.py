@@ -45,9 +45,11 @@ class PlannedRow(Row):
     """A row of the run's sweep.
 
     Attributes:
+        name: Of any letters: a report reads runs of other programs too.
         trained_as: The row whose trainings are its own: itself, or an earlier one that is the same training.
     """
 
+    name: str
     trained_as: str | None = None
 
 
