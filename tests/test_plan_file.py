@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from macil.data.store import FeatureStore
 from macil.errors import DataError, UsageError
 from macil.files import read_json, write_json_atomic
 from tune import space
@@ -130,6 +131,23 @@ def test_a_field_that_is_missing_is_told(tmp_path: Path) -> None:
     write_json_atomic(tmp_path / "plan.json", content)
     with pytest.raises(DataError, match="lockstep is missing"):
         read_plan(tmp_path)
+
+
+def test_a_resumed_search_stops_trials_by_the_recorded_factor(
+    tmp_path: Path, demo_store: FeatureStore
+) -> None:
+    from tune.batches import trials_batch
+
+    planned = resolve.resolve_plan(Options(protocol="published", asha=True), Machine(2, 0))
+    assert planned.asha is not None
+    two = planned.model_copy(update={"asha": planned.asha.model_copy(update={"reduction_factor": 2})})
+    made = []
+    for plan in (planned, two):
+        batch = trials_batch(Workspace(tmp_path), plan, demo_store)
+        assert batch.scheduler is not None
+        scheduler: Any = batch.scheduler({})
+        made.append(list(scheduler.rule.rungs))
+    assert made == [[10], [20, 10]]
 
 
 def test_every_training_setting_reaches_the_trainer_and_is_an_option_or_resolved() -> None:

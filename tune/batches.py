@@ -22,7 +22,10 @@ from tune.workspace import Workspace
 def trials_batch(run: Workspace, plan: Plan, store: FeatureStore) -> Batch:
     """The search's suggestions, or every training of the sweep's rows with every seed, each once."""
     spec = run_spec(run, plan, store)
-    scheduler = None if plan.grace is None else partial(AshaScheduler, plan.grace, plan.base.epochs)
+    scheduler = None
+    if plan.asha is not None:
+        rule, epochs = plan.asha, plan.base.epochs
+        scheduler = partial(AshaScheduler, rule.grace_period, epochs, reduction=rule.reduction_factor)
     if plan.sweep is not None:
         rows = [{"name": row.name, "changes": row.changes} for row in plan.trained_rows]
         points = _points(rows, plan.seeds, together=plan.lockstep)

@@ -9,7 +9,7 @@ from ray.tune.experiment import Trial
 from ray.tune.result import SHOULD_CHECKPOINT
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from tune.algorithms.stopping.asha import Asha
+from tune.algorithms.stopping.asha import REDUCTION, Asha
 from tune.algorithms.stopping.decision import Decision
 from tune.groups import folder_name
 from tune.storage.trial_log import METRIC, TIME
@@ -40,11 +40,19 @@ class AshaScheduler(FIFOScheduler):
         epochs: Epochs of a whole training.
         pasts: What trials reported before, by folder: a new rule would let those that were running compare themselves
             with nobody.
+        reduction: As of `Asha`.
     """
 
-    def __init__(self, grace: int, epochs: int, pasts: Mapping[str, TrialHistory] | None = None) -> None:
+    def __init__(
+        self,
+        grace: int,
+        epochs: int,
+        pasts: Mapping[str, TrialHistory] | None = None,
+        *,
+        reduction: int = REDUCTION,
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.rule = Asha(grace, epochs)
+        self.rule = Asha(grace, epochs, reduction)
         for name, past in (pasts or {}).items():
             self.rule.recall(name, {} if past.diverged else past.scores, past.epochs, ended=past.done)
 

@@ -33,13 +33,14 @@ class Asha:
     Args:
         grace: Epochs that every trial gets; the first rung.
         epochs: Epochs of a whole training.
+        reduction: One of so many goes on at each rung, and each rung is so many times as late as the one before.
     """
 
-    def __init__(self, grace: int, epochs: int) -> None:
-        self._epochs = epochs
+    def __init__(self, grace: int, epochs: int, reduction: int = REDUCTION) -> None:
+        self._epochs, self._reduction = epochs, reduction
         # Epoch of the rung -> score by trial, the latest rung first; one at the last epoch stops nothing.
         self._rungs: dict[int, dict[str, float]] = {
-            epoch: {} for epoch in reversed(rung_epochs(grace, epochs + 1))
+            epoch: {} for epoch in reversed(rung_epochs(grace, epochs + 1, reduction))
         }
         # Of each trial: the last epoch that was decided upon, and whether it was stopped there.
         self._decided: dict[str, tuple[int, Decision]] = {}
@@ -91,7 +92,7 @@ class Asha:
                 continue
             others = list(scores.values())
             scores[trial] = score
-            if others and score < np.nanpercentile(others, (1 - 1 / REDUCTION) * 100):
+            if others and score < np.nanpercentile(others, (1 - 1 / self._reduction) * 100):
                 return Decision.STOP
             break
         return Decision.CONTINUE
