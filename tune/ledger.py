@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from macil.errors import DataError
-from macil.files import read_json
 from macil.training_files import checkpoint_folders
 from tune.groups import folder_name, member_folders
 from tune.storage.names import ERROR_FILE, LOG_FILE, ORIGIN_FILE, PARAMS_FILE, SCORES_FILE, TRAINER_FILE
 from tune.storage.saved_epochs import read_saved_epochs
 from tune.storage.trial_log import read_log
+from tune.storage.trial_params import read_params
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def read_history(experiment: Path, name: str) -> TrialHistory:
     log = read_log(folder / LOG_FILE)
     last = log.reports.get(log.epochs)
     diverged = last is not None and last.diverged
-    params = _params(folder / PARAMS_FILE)
+    params = read_params(folder / PARAMS_FILE, [])
     return TrialHistory(
         name=name,
         epochs=log.epochs,
@@ -92,8 +92,8 @@ def read_history(experiment: Path, name: str) -> TrialHistory:
         diverged=diverged,
         saved=_is_saved(folder, log.epochs),
         error=None if diverged else _error(folder / ERROR_FILE),
-        trial_id=(last.trial_id if last else None) or params.get("trial_id"),
-        params=params,
+        trial_id=(last.trial_id if last else None) or params.trial_id,
+        params=params.hyperparameters,
         reason=last.reason if last is not None else None,
     )
 
@@ -138,14 +138,6 @@ def _is_saved(folder: Path, epochs: int) -> bool:
         return read_saved_epochs(newest).last == epochs
     except (DataError, OSError, zipfile.BadZipFile):
         return False
-
-
-def _params(path: Path) -> dict[str, Any]:
-    try:
-        content = read_json(path)
-    except DataError:
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _error(path: Path) -> str | None:

@@ -15,7 +15,7 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 from ray.tune.result import SHOULD_CHECKPOINT
 
-from macil.files import write_json_atomic, write_text_atomic
+from macil.files import write_text_atomic
 from tune.groups import MEMBERS, NUMBER, SPEC, member_folders
 from tune.ledger import read_history
 from tune.mirror import RunSync
@@ -25,6 +25,7 @@ from tune.scheduler import for_tune
 from tune.storage.file_model import parse
 from tune.storage.names import ERROR_FILE, LOG_FILE, NOTES_FILE, PARAMS_FILE
 from tune.storage.trial_log import TIME, report_line, trim_log
+from tune.storage.trial_params import write_params
 from tune.trainable import NOTE
 
 # When checkpoints are written depends on time, and nothing in the log should.
@@ -69,13 +70,15 @@ class RunRecorder(Callback):
             self._ids[folder] = past.trial_id or _id(trial, seed)
             self._logged[folder] = past.epochs
             config = compose_config(base, trial.config, None if seed is None else int(seed))
-            content = {
-                **config.to_dict(),
-                **({NUMBER: trial.config[NUMBER]} if NUMBER in trial.config else {}),
-                "row": row and row["name"],
-                "trial_id": self._ids[folder],
-            }
-            self._write(partial(write_json_atomic, folder / PARAMS_FILE, content), folder / PARAMS_FILE)
+            write = partial(
+                write_params,
+                folder / PARAMS_FILE,
+                config,
+                number=trial.config.get(NUMBER),
+                row=row and row["name"],
+                trial_id=self._ids[folder],
+            )
+            self._write(write, folder / PARAMS_FILE)
             self._write(partial(trim_log, folder / LOG_FILE, self._logged[folder]), folder / LOG_FILE)
             (folder / ERROR_FILE).unlink(missing_ok=True)
 

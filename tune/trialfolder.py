@@ -19,6 +19,7 @@ from tune.checkpoints import WENT_ON
 from tune.rows import epoch_columns
 from tune.storage.names import ERROR_FILE, LOG_FILE, NOTES_FILE, PARAMS_FILE, RECORD_FILE, SCORES_FILE
 from tune.storage.trial_log import TrialLog, read_log
+from tune.storage.trial_params import TrialParams, read_params
 
 # What is expected of a value, for messages.
 _TYPES = {column.name: column.arrow for column in epoch_columns()} | {
@@ -73,7 +74,7 @@ def read_trial(path: Path, base: dict[str, Any], kind: str = "search") -> TrialF
     """
     problems: list[str] = []
     record = _mapping(path / RECORD_FILE, problems)
-    params = _mapping(path / PARAMS_FILE, problems)
+    params = read_params(path / PARAMS_FILE, problems)
     log = _read_log(path / LOG_FILE, problems)
     last = log.last
     error, failures = _read_error(path / ERROR_FILE, problems)
@@ -81,13 +82,13 @@ def read_trial(path: Path, base: dict[str, Any], kind: str = "search") -> TrialF
     diverged = last is not None and last.diverged
     if last is not None and diverged and error is None:
         error = last.reason or "diverged"
-    params = params or _as_mapping(last and last.config)
+    own = params.hyperparameters or TrialParams(config=last.config if last else None).hyperparameters
     return TrialFolder(
         path=path,
         trial_id=str((last and last.trial_id) or record.get("trial_id") or _id_from_name(path.name)),
         kind=kind,
-        row=_row_name(record.get("row", params.get("row"))),
-        config=_configuration(record, params, base, problems),
+        row=_row_name(record.get("row", params.row)),
+        config=_configuration(record, own, base, problems),
         record=record,
         epochs=[report.metrics() for report in log.reports.values()],
         done=last is not None and last.done,
@@ -154,12 +155,10 @@ def _read_notes(path: Path) -> list[str]:
 
 
 def _configuration(
-    record: dict[str, Any], params: dict[str, Any], base: dict[str, Any], problems: list[str]
+    record: dict[str, Any], own: dict[str, Any], base: dict[str, Any], problems: list[str]
 ) -> dict[str, Any]:
     """The trial's resolved configuration: its record's, else the run's with the trial's own values over it."""
     recorded = _as_mapping(record.get("config"))
-    nested = _as_mapping(params.get("config"))
-    own = {key: value for key, value in {**params, **nested}.items() if key in TrialConfig.model_fields}
     values = recorded or ({**base, **own} if own or base else {})
     try:
         return TrialConfig.from_dict(values).to_dict() if values else {}

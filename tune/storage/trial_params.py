@@ -1,0 +1,77 @@
+"""A trial's `params.json`: its configuration, and what it is called; written at its start."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+
+from macil.config import TrialConfig
+from macil.errors import DataError
+from macil.files import read_json, write_json_atomic
+from macil.text import brief
+
+
+class TrialParams(BaseModel):
+    """The file: a table of the hyperparameters, and these fields beside them.
+
+    Attributes:
+        number: Its number in the study of a search.
+        row: The row of a sweep; of a confirmation, the trial that is confirmed.
+        trial_id: What the tables call it.
+        config: The hyperparameters, in a file of an earlier version.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+
+    number: int | None = None
+    row: str | None = None
+    trial_id: str | None = None
+    config: dict[str, Any] | None = None
+
+    @field_validator("row", mode="before")
+    @classmethod
+    def _name_of(cls, row: Any) -> Any:
+        """An earlier version kept the whole row."""
+        return row.get("name") if isinstance(row, dict) else row
+
+    @property
+    def hyperparameters(self) -> dict[str, Any]:
+        """By name, as they are in the file."""
+        values = {**(self.model_extra or {}), **(self.config or {})}
+        return {name: value for name, value in values.items() if name in TrialConfig.model_fields}
+
+
+def read_params(path: Path, problems: list[str]) -> TrialParams:
+    """What a file holds, without what is of no use, each of which is a problem; nothing where there is none."""
+    if not path.is_file():
+        return TrialParams()
+    try:
+        content = read_json(path)
+    except DataError as error:
+        problems.append(str(error).replace(f"{path}", path.name))
+        return TrialParams()
+    if not isinstance(content, dict):
+        problems.append(f"{path.name} holds no table of names and values")
+        return TrialParams()
+    unknown = sorted(set(content) - set(TrialParams.model_fields) - set(TrialConfig.model_fields))
+    if unknown:
+        problems.append(f"{path.name} has fields that this version does not know: {brief(unknown)}; left out")
+    try:
+        return TrialParams.model_validate(content)
+    except ValidationError as error:
+        wrong = {str(each["loc"][0]) for each in error.errors()}
+    problems += [
+        f"{path.name}: {name} = {brief(content[name])} is of no use; left out" for name in sorted(wrong)
+    ]
+    return TrialParams.model_validate({name: each for name, each in content.items() if name not in wrong})
+
+
+def write_params(
+    path: Path, config: TrialConfig, *, number: int | None, row: str | None, trial_id: str | None
+) -> None:
+    """Write down what a trial is, in one step."""
+    own: Mapping[str, Any] = {} if number is None else {"number": number}
+    write_json_atomic(path, {**config.to_dict(), **own, "row": row, "trial_id": trial_id})
