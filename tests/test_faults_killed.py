@@ -53,7 +53,7 @@ os.replace = lambda a, b: die() if str(a).endswith(".partial") else replace(a, b
 PLACES = {
     "before the journal": "writer.StoreWriter._write_journal = die",
     "before the tables": "convert._write_index = die",
-    "between the tables and meta.json": "convert.write_json_atomic = die",
+    "between the tables and meta.json": "convert.forget = die",
     "before its name": "convert._publish = die",
     "when only the name is missing": DIE_AT_THE_NAME,
     "before it tidies up": "convert._remove_replaced = die",
