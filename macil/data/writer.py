@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -238,13 +239,12 @@ class StoreWriter:
         return digest.hexdigest()
 
     def _write_journal(self) -> None:
-        head = JournalHead(plan=self._plan.key).model_dump_json() + "\n"
+        head = _to_text(JournalHead(plan=self._plan.key))
         write_text_atomic(self._journal, "".join([head, *map(self._line, self.digests)]))
 
     def _line(self, index: int) -> str:
         signature = self._plan.videos[index].signature
-        line = JournalLine(video=index, signature=signature, digest=self.digests[index])
-        return line.model_dump_json() + "\n"
+        return _to_text(JournalLine(video=index, signature=signature, digest=self.digests[index]))
 
     def _write_rows(self, name: str, row: int, stored: np.ndarray, digest: Any) -> None:
         data = _bytes(stored)
@@ -358,6 +358,10 @@ def _naming(path: Path) -> Iterator[None]:
         yield
     except ArrayError as fault:
         raise VideoError(path, str(fault)) from None
+
+
+def _to_text(line: JournalHead | JournalLine) -> str:
+    return json.dumps(line.model_dump()) + "\n"
 
 
 def _read_lines(journal: Path) -> list[JournalHead | JournalLine]:
