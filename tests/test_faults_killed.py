@@ -41,7 +41,7 @@ def pause_demo(videos: int, go: Path | None = None) -> str:
 
 MODULES = """
 import importlib
-convert, writer = map(importlib.import_module, ("macil.data.convert", "macil.data.writer"))
+convert, writer, folders = map(importlib.import_module, ("macil.data.convert", "macil.data.writer", "macil.io.folders"))
 """
 
 DIE_AT_THE_NAME = """
@@ -56,7 +56,7 @@ PLACES = {
     "between the tables and meta.json": "convert.forget = die",
     "before its name": "convert._publish = die",
     "when only the name is missing": DIE_AT_THE_NAME,
-    "before it tidies up": "convert._remove_replaced = die",
+    "before it tidies up": "folders.remove_replaced = die",
 }
 
 DEMO = ["--train-videos", 12, "--test-videos", 8, "--visual-dim", 64, "--audio-dim", 16]
