@@ -15,8 +15,8 @@ from macil.data import FeatureStore
 from macil.files import write_json_atomic
 from macil.protocols import Protocol, epoch_rule
 from macil.training import Trainer, save_checkpoint
+from tests.runrows import epoch_rows, trial_rows
 from tune.results import RunResults
-from tune.runtables import EPOCHS_SCHEMA, TRIALS_SCHEMA, build_table
 from tune.storage.saved_epochs import SavedEpochs
 
 EPOCHS = 3
@@ -134,8 +134,7 @@ def made_results(
     path: Path = Path("nowhere"),
     **info: Any,
 ) -> RunResults:
-    """A run that was never on disk: rows of `TRIALS_SCHEMA`, the fields they leave out as of a finished trial."""
-    problems: list[str] = []
+    """A run that was never on disk: columns of its trainings, those that are left out as of a finished trial."""
     protocol = str(info.get("protocol", "heldout"))
     base = {
         **BASE.to_dict(),
@@ -145,17 +144,15 @@ def made_results(
         "epochs_run": EPOCHS,
     }
     base |= {"epoch_rule": epoch_rule(protocol), "chosen_epoch": EPOCHS, "seed": 0}
-    full = [{**base, "trial_id": str(row["trial_dir"]), **row} for row in rows]
-    results = RunResults(
+    full = [{**base, **row} for row in rows]
+    return RunResults(
         path=path,
         info={"name": "made", "status": "finished", "protocol": protocol, "demo": False, **info},
-        trials=build_table(full, TRIALS_SCHEMA, problems),
-        epochs=build_table(epochs, EPOCHS_SCHEMA, problems),
+        trial_rows=trial_rows(full),
+        epoch_rows=epoch_rows(epochs),
         problems=[],
         plan=dict(plan or {}),
     )
-    assert problems == []
-    return results
 
 
 def write_report_line(folder: Path, content: dict[str, Any]) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from macil.config import TrialConfig
+from tests.runrows import trial_rows
 from tune.results import RunResults
-from tune.runtables import EPOCHS_SCHEMA, TRIALS_SCHEMA, build_table
 from tune.space import describe, published_point, search_space
 
 BASE = TrialConfig(epochs=9)
@@ -33,13 +33,12 @@ def search_results(trials: Sequence[Mapping[str, Any]], *, demo: bool = False, *
         }
         for number, own in enumerate(trials)
     ]
-    problems: list[str] = []
-    results = RunResults(
+    return RunResults(
         Path("run"),
         {"protocol": "heldout", "sweep": None, "demo": demo, "options": {"data": "d"}},
-        build_table(rows, TRIALS_SCHEMA, problems),
-        build_table([], EPOCHS_SCHEMA, problems),
-        problems,
+        trial_rows(rows),
+        [],
+        [],
         {
             "space": describe(SPACE),
             "base": BASE.to_dict(),
@@ -49,8 +48,6 @@ def search_results(trials: Sequence[Mapping[str, Any]], *, demo: bool = False, *
             **plan,
         },
     )
-    assert not problems
-    return results
 
 
 def spread(count: int, stopped: int = 0) -> list[dict[str, Any]]:

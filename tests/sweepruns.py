@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.runrows import trial_rows
 from tune.results import RunResults
-from tune.runtables import EPOCHS_SCHEMA, TRIALS_SCHEMA, build_table
 
 Seeds = Sequence[float | str]
 
@@ -43,17 +43,14 @@ def sweep_results(
         for name in rows
     ]
     asked = max(map(len, rows.values()), default=0) if seeds is None else seeds
-    problems: list[str] = []
-    results = RunResults(
+    return RunResults(
         Path("run"),
         {"protocol": protocol, "sweep": plan.get("sweep", "own"), "demo": demo, "options": {"data": "d"}},
-        build_table(trials, TRIALS_SCHEMA, problems),
-        build_table([], EPOCHS_SCHEMA, problems),
-        problems,
+        trial_rows(trials),
+        [],
+        [],
         {"sweep": "own", "rows": planned, "seeds": list(range(asked)), "reference": None, **plan},
     )
-    assert not problems
-    return results
 
 
 def _trial(name: str, seed: int, entry: float | str, best: float, protocol: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from tests.runrows import trial_rows
 from tests.searchruns import search_results, spread
 from tune.counts import counted_rows, epochs_text, trained_epochs
 from tune.drawing.stopfigure import stopping
@@ -13,20 +14,14 @@ from tune.planning.resolve import resolve_plan
 from tune.planning.resources import Machine
 from tune.reporting.summary import facts
 from tune.results import RunResults
-from tune.runtables import TRIALS_SCHEMA, build_table
 
 
 def refitted(results: RunResults, **refit: Any) -> RunResults:
-    rows = results.trials.to_pylist()
-    last = {
-        **rows[0],
-        "kind": "refit",
-        "status": "refit",
-        "trial_dir": "refit/seed0",
-        "trial_id": "r",
-        **refit,
-    }
-    return dataclasses.replace(results, trials=build_table([*rows, last], TRIALS_SCHEMA, []))
+    rows = results.trial_rows
+    last = dataclasses.replace(
+        rows[0], kind="refit", status="refit", trial_dir="refit/seed0", trial_id="r", **refit
+    )
+    return dataclasses.replace(results, trial_rows=[*rows, last])
 
 
 def test_caption_and_details_count_the_same_epochs_and_say_what_they_were_spent_on() -> None:
@@ -58,6 +53,6 @@ def test_counts_are_worded_for_one_and_for_many() -> None:
     assert counted_rows(1, 1, 1) == "1 row × 1 seed"
     assert counted_rows(12, 12, 3) == "12 rows × 3 seeds"
     assert counted_rows(2, 1, 2) == "2 rows that are 1 training × 2 seeds"
-    assert trained_epochs([{"kind": "search", "epochs_run": None}]) == {"search": 0}
+    assert trained_epochs(trial_rows([{"trial_dir": "trials/0", "epochs_run": 0}])) == {"search": 0}
     assert epochs_text({"search": 1234}) == "1,234"
     assert epochs_text({}) == "0"

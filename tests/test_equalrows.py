@@ -34,7 +34,6 @@ from tune.reporting.sections import leaderboard_table
 from tune.reporting.sweeprows import sweep_table
 from tune.reporting.verdict import verdicts
 from tune.results import RunResults, load_run
-from tune.runtables import TRIALS_SCHEMA, build_table
 from tune.sweeps import SWEEPS
 from tune.workspace import Workspace
 
@@ -214,15 +213,15 @@ def test_trainings_that_an_earlier_version_made_apart_count_once() -> None:
     noise = measured_noise(list(rows.values()), "ap_trapezoid")
     assert noise == measured_noise(sweep_rows(once), "ap_trapezoid")
     assert len(counted_trials(results)) == len(counted_trials(once)) == 18
-    scored = [trial | {"selection_score": trial["ap"]} for trial in results.trials.to_pylist()]
-    board = leaderboard_table(dataclasses.replace(results, trials=build_table(scored, TRIALS_SCHEMA, [])))
+    scored = [dataclasses.replace(row, selection_score=row.ap) for row in results.trial_rows]
+    board = leaderboard_table(dataclasses.replace(results, trial_rows=scored))
     assert board is not None
     assert "Left out: 18 of 36 trainings, of rows that are the same as another." in board.caption
     (said,) = [
         sentence for sentence in verdicts(results) if "the same training in so many epochs" in sentence
     ]
     assert "they were trained apart, and are counted as the one training they are" in said
-    assert set(standing_for(results.trials.to_pylist(), {}).values()) == {(row.name,) for row in TABLE4.rows}
+    assert set(standing_for(results.trial_rows, {}).values()) == {(row.name,) for row in TABLE4.rows}
 
 
 def test_the_reference_may_be_any_row_of_its_training() -> None:

@@ -111,7 +111,7 @@ def test_data_that_are_gone_or_others_are_said(published: Path, tmp_path: Path) 
         with pytest.raises(DataError, match=said):
             _ = Evidence(replace(results, info={**results.info, "data": place})).measured
     evidence = Evidence(results)
-    evidence.trials = tuple({**trial, "store_hash": "0"} for trial in evidence.trials)
+    evidence.trials = tuple(replace(trial, store_hash="0") for trial in evidence.trials)
     with pytest.raises(DataError, match="content hash differs"):
         _ = evidence.measured
 

@@ -14,7 +14,7 @@ from tune.planning.options import Options
 from tune.planning.plan import Plan, write_plan
 from tune.planning.resolve import resolve_plan
 from tune.planning.resources import Machine
-from tune.ranking import NoWinnerError, choose_confirmed, choose_to_confirm, choose_winner, trial_name
+from tune.ranking import NoWinnerError, choose_confirmed, choose_to_confirm, choose_winner
 from tune.results import RunResults, load_run
 
 
@@ -78,8 +78,8 @@ def chosen(
     trials: Path, confirm: int, recorded: dict[str, Any] | None = None
 ) -> tuple[list[str], str | None]:
     found = choose_to_confirm(begin(trials, plan(confirm=confirm), confirm=recorded), confirm)
-    reference = trial_name(found.reference) if found.reference else None
-    return list(map(trial_name, found.candidates)), reference
+    reference = found.reference.name if found.reference else None
+    return [trial.name for trial in found.candidates], reference
 
 
 def test_the_best_are_confirmed_and_the_reference_beside_them(trials: Path) -> None:

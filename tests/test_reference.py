@@ -8,6 +8,7 @@ import pytest
 
 from macil.config import TrialConfig, departures
 from tests.runfolders import made_results
+from tests.runrows import trial_rows
 from tests.searchruns import search_results
 from tune.ranking import reference_trial
 from tune.reporting.reference import reference_in_full
@@ -58,16 +59,18 @@ def test_the_reference_is_the_trial_with_the_papers_values_of_what_is_searched()
 
 
 def test_in_full_it_says_in_what_it_departs_from_the_paper() -> None:
-    trial = {**PAPER, "trial_dir": "trials/00000"}
-    assert reference_in_full(trial) == "trial 00000, the paper's setting"
-    small = reference_in_full({**trial, "epochs": 20, "batch_size": 16})
+    def in_full(**changes: Any) -> str:
+        (trial,) = trial_rows([{**PAPER, "trial_dir": "trials/00000", **changes}])
+        return reference_in_full(trial)
+
+    assert in_full() == "trial 00000, the paper's setting"
+    small = in_full(epochs=20, batch_size=16)
     assert small == (
         "trial 00000, the paper's values of what was searched, "
         "with batch_size 16 (paper: 128), epochs 20 (paper: 50)"
     )
-    assert reference_in_full(
-        {**trial, "epochs": 1, "batch_size": 8, "hidden_dim": 16, "num_heads": 2, "feedforward_dim": 8}
-    ).endswith(", epochs 1 (paper: 50), num_heads 2 (paper: 4), 1 more")
+    several = in_full(epochs=1, batch_size=8, hidden_dim=16, num_heads=2, feedforward_dim=8)
+    assert several.endswith(", epochs 1 (paper: 50), num_heads 2 (paper: 4), 1 more")
 
 
 def page_of(protocol: str, tmp_path: Any, **changes: Any) -> str:

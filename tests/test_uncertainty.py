@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from tests.runfolders import RunFolder
 from tune.openings import open_labels
 from tune.reporting.bootstrap import ap_interval
 from tune.reporting.uncertainty import model_intervals
-from tune.results import RunResults, load_run
+from tune.results import load_run
 from tune.storage.names import INTERVALS_FILE
 
 
@@ -33,39 +34,34 @@ def copy(run: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(run, tmp_path / "run"))
 
 
-def rows(results: RunResults) -> list[dict[str, object]]:
-    return results.trials.to_pylist()
-
-
 def test_it_is_the_bootstrap_of_the_stored_scores(copy: Path, demo_store: FeatureStore) -> None:
     results = load_run(copy)
-    (found,) = model_intervals(results, rows(results)).values()
+    (found,) = model_intervals(results, results.trial_rows).values()
     scores = np.load(copy / "trials/00000/checkpoint_000000/scores.npz")["chosen"]
     labels = demo_store.test_labels().frame_labels
     drawn = ap_interval(scores, labels, demo_store.videos("test").lengths)
     assert found.ap_trapezoid == (drawn.ap_trapezoid.low, drawn.ap_trapezoid.high)
     assert found.ap == (drawn.ap.low, drawn.ap.high)
     assert found.videos == len(demo_store.videos("test").names)
-    (trial,) = rows(results)
-    figure = found.estimate(trial, "ap_trapezoid")
-    assert (figure.n, figure.mean, figure.low) == (1, trial["ap_trapezoid"], drawn.ap_trapezoid.low)
+    figure = found.around(0.25, "ap_trapezoid")
+    assert (figure.n, figure.mean, figure.low) == (1, 0.25, drawn.ap_trapezoid.low)
 
 
 def test_it_is_kept_and_then_needs_no_data(copy: Path) -> None:
     results = load_run(copy)
-    first = model_intervals(results, rows(results))
+    first = model_intervals(results, results.trial_rows)
     results.info["data"] = "gone"
-    assert model_intervals(results, rows(results)) == first
+    assert model_intervals(results, results.trial_rows) == first
     (copy / INTERVALS_FILE).write_text("damaged")
-    assert model_intervals(results, rows(results)) == {}
+    assert model_intervals(results, results.trial_rows) == {}
 
 
 def test_other_scores_or_closed_labels_have_none(copy: Path) -> None:
     results = load_run(copy)
-    (trial,) = rows(results)
-    assert model_intervals(results, [{**trial, "ap_trapezoid": None}]) == {}
+    (trial,) = results.trial_rows
+    assert model_intervals(results, [replace(trial, ap_trapezoid=None)]) == {}
     assert not (copy / INTERVALS_FILE).exists()
-    assert model_intervals(results, [{**trial, "ap": 0.123}]) == {}, "the scores do not give this AP"
+    assert model_intervals(results, [replace(trial, ap=0.123)]) == {}, "the scores do not give this AP"
     found = model_intervals(results, [trial])
     kept = read_json(copy / INTERVALS_FILE)
     write_json_atomic(copy / INTERVALS_FILE, {**kept, "format_version": 99})

@@ -14,7 +14,8 @@ from tune.execution import Batch
 from tune.groups import SEEDS
 from tune.planning.plan import Plan
 from tune.planning.run_spec import RunSpec
-from tune.ranking import Trial, Winner, configuration, trial_name
+from tune.ranking import Winner
+from tune.rows import TrialRow
 from tune.scheduler import AshaScheduler
 from tune.workspace import Workspace
 
@@ -42,12 +43,12 @@ def trials_batch(run: Workspace, plan: Plan, store: FeatureStore) -> Batch:
     return _batch(plan, "trials", spec, total=plan.trials, study=study, scheduler=scheduler)
 
 
-def confirm_batch(run: Workspace, plan: Plan, store: FeatureStore, candidates: Sequence[Trial]) -> Batch:
+def confirm_batch(run: Workspace, plan: Plan, store: FeatureStore, candidates: Sequence[TrialRow]) -> Batch:
     """Each of `candidates` once a fresh seed, trained and measured as it was in the search."""
     rows = [
         {
-            "name": trial_name(trial),
-            "changes": {name: getattr(configuration(trial), name) for name in plan.space},
+            "name": trial.name,
+            "changes": {name: getattr(trial.configuration(), name) for name in plan.space},
         }
         for trial in candidates
     ]

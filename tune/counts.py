@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from macil.io.wording import plural
+from tune.rows import TrialRow
 
 # Kind of a training -> what its epochs were spent on.
 _SPENT_ON = {"search": "in the trials", "confirm": "in the confirmation", "refit": "in the refit"}
@@ -17,11 +17,11 @@ def counted_rows(rows: int, trainings: int, seeds: int) -> str:
     return f"{plural(rows, 'row')}{same} × {plural(seeds, 'seed')}"
 
 
-def trained_epochs(trials: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+def trained_epochs(trials: Iterable[TrialRow]) -> dict[str, int]:
     """Epochs with a result, by the kind of the training: `search`, `confirm`, `refit`."""
     counted: dict[str, int] = {}
     for trial in trials:
-        counted[trial["kind"]] = counted.get(trial["kind"], 0) + (trial["epochs_run"] or 0)
+        counted[trial["kind"]] = counted.get(trial["kind"], 0) + trial["epochs_run"]
     return counted
 
 

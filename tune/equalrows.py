@@ -11,6 +11,7 @@ from macil.config import TrialConfig
 from macil.equivalence import training_key
 from macil.errors import ConfigError
 from tune.groups import folder_name
+from tune.rows import TrialRow
 
 
 def equal_rows(
@@ -48,25 +49,25 @@ def planned_equal_rows(plan: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     return dict(_computed(json.dumps([plan.get("base"), pairs], sort_keys=True, default=str)))
 
 
-def standing_for(trials: Sequence[Mapping[str, Any]], plan: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+def standing_for(trials: Sequence[TrialRow], plan: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     """Folder of a sweep's training -> the rows that it is the training of; nothing for a search.
 
     An earlier version trained equal rows apart. Of such trainings with one seed the first finished one, else the first,
     stands for all; the others have no entry.
 
     Args:
-        trials: Rows of the table of trials.
+        trials: The trainings.
         plan: plan.json.
     """
     alike = planned_equal_rows(plan)
-    found: dict[tuple[tuple[str, ...], int | None], list[Mapping[str, Any]]] = {}
+    found: dict[tuple[tuple[str, ...], int | None], list[TrialRow]] = {}
     for trial in trials:
-        if trial["kind"] == "search" and trial["row"] is not None:
-            found.setdefault((alike.get(trial["row"], (trial["row"],)), trial.get("seed")), []).append(trial)
+        if trial.kind == "search" and trial.row is not None:
+            found.setdefault((alike.get(trial.row, (trial.row,)), trial.seed), []).append(trial)
     standing: dict[str, tuple[str, ...]] = {}
     for (rows, _), same in found.items():
-        first = min(same, key=lambda trial: (trial["status"] != "finished", rows.index(trial["row"])))
-        standing |= {str(trial["trial_dir"]): rows for trial in same if trial["row"] == first["row"]}
+        first = min(same, key=lambda trial: (trial.status != "finished", rows.index(trial.row)))
+        standing |= {trial.trial_dir: rows for trial in same if trial.row == first.row}
     return standing
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -15,6 +16,7 @@ from macil.files import read_json
 from macil.io.formats import FileFormat
 from macil.reading import open_file
 from tune.rootfiles import kept_file
+from tune.rows import TrialRow
 from tune.storage.names import MEASURED_FILE
 from tune.trialfolder import newest_scores
 
@@ -34,6 +36,11 @@ class Measured(BaseModel):
     stamp: str
     metrics: dict[Column, Share]
     problems: list[str]
+
+    def filled_into(self, row: TrialRow) -> TrialRow:
+        """`row` with these test metrics."""
+        metrics: dict[str, Any] = dict(self.metrics)
+        return replace(row, **metrics)
 
 
 class MeasuredFile(FileFormat):

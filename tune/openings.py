@@ -30,8 +30,8 @@ from macil.reading import parse_json, read_text
 from tune.measured import MEASURED_SCORES, NO_SCORES, Measured, read_measured, stamp_of, write_measured
 from tune.results import RunResults
 from tune.rootfiles import move_to_root, older_file
+from tune.rows import TrialRow
 from tune.runfolder import RunLocation
-from tune.runtables import TRIALS_SCHEMA, build_table
 from tune.scorefile import read_scores
 from tune.storage.names import ACCESS_LOG, INTERVALS_FILE, MEASURED_FILE, SAVED_FILE, TRAINER_FILE
 from tune.storage.saved_epochs import read_saved_epochs
@@ -59,11 +59,9 @@ class LabelAccess(FileFormat):
     scores_hash: str | None = None
 
 
-def closed_trials(results: RunResults) -> list[dict[str, Any]]:
+def closed_trials(results: RunResults) -> list[TrialRow]:
     """The trials trained without test labels that have finished an epoch."""
-    return [
-        row for row in results.trials.to_pylist() if row["protocol"] in CLOSED_PROTOCOLS and row["epochs_run"]
-    ]
+    return [row for row in results.trial_rows if row.protocol in CLOSED_PROTOCOLS and row.epochs_run]
 
 
 def needs_opening(results: RunResults, labels_hash: str | None = None) -> bool:
@@ -72,7 +70,7 @@ def needs_opening(results: RunResults, labels_hash: str | None = None) -> bool:
     if labels_hash is not None and known_hash not in (None, labels_hash):
         return bool(closed_trials(results))
     return any(
-        (entry := known.get(trial["trial_dir"])) is None or entry.stamp != _stamp(results, trial)
+        (entry := known.get(trial.trial_dir)) is None or entry.stamp != _stamp(results, trial)
         for trial in closed_trials(results)
     )
 
@@ -92,13 +90,13 @@ def open_labels(results: RunResults, store: FeatureStore) -> RunResults:
     if not trials:
         return results
     _check_store(results, store)
-    found: dict[str, list[str]] = {trial["trial_dir"]: [] for trial in trials}
+    found: dict[str, list[str]] = {trial.trial_dir: [] for trial in trials}
     # The checksums in the archives stand for the scores: reading them all twice would take half of the time.
-    stamps = {trial["trial_dir"]: _stamp(results, trial) for trial in trials}
+    stamps = {trial.trial_dir: _stamp(results, trial) for trial in trials}
     labels = open_for(results.place, store, stamps, "report")
 
-    def measure(trial: dict[str, Any]) -> Measured:
-        folder = trial["trial_dir"]
+    def measure(trial: TrialRow) -> Measured:
+        folder = trial.trial_dir
         scores = _read_scores(results, trial, found[folder])
         metrics = _measure(trial, scores, labels, store.snippet_frames, found[folder])
         return Measured(stamp=stamps[folder], metrics=metrics, problems=found[folder])
@@ -224,13 +222,11 @@ def _with_measured(results: RunResults, kept: dict[str, Measured], labels: TestL
             f"run.json has {expected}"
         )
     rows = [
-        {**row, **(kept[row["trial_dir"]].metrics if row["trial_dir"] in kept else {})}
-        for row in results.trials.to_pylist()
+        kept[row.trial_dir].filled_into(row) if row.trial_dir in kept else row for row in results.trial_rows
     ]
-    trials = build_table(rows, TRIALS_SCHEMA, problems)
     return replace(
         results,
-        trials=trials,
+        trial_rows=rows,
         problems=problems,
         openings=read_openings(results.path, problems),
         labels=labels,
@@ -238,13 +234,13 @@ def _with_measured(results: RunResults, kept: dict[str, Measured], labels: TestL
     )
 
 
-def _stamp(results: RunResults, trial: dict[str, Any]) -> str:
-    return stamp_of(results.path / trial["trial_dir"], trial["epochs_run"], trial["chosen_epoch"])
+def _stamp(results: RunResults, trial: TrialRow) -> str:
+    return stamp_of(results.path / trial.trial_dir, trial.epochs_run, trial.chosen_epoch)
 
 
 def _check_store(results: RunResults, store: FeatureStore) -> None:
     expected = results.info.get("store_hash")
-    recorded = {str(value) for value in results.trials["store_hash"].drop_null().to_pylist()}
+    recorded = {row.store_hash for row in results.trial_rows if row.store_hash is not None}
     wrong = sorted((recorded | ({str(expected)} if expected else set())) - {store.content_hash})
     if wrong:
         raise DataError(
@@ -254,8 +250,8 @@ def _check_store(results: RunResults, store: FeatureStore) -> None:
         )
 
 
-def _read_scores(results: RunResults, trial: dict[str, Any], problems: list[str]) -> dict[str, np.ndarray]:
-    folder = results.path / trial["trial_dir"]
+def _read_scores(results: RunResults, trial: TrialRow, problems: list[str]) -> dict[str, np.ndarray]:
+    folder = results.path / trial.trial_dir
     path = newest_scores(folder)
     if path is None:
         problems.append(f"{folder.name}: no checkpoint with test scores; its test metrics cannot be computed")
@@ -271,7 +267,7 @@ def _read_scores(results: RunResults, trial: dict[str, Any], problems: list[str]
     return {name: array for name, array in scores.items() if name.removeprefix("visual_") not in stale}
 
 
-def _stale_epochs(trial: dict[str, Any], checkpoint: Path, where: str, problems: list[str]) -> set[str]:
+def _stale_epochs(trial: TrialRow, checkpoint: Path, where: str, problems: list[str]) -> set[str]:
     """Which of "chosen" and "last" are of other epochs in the checkpoint than in the trial's log.
 
     A process that was killed between report and checkpoint leaves the checkpoint an epoch behind.
@@ -284,7 +280,7 @@ def _stale_epochs(trial: dict[str, Any], checkpoint: Path, where: str, problems:
         said = " ".join(str(error).replace(str(checkpoint), where).split())
         problems.append(f"{said}; its scores are left out")
         return {"last", "chosen"}
-    logged = {"last": trial["epochs_run"], "chosen": trial["chosen_epoch"]}
+    logged = {"last": trial.epochs_run, "chosen": trial.chosen_epoch}
     stale = {rule for rule in saved if saved[rule] != logged[rule]}
     problems.extend(
         f"{where}: the scores of the {rule} epoch are of epoch {saved[rule]}, the log says {logged[rule]}; left out"
@@ -294,7 +290,7 @@ def _stale_epochs(trial: dict[str, Any], checkpoint: Path, where: str, problems:
 
 
 def _measure(
-    trial: dict[str, Any],
+    trial: TrialRow,
     scores: Mapping[str, np.ndarray],
     labels: TestLabels,
     snippet_frames: int,
@@ -310,11 +306,11 @@ def _measure(
             known[key] = frame_average_precision(scores[name], labels.frame_labels, snippet_frames)
         return known[key]
 
-    rule = trial["epoch_rule"]
+    rule = trial.epoch_rule
     try:
         headline, last, visual = precision(rule), precision("last"), precision(f"visual_{rule}")
     except DataError as error:
-        problems.append(f"{trial['trial_id']}: its test scores do not fit the labels: {error}")
+        problems.append(f"{trial.trial_id}: its test scores do not fit the labels: {error}")
         return {}
     measured: dict[str, float] = {}
     if not scores:
@@ -322,7 +318,7 @@ def _measure(
     if headline:
         measured |= {"ap": headline[0], "ap_trapezoid": headline[1]}
     else:
-        problems.append(f"{trial['trial_id']}: no test scores of the {rule} epoch were stored")
+        problems.append(f"{trial.trial_id}: no test scores of the {rule} epoch were stored")
     if last:
         measured |= {"ap_last": last[0], "ap_trapezoid_last": last[1]}
     return measured | ({"visual_ap": visual[0]} if visual else {})

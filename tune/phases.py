@@ -25,7 +25,6 @@ from tune.ranking import (
     choose_confirmed,
     choose_to_confirm,
     choose_winner,
-    trial_name,
 )
 from tune.results import load_run
 from tune.space import reference_title
@@ -84,7 +83,7 @@ def train(
                     go(confirm_batch(run, plan, store, candidates))
                 winner = choose_confirmed(load_run(run.path), candidates)
             run.update(winner=winner.to_dict())
-            model = run.path / winner.trial["trial_dir"]
+            model = run.path / winner.trial.trial_dir
             if plan.refits:
                 shown.epochs["refit"] = winner.epochs
                 shown.say(
@@ -102,11 +101,11 @@ def train(
 
 def _say_confirm(confirmation: Confirmation, plan: Plan) -> str:
     best, reference, seeds = confirmation.best, confirmation.reference, plan.confirm_seeds
-    names = ", ".join(map(trial_name, best))
+    names = ", ".join(trial.name for trial in best)
     beside = ""
     if reference is not None and reference not in best:
-        what = reference_title(reference)
-        beside = f", and {what} ({trial_name(reference)}) beside {'it' if len(best) == 1 else 'them'}"
+        what = reference_title(reference.config)
+        beside = f", and {what} ({reference.name}) beside {'it' if len(best) == 1 else 'them'}"
     fewer = ""
     if plan.confirm and len(best) < plan.confirm.configurations:
         fewer = f" (the search tried no more than {plural(len(best), 'different configuration')})"

@@ -17,12 +17,11 @@ from macil.config import TrialConfig
 from macil.equivalence import training_key
 from macil.errors import ConfigError, MacilError
 from tune.equalrows import standing_for
-from tune.runtables import TRIALS_SCHEMA
+from tune.rows import TrialRow
+from tune.runtables import TRIALS_SCHEMA, build_table
 
 if TYPE_CHECKING:
     from tune.results import RunResults
-
-Trial = dict[str, Any]
 
 # Ways to end, or not to have begun, that leave nothing to rank.
 _NO_RESULT = ("failed", "diverged", "pending")
@@ -42,24 +41,24 @@ class Winner:
         confirmed: Its selection scores on fresh seeds; empty without a confirmation.
     """
 
-    trial: Trial
+    trial: TrialRow
     epochs: int
     confirmed: tuple[float, ...] = ()
 
     @property
     def name(self) -> str:
         """What its trial is called."""
-        return trial_name(self.trial)
+        return self.trial.name
 
     @property
     def score(self) -> float:
         """Its selection score in the search."""
-        return float(self.trial["selection_score"])
+        return _score(self.trial)
 
     @property
     def refit_config(self) -> TrialConfig:
         """What the refit trains: as many epochs as the winner needed. No schedule depends on their number."""
-        return configuration(self.trial).replace(epochs=self.epochs)
+        return self.trial.configuration().replace(epochs=self.epochs)
 
     def to_dict(self) -> dict[str, Any]:
         """For `run.json`."""
@@ -88,11 +87,11 @@ class Confirmation:
             it failed.
     """
 
-    best: tuple[Trial, ...]
-    reference: Trial | None
+    best: tuple[TrialRow, ...]
+    reference: TrialRow | None
 
     @property
-    def candidates(self) -> tuple[Trial, ...]:
+    def candidates(self) -> tuple[TrialRow, ...]:
         """All of them, each once."""
         beside = () if self.reference is None or self.reference in self.best else (self.reference,)
         return (*self.best, *beside)
@@ -100,54 +99,45 @@ class Confirmation:
     def to_dict(self, seeds: Sequence[int]) -> dict[str, Any]:
         """For `run.json`."""
         return {
-            "rows": [trial_name(trial) for trial in self.best],
-            "reference": trial_name(self.reference) if self.reference else None,
+            "rows": [trial.name for trial in self.best],
+            "reference": self.reference.name if self.reference else None,
             "seeds": list(seeds),
         }
 
 
-def trial_name(trial: Mapping[str, Any]) -> str:
+def trial_name(trial: Any) -> str:
     """What a trial is called: its folder, which is also where to look."""
     return str(trial["trial_dir"]).rsplit("/", 1)[-1]
 
 
-def configuration(trial: Mapping[str, Any]) -> TrialConfig:
-    """The configuration of a row of `results.trials`.
-
-    Raises:
-        ConfigError: The row holds none.
-    """
-    return TrialConfig.from_dict({name: trial[name] for name in TrialConfig.model_fields})
-
-
-def counted_trials(results: RunResults) -> list[Trial]:
-    """The rows of `results.trials` without repeated trainings of a sweep, see `tune.equalrows.standing_for`."""
-    rows = results.trials.to_pylist()
+def counted_trials(results: RunResults) -> list[TrialRow]:
+    """The trainings without repeated trainings of a sweep, see `tune.equalrows.standing_for`."""
+    rows = results.trial_rows
     standing = standing_for(rows, results.plan)
-    return [
-        row for row in rows if row["kind"] != "search" or row["row"] is None or row["trial_dir"] in standing
-    ]
+    return [row for row in rows if row.kind != "search" or row.row is None or row.trial_dir in standing]
 
 
-def ranked_trials(results: RunResults) -> list[Trial]:
+def ranked_trials(results: RunResults) -> list[TrialRow]:
     """The trials of the search by selection score, best first; among equals the earlier one.
 
     Trials that failed, diverged or never reported are not among them, nor are trainings of a sweep's row for which
     another one stands.
     """
-    ranked = [row for row in counted_trials(results) if row["kind"] == "search" and _has_result(row)]
-    return sorted(ranked, key=lambda row: -row["selection_score"])
+    ranked = [row for row in counted_trials(results) if row.kind == "search" and _has_result(row)]
+    return sorted(ranked, key=lambda row: -_score(row))
+
+
+def ranks(results: RunResults) -> list[tuple[int | None, TrialRow]]:
+    """The refitted winner, which is no candidate and has no rank, then the ranked trials with theirs, best first."""
+    refits = [(None, row) for row in results.trial_rows if row.status == "refit"]
+    return [*refits, *enumerate(ranked_trials(results), start=1)]
 
 
 def leaderboard(results: RunResults) -> pa.Table:
-    """The refitted winner, then the ranked trials, best first.
-
-    Column `rank` comes first and counts from 1; it is null for the refit, which is no candidate.
-    """
-    refit = [row for row in results.trials.to_pylist() if row["status"] == "refit"]
-    table = [{"rank": None, **row} for row in refit]
-    table += [{"rank": rank, **row} for rank, row in enumerate(ranked_trials(results), start=1)]
-    return pa.Table.from_pylist(table, schema=TRIALS_SCHEMA.insert(0, pa.field("rank", pa.int64())))
+    """`ranks` as a table, whose first column is `rank`."""
+    columns = [rank for rank, _ in ranks(results)]
+    table = build_table([row for _, row in ranks(results)], TRIALS_SCHEMA)
+    return table.add_column(0, "rank", pa.array(columns, pa.int64()))
 
 
 def winner_of(info: Mapping[str, Any]) -> str | None:
@@ -160,60 +150,62 @@ def winner_name(results: RunResults) -> str | None:
     """The trial that won, once `run.json` names it, else the best so far; None for a sweep, or without any."""
     if results.info.get("sweep"):
         return None
-    return winner_of(results.info) or next((trial_name(row) for row in ranked_trials(results)), None)
+    return winner_of(results.info) or next((row.name for row in ranked_trials(results)), None)
 
 
-def winning_trial(results: RunResults) -> Trial | None:
+def winning_trial(results: RunResults) -> TrialRow | None:
     """The ranked trial that is called `winner_name`."""
     ranked = [] if results.info.get("sweep") else ranked_trials(results)
     name = winner_of(results.info)
-    return next((row for row in ranked if name in (None, trial_name(row))), None)
+    return next((row for row in ranked if name in (None, row.name)), None)
 
 
-def reference_trial(results: RunResults) -> Trial | None:
+def reference_trial(results: RunResults) -> TrialRow | None:
     """The trial with the paper's values of all that is searched: as run.json names it, else the first that has them.
 
     None where no trial has them: the first suggestion leaves a searched hyperparameter open when the paper's value is
     outside the space, and a sweep has rows instead.
     """
-    trials = [row for row in results.trials.to_pylist() if row["kind"] == "search"]
+    trials = [row for row in results.trial_rows if row.kind == "search"]
     confirm = results.info.get("confirm")
     named = confirm.get("reference") if isinstance(confirm, dict) else None
     if named is not None:
-        return next((row for row in trials if trial_name(row) == str(named)), None)
+        return next((row for row in trials if row.name == str(named)), None)
     first, space = results.plan.get("first"), results.plan.get("space")
     if not isinstance(first, dict) or not isinstance(space, dict) or not first or set(first) != set(space):
         return None
-    return next((row for row in trials if all(row.get(name) == value for name, value in first.items())), None)
+    return next(
+        (row for row in trials if all(row.config.get(name) == value for name, value in first.items())), None
+    )
 
 
-def different_trainings(trials: Sequence[Trial]) -> list[Trial]:
-    """Rows of `results.trials` without those that are a training again: suggestions of a search repeat.
+def different_trainings(trials: Sequence[TrialRow]) -> list[TrialRow]:
+    """Trials without those that are a training again: suggestions of a search repeat.
 
     Of trials that are the same training the first of those that went furthest is left.
     """
-    found: dict[Hashable, Trial] = {}
+    found: dict[Hashable, TrialRow] = {}
     for trial in trials:
         key = _training(trial)
-        if key not in found or (trial["epochs_run"] or 0) > (found[key]["epochs_run"] or 0):
+        if key not in found or trial["epochs_run"] > found[key]["epochs_run"]:
             found[key] = trial
     return list(found.values())
 
 
-def fresh_trainings(trials: Iterable[Trial], name: str) -> list[Trial]:
+def fresh_trainings(trials: Iterable[TrialRow], name: str) -> list[TrialRow]:
     """The trainings of trial `name` on fresh seeds, in the order of the seeds, whatever became of them."""
-    rows = (row for row in trials if row["kind"] == "confirm" and str(row["row"]) == name)
-    return sorted(rows, key=lambda row: row["seed"] or 0)
+    rows = (row for row in trials if row.kind == "confirm" and str(row.row) == name)
+    return sorted(rows, key=lambda row: row.seed or 0)
 
 
-def finished_trainings(trainings: Iterable[Trial]) -> list[Trial]:
+def finished_trainings(trainings: Iterable[TrialRow]) -> list[TrialRow]:
     """Those that were trained and saved to the end."""
-    return [row for row in trainings if row["status"] == "finished" and row["error"] is None]
+    return [row for row in trainings if row.status == "finished" and row.error is None]
 
 
-def fresh_scores(trainings: Iterable[Trial]) -> list[float]:
+def fresh_scores(trainings: Iterable[TrialRow]) -> list[float]:
     """The selection scores of those trainings on fresh seeds that were finished."""
-    scores = (row["selection_score"] for row in finished_trainings(trainings))
+    scores = (row.selection_score for row in finished_trainings(trainings))
     return [float(score) for score in scores if score is not None]
 
 
@@ -233,7 +225,7 @@ def choose_winner(results: RunResults) -> Winner:
         NoWinnerError: There is none.
     """
     best = _ranked(results)[0]
-    return Winner(best, best["chosen_epoch"])
+    return Winner(best, _chosen_epoch(best))
 
 
 def choose_to_confirm(results: RunResults, count: int) -> Confirmation:
@@ -248,10 +240,10 @@ def choose_to_confirm(results: RunResults, count: int) -> Confirmation:
     ranked = _ranked(results)
     recorded = results.info.get("confirm")
     if recorded:
-        by_name = {trial_name(trial): trial for trial in ranked}
+        by_name = {trial.name: trial for trial in ranked}
         named = [by_name[name] for name in recorded["rows"] if name in by_name]
         return Confirmation(tuple(named), by_name.get(str(recorded["reference"])))
-    different: dict[Hashable, Trial] = {}
+    different: dict[Hashable, TrialRow] = {}
     for trial in ranked:
         different.setdefault(_training(trial), trial)
     reference = reference_trial(results)
@@ -262,17 +254,17 @@ def choose_to_confirm(results: RunResults, count: int) -> Confirmation:
     )
 
 
-def choose_confirmed(results: RunResults, candidates: Sequence[Trial]) -> Winner:
+def choose_confirmed(results: RunResults, candidates: Sequence[TrialRow]) -> Winner:
     """The first of `candidates` by `confirmed_order`, best first.
 
     Raises:
         NoWinnerError: No confirmation has a result.
     """
-    trials, winners = results.trials.to_pylist(), []
+    winners = []
     for trial in candidates:
-        found = [row for row in fresh_trainings(trials, trial_name(trial)) if fresh_scores([row])]
+        found = [row for row in fresh_trainings(results.trial_rows, trial.name) if fresh_scores([row])]
         if found:
-            epochs = int(statistics.median_low([row["chosen_epoch"] for row in found]))
+            epochs = int(statistics.median_low([_chosen_epoch(row) for row in found]))
             winners.append(Winner(trial, epochs, tuple(fresh_scores(found))))
     if not winners:
         raise NoWinnerError(
@@ -282,7 +274,7 @@ def choose_confirmed(results: RunResults, candidates: Sequence[Trial]) -> Winner
     return min(winners, key=lambda one: confirmed_order(one.confirmed))
 
 
-def _ranked(results: RunResults) -> list[Trial]:
+def _ranked(results: RunResults) -> list[TrialRow]:
     ranked = ranked_trials(results)
     if not ranked:
         raise NoWinnerError(
@@ -291,16 +283,25 @@ def _ranked(results: RunResults) -> list[Trial]:
     return ranked
 
 
-def _has_result(trial: Trial) -> bool:
+def _has_result(trial: TrialRow) -> bool:
     """Whether a trial may be ranked; one that failed after its last epoch left no checkpoint to go on with."""
-    return (
-        trial["status"] not in _NO_RESULT and trial["error"] is None and trial["selection_score"] is not None
-    )
+    return trial.status not in _NO_RESULT and trial.error is None and trial.selection_score is not None
 
 
-def _training(trial: Trial) -> Hashable:
+def _score(trial: TrialRow) -> float:
+    assert trial.selection_score is not None
+    return trial.selection_score
+
+
+def _chosen_epoch(trial: TrialRow) -> int:
+    assert trial.chosen_epoch is not None
+    return trial.chosen_epoch
+
+
+def _training(trial: TrialRow) -> Hashable:
     """Equal for trials that are the same training; a trial whose configuration is not known is its own."""
+    row = trial if isinstance(trial, TrialRow) else TrialRow.from_flat(trial)
     try:
-        return training_key(configuration(trial))
+        return training_key(row.configuration())
     except ConfigError:
-        return str(trial["trial_dir"])
+        return row.trial_dir

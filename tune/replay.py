@@ -33,6 +33,7 @@ from macil.training import Trainer, trainer_from_record
 from tune.equalrows import trained_folder
 from tune.measured import read_measured
 from tune.openings import open_for, read_openings
+from tune.rows import EpochRow
 from tune.runfolder import RunLocation, locate_run
 from tune.runinfo import usable_plan
 from tune.scorefile import read_scores
@@ -197,16 +198,14 @@ def _train(trainer: Trainer, epochs: int) -> str | None:
     return None
 
 
-def _compare(
-    recorded: Sequence[Mapping[str, Any]], replayed: Sequence[Mapping[str, Any]]
-) -> list[Difference]:
+def _compare(recorded: Sequence[EpochRow], replayed: Sequence[Mapping[str, Any]]) -> list[Difference]:
     """Every number of every epoch; empty when all are equal to the last digit."""
     differences = []
     for name in _NUMBERS:
         unequal = [
-            (_distance(before.get(name), after[name]), int(after["epoch"]))
+            (_distance(getattr(before, name), after[name]), int(after["epoch"]))
             for before, after in zip(recorded, replayed, strict=False)
-            if before.get(name) != after[name]
+            if getattr(before, name) != after[name]
         ]
         if unequal:
             differences.append(Difference(name, max(size for size, _ in unequal), unequal[0][1]))
@@ -256,8 +255,8 @@ def _test_ap(
     """
     if trainer.protocol not in CLOSED_PROTOCOLS:
         last = trainer.history[-1] if trainer.history else {}
-        before = recorded.measured[-1]
-        return {rule: [before.get(rule), last.get(rule)] for rule in ("ap", "ap_trapezoid")}
+        reported = recorded.measured[-1]
+        return {rule: [getattr(reported, rule), last.get(rule)] for rule in ("ap", "ap_trapezoid")}
     known = read_measured(place.path, [])[1].get(name)
     if known is None and not read_openings(place.path, []):
         return None
@@ -299,8 +298,9 @@ def _say(
         table.add_column(column, justify="right" if column else "left")
     before, after = recorded.measured[-1], trainer.history[-1] if trainer.history else {}
     for name in _SHOWN:
-        if before.get(name) is not None:
-            table.add_row(name, *_cells(before.get(name), after.get(name)))
+        recorded_value = getattr(before, name)
+        if recorded_value is not None:
+            table.add_row(name, *_cells(recorded_value, after.get(name)))
     if trainer.protocol in CLOSED_PROTOCOLS and found["test_ap"]:
         for name, (first, second) in found["test_ap"].items():
             table.add_row(f"test {name}", *_cells(first, second))

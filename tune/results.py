@@ -7,8 +7,8 @@ import re
 import socket
 import time
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from tune.measured import measured_chance, read_measured, stamp_of
 from tune.mirror import EXPIRED
 from tune.origin import is_demo
 from tune.ranking import winner_of
-from tune.rows import EpochRow, TrialRow
+from tune.rows import EpochRow, TrialRow, trial_columns
 from tune.runfolder import RunLocation, locate_run
 from tune.runinfo import usable_info, usable_plan
 from tune.runtables import EPOCHS_SCHEMA, TRIALS_SCHEMA, build_table
@@ -57,7 +57,7 @@ KINDS = {TRIALS_FOLDER: "search", CONFIRM_FOLDER: "confirm", REFIT_FOLDER: "refi
 class RunResults:
     """All that a run has measured so far.
 
-    `info` is run.json, `plan` plan.json, `trials` and `epochs` have the schemas of `tune.runtables`; `problems` lists
+    `info` is run.json, `plan` plan.json, `trial_rows` the trainings and `epoch_rows` their epochs; `problems` lists
     what is missing or damaged, one line each; `openings` says when the test labels were read (see `tune.openings`),
     `labels` are those that this process has read at a logged access; `chance` is the share of violent frames among the
     test frames, which guessing has as AP, where it is known.
@@ -65,8 +65,8 @@ class RunResults:
 
     path: Path
     info: dict[str, Any]
-    trials: pa.Table
-    epochs: pa.Table
+    trial_rows: Sequence[TrialRow]
+    epoch_rows: Sequence[EpochRow]
     problems: list[str]
     plan: dict[str, Any] = field(default_factory=dict)
     openings: list[dict[str, Any]] = field(default_factory=list)
@@ -75,14 +75,14 @@ class RunResults:
     labels: TestLabels | None = None
 
     @cached_property
-    def trial_rows(self) -> tuple[TrialRow, ...]:
-        """The trainings, in the order of `trials`."""
-        return tuple(map(TrialRow.from_flat, self.trials.to_pylist()))
+    def trials(self) -> pa.Table:
+        """The trainings as a table of `TRIALS_SCHEMA`."""
+        return build_table(self.trial_rows, TRIALS_SCHEMA)
 
     @cached_property
-    def epoch_rows(self) -> tuple[EpochRow, ...]:
-        """Their epochs, in the order of `epochs`."""
-        return tuple(EpochRow(**row) for row in self.epochs.to_pylist())
+    def epochs(self) -> pa.Table:
+        """Their epochs as a table of `EPOCHS_SCHEMA`."""
+        return build_table(self.epoch_rows, EPOCHS_SCHEMA)
 
     @property
     def place(self) -> RunLocation:
@@ -104,7 +104,7 @@ class RunResults:
         """The protocol of the run's trials, "unknown" when nothing says it."""
         return str(
             self.info.get("protocol")
-            or next(iter(self.trials["protocol"].drop_null().to_pylist()), "unknown")
+            or next((row.protocol for row in self.trial_rows if row.protocol is not None), "unknown")
         )
 
 
@@ -140,27 +140,26 @@ def load_run(run: str | Path, storage: str | Path = "./runs") -> RunResults:
     for place, kind in KINDS.items():
         folders += [read_trial(folder, base, kind) for folder in _trial_folders(path / place)]
     problems += [problem for folder in folders for problem in folder.problems]
-    demo = is_demo(info)
-    rows = [_trial_row(folder, info, path) | {"demo": demo} for folder in folders]
+    wrong: dict[str, Any] = {}
+    demo, named = is_demo(info), winner_of(info)
+    rows = [_trial_row(folder, info, path, demo=demo, wrong=wrong) for folder in folders]
     standing = standing_for(rows, plan)
-    named = winner_of(info)
     rows = [
-        row
-        | {"rows": ", ".join(standing.get(row["trial_dir"], ())) or None, "winner": _is_winners(row, named)}
+        replace(row, rows=", ".join(standing.get(row.trial_dir, ())) or None, winner=_is_winners(row, named))
         for row in rows
     ]
-    _add_measured(rows, path, problems)
-    epochs = [
-        {**report, "trial_id": folder.trial_id, "kind": folder.kind}
-        for folder in folders
-        for report in folder.epochs
-    ]
+    rows = _with_measured(rows, path, problems)
     _check_run(info, rows, problems)
+    problems += [
+        f"{column.name}: {wrong[column.name]!r} is not a value of type {column.arrow}; treated as absent"
+        for column in trial_columns()
+        if column.name in wrong
+    ]
     return RunResults(
         path=path,
         info=info,
-        trials=build_table(rows, TRIALS_SCHEMA, problems),
-        epochs=build_table(epochs, EPOCHS_SCHEMA, problems),
+        trial_rows=rows,
+        epoch_rows=[epoch for folder in folders for epoch in folder.epochs],
         problems=problems,
         plan=plan,
         location=location,
@@ -186,76 +185,101 @@ def planned_confirmation(info: dict[str, Any]) -> list[tuple[str, int]]:
     return [(name, int(seed)) for name in names for seed in seeds if isinstance(seed, int)]
 
 
-def _is_winners(row: Mapping[str, Any], named: str | None) -> bool | None:
+def _is_winners(row: TrialRow, named: str | None) -> bool | None:
     """Whether a training is of the winning configuration: its trial, a confirmation of it, or its refit."""
     if named is None:
         return None
-    folder = str(row["trial_dir"]).rpartition("/")[2]
-    return named == {"search": folder, "confirm": row["row"]}.get(str(row["kind"]), named)
+    return named == {"search": row.name, "confirm": row.row}.get(row.kind, named)
 
 
-def read_record(results: RunResults, trial: dict[str, Any]) -> dict[str, Any]:
-    """The record.json of a row of `results.trials`; empty when it is missing or damaged."""
-    return _read_mapping(results.path / str(trial["trial_dir"]) / RECORD_FILE, [])
+def read_record(results: RunResults, trial: TrialRow) -> dict[str, Any]:
+    """The record.json of a training; empty when it is missing or damaged."""
+    return _read_mapping(results.path / trial.trial_dir / RECORD_FILE, [])
 
 
-def _trial_row(trial: TrialFolder, info: dict[str, Any], run: Path) -> dict[str, Any]:
+def _trial_row(
+    trial: TrialFolder, info: dict[str, Any], run: Path, *, demo: bool, wrong: dict[str, Any]
+) -> TrialRow:
+    """The row of a training; the first value of a column that is none of its type is kept in `wrong`."""
+    columns = {column.name: column for column in trial_columns()}
+
+    def fitting(name: str, value: Any) -> Any:
+        fitted = columns[name].fitting(value)
+        if fitted is None and value is not None:
+            wrong.setdefault(name, value)
+        return fitted
+
+    record = trial.record
     protocol = str(
-        trial.record.get("protocol") or ("refit" if trial.kind == "refit" else info.get("protocol") or "")
+        record.get("protocol") or ("refit" if trial.kind == "refit" else info.get("protocol") or "")
     )
     rule = epoch_rule(protocol, info.get("epoch_rule"))
     measured = trial.measured
-    by_epoch = {report["epoch"]: report for report in measured}
-    last = measured[-1] if measured else {}
-    chosen_epoch = last.get("chosen_epoch")
-    headline = last if rule == "last" else by_epoch.get(chosen_epoch, {})
-    row = {
-        **trial.config,
-        "trial_id": trial.trial_id,
-        "kind": trial.kind,
-        "row": trial.row,
-        "protocol": protocol or None,
-        "status": _status(trial, info),
-        "epochs_run": last.get("epoch", 0),
-        "epoch_rule": rule,
-        "chosen_epoch": chosen_epoch,
-        "ap_last": last.get("ap"),
-        "ap_trapezoid_last": last.get("ap_trapezoid"),
-        **{
-            name: headline.get(name)
-            for name in ("ap", "ap_trapezoid", "visual_ap", "heldout_ap", "video_accuracy")
-        },
-        "selection_score": last.get("selection_score"),
-        "parameters": last.get("parameters"),
-        "parameters_published": last.get("parameters_published"),
-        "seconds": sum(report.get("seconds") or 0.0 for report in measured) if measured else None,
-        "error": trial.error,
-        "failures": trial.failures,
-        "store_hash": trial.record.get("store_hash"),
-        "threads": trial.record.get("threads"),
-        "device": trial.record.get("device"),
-        "trial_dir": trial.path.relative_to(run).as_posix(),
-    }
-    return {**row, **(_best_test_epoch(trial) if protocol == "published" else {})}
+    last = measured[-1] if measured else None
+    chosen = next((epoch for epoch in measured if last and epoch.epoch == last.chosen_epoch), None)
+    headline = last if rule == "last" else chosen
+    config = {name: fitting(name, value) for name, value in trial.config.items()}
+    row = TrialRow(
+        trial_id=trial.trial_id,
+        kind=trial.kind,
+        row=trial.row,
+        config={name: value for name, value in config.items() if value is not None},
+        protocol=protocol or None,
+        status=_status(trial, info),
+        epoch_rule=rule,
+        error=trial.error,
+        failures=trial.failures,
+        store_hash=fitting("store_hash", record.get("store_hash")),
+        demo=demo,
+        threads=fitting("threads", record.get("threads")),
+        device=fitting("device", record.get("device")),
+        trial_dir=trial.path.relative_to(run).as_posix(),
+    )
+    if last is not None:
+        row = replace(
+            row,
+            epochs_run=last.epoch,
+            chosen_epoch=last.chosen_epoch,
+            ap_last=last.ap,
+            ap_trapezoid_last=last.ap_trapezoid,
+            selection_score=last.selection_score,
+            parameters=last.parameters,
+            parameters_published=last.parameters_published,
+            seconds=sum(epoch.seconds or 0.0 for epoch in measured),
+        )
+    if headline is not None:
+        row = replace(
+            row,
+            ap=headline.ap,
+            ap_trapezoid=headline.ap_trapezoid,
+            visual_ap=headline.visual_ap,
+            heldout_ap=headline.heldout_ap,
+            video_accuracy=headline.video_accuracy,
+        )
+    return _with_best_test_epoch(row, measured) if protocol == "published" else row
 
 
-def _add_measured(rows: list[dict[str, Any]], run: Path, problems: list[str]) -> None:
-    """Fill in the test metrics of trials that were measured at an earlier opening, if their scores are still those."""
+def _with_measured(rows: Sequence[TrialRow], run: Path, problems: list[str]) -> list[TrialRow]:
+    """With the test metrics of trials that were measured at an earlier opening, if their scores are still those."""
     _, measured = read_measured(run, problems)
+    found = []
     for row in rows:
-        known = measured.get(row["trial_dir"]) if row["protocol"] in CLOSED_PROTOCOLS else None
-        if known and known.stamp == stamp_of(run / row["trial_dir"], row["epochs_run"], row["chosen_epoch"]):
-            row |= known.metrics
+        known = measured.get(row.trial_dir) if row.protocol in CLOSED_PROTOCOLS else None
+        if known and known.stamp == stamp_of(run / row.trial_dir, row.epochs_run, row.chosen_epoch):
+            found.append(known.filled_into(row))
             problems += known.problems
+        else:
+            found.append(row)
+    return found
 
 
-def _best_test_epoch(trial: TrialFolder) -> dict[str, Any]:
-    """The epoch that the published convention would report: the first best one by the published definition."""
-    measured = [report for report in trial.measured if report.get("ap_trapezoid") is not None]
+def _with_best_test_epoch(row: TrialRow, epochs: Sequence[EpochRow]) -> TrialRow:
+    """With the epoch that the published convention would report: the first best one by the published definition."""
+    measured = [(epoch.ap_trapezoid, epoch) for epoch in epochs if epoch.ap_trapezoid is not None]
     if not measured:
-        return {}
-    best = max(measured, key=lambda report: (report["ap_trapezoid"], -report["epoch"]))
-    return {"best_epoch": best["epoch"], "ap_best": best.get("ap"), "ap_trapezoid_best": best["ap_trapezoid"]}
+        return row
+    ap, best = max(measured, key=lambda item: (item[0], -item[1].epoch))
+    return replace(row, best_epoch=best.epoch, ap_best=best.ap, ap_trapezoid_best=ap)
 
 
 def _status(trial: TrialFolder, info: dict[str, Any]) -> str:
@@ -263,7 +287,7 @@ def _status(trial: TrialFolder, info: dict[str, Any]) -> str:
     if trial.diverged:
         return "diverged"
     if trial.done:
-        complete = asked is None or trial.epochs[-1]["epoch"] >= asked
+        complete = asked is None or trial.epochs[-1].epoch >= asked
         return ("refit" if trial.kind == "refit" else "finished") if complete else "stopped"
     if trial.error is not None:
         return "failed"
@@ -342,21 +366,21 @@ def _read_base(path: Path, problems: list[str]) -> dict[str, Any]:
         return {}
 
 
-def _check_run(info: dict[str, Any], rows: list[dict[str, Any]], problems: list[str]) -> None:
-    hashes = sorted({str(row["store_hash"]) for row in rows if row["store_hash"]})
+def _check_run(info: dict[str, Any], rows: Sequence[TrialRow], problems: list[str]) -> None:
+    hashes = sorted({row.store_hash for row in rows if row.store_hash})
     if len(hashes) > 1:
         problems.append(f"the trials were trained on {len(hashes)} different stores ({', '.join(hashes)})")
     seen: set[str] = set()
     for row in rows:
-        if row["trial_id"] in seen and row["kind"] == "search":
-            problems.append(f"two folders hold trial {row['trial_id']}; both are listed")
-        seen.add(row["trial_id"])
+        if row.trial_id in seen and row.kind == "search":
+            problems.append(f"two folders hold trial {row.trial_id}; both are listed")
+        seen.add(row.trial_id)
     asked = info.get("trials")
-    search = [row for row in rows if row["kind"] == "search"]
+    search = [row for row in rows if row.kind == "search"]
     if isinstance(asked, int) and len(search) < asked:
         problems.append(f"{asked - len(search)} of {asked} trials have not started")
     planned = planned_confirmation(info)
-    begun = sum(row["kind"] == "confirm" for row in rows)
+    begun = sum(row.kind == "confirm" for row in rows)
     if begun < len(planned):
         problems.append(
             f"{len(planned) - begun} of {len(planned)} trainings of the confirmation have not started"

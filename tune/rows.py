@@ -10,27 +10,13 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
-from typing import Any, Literal, Self, get_args, get_type_hints
+from typing import Any, Self, get_args, get_type_hints
 
 import pyarrow as pa
 
 from macil.config import TrialConfig, hyperparameters
 
 Value = bool | int | float | str
-
-# Results of a training of which a report makes means and differences.
-ResultColumn = Literal[
-    "ap",
-    "ap_trapezoid",
-    "ap_last",
-    "ap_trapezoid_last",
-    "ap_best",
-    "ap_trapezoid_best",
-    "visual_ap",
-    "heldout_ap",
-    "selection_score",
-    "seconds",
-]
 
 _ARROW: dict[type, pa.DataType] = {
     bool: pa.bool_(),
@@ -173,8 +159,10 @@ class TrialRow:
     trial_dir: str = _column("folder, relative to the run")
 
     @classmethod
-    def from_flat(cls, values: Mapping[str, Any]) -> Self:
+    def from_flat(cls, values: Mapping[str, Any] | Self) -> Self:
         """A row from a value for each column, hyperparameters among them; None counts as not known."""
+        if isinstance(values, cls):
+            return values
         config = {name: values[name] for name in TrialConfig.model_fields if values.get(name) is not None}
         return cls(**{k: v for k, v in values.items() if k not in TrialConfig.model_fields}, config=config)
 
@@ -198,8 +186,8 @@ class TrialRow:
         """Epochs that it was to have."""
         return self._whole("epochs")
 
-    def result(self, column: ResultColumn) -> float | None:
-        """One of the training's results."""
+    def result(self, column: str) -> float | None:
+        """One of the training's results, as `ap` and `selection_score` are."""
         found: float | None = getattr(self, column)
         return found
 
@@ -210,6 +198,13 @@ class TrialRow:
             ConfigError: It is not known, or only in part.
         """
         return TrialConfig.from_dict({name: self.config.get(name) for name in TrialConfig.model_fields})
+
+    def __getitem__(self, name: str) -> Any:
+        return self.config.get(name) if name in TrialConfig.model_fields else getattr(self, name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """As of a mapping of all columns."""
+        return self[name] if name in {each.name for each in trial_columns()} else default
 
     def values(self) -> Iterator[Value | None]:
         """A value for each of `trial_columns`, in their order."""
@@ -272,6 +267,11 @@ class EpochRow:
     def key(self) -> tuple[str, str]:
         """What finds the training: `TrialRow.key`."""
         return self.kind, self.trial_id
+
+    @property
+    def contrast(self) -> dict[str, float | None]:
+        """The contrastive terms, as `macil.silence` reads them."""
+        return {"loss_v2b": self.loss_v2b, "loss_v2n": self.loss_v2n}
 
     def values(self) -> Iterator[Value | None]:
         """A value for each of `epoch_columns`, in their order."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv
@@ -12,16 +11,9 @@ import pyarrow.parquet
 
 from macil.files import atomic_path
 from macil.text import cell_text
-from tune.rows import Column, epoch_columns, trial_columns
+from tune.rows import Column, EpochRow, TrialRow, epoch_columns, trial_columns
 
 FORMAT_VERSION = 1
-
-# What an epoch reports, apart from `epoch` and `diverged`.
-METRICS: dict[str, pa.DataType] = {
-    column.name: column.arrow
-    for column in epoch_columns()
-    if column.name not in ("trial_id", "kind", "epoch", "diverged")
-}
 
 
 def _schema(table: str, columns: Iterable[Column]) -> pa.Schema:
@@ -36,11 +28,11 @@ TRIALS_SCHEMA: pa.Schema = _schema("trials", trial_columns())
 EPOCHS_SCHEMA: pa.Schema = _schema("epochs", epoch_columns())
 
 
-def build_table(rows: Iterable[Mapping[str, Any]], schema: pa.Schema, problems: list[str]) -> pa.Table:
-    """Rows as a table of `schema`; a value of another type becomes null and is listed in `problems`."""
-    rows = list(rows)
-    columns = [_column(field, [row.get(field.name) for row in rows], problems) for field in schema]
-    return pa.Table.from_arrays(columns, schema=schema)
+def build_table(rows: Sequence[TrialRow] | Sequence[EpochRow], schema: pa.Schema) -> pa.Table:
+    """Rows as a table of `schema`."""
+    columns = zip(*(row.values() for row in rows), strict=True) if rows else [()] * len(schema)
+    arrays = [pa.array(values, field.type) for values, field in zip(columns, schema, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=schema)
 
 
 def write_table(table: pa.Table, path: Path) -> None:
@@ -59,22 +51,3 @@ def _for_spreadsheets(table: pa.Table) -> pa.Table:
             texts = [text and cell_text(text) for text in table.column(place).to_pylist()]
             table = table.set_column(place, field, pa.array(texts, field.type))
     return table
-
-
-def _column(field: pa.Field, values: list[Any], problems: list[str]) -> pa.Array:
-    try:
-        return pa.array(values, type=field.type)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
-        kept = [_fitting(value, field.type) for value in values]
-        wrong = [
-            value for value, fits in zip(values, kept, strict=True) if value is not None and fits is None
-        ]
-        problems.append(f"{field.name}: {wrong[0]!r} is not a value of type {field.type}; treated as absent")
-        return pa.array(kept, type=field.type)
-
-
-def _fitting(value: Any, kind: pa.DataType) -> Any:
-    try:
-        return pa.scalar(value, type=kind).as_py()
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
-        return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from tune.counts import epochs_text, trained_epochs
 from tune.nextcommands import report_command, resume_command
 from tune.ranking import ranked_trials, winner_of, winning_trial
 from tune.results import RunResults, load_run, planned_confirmation
+from tune.rows import TrialRow
 from tune.storage.names import LOG_FILE, REPORT_FOLDER, REPORT_PAGE, TRIALS_FOLDER
 from tune.storage.trial_log import read_last_report
 from tune.workspace import Workspace, never_begun
@@ -89,11 +90,11 @@ def show_status(run: str, storage: str, console: Console) -> int:
             console.print(f"folder  {folder.absolute()}", soft_wrap=True, highlight=False)
             return 0
     results = load_run(run, storage)
-    rows = results.trials.to_pylist()
+    rows = results.trial_rows
     now = time.time()
-    lasts = {row["trial_dir"]: read_last(results.path / row["trial_dir"], now) for row in rows}
+    lasts = {row.trial_dir: read_last(results.path / row.trial_dir, now) for row in rows}
     _print_summary(console, results, rows, lasts)
-    running = [row for row in rows if row["status"] == "running"]
+    running = [row for row in rows if row.status == "running"]
     if running and results.status == "running":
         console.print(_running_table(running, lasts))
     return 0
@@ -108,7 +109,7 @@ def read_last(folder: Path, now: float) -> Last:
 
 
 def _print_summary(
-    console: Console, results: RunResults, rows: list[dict[str, Any]], lasts: Mapping[str, Last]
+    console: Console, results: RunResults, rows: Sequence[TrialRow], lasts: Mapping[str, Last]
 ) -> None:
     running, done = results.status == "running", results.status == "finished"
     table = Table(title=f"run {results.name}", title_justify="left", show_header=False)
@@ -132,7 +133,7 @@ def _print_summary(
 
 
 def _summary(
-    results: RunResults, rows: list[dict[str, Any]], lasts: Mapping[str, Last]
+    results: RunResults, rows: Sequence[TrialRow], lasts: Mapping[str, Last]
 ) -> Iterator[tuple[str, str]]:
     info, running = results.info, results.status == "running"
     yield "status", "killed" if any("it was killed" in each for each in results.problems) else results.status
@@ -147,7 +148,7 @@ def _summary(
         yield "begun", f"{info['created']}, {ago}"
     yield "data", _data(info)
     for kind, name in _PHASES.items():
-        if text := _counts(results, [row for row in rows if row["kind"] == kind], kind):
+        if text := _counts(results, [row for row in rows if row.kind == kind], kind):
             yield name, text
     yield "epochs", _epochs(results, rows, lasts)
     yield ("winner", _winner(results)) if winner_of(results.info) else ("best so far", _best(results))
@@ -162,12 +163,12 @@ def _data(info: Mapping[str, Any]) -> str:
     return f"{info['data']} ({counts}{demo})"
 
 
-def _counts(results: RunResults, rows: list[dict[str, Any]], kind: str) -> str:
+def _counts(results: RunResults, rows: Sequence[TrialRow], kind: str) -> str:
     """Of the trials of a phase, those that ended, are under way and failed; "" for a phase that the run has not."""
     total = _total(results, kind)
     if not total and not rows:
         return ""
-    count = Counter(row["status"] for row in rows)
+    count = Counter(row.status for row in rows)
     failed = sum(count[status] for status in _FAILED)
     ended = sum(count[status] for status in _ENDED)
     parts = [
@@ -201,30 +202,30 @@ def _total(results: RunResults, kind: str) -> int:
     return configurations * len(seeds) if isinstance(configurations, int) and isinstance(seeds, list) else 0
 
 
-def _epochs(results: RunResults, rows: list[dict[str, Any]], lasts: Mapping[str, Last]) -> str:
+def _epochs(results: RunResults, rows: Sequence[TrialRow], lasts: Mapping[str, Last]) -> str:
     spent = trained_epochs(rows)
     done, said = sum(spent.values()), f"{epochs_text(spent)} done"
     most = results.plan.get("most_epochs")
     if not isinstance(most, int):
         return said
-    over = [row for row in rows if row["status"] in (*_ENDED, *_FAILED)]
+    over = [row for row in rows if row.status in (*_ENDED, *_FAILED)]
     # What was stopped early, or failed, is not trained any more.
-    never = sum(max(0, (row["epochs"] or 0) - (row["epochs_run"] or 0)) for row in over)
+    never = sum(max(0, (row.epochs or 0) - row.epochs_run) for row in over)
     left = max(0, most - never - done)
     if results.status == "finished" or not left:
         return said
     pace = _seconds_an_epoch(rows)
     text = f"{said}, at most {left:,} to go"
-    at_once = sum(row["status"] == "running" and lasts[row["trial_dir"]].age is not None for row in rows)
+    at_once = sum(row.status == "running" and lasts[row.trial_dir].age is not None for row in rows)
     if results.status != "running" or pace is None or not at_once:
         return text
     return f"{text}; roughly {duration(left * pace / at_once)} at most ({duration(pace)} an epoch, {at_once} at once)"
 
 
-def _seconds_an_epoch(rows: Iterable[Mapping[str, Any]]) -> float | None:
-    timed = [row for row in rows if row["seconds"] and row["epochs_run"]]
-    epochs = sum(row["epochs_run"] for row in timed)
-    return sum(row["seconds"] for row in timed) / epochs if epochs else None
+def _seconds_an_epoch(rows: Sequence[TrialRow]) -> float | None:
+    timed = [row for row in rows if row.seconds and row.epochs_run]
+    epochs = sum(row.epochs_run for row in timed)
+    return sum(row.seconds or 0.0 for row in timed) / epochs if epochs else None
 
 
 def _winner(results: RunResults) -> str:
@@ -232,7 +233,7 @@ def _winner(results: RunResults) -> str:
     trial, name = winning_trial(results), winner_of(results.info)
     if trial is None:
         return f"trial {name}"
-    text = f"trial {name}, selection_score {trial['selection_score']:.4f}"
+    text = f"trial {name}, selection_score {trial.selection_score:.4f}"
     confirmed = results.info["winner"].get("confirmed")
     if not isinstance(confirmed, Mapping) or not isinstance(confirmed.get("mean"), float):
         return text
@@ -244,13 +245,11 @@ def _best(results: RunResults) -> str:
     if not ranked:
         return "no trial has a score yet"
     best = ranked[0]
-    epoch = "" if best["chosen_epoch"] is None else f", epoch {best['chosen_epoch']}"
-    return f"trial {_name(best)}, selection_score {best['selection_score']:.4f}{epoch}"
+    epoch = "" if best.chosen_epoch is None else f", epoch {best.chosen_epoch}"
+    return f"trial {_name(best)}, selection_score {best.selection_score:.4f}{epoch}"
 
 
-def _silence(
-    results: RunResults, rows: Iterable[Mapping[str, Any]], lasts: Mapping[str, Last]
-) -> float | None:
+def _silence(results: RunResults, rows: Sequence[TrialRow], lasts: Mapping[str, Last]) -> float | None:
     """Seconds without any sign of life, when that is longer than it should be."""
     ages = [last.age for last in lasts.values() if last.age is not None]
     changed = seconds_since(results.info.get("updated"))
@@ -259,10 +258,10 @@ def _silence(
     return min(ages) if ages and min(ages) > expected else None
 
 
-def _running_table(running: list[dict[str, Any]], lasts: Mapping[str, Last]) -> Table:
+def _running_table(running: Sequence[TrialRow], lasts: Mapping[str, Last]) -> Table:
     """The trials that are under way, the longest silent last."""
-    running = sorted(running, key=lambda row: (_age(lasts, row), row["trial_dir"]))
-    hosts = len({lasts[row["trial_dir"]].host for row in running} - {""})
+    running = sorted(running, key=lambda row: (_age(lasts, row), row.trial_dir))
+    hosts = len({lasts[row.trial_dir].host for row in running} - {""})
     where = f" on {hosts} hosts" if hosts > 1 else ""
     table = Table(title=f"running: {len(running)}{where}", title_justify="left")
     for column, justify in (("trial", "left"), ("epoch", "right"), ("selection_score", "right")):
@@ -270,10 +269,10 @@ def _running_table(running: list[dict[str, Any]], lasts: Mapping[str, Last]) -> 
     table.add_column("host", overflow="fold")
     table.add_column("last epoch", justify="right")
     for row in running[:_ROWS]:
-        last, score = lasts[row["trial_dir"]], row["selection_score"]
+        last, score = lasts[row.trial_dir], row.selection_score
         table.add_row(
             _name(row),
-            f"{row['epochs_run']}/{row['epochs']}",
+            f"{row.epochs_run}/{row.epochs}",
             "–" if score is None else f"{score:.4f}",
             last.host or "–",
             "none yet" if last.age is None else f"{duration(last.age)} ago",
@@ -283,13 +282,13 @@ def _running_table(running: list[dict[str, Any]], lasts: Mapping[str, Last]) -> 
     return table
 
 
-def _age(lasts: Mapping[str, Last], row: Mapping[str, Any]) -> float:
-    age = lasts[row["trial_dir"]].age
+def _age(lasts: Mapping[str, Last], row: TrialRow) -> float:
+    age = lasts[row.trial_dir].age
     return math.inf if age is None else age
 
 
-def _name(row: Mapping[str, Any]) -> str:
-    parent, _, name = str(row["trial_dir"]).rpartition("/")
+def _name(row: TrialRow) -> str:
+    parent, _, name = row.trial_dir.rpartition("/")
     return name if parent in ("", TRIALS_FOLDER) else f"{parent}/{name}"
 
 

@@ -16,7 +16,7 @@ from macil.reading import read_text
 from macil.text import brief
 from macil.training_files import newest_checkpoint
 from tune.checkpoints import WENT_ON
-from tune.rows import epoch_columns
+from tune.rows import EpochRow, epoch_columns
 from tune.storage.names import ERROR_FILE, LOG_FILE, NOTES_FILE, PARAMS_FILE, RECORD_FILE, SCORES_FILE
 from tune.storage.trial_log import TrialLog, read_log
 from tune.storage.trial_params import TrialParams, read_params
@@ -35,8 +35,8 @@ _EXCEPTION = re.compile(r"^([A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt|War
 class TrialFolder:
     """What one trial left on disk.
 
-    `epochs` holds one mapping of metrics per epoch, in order. `done` says that the trial ended with the last of them,
-    by itself or stopped; `diverged` that this one gave no result.
+    `epochs` holds one row per epoch, in order. `done` says that the trial ended with the last of them, by itself or
+    stopped; `diverged` that this one gave no result.
     """
 
     path: Path
@@ -45,7 +45,7 @@ class TrialFolder:
     row: str | None
     config: dict[str, Any]
     record: dict[str, Any]
-    epochs: list[dict[str, Any]]
+    epochs: list[EpochRow]
     done: bool
     diverged: bool
     error: str | None
@@ -53,9 +53,9 @@ class TrialFolder:
     problems: list[str] = field(default_factory=list)
 
     @property
-    def measured(self) -> list[dict[str, Any]]:
-        """The reports of epochs that gave a result."""
-        return [report for report in self.epochs if not report.get("diverged")]
+    def measured(self) -> list[EpochRow]:
+        """The epochs that gave a result."""
+        return [epoch for epoch in self.epochs if not epoch.diverged]
 
 
 def newest_scores(folder: Path) -> Path | None:
@@ -83,14 +83,17 @@ def read_trial(path: Path, base: dict[str, Any], kind: str = "search") -> TrialF
     if last is not None and diverged and error is None:
         error = last.reason or "diverged"
     own = params.hyperparameters or TrialParams(config=last.config if last else None).hyperparameters
+    trial_id = str((last and last.trial_id) or record.get("trial_id") or _id_from_name(path.name))
     return TrialFolder(
         path=path,
-        trial_id=str((last and last.trial_id) or record.get("trial_id") or _id_from_name(path.name)),
+        trial_id=trial_id,
         kind=kind,
         row=_row_name(record.get("row", params.row)),
         config=_configuration(record, own, base, problems),
         record=record,
-        epochs=[report.metrics() for report in log.reports.values()],
+        epochs=[
+            EpochRow(trial_id=trial_id, kind=kind, **report.metrics()) for report in log.reports.values()
+        ],
         done=last is not None and last.done,
         diverged=diverged or "DivergedError" in (error or ""),
         error=error,

@@ -28,7 +28,7 @@ from tune.scorefile import read_scores
 from tune.storage.names import SCORES_FILE, TRAINER_FILE
 from tune.trialfolder import newest_scores
 
-Trial = dict[str, Any]
+Trial = Any
 
 # Snippets of the t-SNE, and test videos that they are drawn from: bounds on what a picture may cost.
 MOST_SNIPPETS, MOST_VIDEOS = 800, 200

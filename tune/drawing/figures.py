@@ -23,7 +23,7 @@ _DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (4, 1.2, 1.
 _MARKS = ("o", "s", "^", "D", "v")
 _MOST_LINES = 5  # lines with a name of their own; the others are grey context
 
-Trial = dict[str, Any]
+Trial = Any
 Curves = dict[tuple[str, str], list[Trial]]  # (kind, trial id) -> its epochs, in order
 
 

@@ -15,7 +15,7 @@ from tune.drawing.figures import Drawing, unique_handles, whole_numbers
 from tune.reporting import wording
 from tune.results import RunResults
 
-Trial = dict[str, Any]
+Trial = Any
 
 # More bars than this are no picture in the order of start.
 _MOST_BARS = 60

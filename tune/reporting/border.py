@@ -6,14 +6,14 @@ import math
 import re
 from typing import Any
 
-from macil.config import Hyperparameter, TrialConfig, hyperparameters
+from macil.config import Hyperparameter, hyperparameters
 from macil.equivalence import training_key
 from macil.errors import ConfigError
 from macil.silence import silent_epochs
-from tune.ranking import trial_name
 from tune.reporting import wording
 from tune.reporting.outcome import Outcome
 from tune.results import RunResults
+from tune.rows import TrialRow
 
 # A value so near to an end, as a share of the range, was suggested there.
 _NEAR = 0.01
@@ -32,7 +32,7 @@ def border_warnings(results: RunResults, outcome: Outcome) -> list[str]:
         return []
     said = []
     for parameter in hyperparameters():
-        value = trial.get(parameter.name)
+        value = trial.config.get(parameter.name)
         if parameter.name in space and value is not None:
             try:
                 beyond = _beyond(parameter, value, str(space[parameter.name]))
@@ -40,34 +40,28 @@ def border_warnings(results: RunResults, outcome: Outcome) -> list[str]:
                 continue
             if beyond is not None and _acts(results, trial, parameter.name, beyond):
                 end, text, _, further = beyond
-                said.append(_sentence(parameter, value, end, text, further, trial_name(trial)))
+                said.append(_sentence(parameter, value, end, text, further, trial.name))
     return said
 
 
-def _acts(
-    results: RunResults, trial: dict[str, Any], name: str, beyond: tuple[str, str, float, float]
-) -> bool:
+def _acts(results: RunResults, trial: TrialRow, name: str, beyond: tuple[str, str, float, float]) -> bool:
     """Whether the value makes the training what it is: one that had no effect stands at the border by chance.
 
     So does a Λ that λ = min(r t, Λ) never reached, or an r that reached Λ at once, and all of them where every
     contrastive term was 0.
     """
     _, _, other_end, further = beyond
-    own = {each: trial[each] for each in TrialConfig.model_fields}
+    own = trial.config[name]
     try:
         keys = [
-            training_key(TrialConfig.from_dict({**own, name: type(trial[name])(value)}))
-            for value in (trial[name], other_end, further)
+            training_key(trial.configuration().replace(**{name: type(own)(value)}))
+            for value in (own, other_end, further)
         ]
     except ConfigError:  # as a width that its heads do not divide
         return True
     if keys[0] in keys[1:]:
         return False
-    silent, epochs = silent_epochs(
-        row
-        for row in results.epochs.to_pylist()
-        if (row["kind"], row["trial_id"]) == (trial["kind"], trial["trial_id"])
-    )
+    silent, epochs = silent_epochs(row.contrast for row in results.epoch_rows if row.key == trial.key)
     return not (name in _CONTRAST and silent == epochs > 0)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from macil.protocols import epoch_rule
 from tune.ranking import (
@@ -12,7 +11,6 @@ from tune.ranking import (
     finished_trainings,
     fresh_scores,
     fresh_trainings,
-    trial_name,
     winner_of,
 )
 from tune.reporting import wording
@@ -22,8 +20,7 @@ from tune.reporting.reference import reference_called, reference_in_full
 from tune.reporting.sections import Column, Table
 from tune.reporting.wording import NOT_MEASURED
 from tune.results import RunResults, planned_confirmation
-
-Trial = dict[str, Any]
+from tune.rows import TrialRow
 
 
 @dataclass(frozen=True)
@@ -31,8 +28,8 @@ class Confirmed:
     """One configuration: the searched trial, and its trainings on fresh seeds, as many as were `asked` for."""
 
     name: str
-    searched: Trial | None
-    trainings: tuple[Trial, ...]
+    searched: TrialRow | None
+    trainings: tuple[TrialRow, ...]
     asked: int
     reference: bool
     winner: bool
@@ -44,13 +41,14 @@ class Confirmed:
         return [text for text, holds in (("winner", self.winner), (called, self.reference)) if holds]
 
     @property
-    def finished(self) -> list[Trial]:
+    def finished(self) -> list[TrialRow]:
         """The seeds with a whole training."""
         return finished_trainings(self.trainings)
 
     def by_seed(self, column: str) -> dict[int, float]:
         """Seed to measurement, of the finished trainings that have one."""
-        return {trial["seed"]: trial[column] for trial in self.finished if trial[column] is not None}
+        measured = ((trial.seed, trial.result(column)) for trial in self.finished)
+        return {seed: value for seed, value in measured if seed is not None and value is not None}
 
     def estimate(self, column: str) -> Estimate | None:
         """Mean over the fresh seeds; a seed that failed enters no mean."""
@@ -64,18 +62,18 @@ class Confirmed:
     def regression(self) -> float | None:
         """Mean selection score on fresh seeds, minus the searched one: below zero where the search flattered."""
         mean = self.estimate("selection_score")
-        if mean is None or self.searched is None or self.searched["selection_score"] is None:
+        if mean is None or self.searched is None or self.searched.selection_score is None:
             return None
-        return float(mean.mean - self.searched["selection_score"])
+        return float(mean.mean - self.searched.selection_score)
 
 
 def confirmed_rows(results: RunResults) -> list[Confirmed]:
     """The configurations in the order in which they win (`confirmed_order`); empty without a confirmation."""
-    rows = results.trials.to_pylist()
-    trainings = [row for row in rows if row["kind"] == "confirm"]
+    rows = results.trial_rows
+    trainings = [row for row in rows if row.kind == "confirm"]
     planned = planned_confirmation(results.info)
-    names = list(dict.fromkeys([*(name for name, _ in planned), *(str(row["row"]) for row in trainings)]))
-    searched = {trial_name(row): row for row in rows if row["kind"] == "search"}
+    names = list(dict.fromkeys([*(name for name, _ in planned), *(str(row.row) for row in trainings)]))
+    searched = {row.name: row for row in rows if row.kind == "search"}
     confirm, named = results.info.get("confirm"), winner_of(results.info)
     reference = confirm.get("reference") if isinstance(confirm, dict) else None
     seeds = len({seed for _, seed in planned})
@@ -155,7 +153,7 @@ def confirmation_table(results: RunResults) -> Table | None:
         (
             _label(row),
             _seeds(row),
-            wording.decimal(row.searched["selection_score"] if row.searched else None),
+            wording.decimal(row.searched.selection_score if row.searched else None),
             wording.score_text(row.estimate("selection_score")),
             wording.signed(row.regression),
             wording.estimate_text(row.estimate("ap_trapezoid")),
@@ -185,7 +183,7 @@ def confirmation_verdicts(results: RunResults) -> list[str]:
 
 def _searched_score(row: Confirmed) -> float:
     """What it reached in the search; less than anything where that is not known."""
-    score = row.searched["selection_score"] if row.searched else None
+    score = row.searched.selection_score if row.searched else None
     return float("-inf") if score is None else float(score)
 
 
@@ -193,7 +191,7 @@ def _regression(first: Confirmed) -> list[str]:
     """What became of the best searched score on fresh seeds."""
     if first.regression is None or first.searched is None:
         return []
-    score = wording.decimal(first.searched["selection_score"])
+    score = wording.decimal(first.searched.selection_score)
     fresh = wording.score_text(first.estimate("selection_score"))
     said = (
         f"The best searched score, {score} (trial {first.name}, one seed), came to {fresh} on fresh seeds: "
@@ -248,7 +246,7 @@ def _label(row: Confirmed) -> str:
 
 
 def _seeds(row: Confirmed) -> str:
-    states = [trial["status"] for trial in row.trainings if trial["status"] != "finished"]
+    states = [trial.status for trial in row.trainings if trial.status != "finished"]
     others = [f"{states.count(state)} {state}" for state in sorted(set(states))]
     return ", ".join([f"{len(row.finished)}/{row.asked}", *others])
 
@@ -267,7 +265,7 @@ def _p(item: Paired | None) -> str:
 
 
 def _caption(results: RunResults, rows: Sequence[Confirmed], reference: str | None) -> str:
-    seeds = sorted({trial["seed"] for row in rows for trial in row.trainings if trial["seed"] is not None})
+    seeds = sorted({trial.seed for row in rows for trial in row.trainings if trial.seed is not None})
     which = (
         f" (seeds {seeds[0]} to {seeds[-1]})" if len(seeds) > 1 else f" (seed {seeds[0]})" if seeds else ""
     )

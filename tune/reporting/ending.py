@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table as Grid
 
-from tune.ranking import leaderboard, trial_name, winner_of
+from tune.ranking import ranks, winner_of
 from tune.reporting import sections, wording
 from tune.reporting.border import border_warnings
 from tune.reporting.confirmed import confirmation_table
@@ -83,9 +83,9 @@ def _print(console: Console, table: sections.Table, title: str) -> None:
 
 
 def _print_leaderboard(console: Console, results: RunResults, demo: str) -> None:
-    board = leaderboard(results).to_pylist()
-    rule = board[-1]["epoch_rule"] if board else "last"
-    other = "; the refit at its last" if any(row["epoch_rule"] != rule for row in board) else ""
+    board = ranks(results)
+    rule = board[-1][1].epoch_rule if board else "last"
+    other = "; the refit at its last" if any(row.epoch_rule != rule for _, row in board) else ""
     chance = wording.chance_beside(results.chance)
     title = (
         f"leaderboard: {results.protocol} protocol, {demo}AP of test frames in % at the {rule} epoch{other}{chance}, "
@@ -96,13 +96,13 @@ def _print_leaderboard(console: Console, results: RunResults, demo: str) -> None
         grid.add_column(column, justify="right", no_wrap=True)
     grid.add_column("configuration", overflow="fold")
     names, winner = [name for name in varied(results) if name != "seed"], winner_of(results.info)
-    for row in board[:_MOST_ROWS]:
-        epoch = row["chosen_epoch"] if row["epoch_rule"] == "chosen" else row["epochs_run"]
-        configuration = ", ".join(f"{name} {_cell(row[name])}" for name in (*names, "seed"))
-        name = trial_name(row)
-        name += " (winner)" if row["rank"] is not None and name == winner else ""
-        aps = (wording.percent(row[column]) for column in ("ap", "ap_trapezoid"))
-        cells = (row["rank"], name, row["status"], epoch, row["selection_score"])
+    for rank, row in board[:_MOST_ROWS]:
+        epoch = row.chosen_epoch if row.epoch_rule == "chosen" else row.epochs_run
+        configuration = ", ".join(f"{name} {_cell(row.config.get(name))}" for name in (*names, "seed"))
+        name = row.name
+        name += " (winner)" if rank is not None and name == winner else ""
+        aps = (wording.percent(ap) for ap in (row.ap, row.ap_trapezoid))
+        cells = (rank, name, row.status, epoch, row.selection_score)
         grid.add_row(*map(_cell, cells), *aps, configuration)
     console.print(grid, markup=False)
 

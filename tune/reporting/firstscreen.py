@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from macil.config import hyperparameters
 from macil.protocols import epoch_rule
 from tune.planning.resolve import confirmable
-from tune.ranking import reference_trial, trial_name
+from tune.ranking import reference_trial
 from tune.reporting import wording
 from tune.reporting.comparison import Paired
 from tune.reporting.confirmed import against_reference, confirmed_rows
@@ -31,9 +30,8 @@ from tune.reporting.summary import data_in_short, trials_in_short
 from tune.reporting.uncertainty import ModelInterval
 from tune.reporting.verdict import verdicts
 from tune.results import RunResults
+from tune.rows import TrialRow
 from tune.space import reference_title
-
-Trial = dict[str, Any]
 
 # To pick the larger of two sets a sign, which an interval to both sides allows for.
 _FEWEST_PICKED_FROM = 3
@@ -103,7 +101,7 @@ def _found(results: RunResults, outcome: Outcome, intervals: Mapping[str, ModelI
         else [name for name in varied(results) if name != "seed"]
     )
     setting = ", ".join(
-        f"{name} {wording.value(first[name], digits=3)}" for name in names if first[name] is not None
+        f"{name} {wording.value(first.config[name], digits=3)}" for name in names if name in first.config
     )
     said = f"{outcome.subject}" + (f" With {setting}." if setting else "")
     if outcome.row is None:
@@ -145,25 +143,25 @@ def _winner_against_reference(results: RunResults, outcome: Outcome) -> Answer:
             "Better than the reference?",
             said=("Not known: no trial of this search has the paper's values of what was searched.",),
         )
-    question = f"Better than {reference_title(reference)}?"
-    if trial_name(reference) == trial_name(searched):
+    question = f"Better than {reference_title(reference.config)}?"
+    if reference.name == searched.name:
         by = "by the test AP that steered it" if results.protocol == "published" else "on held-out videos"
         by += " and fresh seeds" if confirmed_rows(results) else ""
-        which = f"The {_question(results, outcome).lower()} is {reference_title(reference)} itself"
+        which = f"The {_question(results, outcome).lower()} is {reference_title(reference.config)} itself"
         return Answer(
             question,
             said=(f"{which}: the search found nothing better {by}.",),
             small=_capital(reference_in_full(reference)),
         )
     for column, what in (("ap_trapezoid", "points of test AP"), ("selection_score", "of selection score")):
-        found = against_reference(results, trial_name(searched), column)
+        found = against_reference(results, searched.name, column)
         if found is not None and found.difference.n > 1:
             return _confirmed_answer(results, found, column, what, searched, reference)
     return _one_seed_answer(results, searched, reference)
 
 
 def _confirmed_answer(
-    results: RunResults, found: Paired, column: str, what: str, searched: Trial, reference: Trial
+    results: RunResults, found: Paired, column: str, what: str, searched: TrialRow, reference: TrialRow
 ) -> Answer:
     test = column == "ap_trapezoid"
     number = (
@@ -176,10 +174,10 @@ def _confirmed_answer(
     )
     rule = epoch_rule(results.protocol)
     return Answer(
-        f"Better than {reference_title(reference)}?",
+        f"Better than {reference_title(reference.config)}?",
         f"{number} {'points' if test else ''}".strip(),
         (_verdict(found) + _chosen_by(results, found), *_incomplete(results)),
-        f"{_capital(what)}, trial {trial_name(searched)} minus {reference_in_full(reference)}: {pairs}"
+        f"{_capital(what)}, trial {searched.name} minus {reference_in_full(reference)}: {pairs}"
         + (
             f" ({rule} epoch, trapezoidal)"
             if test
@@ -197,25 +195,25 @@ def _chosen_by(results: RunResults, found: Paired) -> str:
     return f" It was picked as the best of {rows} by the test AP of these trainings, so the interval is too kind to it."
 
 
-def _one_seed_answer(results: RunResults, searched: Trial, reference: Trial) -> Answer:
+def _one_seed_answer(results: RunResults, searched: TrialRow, reference: TrialRow) -> Answer:
     number, measured = "", []
-    if searched["ap_trapezoid"] is not None and reference["ap_trapezoid"] is not None:
-        difference = wording.points(100 * (searched["ap_trapezoid"] - reference["ap_trapezoid"]))
+    if searched.ap_trapezoid is not None and reference.ap_trapezoid is not None:
+        difference = wording.points(100 * (searched.ap_trapezoid - reference.ap_trapezoid))
         number = f"{difference} points"
-        measured.append(f"points of test AP ({searched['epoch_rule']} epoch, trapezoidal)")
-    if searched["selection_score"] is not None and reference["selection_score"] is not None:
-        score = wording.signed(searched["selection_score"] - reference["selection_score"])
+        measured.append(f"points of test AP ({searched.epoch_rule} epoch, trapezoidal)")
+    if searched.selection_score is not None and reference.selection_score is not None:
+        score = wording.signed(searched.selection_score - reference.selection_score)
         number = number or f"{score} of selection score"
         measured.append(f"selection score {score}")
     each = f"one seed, {wording.TRAINED_ON.get(results.protocol, 'the same videos')}, each"
     against = reference_in_full(reference)
     return Answer(
-        f"Better than {reference_title(reference)}?",
+        f"Better than {reference_title(reference.config)}?",
         number,
         (
             f"Not known: the noise between seeds was not measured, and this may be nothing but noise; {_how(results)}.",
         ),
-        f"Trial {trial_name(searched)} minus {against}; {each}: {'; '.join(measured)}"
+        f"Trial {searched.name} minus {against}; {each}: {'; '.join(measured)}"
         if measured
         else f"Against {against}",
     )

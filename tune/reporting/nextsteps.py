@@ -69,7 +69,7 @@ def _model(results: RunResults) -> Path | None:
     if (results.path / MODEL_FILE).is_file():
         return results.path
     trial = find_outcome(results).replayed if results.info.get("sweep") else None
-    folder = results.path / str(trial["trial_dir"]) if trial else None
+    folder = results.path / trial.trial_dir if trial else None
     return folder if folder and newest_checkpoint(folder) else None
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from macil.io.wording import plural
 from tune.nextcommands import replay_command
-from tune.ranking import ranked_trials, trial_name, winner_name, winning_trial
+from tune.ranking import ranked_trials, winner_name, winning_trial
 from tune.reporting import wording
 from tune.reporting.confirmed import confirmed_rows, tied_with, trials_text
 from tune.reporting.intervals import MARGIN, PERCENT, Estimate, bounds_of, estimate
@@ -17,8 +16,7 @@ from tune.reporting.rowresults import RowResult, headline_column, reference_row,
 from tune.reporting.sections import rows_title
 from tune.reporting.uncertainty import ModelInterval
 from tune.results import RunResults
-
-Trial = dict[str, Any]
+from tune.rows import TrialRow
 
 
 @dataclass(frozen=True)
@@ -33,12 +31,12 @@ class Outcome:
     """
 
     subject: str
-    trials: tuple[Trial, ...] = ()
-    searched: Trial | None = None
+    trials: tuple[TrialRow, ...] = ()
+    searched: TrialRow | None = None
     row: RowResult | None = None
 
     @property
-    def replayed(self) -> Trial | None:
+    def replayed(self) -> TrialRow | None:
         """The training that is replayed, drawn and shown with its configuration: of several seeds the lowest."""
         return self.trials[0] if self.trials else None
 
@@ -48,21 +46,21 @@ class Outcome:
         first = self.replayed
         if first is None:
             return ""
-        if first["kind"] == "refit":
-            return f"the refit of {f'trial {trial_name(self.searched)}' if self.searched else 'the winner'}"
-        return f"trial {trial_name(first)}" if first["row"] is None else f"row {rows_title(first)}"
+        if first.kind == "refit":
+            return f"the refit of {f'trial {self.searched.name}' if self.searched else 'the winner'}"
+        return f"trial {first.name}" if first.row is None else f"row {rows_title(first)}"
 
     @property
     def replayed_name(self) -> str:
         """`name`, with the seed that is replayed."""
-        return f"{self.name}, seed {self.replayed['seed']}" if self.replayed else ""
+        return f"{self.name}, seed {self.replayed.seed}" if self.replayed else ""
 
 
 def find_outcome(results: RunResults) -> Outcome:
     """The refit, else the best trial of a search; of a sweep the best row by the mean that the run may compare by."""
     if results.info.get("sweep"):
         return _sweep_outcome(results)
-    refits = tuple(row for row in results.trials.to_pylist() if row["status"] == "refit")
+    refits = tuple(row for row in results.trial_rows if row.status == "refit")
     if refits:
         name, searched = winner_name(results) or "of the search", winning_trial(results)
         how = _confirmed(results)
@@ -76,11 +74,11 @@ def find_outcome(results: RunResults) -> Outcome:
     by += ", which is its best test AP: it flatters" if results.protocol == "published" else ""
     how = _confirmed(results)
     if results.status != "finished":
-        subject = f"Trial {trial_name(named)} ({named['status']}), the best so far {by}."
+        subject = f"Trial {named.name} ({named.status}), the best so far {by}."
     elif how and results.protocol == "published":  # without a refit
-        subject = f"Trial {trial_name(named)}, {how}; its training in the search is the run's result."
+        subject = f"Trial {named.name}, {how}; its training in the search is the run's result."
     else:
-        subject = f"Trial {trial_name(named)}, {how or f'the best {by}'}."
+        subject = f"Trial {named.name}, {how or f'the best {by}'}."
     return Outcome(subject, (named,), named)
 
 
@@ -94,22 +92,22 @@ def _confirmed(results: RunResults) -> str:
     return f"{text} (a tie with {trials_text(tied)})" if tied else text
 
 
-def replay(results: RunResults, trial: Trial | None) -> str:
+def replay(results: RunResults, trial: TrialRow | None) -> str:
     """The command that trains `trial` again; "" without one."""
     if trial is None:
         return ""
-    return replay_command(results.place.shown, str(trial["trial_dir"]).removeprefix("trials/"))
+    return replay_command(results.place.shown, trial.trial_dir.removeprefix("trials/"))
 
 
-def expected(trial: Trial | None) -> list[tuple[str, str]]:
+def expected(trial: TrialRow | None) -> list[tuple[str, str]]:
     """The test AP that a replay must give, to the last digit; [] where none is measured."""
     if trial is None:
         return []
     return [
-        (f"{wording.SHORT_DEFINITIONS[name]}, {where}", repr(trial[f"{name}{suffix}"]))
+        (f"{wording.SHORT_DEFINITIONS[name]}, {where}", repr(trial.result(f"{name}{suffix}")))
         for suffix, where in _epochs_of(trial)
         for name in ("ap_trapezoid", "ap")
-        if trial[f"{name}{suffix}"] is not None
+        if trial.result(f"{name}{suffix}") is not None
     ]
 
 
@@ -119,9 +117,9 @@ def headline_estimate(
     """Mean over the seeds; for one seed its AP with the interval over test videos, where there is one."""
     found = _over_seeds(outcome.trials, column)
     if found is not None and found.n == 1:
-        trial = next(trial for trial in outcome.trials if trial[column] is not None)
-        if str(trial["trial_dir"]) in intervals:
-            return intervals[str(trial["trial_dir"])].estimate(trial, column)
+        trial = next(trial for trial in outcome.trials if trial.result(column) is not None)
+        if trial.trial_dir in intervals:
+            return intervals[trial.trial_dir].around(found.mean, column)
     return found
 
 
@@ -130,7 +128,7 @@ def basis(outcome: Outcome, intervals: Mapping[str, ModelInterval], column: str 
     first = outcome.trials[0]
     figure = headline_estimate(outcome, intervals, column)
     seeds = figure.n if figure else len(outcome.trials)
-    said = wording.ap_statement(column, str(first["protocol"]), str(first["epoch_rule"]), seeds)
+    said = wording.ap_statement(column, str(first.protocol), first.epoch_rule, seeds)
     if figure is None:
         return f"not measured ({said})"
     if figure.n == 1 and figure.low is not None:
@@ -160,15 +158,15 @@ def result_tiles(
                 basis(outcome, intervals, column),
             )
         )
-    if first["protocol"] == "published" and first["ap_trapezoid_best"] is not None:
+    if first.protocol == "published" and first.ap_trapezoid_best is not None:
         tiles.append(_convention(outcome.trials))
-    if outcome.searched is not None and first["protocol"] != "published":
+    if outcome.searched is not None and first.protocol != "published":
         tiles.append(_selection(results, outcome.searched))
     tiles.append(
         Tile(
             "Parameters",
-            wording.count(first["parameters"]),
-            f"in use; {wording.count(first['parameters_published'])} in the published convention",
+            wording.count(first.parameters),
+            f"in use; {wording.count(first.parameters_published)} in the published convention",
         )
     )
     return tuple(tiles)
@@ -193,7 +191,7 @@ def _sweep_outcome(results: RunResults) -> Outcome:
     so_far = "" if results.status == "finished" else " so far"
     among = f"{len(rows)} trainings" if len(trained_rows(every)) < len(every) else f"{len(rows)}"
     subject = f"Row {best.title}, the best{so_far} of {among} {how}."
-    trials = tuple(sorted(best.finished, key=lambda trial: trial["seed"] or 0))
+    trials = tuple(sorted(best.finished, key=lambda trial: trial.seed or 0))
     return Outcome(subject, trials, None, best)
 
 
@@ -201,13 +199,13 @@ def _mean(figure: Estimate | None) -> float:
     return figure.mean if figure else float("-inf")
 
 
-def _epochs_of(trial: Trial) -> list[tuple[str, str]]:
-    if trial["epoch_rule"] == "last":
-        return [("", f"last epoch ({trial['epochs_run']})")]
-    return [("", f"chosen epoch ({trial['chosen_epoch']})"), ("_last", f"last epoch ({trial['epochs_run']})")]
+def _epochs_of(trial: TrialRow) -> list[tuple[str, str]]:
+    if trial.epoch_rule == "last":
+        return [("", f"last epoch ({trial.epochs_run})")]
+    return [("", f"chosen epoch ({trial.chosen_epoch})"), ("_last", f"last epoch ({trial.epochs_run})")]
 
 
-def _convention(trials: Sequence[Trial]) -> Tile:
+def _convention(trials: Sequence[TrialRow]) -> Tile:
     figure = _over_seeds(trials, "ap_trapezoid_best")
     cut = "".join(f"; {note}" for note in wording.cut_notes([figure], PERCENT))
     seeds = figure.n if figure else 0
@@ -220,13 +218,13 @@ def _convention(trials: Sequence[Trial]) -> Tile:
     )
 
 
-def _over_seeds(trials: Sequence[Trial], column: str) -> Estimate | None:
+def _over_seeds(trials: Sequence[TrialRow], column: str) -> Estimate | None:
     protocol = str(trials[0]["protocol"]) if trials else ""
-    return estimate((trial[column] for trial in trials), bounds_of(column, protocol))
+    return estimate((trial.result(column) for trial in trials), bounds_of(column, protocol))
 
 
-def _selection(results: RunResults, searched: Trial) -> Tile:
-    row = next((row for row in confirmed_rows(results) if row.name == trial_name(searched)), None)
+def _selection(results: RunResults, searched: TrialRow) -> Tile:
+    row = next((row for row in confirmed_rows(results) if row.name == searched.name), None)
     fresh = row.estimate("selection_score") if row else None
     if fresh is not None:
         cut = "".join(f"; {note}" for note in wording.cut_notes([fresh], MARGIN))
@@ -234,12 +232,12 @@ def _selection(results: RunResults, searched: Trial) -> Tile:
             "Selection score",
             wording.score_text(fresh),
             "on fresh seeds, what the winner is chosen by: held-out training videos only; "
-            f"{wording.seeds(fresh.n)}{cut}; in the search it was {wording.decimal(searched['selection_score'])} "
+            f"{wording.seeds(fresh.n)}{cut}; in the search it was {wording.decimal(searched.selection_score)} "
             "(one seed)",
         )
     return Tile(
         "Selection score",
-        wording.decimal(searched["selection_score"]),
+        wording.decimal(searched.selection_score),
         "what the winner is chosen by: held-out training videos only, best of its epochs "
-        f"(epoch {wording.count(searched['chosen_epoch'])}); one seed, no interval",
+        f"(epoch {wording.count(searched.chosen_epoch)}); one seed, no interval",
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from tune.reporting import wording
 from tune.reporting.comparison import FEWEST_PAIRS, Paired, least_p
@@ -17,7 +17,7 @@ from tune.reporting.rowresults import (
     sweep_rows,
     trained_rows,
 )
-from tune.reporting.sections import Column, Table
+from tune.reporting.sections import Cell, Column, Table, tabulate
 from tune.reporting.summary import is_demo
 from tune.reporting.wording import NOT_MEASURED
 from tune.results import RunResults
@@ -25,7 +25,7 @@ from tune.results import RunResults
 DEMO = "Demo data, generated: no measured number here says anything about XD-Violence."
 DIFFERS = "*"
 
-_Cell = tuple[Column, Callable[[RowResult], str]]
+_Cell = Cell[RowResult]
 
 
 def comparison_table(results: RunResults) -> Table | None:
@@ -51,10 +51,9 @@ def comparison_table(results: RunResults) -> Table | None:
     for (_, rule), comparisons in found.items():
         columns += _comparison_columns(f"Test AP, {rule}", comparisons)
     marked = [index for index, row in enumerate(others) if row.name in first and first[row.name].differs]
-    cells = tuple(tuple(cell(row) for _, cell in columns) for row in others)
     shown = [item.difference for comparisons in found.values() for item in comparisons.values()]
     caption = " ".join([_comparison_caption(results, others, first), *wording.interval_notes(shown, POINTS)])
-    return Table(caption, tuple(column for column, _ in columns), cells, frozenset(marked))
+    return tabulate(caption, columns, others, marked)
 
 
 def _comparison_columns(place: str, comparisons: dict[str, Paired]) -> list[_Cell]:

@@ -6,27 +6,25 @@ from collections.abc import Mapping
 from typing import Any
 
 from macil.config import departures
-from tune.ranking import trial_name
 from tune.reporting import wording
+from tune.rows import TrialRow
 from tune.space import reference_title
-
-Trial = dict[str, Any]
 
 # More than so many departures from the paper are no longer read.
 _MOST_NAMED = 4
 
 
-def reference_called(trial: Trial) -> str:
+def reference_called(trial: TrialRow) -> str:
     """The reference of a search, as a table has room for it: "paper's setting" where it is that."""
-    return reference_title(trial).removeprefix("the ")
+    return reference_title(trial.config).removeprefix("the ")
 
 
-def reference_in_full(trial: Trial) -> str:
+def reference_in_full(trial: TrialRow) -> str:
     """The reference with its trial, and in what it departs from the paper."""
-    name = f"trial {trial_name(trial)}"
-    if not departures(trial):
-        return f"{name}, {reference_title(trial)}"
-    return f"{name}, the paper's values of what was searched, with {departures_in_words(trial)}"
+    name = f"trial {trial.name}"
+    if not departures(trial.config):
+        return f"{name}, {reference_title(trial.config)}"
+    return f"{name}, the paper's values of what was searched, with {departures_in_words(trial.config)}"
 
 
 def departures_in_words(values: Mapping[str, Any]) -> str:

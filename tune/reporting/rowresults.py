@@ -20,9 +20,8 @@ from tune.reporting.intervals import (
     estimate,
 )
 from tune.results import RunResults
+from tune.rows import TrialRow
 from tune.sweeps import SWEEPS
-
-Trial = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class RowResult:
 
     name: str
     changes: dict[str, Any]
-    trials: tuple[Trial, ...]
+    trials: tuple[TrialRow, ...]
     published: float | None
     source: str | None = None
     alike: tuple[str, ...] = ()
@@ -53,53 +52,50 @@ class RowResult:
 
     def estimate(self, column: str) -> Estimate | None:
         """Mean over the finished seeds; a seed that failed or was cut short enters no mean."""
-        protocol = str(self.trials[0]["protocol"]) if self.trials else ""
-        return estimate((trial[column] for trial in self.finished), bounds_of(column, protocol))
+        protocol = str(self.trials[0].protocol) if self.trials else ""
+        return estimate((trial.result(column) for trial in self.finished), bounds_of(column, protocol))
 
     def by_seed(self, column: str) -> dict[int, float]:
         """Seed to measurement in percent, of the finished seeds that have one."""
-        return {
-            trial["seed"]: 100 * trial[column]
-            for trial in self.finished
-            if trial["seed"] is not None and trial[column] is not None
-        }
+        measured = ((trial.seed, trial.result(column)) for trial in self.finished)
+        return {seed: 100 * value for seed, value in measured if seed is not None and value is not None}
 
     @property
     def numbers(self) -> tuple[tuple[Any, ...], ...]:
         """Seed and every AP of the finished seeds: equal for rows between which no AP tells."""
-        names = ("seed", "ap_trapezoid", "ap", "ap_trapezoid_best")
-        return tuple(sorted((tuple(trial[name] for name in names) for trial in self.finished), key=repr))
+        names = ("ap_trapezoid", "ap", "ap_trapezoid_best")
+        return tuple(
+            sorted(
+                ((trial.seed, *(trial.result(name) for name in names)) for trial in self.finished), key=repr
+            )
+        )
 
     @property
-    def finished(self) -> list[Trial]:
+    def finished(self) -> list[TrialRow]:
         """The seeds with a whole training."""
-        return [trial for trial in self.trials if trial["status"] == "finished"]
+        return [trial for trial in self.trials if trial.status == "finished"]
 
     @property
     def stopped(self) -> bool:
         """Whether a seed was stopped early, so that the finished ones are a choice of the better."""
-        return any(trial["status"] == "stopped" for trial in self.trials)
+        return any(trial.status == "stopped" for trial in self.trials)
 
 
 def sweep_rows(results: RunResults) -> list[RowResult]:
     """The rows in the plan's order, then any others; empty for a search."""
-    trials = [
-        trial
-        for trial in results.trials.to_pylist()
-        if trial["kind"] == "search" and trial["row"] is not None
-    ]
+    trials = [trial for trial in results.trial_rows if trial.kind == "search" and trial.row is not None]
     planned = results.plan.get("rows")
     planned = [row for row in planned if isinstance(row, dict)] if isinstance(planned, list) else []
     if not (trials or planned):
         return []
     by_name: dict[str, dict[str, Any]] = {str(row.get("name")): row for row in planned}
     alike, standing = planned_equal_rows(results.plan), standing_for(trials, results.plan)
-    names = list(dict.fromkeys([*by_name, *(str(trial["row"]) for trial in trials)]))
+    names = list(dict.fromkeys([*by_name, *(str(trial.row) for trial in trials)]))
     return [
         RowResult(
             name=name,
             changes=_mapping(by_name.get(name, {}).get("changes")),
-            trials=tuple(trial for trial in trials if name in standing.get(trial["trial_dir"], ())),
+            trials=tuple(trial for trial in trials if name in standing.get(trial.trial_dir, ())),
             published=_number(
                 by_name.get(name, {}).get("published_ap", by_name.get(name, {}).get("published"))
             ),
@@ -117,7 +113,7 @@ def trained_rows(rows: Sequence[RowResult]) -> list[RowResult]:
 
 def repeated(results: RunResults) -> int:
     """Trainings for which another one stands: an earlier version trained equal rows apart."""
-    trials = [row for row in results.trials.to_pylist() if row["kind"] == "search" and row["row"] is not None]
+    trials = [row for row in results.trial_rows if row.kind == "search" and row.row is not None]
     return len(trials) - len(standing_for(trials, results.plan))
 
 
@@ -155,7 +151,7 @@ def is_papers(results: RunResults) -> bool:
     if row is None:
         return False
     planned = {**_mapping(results.plan.get("base")), **row.changes}
-    return not departures(row.trials[0] if row.trials else planned)
+    return not departures(row.trials[0].config if row.trials else planned)
 
 
 def publisher(results: RunResults) -> str:

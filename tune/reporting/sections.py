@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from macil.config import hyperparameters
-from tune.ranking import counted_trials, leaderboard, trial_name, winner_name, winner_of
+from tune.ranking import counted_trials, ranked_trials, winner_name, winner_of
 from tune.reporting import wording
-from tune.reporting.intervals import PERCENT, SHARE, Estimate, estimate
+from tune.reporting.intervals import PERCENT, SHARE, estimate
 from tune.reporting.wording import NOT_MEASURED
 from tune.results import RunResults
+from tune.rows import TrialRow
 from tune.storage.names import ACCESS_LOG
-
-Trial = dict[str, Any]
 
 # A page shows so many trials; the files beside it hold all of them.
 MOST_TRIALS = 40
@@ -50,24 +49,29 @@ class Table:
         return spans if any(name for name, _ in spans) else []
 
 
-def rows_title(trial: Trial) -> str:
+Row = TypeVar("Row")
+# A column of a table, and what it says of a row.
+Cell = tuple[Column, Callable[[Row], str]]
+
+
+def rows_title(trial: TrialRow) -> str:
     """The rows of a sweep that a training is of: `01 = 04 = 07`."""
-    return NOT_MEASURED if trial["row"] is None else str(trial["rows"] or trial["row"]).replace(", ", " = ")
+    return NOT_MEASURED if trial.row is None else str(trial.rows or trial.row).replace(", ", " = ")
 
 
 def result_table(results: RunResults) -> Table | None:
     """The refitted winner, apart from the trials it was chosen from; None without one."""
-    rows = [row for row in results.trials.to_pylist() if row["kind"] == "refit"]
+    rows = [row for row in results.trial_rows if row.kind == "refit"]
     if not rows:
         return None
-    columns = [
-        _text("Training", lambda row: f"refit, seed {row['seed']}"),
+    columns: list[Cell[TrialRow]] = [
+        _text("Training", lambda row: f"refit, seed {row.seed}"),
         _text("Status", _status),
         _number("Epochs", _epochs),
-        *_ap_columns(f"Test AP (%){wording.chance_beside(results.chance)}", visual=_any(rows, "visual_ap")),
+        *_ap_columns(f"Test AP (%){wording.chance_beside(results.chance)}", visual=_has_visual(rows)),
         *_cost_columns(),
     ]
-    figures = [_estimate_of(rows, name) for name in ("ap_trapezoid", "ap")]
+    figures = [estimate((row.result(name) for row in rows), SHARE) for name in ("ap_trapezoid", "ap")]
     seeds = max((figure.n for figure in figures if figure), default=0)
     mean = ""
     if seeds > 1:
@@ -77,12 +81,12 @@ def result_table(results: RunResults) -> Table | None:
         )
         mean += "".join(f" {note}" for note in wording.interval_notes(figures, PERCENT))
     caption = f"The winner, refitted. {wording.ap_basis('refit', 'last', 1)}{mean}{_visual_note(rows)}"
-    return _table(caption, columns, rows, frozenset(range(len(rows))))
+    return tabulate(caption, columns, rows, range(len(rows)))
 
 
 def leaderboard_table(results: RunResults) -> Table | None:
     """All ranked trials, best first, with the hyperparameters that differ between them; None without any."""
-    rows = [row for row in leaderboard(results).to_pylist() if row["rank"] is not None]
+    rows = ranked_trials(results)
     if not rows:
         return None
     shown = rows[:MOST_TRIALS]
@@ -92,12 +96,12 @@ def leaderboard_table(results: RunResults) -> Table | None:
             "Ranked by selection score, which is the best test AP so far (the published convention, chosen on the test "
             "set); the headline is the last epoch."
         )
-    caption = f"{wording.ap_basis(results.protocol, rows[0]['epoch_rule'], 1)} {ranking}"
+    caption = f"{wording.ap_basis(results.protocol, rows[0].epoch_rule, 1)} {ranking}"
     caption += _visual_note(rows)
     winner = winner_name(results)
-    marked = frozenset(place for place, row in enumerate(shown) if trial_name(row) == winner)
-    trials = [row for row in counted_trials(results) if row["kind"] == "search"]
-    every = sum(row["kind"] == "search" for row in results.trials.to_pylist())
+    marked = [place for place, row in enumerate(shown) if row.name == winner]
+    trials = [row for row in counted_trials(results) if row.kind == "search"]
+    every = sum(row.kind == "search" for row in results.trial_rows)
     if every > len(trials):
         caption += (
             f" Left out: {every - len(trials)} of {every} trainings, of rows that are the same as another."
@@ -107,29 +111,29 @@ def leaderboard_table(results: RunResults) -> Table | None:
         caption += f" {missing} of {len(trials)} trials have no place in it: see Status of the trials."
     if len(rows) > len(shown):
         caption += f" The first {len(shown)} of {len(rows)}; trials.csv has all."
-    return _table(caption, _leaderboard_columns(results, rows), shown, marked)
+    return tabulate(caption, _leaderboard_columns(results, rows), shown, marked)
 
 
 def failures_table(results: RunResults) -> Table | None:
     """Trials that failed, diverged, were interrupted or have not reported, with reasons; None when all is well."""
     wrong = ("failed", "diverged", "interrupted", "pending", "running")
-    rows = [row for row in results.trials.to_pylist() if row["status"] in wrong]
+    rows = [row for row in results.trial_rows if row.status in wrong]
     if not rows:
         return None
-    columns: list[_Cell | None] = [
+    columns: list[Cell[TrialRow] | None] = [
         _text(
             "Trial",
-            lambda row: trial_name(row) if row["kind"] == "search" else f"{trial_name(row)} ({row['kind']})",
+            lambda row: row.name if row.kind == "search" else f"{row.name} ({row.kind})",
         ),
-        _text("Row", lambda row: wording.value(row["row"])) if _any(rows, "row") else None,
-        _number("Seed", lambda row: wording.value(row["seed"])),
+        _text("Row", lambda row: wording.value(row.row)) if _any(row.row for row in rows) else None,
+        _number("Seed", lambda row: wording.value(row.seed)),
         _text("Status", _status),
         _number("Epochs", _epochs),
-        _text("Reason", lambda row: row["error"] or NOT_MEASURED),
-        _text("Folder", lambda row: str(row["trial_dir"])),
+        _text("Reason", lambda row: row.error or NOT_MEASURED),
+        _text("Folder", lambda row: row.trial_dir),
     ]
     caption = "Trials without a whole training. None of them enters a mean or a rank as if it had finished."
-    return _table(caption, columns, rows[:MOST_TRIALS])
+    return tabulate(caption, columns, rows[:MOST_TRIALS])
 
 
 def openings_table(results: RunResults) -> Table | None:
@@ -145,68 +149,79 @@ def openings_table(results: RunResults) -> Table | None:
         f"The test labels were opened {said}. A configuration chosen after the first opening is chosen on the "
         f"test set. Log: {ACCESS_LOG}."
     )
-    columns = [
-        _number("#", lambda entry: str(entry["n"])),
-        _text("Time (UTC)", lambda entry: str(entry.get("time") or "unknown")),
-        _text("For", lambda entry: str(entry.get("purpose") or "unknown")),
-        _number("Trials", lambda entry: wording.value(entry.get("trials"))),
-        _text("Labels", lambda entry: wording.value(entry.get("labels_hash"))),
-        _text("Scores", lambda entry: wording.value(entry.get("scores_hash"))),
+    columns: list[Cell[dict[str, Any]]] = [
+        (Column("#", number=True), lambda entry: str(entry["n"])),
+        (Column("Time (UTC)"), lambda entry: str(entry.get("time") or "unknown")),
+        (Column("For"), lambda entry: str(entry.get("purpose") or "unknown")),
+        (Column("Trials", number=True), lambda entry: wording.value(entry.get("trials"))),
+        (Column("Labels"), lambda entry: wording.value(entry.get("labels_hash"))),
+        (Column("Scores"), lambda entry: wording.value(entry.get("scores_hash"))),
     ]
-    return _table(caption, columns, [{"n": n, **entry} for n, entry in enumerate(results.openings, start=1)])
+    return tabulate(
+        caption, columns, [{"n": n, **entry} for n, entry in enumerate(results.openings, start=1)]
+    )
 
 
 def varied(results: RunResults) -> list[str]:
     """Hyperparameters that differ between the trials, and those of a search's space, in the order of `TrialConfig`."""
-    rows = [row for row in results.trials.to_pylist() if row["kind"] == "search"]
+    rows = [row for row in results.trial_rows if row.kind == "search"]
     space = results.plan.get("space")
     names = set(space) if isinstance(space, dict) else set()
     names |= {
-        p.name for p in hyperparameters() if len({row[p.name] for row in rows if row[p.name] is not None}) > 1
+        p.name
+        for p in hyperparameters()
+        if len({row.config[p.name] for row in rows if p.name in row.config}) > 1
     }
     return [p.name for p in hyperparameters() if p.name in names]
 
 
-def _estimate_of(trials: Sequence[Trial], name: str) -> Estimate | None:
-    return estimate((trial[name] for trial in trials), SHARE)
+def tabulate(
+    caption: str, columns: Sequence[Cell[Row] | None], rows: Sequence[Row], marked: Iterable[int] = ()
+) -> Table:
+    """A line for each of `rows`; a column that is None is left out."""
+    present = [column for column in columns if column is not None]
+    cells = tuple(tuple(cell(row) for _, cell in present) for row in rows)
+    return Table(caption, tuple(column for column, _ in present), cells, frozenset(marked))
 
 
-def _any(rows: Sequence[Trial], name: str) -> bool:
-    return any(row[name] is not None for row in rows)
+def _any(values: Iterable[object]) -> bool:
+    return any(value is not None for value in values)
 
 
-def _visual_note(rows: Sequence[Trial]) -> str:
-    return " Visual: the visual network alone, step-wise." if _any(rows, "visual_ap") else ""
+def _has_visual(rows: Sequence[TrialRow]) -> bool:
+    return _any(row.visual_ap for row in rows)
 
 
-_Cell = tuple[Column, Callable[[Trial], str]]
+def _visual_note(rows: Sequence[TrialRow]) -> str:
+    return " Visual: the visual network alone, step-wise." if _has_visual(rows) else ""
 
 
-def _leaderboard_columns(results: RunResults, rows: Sequence[Trial]) -> list[_Cell | None]:
-    rule, winner = rows[0]["epoch_rule"], winner_of(results.info)
+def _leaderboard_columns(results: RunResults, rows: Sequence[TrialRow]) -> list[Cell[TrialRow] | None]:
+    rule, winner = rows[0].epoch_rule, winner_of(results.info)
+    ranks = {row.trial_dir: rank for rank, row in enumerate(rows, start=1)}
     chance = wording.chance_beside(results.chance)
     best = "Best test epoch (convention)"
     selection = "Selection" if results.protocol == "published" else "Held-out selection"
     return [
-        _number("#", lambda row: str(row["rank"])),
-        _text("Trial", lambda row: trial_name(row) + (" (winner)" if trial_name(row) == winner else "")),
-        _text("Row", rows_title) if _any(rows, "row") else None,
+        _number("#", lambda row: str(ranks[row.trial_dir])),
+        _text("Trial", lambda row: row.name + (" (winner)" if row.name == winner else "")),
+        _text("Row", rows_title) if _any(row.row for row in rows) else None,
         _text("Status", _status),
-        _number("Score", lambda row: wording.decimal(row["selection_score"]), selection),
-        _number("Video AP (%)", lambda row: wording.percent(row["heldout_ap"]), selection)
-        if _any(rows, "heldout_ap")
+        _number("Score", lambda row: wording.decimal(row.selection_score), selection),
+        _number("Video AP (%)", lambda row: wording.percent(row.heldout_ap), selection)
+        if _any(row.heldout_ap for row in rows)
         else None,
-        *_ap_columns(f"Test AP (%), {rule} epoch{chance}", visual=_any(rows, "visual_ap")),
+        *_ap_columns(f"Test AP (%), {rule} epoch{chance}", visual=_has_visual(rows)),
         *(
             [
-                _number("Trapezoidal", lambda row: wording.percent(row["ap_trapezoid_best"]), best),
-                _number("Epoch", lambda row: wording.count(row["best_epoch"]), best),
+                _number("Trapezoidal", lambda row: wording.percent(row.ap_trapezoid_best), best),
+                _number("Epoch", lambda row: wording.count(row.best_epoch), best),
             ]
             if results.protocol == "published"
             else []
         ),
         _number("Run", _epochs, "Epochs"),
-        _number("Chosen", lambda row: wording.count(row["chosen_epoch"]), "Epochs")
+        _number("Chosen", lambda row: wording.count(row.chosen_epoch), "Epochs")
         if results.protocol != "published"
         else None,
         *_cost_columns(),
@@ -214,47 +229,39 @@ def _leaderboard_columns(results: RunResults, rows: Sequence[Trial]) -> list[_Ce
     ]
 
 
-def _text(title: str, cell: Callable[[Trial], str], group: str = "") -> _Cell:
+def _text(title: str, cell: Callable[[TrialRow], str], group: str = "") -> Cell[TrialRow]:
     return Column(title, group), cell
 
 
-def _number(title: str, cell: Callable[[Trial], str], group: str = "") -> _Cell:
+def _number(title: str, cell: Callable[[TrialRow], str], group: str = "") -> Cell[TrialRow]:
     return Column(title, group, number=True), cell
 
 
-def _hyperparameter(name: str) -> _Cell:
-    return _number(name, lambda row: wording.value(row[name], digits=3), "Hyperparameters")
+def _hyperparameter(name: str) -> Cell[TrialRow]:
+    return _number(name, lambda row: wording.value(row.config.get(name), digits=3), "Hyperparameters")
 
 
-def _ap_columns(group: str, *, visual: bool) -> list[_Cell]:
+def _ap_columns(group: str, *, visual: bool) -> list[Cell[TrialRow]]:
     columns = [
-        _number("Trapezoidal", lambda row: wording.percent(row["ap_trapezoid"]), group),
-        _number("Step-wise", lambda row: wording.percent(row["ap"]), group),
+        _number("Trapezoidal", lambda row: wording.percent(row.ap_trapezoid), group),
+        _number("Step-wise", lambda row: wording.percent(row.ap), group),
     ]
     if visual:
-        columns.append(_number("Visual", lambda row: wording.percent(row["visual_ap"]), group))
+        columns.append(_number("Visual", lambda row: wording.percent(row.visual_ap), group))
     return columns
 
 
-def _cost_columns() -> list[_Cell]:
+def _cost_columns() -> list[Cell[TrialRow]]:
     return [
-        _number("Used", lambda row: wording.count(row["parameters"]), "Parameters"),
-        _number("As published", lambda row: wording.count(row["parameters_published"]), "Parameters"),
-        _number("Time", lambda row: wording.duration(row["seconds"])),
+        _number("Used", lambda row: wording.count(row.parameters), "Parameters"),
+        _number("As published", lambda row: wording.count(row.parameters_published), "Parameters"),
+        _number("Time", lambda row: wording.duration(row.seconds)),
     ]
 
 
-def _status(row: Trial) -> str:
-    return {"refit": "finished", "pending": "not reported"}.get(row["status"], str(row["status"]))
+def _status(row: TrialRow) -> str:
+    return {"refit": "finished", "pending": "not reported"}.get(row.status, row.status)
 
 
-def _epochs(row: Trial) -> str:
-    return f"{row['epochs_run']}/{wording.value(row['epochs'])}"
-
-
-def _table(
-    caption: str, columns: Sequence[_Cell | None], rows: Sequence[Trial], marked: frozenset[int] = frozenset()
-) -> Table:
-    present = [column for column in columns if column is not None]
-    cells = tuple(tuple(cell(row) for _, cell in present) for row in rows)
-    return Table(caption, tuple(column for column, _ in present), cells, marked)
+def _epochs(row: TrialRow) -> str:
+    return f"{row.epochs_run}/{wording.value(row.epochs)}"

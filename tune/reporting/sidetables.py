@@ -177,7 +177,7 @@ def _rule(each: Compared) -> str:
 
 
 def _first(each: Compared, name: str) -> Any:
-    return each.found.trials[0][name] if each.found.trials else None
+    return getattr(each.found.replayed, name, None)
 
 
 def _interval_kind(each: Compared) -> str:
@@ -190,7 +190,7 @@ def _interval_kind(each: Compared) -> str:
 
 
 def _best(each: Compared) -> str:
-    return wording.estimate_text(estimate((trial["ap_trapezoid_best"] for trial in each.found.trials), SHARE))
+    return wording.estimate_text(estimate((trial.ap_trapezoid_best for trial in each.found.trials), SHARE))
 
 
 def _against_reference(each: Compared) -> str:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from macil.objective import ramp_weight
 from macil.silence import WHY, is_silent, silence_text, silent_epochs
-from tune.ranking import trial_name
 from tune.reporting import wording
 from tune.reporting.outcome import Outcome
 from tune.results import RunResults
-
-Trial = dict[str, Any]
+from tune.rows import EpochRow, TrialRow
 
 
 def contrast_fact(results: RunResults) -> str:
     """In how many of how many epochs of all trainings the terms were exactly 0; "" without any such term."""
-    silent, epochs = silent_epochs(row for trial in _epochs(results).values() for row in trial)
+    silent, epochs = silent_epochs(row.contrast for trial in _epochs(results).values() for row in trial)
     if not epochs:
         return ""
     return f"{wording.count(silent)} of {wording.count(epochs)} epochs of all trainings had terms that were exactly 0"
@@ -27,17 +23,17 @@ def contrast_warnings(results: RunResults, outcome: Outcome) -> list[str]:
     by_trial = _epochs(results)
     said = []
     for trial in outcome.trials[:1]:
-        silent, epochs = silent_epochs(by_trial.get(_key(trial), []))
+        silent, epochs = silent_epochs(row.contrast for row in by_trial.get(trial.key, []))
         if silent:
             terms = f"the contrastive terms were {silence_text(silent, epochs)}"
             said.append(f"In {_called(trial)} {terms}: {WHY}.")
-    trained = [trial for trial in results.trials.to_pylist() if by_trial.get(_key(trial))]
-    never = [trial for trial in trained if not any(_acts(trial, epoch) for epoch in by_trial[_key(trial)])]
+    trained = [trial for trial in results.trial_rows if by_trial.get(trial.key)]
+    never = [trial for trial in trained if not any(_acts(trial, epoch) for epoch in by_trial[trial.key])]
     if never:
         which = f"{len(never)} of {len(trained)} trainings"
         if len(never) == len(trained):
             which = "the only training" if len(trained) == 1 else f"all {len(trained)} trainings"
-        silent = any(is_silent(epoch) for trial in never for epoch in by_trial[_key(trial)])
+        silent = any(is_silent(epoch.contrast) for trial in never for epoch in by_trial[trial.key])
         why = (
             "in every epoch the contrastive terms, or their weight λ (which is 0 in the first), were exactly 0. More "
             "steps (more epochs, a smaller --batch-size) let predictions part."
@@ -49,30 +45,32 @@ def contrast_warnings(results: RunResults, outcome: Outcome) -> list[str]:
     return said
 
 
-def _epochs(results: RunResults) -> dict[tuple[str, str], list[Trial]]:
+def _epochs(results: RunResults) -> dict[tuple[str, str], list[EpochRow]]:
     """The epochs that have contrastive terms, by training."""
-    found: dict[tuple[str, str], list[Trial]] = {}
-    for row in results.epochs.to_pylist():
-        if row["loss_v2b"] is not None:
-            found.setdefault(_key(row), []).append(row)
+    found: dict[tuple[str, str], list[EpochRow]] = {}
+    for row in results.epoch_rows:
+        if row.loss_v2b is not None:
+            found.setdefault(row.key, []).append(row)
     return found
 
 
-def _key(row: Trial) -> tuple[str, str]:
-    return row["kind"], row["trial_id"]
-
-
-def _acts(trial: Trial, epoch: Trial) -> bool:
+def _acts(trial: TrialRow, epoch: EpochRow) -> bool:
     weights = (
-        ramp_weight(epoch["epoch"] - 1, trial["ramp"] or 0.0, trial[name] or 0.0)
+        ramp_weight(epoch.epoch - 1, *(_number(trial, each) for each in ("ramp", name)))
         for name in ("lambda_v2b", "lambda_v2n")
     )
-    return not is_silent(epoch) and any(weights)
+    return not is_silent(epoch.contrast) and any(weights)
 
 
-def _called(trial: Trial) -> str:
-    if trial["kind"] == "refit":
+def _number(trial: TrialRow, name: str) -> float:
+    """A hyperparameter that is a number, 0 where it is not known."""
+    value = trial.config.get(name)
+    return 0.0 if value is None or isinstance(value, str) else float(value)
+
+
+def _called(trial: TrialRow) -> str:
+    if trial.kind == "refit":
         return "the refit"
-    if trial["row"] is not None:
-        return f"row {trial['row']}, seed {trial['seed']},"
-    return f"trial {trial_name(trial)}"
+    if trial.row is not None:
+        return f"row {trial.row}, seed {trial.seed},"
+    return f"trial {trial.name}"

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from macil.protocols import epoch_rule
-from tune.ranking import reference_trial, trial_name
+from tune.ranking import reference_trial
 from tune.reporting import wording
 from tune.reporting.confirmed import Confirmed, confirmed_rows
 from tune.reporting.intervals import PERCENT, Estimate, bounds_of, estimate
@@ -15,8 +14,7 @@ from tune.reporting.page import Tile
 from tune.reporting.reference import reference_called
 from tune.reporting.uncertainty import ModelInterval
 from tune.results import RunResults
-
-Trial = dict[str, Any]
+from tune.rows import TrialRow
 
 
 def standing(
@@ -31,27 +29,27 @@ def standing(
     if searched is None:
         return ()
     compared = [(searched, title)]
-    if reference is not None and trial_name(reference) == trial_name(searched):
+    if reference is not None and reference.name == searched.name:
         compared = [(searched, f"{title}, the {reference_called(reference)}")]
     elif reference is not None:
         compared.append((reference, _capital(reference_called(reference))))
     confirmed = {row.name: row for row in confirmed_rows(results) if row.finished}
-    if trial_name(searched) not in confirmed:
+    if searched.name not in confirmed:
         confirmed = {}
     column = "ap_trapezoid" if _figure(searched, confirmed, "ap_trapezoid") else "selection_score"
     lines = [_line(results, trial, name, confirmed, column) for trial, name in compared]
     return (*lines, *_model(results, outcome, searched, intervals, confirmed=bool(confirmed)))
 
 
-def _figure(trial: Trial, confirmed: Mapping[str, Confirmed], column: str) -> Estimate | None:
+def _figure(trial: TrialRow, confirmed: Mapping[str, Confirmed], column: str) -> Estimate | None:
     if not confirmed:
-        return estimate([trial[column]])
-    row = confirmed.get(trial_name(trial))
+        return estimate([trial.result(column)])
+    row = confirmed.get(trial.name)
     return row.estimate(column) if row else None
 
 
 def _line(
-    results: RunResults, trial: Trial, name: str, confirmed: Mapping[str, Confirmed], column: str
+    results: RunResults, trial: TrialRow, name: str, confirmed: Mapping[str, Confirmed], column: str
 ) -> Tile:
     figure = _figure(trial, confirmed, column)
     if figure is None:
@@ -63,8 +61,8 @@ def _line(
     videos = wording.TRAINED_ON.get(results.protocol, "protocol not known")
     ends = PERCENT if column == "ap_trapezoid" else bounds_of(column, results.protocol)
     cut = "".join(f"; {note}" for note in wording.cut_notes([figure], ends))
-    ended = " stopped early," if trial["status"] == "stopped" and not confirmed else ""
-    return Tile(f"{name}: trial {trial_name(trial)}", number, f"{seeds},{ended} {videos}{cut}")
+    ended = " stopped early," if trial.status == "stopped" and not confirmed else ""
+    return Tile(f"{name}: trial {trial.name}", number, f"{seeds},{ended} {videos}{cut}")
 
 
 def _number(results: RunResults, figure: Estimate, column: str) -> str:
@@ -76,7 +74,7 @@ def _number(results: RunResults, figure: Estimate, column: str) -> str:
 def _model(
     results: RunResults,
     outcome: Outcome,
-    searched: Trial,
+    searched: TrialRow,
     intervals: Mapping[str, ModelInterval],
     *,
     confirmed: bool,
@@ -85,29 +83,29 @@ def _model(
 
     Without a refit it is the winner's trial, which a confirmation leaves out.
     """
-    refit = bool(outcome.trials) and outcome.trials[0]["kind"] == "refit"
+    refit = bool(outcome.trials) and outcome.trials[0].kind == "refit"
     if not refit and not (confirmed and results.status == "finished" and results.protocol == "published"):
         return []
-    name = "the winner trained again" if refit else f"trial {trial_name(searched)} in the search"
-    protocol = str(outcome.trials[0]["protocol"])
+    name = "the winner trained again" if refit else f"trial {searched.name} in the search"
+    protocol = str(outcome.trials[0].protocol)
     rule = wording.EPOCH_RULES[epoch_rule(protocol)]
     videos = wording.TRAINED_ON.get(protocol, "protocol not known")
-    figure, mean = headline_estimate(outcome, intervals), estimate(t["ap_trapezoid"] for t in outcome.trials)
+    figure, mean = headline_estimate(outcome, intervals), estimate(t.ap_trapezoid for t in outcome.trials)
     seeds = wording.seed_count(len(outcome.trials))
     basis = f"{seeds}, {videos}, {rule}"
     if figure is None or mean is None:
         return [Tile(f"model.pt: {name}", "test AP not measured", basis)]
     if figure.n == 1 and figure.low is not None:
         basis += f" [95 % bootstrap interval over the {_videos(intervals)} test videos]"
-    if refit and searched["ap_trapezoid"] is not None:
-        basis += f"; {_against_trial(mean.mean, searched)}"
+    if refit and searched.ap_trapezoid is not None:
+        basis += f"; {_against_trial(mean.mean, searched.name, searched.ap_trapezoid)}"
     return [Tile(f"model.pt: {name}", _number(results, figure, "ap_trapezoid"), basis)]
 
 
-def _against_trial(mean: float, searched: Trial) -> str:
+def _against_trial(mean: float, name: str, ap: float) -> str:
     """How the refit stands to the trial that it repeats, in words; after a confirmation that one is not shown above."""
-    difference = 100 * (mean - searched["ap_trapezoid"])
-    trial = f"trial {trial_name(searched)} in the search ({wording.percent(searched['ap_trapezoid'])} %)"
+    difference = 100 * (mean - ap)
+    trial = f"trial {name} in the search ({wording.percent(ap)} %)"
     repeats = f"{trial}, which it repeats on more videos"
     if difference < 0:
         return f"it lost {abs(difference):.2f} points against {repeats}"

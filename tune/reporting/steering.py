@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -16,14 +15,14 @@ from tune.reporting.intervals import LEVEL, SHARE, estimate
 from tune.reporting.sections import Column, Table
 from tune.reporting.wording import NOT_MEASURED
 from tune.results import RunResults
-from tune.runtables import METRICS
-
-Trial = dict[str, Any]
+from tune.rows import EpochRow, TrialRow, epoch_columns
 
 # Of four trials even a perfect agreement is not told from chance: it happens in 2 of their 24 orders.
 FEWEST_TRIALS = 5
 # Orders that the p is computed from: all of up to seven trials, else so many drawn at random.
 _ORDERS = 9999
+
+_HELDOUT = sorted(column.name for column in epoch_columns() if column.name.startswith("heldout_"))
 
 # What each held-out figure is called; of a loss less is better, so its sign is turned.
 _NAMES = {
@@ -58,33 +57,32 @@ def agreements(results: RunResults, *, finished: bool = False) -> list[Agreement
         results: The run.
         finished: Only trials that were trained to the end.
     """
-    trials = [row for row in _measured(results) if row["status"] == "finished" or not finished]
+    trials = [row for row in _measured(results) if row.status == "finished" or not finished]
     trials = different_trainings(trials)
     if len(trials) < FEWEST_TRIALS:
         return []
     chosen = _at_chosen_epochs(results)
     found = []
-    for column in ("selection_score", *sorted(name for name in METRICS if name.startswith("heldout_"))):
+    for column in ("selection_score", *_HELDOUT):
         pairs = [
-            (value, trial["ap_trapezoid"])
+            (value, trial.ap_trapezoid)
             for trial in trials
-            if (value := _figure(trial, chosen.get(trial["trial_id"], {}), column)) is not None
+            if (value := _figure(trial, chosen.get(trial.trial_id), column)) is not None
+            and trial.ap_trapezoid is not None
         ]
         if len(pairs) >= FEWEST_TRIALS:
             found.append(_agreement(_NAMES.get(column, column.replace("_", " ")), pairs))
     return found
 
 
-def _measured(results: RunResults) -> list[Trial]:
+def _measured(results: RunResults) -> list[TrialRow]:
     """The trials of a held-out search whose test AP is known."""
     if results.protocol != "heldout" or results.info.get("sweep"):
         return []
     return [
         row
-        for row in results.trials.to_pylist()
-        if row["kind"] == "search"
-        and row["status"] not in ("failed", "diverged")
-        and row["ap_trapezoid"] is not None
+        for row in results.trial_rows
+        if row.kind == "search" and row.status not in ("failed", "diverged") and row.ap_trapezoid is not None
     ]
 
 
@@ -135,7 +133,7 @@ def steering_verdict(results: RunResults) -> str:
     steered = next((each for each in found if each.name == _NAMES["selection_score"]), None)
     if steered is None or steered.rho is None:
         return " ".join(saturated)
-    spread = estimate((row["ap_trapezoid"] for row in trials), SHARE)
+    spread = estimate((row.ap_trapezoid for row in trials), SHARE)
     deviation = (
         ""
         if spread is None or spread.deviation is None
@@ -151,26 +149,22 @@ def steering_verdict(results: RunResults) -> str:
     return " ".join([agreement, *saturated])
 
 
-def _at_chosen_epochs(results: RunResults) -> dict[str, Trial]:
+def _at_chosen_epochs(results: RunResults) -> dict[str, EpochRow]:
     """Trial id -> what was reported of its chosen epoch."""
-    chosen = {
-        row["trial_id"]: row["chosen_epoch"] for row in results.trials.to_pylist() if row["kind"] == "search"
-    }
-    table = results.epochs.select(
-        ["trial_id", "kind", "epoch", *(name for name in METRICS if name.startswith("heldout_"))]
-    )
+    chosen = {row.trial_id: row.chosen_epoch for row in results.trial_rows if row.kind == "search"}
     return {
-        row["trial_id"]: row
-        for row in table.to_pylist()
-        if row["kind"] == "search" and row["epoch"] == chosen.get(row["trial_id"])
+        row.trial_id: row
+        for row in results.epoch_rows
+        if row.kind == "search" and row.epoch == chosen.get(row.trial_id)
     }
 
 
-def _figure(trial: Trial, epoch: Trial, column: str) -> float | None:
-    value = trial["selection_score"] if column == "selection_score" else epoch.get(column)
+def _figure(trial: TrialRow, epoch: EpochRow | None, column: str) -> float | None:
+    row = trial if column == "selection_score" else epoch
+    value: float | None = getattr(row, column, None)
     if value is None:
         return None
-    return -value if column.endswith("loss") else float(value)
+    return -value if column.endswith("loss") else value
 
 
 def _agreement(name: str, pairs: list[tuple[float, float]]) -> Agreement:

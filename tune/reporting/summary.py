@@ -16,10 +16,10 @@ from tune import origin
 from tune.counts import counted_rows, epochs_text, trained_epochs
 from tune.nextcommands import resume_command
 from tune.origin import given_data
-from tune.ranking import trial_name
 from tune.reporting import wording
 from tune.reporting.rowresults import sweep_rows, trained_rows
 from tune.results import RunResults, planned_confirmation, read_record
+from tune.rows import TrialRow
 
 _STATES = {
     "running": "Still running: what follows is partial and will change.",
@@ -70,14 +70,14 @@ def is_demo(results: RunResults) -> bool:
 
 def status_counts(results: RunResults, kind: str = "search") -> Counter[str]:
     """Trials of a kind by status; those of the search exclude confirmation and refit."""
-    return Counter(row["status"] for row in results.trials.to_pylist() if row["kind"] == kind)
+    return Counter(row.status for row in results.trial_rows if row.kind == kind)
 
 
 def trials_in_short(results: RunResults) -> str:
     """How many trainings of how many epochs, by what they were for: "8 trials of up to 6 epochs, then ..."."""
-    rows = results.trials.to_pylist()
-    search = [row for row in rows if row["kind"] == "search"]
-    epochs = max((row["epochs"] or row["epochs_run"] for row in search), default=0)
+    rows = results.trial_rows
+    search = [row for row in rows if row.kind == "search"]
+    epochs = max((row.epochs or row.epochs_run for row in search), default=0)
     asked = results.info.get("trials", results.plan.get("trials"))
     number = asked if isinstance(asked, int) else len(search)
     seeds = results.plan.get("seeds") or results.info.get("seeds")
@@ -135,7 +135,7 @@ def facts(results: RunResults) -> list[tuple[str, str]]:
     ]
 
 
-def record(results: RunResults, trial: dict[str, Any] | None) -> list[tuple[str, str]]:
+def record(results: RunResults, trial: TrialRow | None) -> list[tuple[str, str]]:
     """Everything in run.json, flat, and the environment that the reported trial was trained in."""
     info = dict(results.info)
     if isinstance(info.get("command"), list):
@@ -143,20 +143,18 @@ def record(results: RunResults, trial: dict[str, Any] | None) -> list[tuple[str,
     rows = [(key, _exact(item)) for key, item in _flat(info)]
     if trial is not None:
         environment = {key: item for key, item in read_record(results, trial).items() if key != "config"}
-        rows += [
-            (f"trial {trial_name(trial)}: {key}", wording.value(item)) for key, item in _flat(environment)
-        ]
+        rows += [(f"trial {trial.name}: {key}", wording.value(item)) for key, item in _flat(environment)]
     return rows
 
 
-def configuration(trial: dict[str, Any] | None) -> list[tuple[str, str, str, str]]:
+def configuration(trial: TrialRow | None) -> list[tuple[str, str, str, str]]:
     """Name, symbol, value of `trial` and default of each hyperparameter; empty without a trial."""
     if trial is None:
         return []
     return [
-        (p.name, p.symbol, wording.value(trial[p.name]), wording.value(p.default))
+        (p.name, p.symbol, wording.value(trial.config[p.name]), wording.value(p.default))
         for p in hyperparameters()
-        if trial[p.name] is not None
+        if p.name in trial.config
     ]
 
 
@@ -237,9 +235,9 @@ def _trials(results: RunResults) -> str:
     started = sum(counts.values())
     if isinstance(asked, int) and asked > started:
         text = ", ".join(part for part in (text, f"{asked - started} not started") if part)
-    rows = results.trials.to_pylist()
+    rows = results.trial_rows
     epochs = trained_epochs(rows)
-    seconds = sum(row["seconds"] or 0.0 for row in rows)
+    seconds = sum(row.seconds or 0.0 for row in rows)
     spent = (
         f"; epochs: {epochs_text(epochs)}; {wording.duration(seconds)} of training in all"
         if sum(epochs.values())

@@ -24,7 +24,7 @@ from tune.reporting.rowresults import (
     seeds_asked,
     sweep_rows,
 )
-from tune.reporting.sections import Column, Table, varied
+from tune.reporting.sections import Cell, Column, Table, tabulate, varied
 from tune.reporting.summary import is_demo
 from tune.reporting.wording import NOT_MEASURED
 from tune.results import RunResults
@@ -49,17 +49,10 @@ def sweep_table(results: RunResults) -> Table | None:
         *_parameter_columns(rows),
     ]
     marked = [index for index, row in enumerate(rows) if row.name == reference_name(results)]
-    return _table(_caption(results, rows, asked), columns, rows, frozenset(marked))
+    return tabulate(_caption(results, rows, asked), columns, rows, marked)
 
 
-_Cell = tuple[Column, Callable[[RowResult], str]]
-
-
-def _table(
-    caption: str, columns: Sequence[_Cell], rows: Sequence[RowResult], marked: frozenset[int]
-) -> Table:
-    cells = tuple(tuple(cell(row) for _, cell in columns) for row in rows)
-    return Table(caption, tuple(column for column, _ in columns), cells, marked)
+_Cell = Cell[RowResult]
 
 
 def _configuration_columns(results: RunResults, rows: Sequence[RowResult]) -> list[_Cell]:
@@ -203,9 +196,7 @@ def _costs(rows: Sequence[RowResult]) -> list[str]:
     if len(counts) == 1:
         ((used, published),) = counts
         said.append(f"Parameters in every row: {used} in use, {published} in the published convention.")
-    seconds = [
-        figure.mean for row in rows if (figure := estimate(trial["seconds"] for trial in row.finished))
-    ]
+    seconds = [figure.mean for row in rows if (figure := estimate(trial.seconds for trial in row.finished))]
     if seconds:
         low, high = wording.duration(min(seconds)), wording.duration(max(seconds))
         said.append(f"Time a seed: {low}." if low == high else f"Time a seed: {low} to {high}.")
@@ -246,7 +237,7 @@ def _published_notes(results: RunResults, rows: Sequence[RowResult]) -> list[str
 def _seed_text(row: RowResult, asked: int) -> str:
     finished, asked = len(row.finished), max(asked, len(row.trials))
     mark = f" {FEWER}" if 0 < finished < asked else ""
-    others = Counter(trial["status"] for trial in row.trials if trial["status"] != "finished")
+    others = Counter(trial.status for trial in row.trials if trial.status != "finished")
     said = [
         f"{number} {status}{f' {STOPPED}' if status == 'stopped' else ''}"
         for status, number in sorted(others.items())
@@ -262,9 +253,9 @@ def _with_mark(text: str, figure: Estimate | None, row: RowResult, asked: int) -
 
 
 def _setting(row: RowResult, name: str) -> Any:
-    first = row.trials[0] if row.trials else {}
-    return row.changes.get(name, first.get(name))
+    trained = row.trials[0].config if row.trials else {}
+    return row.changes.get(name, trained.get(name))
 
 
 def _first(row: RowResult, name: str) -> str:
-    return wording.count(row.trials[0].get(name) if row.trials else None)
+    return wording.count(getattr(row.trials[0], name) if row.trials else None)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -26,11 +26,10 @@ from tune.reporting.bootstrap import RESAMPLES, ap_interval
 from tune.reporting.intervals import Estimate
 from tune.results import RunResults
 from tune.rootfiles import kept_file
+from tune.rows import TrialRow
 from tune.scorefile import read_scores
 from tune.storage.names import INTERVALS_FILE
 from tune.trialfolder import newest_scores
-
-Trial = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -43,10 +42,10 @@ class ModelInterval:
     videos: int
     resamples: int
 
-    def estimate(self, trial: Trial, column: str) -> Estimate:
-        """The trial's AP with this interval in the place of one over seeds."""
+    def around(self, value: float, column: str) -> Estimate:
+        """An AP of the training with this interval in the place of one over seeds."""
         low, high = self.ap if column == "ap" else self.ap_trapezoid
-        return Estimate(1, trial[column], None, low, high)
+        return Estimate(1, value, None, low, high)
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ class _IntervalsFile(FileFormat):
     trials: dict[str, _Entry]
 
 
-def model_intervals(results: RunResults, trials: Sequence[Trial]) -> dict[str, ModelInterval]:
+def model_intervals(results: RunResults, trials: Sequence[TrialRow]) -> dict[str, ModelInterval]:
     """Intervals by `trial_dir`, of those of `trials` whose test AP is measured; without an entry where none can be had.
 
     Computed where the stored scores, the labels or the epoch are not those of the kept ones, and written to
@@ -101,10 +100,10 @@ def model_intervals(results: RunResults, trials: Sequence[Trial]) -> dict[str, M
     kept = _read(results.path)
     found: dict[str, _Kept] = {}
     for trial in trials:
-        if trial["ap_trapezoid"] is None:
+        if trial.ap_trapezoid is None:
             continue
-        folder = str(trial["trial_dir"])
-        stamp = f"{stamp_of(results.path / folder, trial['epochs_run'], trial['chosen_epoch'])}, AP {trial['ap']!r}"
+        folder = trial.trial_dir
+        stamp = f"{stamp_of(results.path / folder, trial.epochs_run, trial.chosen_epoch)}, AP {trial.ap!r}"
         entry = kept.get(folder)
         if entry is None or entry.stamp != stamp:
             entry = _measure(results, trial, stamp)
@@ -115,15 +114,15 @@ def model_intervals(results: RunResults, trials: Sequence[Trial]) -> dict[str, M
     return {folder: entry for folder, entry in found.items() if isinstance(entry, ModelInterval)}
 
 
-def _measure(results: RunResults, trial: Trial, stamp: str) -> _Kept | None:
+def _measure(results: RunResults, trial: TrialRow, stamp: str) -> _Kept | None:
     """None while labels or scores cannot be read. What reading them gave is kept, also that there is no interval."""
-    path = newest_scores(results.path / str(trial["trial_dir"]))
+    path = newest_scores(results.path / trial.trial_dir)
     place = results.info.get("data")
     if path is None or not place:
         return None
     try:
         store = FeatureStore.open(str(place))
-        scores = read_scores(path, str(trial["epoch_rule"]).__eq__)[trial["epoch_rule"]]
+        scores = read_scores(path, trial.epoch_rule.__eq__)[trial.epoch_rule]
         labels = _labels(results, trial, store, stamp)
     except (DataError, UsageError, KeyError):
         return None
@@ -133,7 +132,7 @@ def _measure(results: RunResults, trial: Trial, stamp: str) -> _Kept | None:
         return _NoInterval(stamp)
     step, trapezoid = drawn.ap, drawn.ap_trapezoid
     # The scores of another epoch, or other labels: an interval around another number.
-    if not np.isclose(step.value, trial["ap"], rtol=1e-9, atol=0):
+    if trial.ap is None or not np.isclose(step.value, trial.ap, rtol=1e-9, atol=0):
         return _NoInterval(stamp)
     if step.low is None or step.high is None or trapezoid.low is None or trapezoid.high is None:
         return _NoInterval(stamp)
@@ -142,14 +141,14 @@ def _measure(results: RunResults, trial: Trial, stamp: str) -> _Kept | None:
     )
 
 
-def _labels(results: RunResults, trial: Trial, store: FeatureStore, stamp: str) -> TestLabels:
-    if trial["protocol"] not in CLOSED_PROTOCOLS:
+def _labels(results: RunResults, trial: TrialRow, store: FeatureStore, stamp: str) -> TestLabels:
+    if trial.protocol not in CLOSED_PROTOCOLS:
         return store.test_labels()
     if results.labels is not None and results.labels.hash == store.labels_hash:
         return results.labels
     if read_measured(results.path, [])[0] != store.labels_hash:
         raise DataError(f"{store.path} has other test labels than those that the run was measured with")
-    folder = str(trial["trial_dir"])
+    folder = trial.trial_dir
     return open_for(results.place, store, {folder: stamp}, f"interval of {folder}")
 
 
