@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.searchruns import search_results
-from tune.drawing.captions import basis
+from tune.reporting.figures.captions import basis
 
 
 def test_a_caption_says_what_its_numbers_depend_on() -> None:

@@ -12,9 +12,8 @@ from macil.data import FeatureStore
 from macil.files import read_json, write_json_atomic
 from tests.runfolders import RunFolder
 from tests.searchruns import search_results, spread
-from tune.drawing import evidence
 from tune.openings import open_labels
-from tune.reporting.figures import catalogue
+from tune.reporting.figures import catalogue, figure_data
 from tune.reporting.figures.catalogue import Drawn, draw_figures
 from tune.reporting.rendering import markdown
 from tune.reporting.runpage import run_page
@@ -23,7 +22,7 @@ from tune.results import RunResults, load_run
 
 def draw_less(patch: pytest.MonkeyPatch) -> None:
     """Everything is drawn, of fewer snippets and in fewer pixels."""
-    patch.setattr(evidence, "MOST_SNIPPETS", 40)
+    patch.setattr(figure_data, "MOST_SNIPPETS", 40)
     patch.setattr(look, "_DPI", 30)
 
 

@@ -8,10 +8,10 @@ from typing import Any
 from tests.runrows import trial_rows
 from tests.searchruns import search_results, spread
 from tune.counts import counted_rows, epochs_text, trained_epochs
-from tune.drawing.stopfigure import stopping
 from tune.planning.options import Options
 from tune.planning.resolve import resolve_plan
 from tune.planning.resources import Machine
+from tune.reporting.figures.early_stopping import stopping
 from tune.reporting.summary import facts
 from tune.results import RunResults
 
@@ -26,7 +26,7 @@ def refitted(results: RunResults, **refit: Any) -> RunResults:
 
 def test_caption_and_details_count_the_same_epochs_and_say_what_they_were_spent_on() -> None:
     results = refitted(search_results(spread(6, 2)), epochs_run=8)
-    search = [row for row in results.trials.to_pylist() if row["kind"] == "search"]
+    search = [row for row in results.trial_rows if row.kind == "search"]
     drawing = stopping(results, search)
     assert drawing is not None
     assert (

@@ -14,7 +14,7 @@ from tune.reporting.figures.history import draw, history
 
 def test_the_history_shows_trials_that_were_stopped_too() -> None:
     results = search_results(spread(12, 4))
-    figure = draw(results.trials.to_pylist())
+    figure = draw(results.trial_rows)
     (axes,) = figure.axes
     ended, stopped = axes.collections
     assert [len(np.asarray(marks.get_offsets())) for marks in (ended, stopped)] == [8, 4]
@@ -37,7 +37,7 @@ def test_the_line_is_the_best_of_those_that_ended_and_reaches_the_last_trial() -
         {"status": "stopped", "selection_score": 0.1},
     ]
     results = search_results(trials)
-    rows = results.trials.to_pylist()
+    rows = results.trial_rows
     (best,) = draw(rows).axes[0].get_lines()
     points = zip(np.asarray(best.get_xdata()).tolist(), np.asarray(best.get_ydata()).tolist(), strict=True)
     assert list(points) == [(1, 0.5), (2, 0.5), (4, 0.7), (5, 0.7)]

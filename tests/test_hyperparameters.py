@@ -11,7 +11,7 @@ from tune.reporting.figures.hyperparameters import draw
 def test_failed_trials_have_no_mark_and_stopped_ones_are_hollow() -> None:
     trials = search_results(
         [*spread(5, 2), {"selection_score": 2.0, "status": "failed", "temperature": 0.5}]
-    ).trials.to_pylist()
+    ).trial_rows
     figure = draw(trials, list(SPACE), frozenset({"temperature"}))
     assert figure is not None
     assert len(figure.axes) == 6
@@ -23,4 +23,4 @@ def test_failed_trials_have_no_mark_and_stopped_ones_are_hollow() -> None:
         2,
         1,
     ]
-    assert points["best"][0, 1] == max(trial["selection_score"] for trial in trials[:5])
+    assert points["best"][0, 1] == max(trial.selection_score or 0.0 for trial in trials[:5])

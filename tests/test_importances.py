@@ -26,7 +26,7 @@ from tune.reporting.figures.importances import (
 
 def ended(count: int) -> list[FrozenTrial]:
     results = search_results(spread(count))
-    return frozen_trials(results, results.trials.to_pylist())
+    return frozen_trials(results, results.trial_rows)
 
 
 def optunas(trials: list[FrozenTrial]) -> dict[str, float]:
@@ -81,7 +81,7 @@ def test_only_trials_that_were_trained_to_the_end_take_part() -> None:
             {"selection_score": 0.6},
         ]
     )
-    trials = frozen_trials(results, results.trials.to_pylist())
+    trials = frozen_trials(results, results.trial_rows)
     assert [trial.values for trial in trials] == [[0.5], [0.6]]
     assert trials[0].params["temperature"] == 0.2
     assert trials[0].distributions == SPACE
@@ -96,7 +96,7 @@ def test_values_outside_the_planned_space_make_a_space_of_their_own() -> None:
     plans: list[dict[str, Any]] = [{}, {"base": None}]
     for base in plans:  # a plan that does not hold them, and none
         results = search_results(values, **base)
-        distributions = frozen_trials(results, results.trials.to_pylist())[0].distributions
+        distributions = frozen_trials(results, results.trial_rows)[0].distributions
         assert distributions["temperature"] == FloatDistribution(0.1, 2.0, log=True)
         assert distributions["hidden_dim"] == CategoricalDistribution([32, 64])
     assert distributions["momentum"] == FloatDistribution(0.5, 0.9)
@@ -108,8 +108,8 @@ def test_importances_are_drawn_from_fifty_trials_on_with_their_intervals(
     monkeypatch.setattr(module, "RESAMPLES", 3)
     fewer, enough = (search_results(spread(60, stopped=stopped)) for stopped in (11, 10))
     with pytest.raises(DataError, match="49 of 60 trials were trained to the end; at least 50 are needed"):
-        importances(fewer, fewer.trials.to_pylist())
-    drawing = importances(enough, enough.trials.to_pylist())
+        importances(fewer, fewer.trial_rows)
+    drawing = importances(enough, enough.trial_rows)
     assert drawing is not None
     assert (
         "from the 50 trials that were trained to the end; those stopped early take no part" in drawing.caption
@@ -125,10 +125,10 @@ def test_importances_count_a_training_once() -> None:
     trials = spread(45)
     results = search_results([*trials, *trials[:7]])
     with pytest.raises(DataError, match=r"45 of 45 .* the end \(7 trials repeated another's training\)"):
-        importances(results, results.trials.to_pylist())
+        importances(results, results.trial_rows)
 
 
 def test_nothing_can_matter_where_all_scores_are_equal() -> None:
     results = search_results([{**trial, "selection_score": 0.5} for trial in spread(50)])
     with pytest.raises(DataError, match="the same score"):
-        importances(results, results.trials.to_pylist())
+        importances(results, results.trial_rows)

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from tests.sweepruns import sweep_results
-from tune.drawing.sweepdrawings import entries
 from tune.reporting import wording
 from tune.reporting.comparison import paired
+from tune.reporting.figures.catalogue import entries
 from tune.reporting.firstscreen import answers
 from tune.reporting.intervals import (
     MARGIN,

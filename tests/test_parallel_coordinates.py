@@ -19,7 +19,7 @@ from tune.reporting.figures.parallel_coordinates import number_axis, parallel_co
 
 def drawn(count: int) -> Figure:
     results = search_results(spread(count))
-    drawing = parallel_coordinates(results, results.trials.to_pylist())
+    drawing = parallel_coordinates(results, results.trial_rows)
     assert drawing is not None
     with mpl.rc_context(STYLE):
         figure = drawing.draw()
@@ -91,6 +91,6 @@ def test_an_axis_reaches_from_the_lowest_to_the_highest_value(
 def test_one_hyperparameter_or_one_trial_is_no_picture() -> None:
     results = search_results(spread(1))
     with pytest.raises(DataError, match="1 trials were trained to the end; at least 2"):
-        parallel_coordinates(results, results.trials.to_pylist())
+        parallel_coordinates(results, results.trial_rows)
     results = search_results(spread(8), space={"ramp": "0.02 to 3, logarithmic"})
-    assert parallel_coordinates(results, results.trials.to_pylist()) is None
+    assert parallel_coordinates(results, results.trial_rows) is None

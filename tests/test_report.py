@@ -25,10 +25,13 @@ from macil.commandline import from_any_folder
 from macil.data import FeatureStore
 from macil.files import read_json, write_json_atomic
 from tests.runfolders import RunFolder, edit_report
+from tests.runrows import epoch_rows, trial_rows
 from tests.support.repository import REPORT_SCRIPT, ROOT
-from tune.drawing.figures import Drawing, Group, learning_curves, losses, save_drawing
 from tune.nextcommands import replay_command, resume_command
 from tune.report import command, write_report, write_reports
+from tune.reporting.figures.drawing import Drawing, save_drawing
+from tune.reporting.figures.epochs import Group
+from tune.reporting.figures.learning_curves import draw
 from tune.reporting.intervals import Estimate, estimate
 from tune.reporting.rendering import markdown
 from tune.reporting.rowresults import sweep_rows
@@ -525,36 +528,21 @@ def test_numbers_are_written_for_people() -> None:
 
 
 def test_a_figure_without_data_is_not_drawn_and_names_are_no_mathematics(tmp_path: Path) -> None:
-    trial = {"kind": "search", "trial_id": "t", "trial_dir": "trials/t"}
+    (trial,) = trial_rows([{"trial_dir": "trials/t"}])
     groups = [Group(r"$\frac{a}{$ <b> \x00", (trial,))]
-    epochs = {("search", "t"): [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25}]}
-    drawing = Drawing("t", "c", "a", lambda: learning_curves(groups, epochs, "loss", "a $ b"))
+    losses_of = [(1, 0.5), (2, 0.25)]
+    rows = epoch_rows({"trial_id": trial.trial_id, "epoch": n, "loss_mil": loss} for n, loss in losses_of)
+    epochs = {trial.key: rows}
+    drawing = Drawing("t", "c", "a", lambda: draw(groups, epochs, "loss_mil", "a $ b"))
     drawn = save_drawing(drawing, tmp_path, "f")
     assert drawn is not None
     first = drawn.svg.read_bytes()
     again = save_drawing(drawing, tmp_path, "f")
     assert again is not None
     assert again.svg.read_bytes() == first
-    empty = Drawing("t", "c", "a", lambda: learning_curves(groups, {}, "loss", "y"))
+    empty = Drawing("t", "c", "a", lambda: draw(groups, {}, "loss_mil", "y"))
     assert save_drawing(empty, tmp_path, "g") is None
     assert not (tmp_path / "g.png").exists()
-
-
-def test_a_group_has_one_colour_in_every_panel() -> None:
-    groups = [Group(name, ({"kind": "search", "trial_id": name},)) for name in ("plain", "full")]
-    both = {"loss_mil": 0.5, "loss_visual": None}
-    epochs = {
-        ("search", "plain"): [{"epoch": 1, "loss_v2b": None, "loss_v2n": None, **both}],
-        ("search", "full"): [{"epoch": 1, "loss_v2b": 1.0, "loss_v2n": 1.0, **both}],
-    }
-    figure = losses(groups, epochs)
-    assert figure is not None
-    colours: dict[str, set[str]] = {}
-    for axes in figure.axes:
-        for line in axes.get_lines():
-            colours.setdefault(str(line.get_label()), set()).add(str(line.get_color()))
-    assert {name: len(seen) for name, seen in colours.items()} == {"plain": 1, "full": 1}
-    assert colours["plain"] != colours["full"]
 
 
 def test_a_template_that_misses_a_value_fails_loudly() -> None:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from macil.errors import DataError
-from tune.drawing.evidence import Sample
-from tune.drawing.tsne import draw, perplexity, project
+from tune.reporting.figures.figure_data import Sample
+from tune.reporting.figures.tsne import draw, perplexity, project
 
 
 def test_what_is_far_apart_stays_apart_and_the_layout_is_repeatable() -> None:

@@ -159,10 +159,8 @@ class TrialRow:
     trial_dir: str = _column("folder, relative to the run")
 
     @classmethod
-    def from_flat(cls, values: Mapping[str, Any] | Self) -> Self:
+    def from_flat(cls, values: Mapping[str, Any]) -> Self:
         """A row from a value for each column, hyperparameters among them; None counts as not known."""
-        if isinstance(values, cls):
-            return values
         config = {name: values[name] for name in TrialConfig.model_fields if values.get(name) is not None}
         return cls(**{k: v for k, v in values.items() if k not in TrialConfig.model_fields}, config=config)
 

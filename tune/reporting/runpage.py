@@ -10,13 +10,13 @@ from typing import Any
 
 from macil import __version__
 from macil.io.wording import now
-from tune.drawing.figures import SavedFigure
 from tune.nextcommands import report_command
 from tune.openings import needs_opening, read_openings
 from tune.reporting import firstscreen, outcome, sections, summary
 from tune.reporting.border import border_warnings
 from tune.reporting.confirmed import confirmation_table, confirmation_verdicts
 from tune.reporting.figures.catalogue import draw_figures
+from tune.reporting.figures.drawing import SavedFigure
 from tune.reporting.page import (
     Block,
     Code,

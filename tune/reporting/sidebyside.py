@@ -12,10 +12,10 @@ import pyarrow as pa
 from macil import __version__
 from macil.files import write_text_atomic
 from macil.io.wording import now
-from tune.drawing.figures import SavedFigure
 from tune.nextcommands import report_command
 from tune.reporting import outcome, rendering, summary, wording
 from tune.reporting.comparable import incomparable, verdict
+from tune.reporting.figures.drawing import SavedFigure
 from tune.reporting.firstscreen import what_was_run
 from tune.reporting.page import Answer, Block, Items, Page, Pictures, Section, Sheet, labelled
 from tune.reporting.runpage import DEMO, embed

@@ -8,7 +8,8 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from macil.look import COLOURS, WIDTH, shorten
-from tune.drawing.figures import Drawing, SavedFigure, list_rows, save_drawing, unique_handles
+from tune.reporting.figures.axes import list_rows, unique_handles
+from tune.reporting.figures.drawing import Drawing, SavedFigure, save_drawing
 from tune.reporting.intervals import Estimate
 from tune.reporting.rowresults import headline_column, sweep_rows
 from tune.reporting.sidetables import Compared, shared_sweeps

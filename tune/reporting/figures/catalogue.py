@@ -7,22 +7,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 from macil.errors import DataError, MacilError, WriteError
-from tune.drawing import sweepdrawings, trainingdrawings
-from tune.drawing.figures import Entry, SavedFigure, save_drawing
-from tune.drawing.stopfigure import stopping
 from tune.reporting.figures.confirmation import confirmation
+from tune.reporting.figures.drawing import Drawing, Entry, SavedFigure, save_drawing
+from tune.reporting.figures.early_stopping import stopping
+from tune.reporting.figures.epochs import curves_of
+from tune.reporting.figures.figure_data import FigureData
 from tune.reporting.figures.history import history
 from tune.reporting.figures.hyperparameters import hyperparameter_scores
 from tune.reporting.figures.importances import importances
+from tune.reporting.figures.learning_curves import groups_of, learning_curves, losses
 from tune.reporting.figures.parallel_coordinates import parallel_coordinates
 from tune.reporting.figures.pareto_front import pareto_front
+from tune.reporting.figures.precision_recall import precision_recall
+from tune.reporting.figures.sweep_curve import swept_curve, swept_number
+from tune.reporting.figures.sweep_rows import row_dots
+from tune.reporting.figures.timelines import timelines
+from tune.reporting.figures.training_curves import training_curves
+from tune.reporting.figures.tsne import embeddings
+from tune.reporting.rowresults import sweep_rows
 from tune.results import RunResults
-
-_SEARCH = "The search"
 
 
 class Missing(NamedTuple):
@@ -78,13 +86,13 @@ def draw_figures(results: RunResults, folder: Path) -> Drawn:
 
 def entries(results: RunResults) -> list[Entry]:
     """What a run gets: a sweep or a search, then the reported training, then all trainings."""
-    own = sweepdrawings.entries(results) if results.info.get("sweep") else _search(results)
-    return [*own, *trainingdrawings.entries(results)]
+    own = _sweep(results) if results.info.get("sweep") else _search(results)
+    return [*own, *_reported(results), *_all_trainings(results)]
 
 
 def _search(results: RunResults) -> Iterator[Entry]:
-    """What a search gets, from what it found to what it cost."""
-    trials = [row for row in results.trials.to_pylist() if row["kind"] == "search"]
+    """From what a search found to what it cost."""
+    trials = [row for row in results.trial_rows if row.kind == "search"]
     for name, title, make in (
         ("confirmation", "Confirmation on fresh seeds", lambda: confirmation(results)),
         ("history", "Optimisation history", lambda: history(results, trials)),
@@ -98,4 +106,46 @@ def _search(results: RunResults) -> Iterator[Entry]:
         ("pareto", "AP against parameters", lambda: pareto_front(results)),
         ("early-stopping", "Early stopping", lambda: stopping(results, trials)),
     ):
-        yield Entry(name, title, _SEARCH, make)
+        yield Entry(name, title, "The search", make)
+
+
+def _sweep(results: RunResults) -> Iterator[Entry]:
+    """Figure 3's kind for one varied number, else dots."""
+    rows, heading = sweep_rows(results), "The sweep"
+    number = swept_number(results, rows)
+    if number is None:
+        yield Entry("rows", "Rows of the sweep", heading, lambda: row_dots(results, rows))
+    else:
+        yield Entry("curve", f"AP against {number}", heading, lambda: swept_curve(results, rows, number))
+    order = {row.name: place for place, row in enumerate(rows)}
+    trials = [trial for trial in results.trial_rows if trial.kind == "search" and trial.row in order]
+    trials.sort(key=lambda trial: order[str(trial.row)])
+    yield Entry("early-stopping", "Early stopping", heading, lambda: stopping(results, trials))
+
+
+def _reported(results: RunResults) -> Iterator[Entry]:
+    """The reported training in detail: Figures 4 to 6 of the paper."""
+    data = FigureData(results)
+    for name, title, make in (
+        ("precision-recall", "Precision against recall", lambda: precision_recall(data)),
+        ("training", "Accuracy and losses", lambda: training_curves(data, curves_of(results))),
+        ("timelines", "Scores of chosen test videos", lambda: timelines(data)),
+        ("tsne", "Raw features and embeddings (t-SNE)", lambda: embeddings(data)),
+    ):
+        yield Entry(name, title, "The reported training", make)
+
+
+def _all_trainings(results: RunResults) -> Iterator[Entry]:
+    """Every training over its epochs."""
+    curves, groups = cache(lambda: curves_of(results)), cache(lambda: groups_of(results))
+
+    def learning(metric: str) -> Drawing:
+        return learning_curves(results, groups(), curves(), metric)
+
+    for name, title, make in (
+        ("selection-score", "Selection score over epochs", lambda: learning("selection_score")),
+        ("heldout-ap", "Held-out AP", lambda: learning("heldout_ap")),
+        ("test-ap", "Test AP", lambda: learning("ap_trapezoid")),
+        ("losses", "Losses", lambda: losses(results, groups(), curves())),
+    ):
+        yield Entry(name, title, "All trainings", make)

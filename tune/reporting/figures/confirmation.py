@@ -10,11 +10,12 @@ from matplotlib.figure import Figure
 
 from macil.errors import DataError
 from macil.look import BLACK, COLOURS, WIDTH, shorten
-from tune.drawing.captions import basis
-from tune.drawing.figures import Drawing, list_rows, unique_handles
-from tune.ranking import ranked_trials, trial_name
+from tune.ranking import ranked_trials
 from tune.reporting import wording
 from tune.reporting.confirmed import confirmed_rows
+from tune.reporting.figures.axes import list_rows, unique_handles
+from tune.reporting.figures.captions import basis
+from tune.reporting.figures.drawing import Drawing
 from tune.reporting.intervals import FEWEST_SEEDS, MARGIN, Bounds, Estimate, bounds_of, estimate
 from tune.results import RunResults
 
@@ -48,12 +49,12 @@ def confirmation(results: RunResults) -> Drawing | None:
     most = max(len(row.by_seed("selection_score")) for row in rows)
     if not most:
         raise DataError("no confirming training has finished yet")
-    ranks = {trial_name(trial): rank for rank, trial in enumerate(ranked_trials(results), start=1)}
+    ranks = {trial.name: rank for rank, trial in enumerate(ranked_trials(results), start=1)}
     drawn = [
         Confirmation(
             f"trial {row.name}",
             ", ".join([*([f"{nth(ranks[row.name])} searched"] if ranks.get(row.name) else []), *row.notes]),
-            row.searched["selection_score"] if row.searched else None,
+            row.searched.selection_score if row.searched else None,
             tuple(row.by_seed("selection_score").values()),
             bounds_of("selection_score", results.protocol),
         )

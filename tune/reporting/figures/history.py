@@ -9,12 +9,14 @@ from matplotlib.figure import Figure
 
 from macil.errors import DataError
 from macil.look import COLOURS, WIDTH
-from tune.drawing.captions import score_basis
-from tune.drawing.figures import Drawing, Trial, mark_size, unique_handles, whole_numbers
+from tune.reporting.figures.axes import mark_size, unique_handles, whole_numbers
+from tune.reporting.figures.captions import score_basis
+from tune.reporting.figures.drawing import Drawing
 from tune.results import RunResults
+from tune.rows import TrialRow
 
 
-def history(results: RunResults, trials: Sequence[Trial]) -> Drawing:
+def history(results: RunResults, trials: Sequence[TrialRow]) -> Drawing:
     """The figure of a search.
 
     Raises:
@@ -35,7 +37,7 @@ def history(results: RunResults, trials: Sequence[Trial]) -> Drawing:
     return Drawing("Optimisation history", caption, alt, lambda: draw(trials))
 
 
-def draw(trials: Sequence[Trial]) -> Figure:
+def draw(trials: Sequence[TrialRow]) -> Figure:
     """Filled marks of trials that were trained to the end with their running best, hollow ones of stopped trials."""
     ended, stopped = scores(trials, "finished"), scores(trials, "stopped")
     figure = Figure(figsize=(WIDTH, 3.1), layout="constrained")
@@ -66,10 +68,10 @@ def draw(trials: Sequence[Trial]) -> Figure:
     return figure
 
 
-def scores(trials: Sequence[Trial], status: str) -> dict[int, float]:
+def scores(trials: Sequence[TrialRow], status: str) -> dict[int, float]:
     """Number of each trial that ended so, in the order of start, and its selection score."""
     return {
-        number: trial["selection_score"]
+        number: trial.selection_score
         for number, trial in enumerate(trials)
-        if trial["status"] == status and trial["selection_score"] is not None
+        if trial.status == status and trial.selection_score is not None
     }

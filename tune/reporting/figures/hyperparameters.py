@@ -11,13 +11,18 @@ from matplotlib.figure import Figure
 
 from macil.config import hyperparameters
 from macil.look import COLOURS, WIDTH
-from tune.drawing.captions import score_basis
-from tune.drawing.figures import Drawing, Trial, described, label_log_axis, mark_size, unique_handles
+from tune.reporting.figures.axes import described, label_log_axis, mark_size, unique_handles
+from tune.reporting.figures.captions import score_basis
+from tune.reporting.figures.drawing import Drawing
 from tune.reporting.sections import varied
 from tune.results import RunResults
+from tune.rows import TrialRow
+
+# A trial with its selection score.
+_Scored = tuple[float, TrialRow]
 
 
-def hyperparameter_scores(results: RunResults, trials: Sequence[Trial]) -> Drawing:
+def hyperparameter_scores(results: RunResults, trials: Sequence[TrialRow]) -> Drawing:
     """The figure of a search."""
     names = varied(results)
     caption = (
@@ -49,21 +54,21 @@ def few_values(name: str, values: Sequence[Any]) -> bool:
     return kind in (str, bool) or (kind is int and len(set(values)) <= 5)
 
 
-def draw(trials: Sequence[Trial], names: Sequence[str], logarithmic: frozenset[str]) -> Figure | None:
+def draw(trials: Sequence[TrialRow], names: Sequence[str], logarithmic: frozenset[str]) -> Figure | None:
     """Selection score against each hyperparameter in `names`, one panel each; trials that ended early are hollow.
 
     Failed and diverged trials are left out, as they are of the leaderboard.
     """
     out = ("failed", "diverged")
-    scored = [t for t in trials if t["selection_score"] is not None and t["status"] not in out]
-    names = [name for name in names if len({trial[name] for trial in scored if trial[name] is not None}) > 1]
+    scored = [(t.selection_score, t) for t in trials if t.selection_score is not None and t.status not in out]
+    names = [name for name in names if len({t.config[name] for _, t in scored if name in t.config}) > 1]
     if not names:
         return None
     columns = min(3, len(names))
     rows = math.ceil(len(names) / columns)
     figure = Figure(figsize=(WIDTH, 0.45 + 2.0 * rows), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
-    best = max(scored, key=lambda trial: trial["selection_score"])
+    best = max(scored, key=lambda pair: pair[0])
     for axes, name in zip(grid.flat, names, strict=False):
         _draw_panel(axes, scored, best, name, log=name in logarithmic)
     for axes in list(grid.flat)[len(names) :]:
@@ -74,19 +79,19 @@ def draw(trials: Sequence[Trial], names: Sequence[str], logarithmic: frozenset[s
     return figure
 
 
-def _draw_panel(axes: Axes, scored: Sequence[Trial], best: Trial, name: str, *, log: bool) -> None:
-    present = [trial for trial in scored if trial[name] is not None]
-    values = [trial[name] for trial in present]
+def _draw_panel(axes: Axes, scored: Sequence[_Scored], best: _Scored, name: str, *, log: bool) -> None:
+    present = [pair for pair in scored if name in pair[1].config]
+    values: list[Any] = [trial.config[name] for _, trial in present]
     named = isinstance(values[0], str | bool)
     groups = [
-        ("trained to the end", [t for t in present if t["status"] == "finished"], COLOURS[0], COLOURS[0]),
-        ("not trained to the end", [t for t in present if t["status"] != "finished"], "white", COLOURS[0]),
-        ("best", [t for t in present if t is best], "none", COLOURS[1]),
+        ("trained to the end", [p for p in present if p[1].status == "finished"], COLOURS[0], COLOURS[0]),
+        ("not trained to the end", [p for p in present if p[1].status != "finished"], "white", COLOURS[0]),
+        ("best", [p for p in present if p is best], "none", COLOURS[1]),
     ]
-    for label, trials, face, edge in groups:
-        if trials:
-            x = [str(t[name]) if named else t[name] for t in trials]
-            y = [t["selection_score"] for t in trials]
+    for label, own, face, edge in groups:
+        if own:
+            x: list[Any] = [str(t.config[name]) if named else t.config[name] for _, t in own]
+            y = [score for score, _ in own]
             size = 80 if label == "best" else mark_size(len(scored))
             axes.scatter(x, y, size, face, edgecolors=edge, linewidths=1.2, label=label)
     if log and not named and min(values) > 0:

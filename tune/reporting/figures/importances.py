@@ -22,12 +22,14 @@ from macil.config import TrialConfig
 from macil.errors import DataError, MacilError
 from macil.io.wording import plural
 from macil.look import BLACK, COLOURS, WIDTH
-from tune.drawing.captions import score_basis
-from tune.drawing.figures import Drawing, Trial, described, list_rows
 from tune.ranking import different_trainings
+from tune.reporting.figures.axes import described, list_rows
+from tune.reporting.figures.captions import score_basis
+from tune.reporting.figures.drawing import Drawing
 from tune.reporting.figures.hyperparameters import logarithmic, searched
 from tune.reporting.intervals import LEVEL
 from tune.results import RunResults
+from tune.rows import TrialRow
 from tune.space import search_space
 
 # PED-ANOVA looks at the best tenth of the trials: of fewer, at a handful that chance has put together.
@@ -36,7 +38,7 @@ _FEWEST = 50
 RESAMPLES = 200
 
 
-def importances(results: RunResults, trials: Sequence[Trial]) -> Drawing | None:
+def importances(results: RunResults, trials: Sequence[TrialRow]) -> Drawing | None:
     """The figure of a search over at least two hyperparameters.
 
     Raises:
@@ -111,22 +113,22 @@ def shares(ended: Sequence[FrozenTrial], resamples: int) -> dict[str, Share]:
     return found
 
 
-def frozen_trials(results: RunResults, trials: Sequence[Trial]) -> list[FrozenTrial]:
+def frozen_trials(results: RunResults, trials: Sequence[TrialRow]) -> list[FrozenTrial]:
     """The trials that were trained to the end as Optuna's, made from the tables.
 
     The study on disk is the search's; a copy of a run may lack it, and a newer Optuna may write it otherwise.
     """
     distributions = _distributions(results, trials)
-    ended = [t for t in trials if t["status"] == "finished" and t["selection_score"] is not None]
+    ended = [t for t in trials if t.status == "finished" and t.selection_score is not None]
     found = []
     for number, trial in enumerate(ended):
-        params = {name: trial[name] for name in distributions if trial[name] is not None}
+        params = {name: trial.config[name] for name in distributions if name in trial.config}
         found.append(
             FrozenTrial(
                 number=number,
                 trial_id=number,
                 state=TrialState.COMPLETE,
-                value=trial["selection_score"],
+                value=trial.selection_score,
                 params=params,
                 distributions={name: distributions[name] for name in params},
                 datetime_start=None,
@@ -171,12 +173,13 @@ def _quiet_optuna() -> Iterator[None]:
         optuna.logging.set_verbosity(before)
 
 
-def _distributions(results: RunResults, trials: Sequence[Trial]) -> dict[str, BaseDistribution]:
+def _distributions(results: RunResults, trials: Sequence[TrialRow]) -> dict[str, BaseDistribution]:
     """Those of the plan where they hold every value that was tried, else of the values: a space may have changed."""
     planned = _planned(results)
     found: dict[str, BaseDistribution] = {}
     for name in searched(results):
-        values = sorted({trial[name] for trial in trials if trial[name] is not None})
+        tried: set[Any] = {trial.config[name] for trial in trials if name in trial.config}
+        values = sorted(tried)
         if not values:
             continue
         known = planned.get(name)

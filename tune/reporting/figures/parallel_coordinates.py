@@ -16,18 +16,20 @@ from matplotlib.ticker import MaxNLocator
 from macil.config import hyperparameters
 from macil.errors import DataError
 from macil.look import BLACK, WIDTH
-from tune.drawing.captions import score_basis
-from tune.drawing.figures import Drawing, Trial, log_ticks
 from tune.reporting import wording
+from tune.reporting.figures.axes import log_ticks
+from tune.reporting.figures.captions import score_basis
+from tune.reporting.figures.drawing import Drawing
 from tune.reporting.figures.hyperparameters import few_values, logarithmic, searched
 from tune.results import RunResults
+from tune.rows import TrialRow
 
 SCORE = "selection score"
 # More lines than this through the same axes are a thicket: all but the best tenth step back.
 _MOST_LINES, _SHARE_OF_BEST = 40, 0.1
 
 
-def parallel_coordinates(results: RunResults, trials: Sequence[Trial]) -> Drawing | None:
+def parallel_coordinates(results: RunResults, trials: Sequence[TrialRow]) -> Drawing | None:
     """The figure of a search over at least two hyperparameters.
 
     Raises:
@@ -37,7 +39,9 @@ def parallel_coordinates(results: RunResults, trials: Sequence[Trial]) -> Drawin
     if len(names) < 2:
         return None
     ended = [
-        trial for trial in trials if trial["status"] == "finished" and trial["selection_score"] is not None
+        (trial.selection_score, trial)
+        for trial in trials
+        if trial.status == "finished" and trial.selection_score is not None
     ]
     if len(ended) < 2:
         raise DataError(f"{len(ended)} trials were trained to the end; at least 2 are needed")
@@ -46,9 +50,11 @@ def parallel_coordinates(results: RunResults, trials: Sequence[Trial]) -> Drawin
         f"its hyperparameters; the darker, the better; of more than 40 the best tenth is thicker. "
         + score_basis(results)
     )
-    best = max(ended, key=lambda trial: trial["selection_score"])
-    values = ", ".join(f"{name} {wording.value(best[name], 3)}" for name in names if best[name] is not None)
-    alt = f"{len(ended)} lines; the best, {best['selection_score']:.4f}, passes through {values}."
+    score, best = max(ended, key=lambda scored: scored[0])
+    values = ", ".join(
+        f"{name} {wording.value(best.config[name], 3)}" for name in names if name in best.config
+    )
+    alt = f"{len(ended)} lines; the best, {score:.4f}, passes through {values}."
     return Drawing("Parallel coordinates", caption, alt, lambda: draw(ended, names, logarithmic(results)))
 
 
@@ -60,13 +66,17 @@ class Axis(NamedTuple):
     ticks: list[tuple[float, str]]
 
 
-def draw(ended: Sequence[Trial], names: Sequence[str], logarithmic: frozenset[str]) -> Figure:
-    """Lines of the trials that have every value, the best last and darkest."""
-    whole = [trial for trial in ended if None not in [trial[name] for name in names]]
-    whole.sort(key=lambda trial: trial["selection_score"])
-    found = np.array([trial["selection_score"] for trial in whole])
+def draw(
+    ended: Sequence[tuple[float, TrialRow]], names: Sequence[str], logarithmic: frozenset[str]
+) -> Figure:
+    """Lines of the scored trials that have every value, the best last and darkest."""
+    whole = [scored for scored in ended if scored[1].config.keys() >= set(names)]
+    whole.sort(key=lambda scored: scored[0])
+    found = np.array([score for score, _ in whole])
     upright = [number_axis(SCORE, found, log=False)]
-    upright += [_axis(name, [trial[name] for trial in whole], log=name in logarithmic) for name in names]
+    upright += [
+        _axis(name, [trial.config[name] for _, trial in whole], log=name in logarithmic) for name in names
+    ]
 
     figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
     axes = figure.subplots()

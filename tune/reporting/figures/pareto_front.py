@@ -9,28 +9,29 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from macil.look import BLACK, COLOURS, WIDTH
-from tune.drawing.captions import ONE_SEED, basis
-from tune.drawing.figures import Drawing, mark_size, unique_handles
 from tune.ranking import ranked_trials, reference_trial
+from tune.reporting.figures.axes import mark_size, unique_handles
+from tune.reporting.figures.captions import ONE_SEED, basis
+from tune.reporting.figures.drawing import Drawing
 from tune.reporting.reference import reference_called
 from tune.results import RunResults
+from tune.rows import TrialRow
 
 Point = tuple[float, float]
 
 
 def pareto_front(results: RunResults) -> Drawing | None:
     """The figure of a search whose ranked trials differ in size."""
-    ranked = [trial for trial in ranked_trials(results) if trial["parameters"] is not None]
-    if len({row["parameters"] for row in ranked}) < 2:
+    ranked = ranked_trials(results)
+    if len({trial.parameters for trial in ranked} - {None}) < 2:
         return None  # without different sizes there is nothing to trade
-    measured = any(row["ap_trapezoid"] is not None for row in ranked)
-    column, scale = ("ap_trapezoid", 100.0) if measured else ("selection_score", 1.0)
+    measured = any(trial.ap_trapezoid is not None and trial.parameters is not None for trial in ranked)
     label = "test AP (%), trapezoidal" if measured else "selection score"
-    points = [(row["parameters"], scale * row[column]) for row in ranked if row[column] is not None]
+    points = [point for trial in ranked if (point := _point(trial, measured=measured)) is not None]
     reference = reference_trial(results)
     ringed = None
-    if reference is not None and None not in (reference["parameters"], reference[column]):
-        ringed = ((reference["parameters"], scale * reference[column]), reference_called(reference))
+    if reference is not None and (point := _point(reference, measured=measured)) is not None:
+        ringed = (point, reference_called(reference))
     what = "Test AP" if measured else "Selection score (the test AP has not been measured)"
     caption = (
         f"{what} against parameters in use, of all ranked trials, those stopped early included. Diamonds: no trial is "
@@ -40,6 +41,13 @@ def pareto_front(results: RunResults) -> Drawing | None:
     )
     alt = "The front: " + "; ".join(f"{x:,.0f} parameters, {y:.4g}" for x, y in front(points)) + "."
     return Drawing("AP against parameters", caption, alt, lambda: draw(points, label, ringed))
+
+
+def _point(trial: TrialRow, *, measured: bool) -> Point | None:
+    value = trial.ap_trapezoid if measured else trial.selection_score
+    if trial.parameters is None or value is None:
+        return None
+    return trial.parameters, 100 * value if measured else value
 
 
 def front(points: Iterable[Point]) -> list[Point]:

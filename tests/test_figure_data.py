@@ -16,10 +16,10 @@ from macil.errors import DataError
 from macil.files import read_json, write_json_atomic
 from tests.runfolders import RunFolder
 from tests.sweepruns import sweep_results
-from tune.drawing import evidence as module
-from tune.drawing.evidence import Evidence, weights_of
 from tune.measured import read_measured, write_measured
 from tune.openings import open_labels, read_openings
+from tune.reporting.figures import figure_data as module
+from tune.reporting.figures.figure_data import FigureData, weights_of
 from tune.reporting.outcome import find_outcome
 from tune.results import RunResults, load_run
 from tune.storage.names import ACCESS_LOG
@@ -55,8 +55,8 @@ def test_labels_that_were_not_opened_are_not_read(heldout: Path, monkeypatch: py
         raise AssertionError("the labels were read")
 
     monkeypatch.setattr(FeatureStore, "test_labels", refuse)
-    evidence = Evidence(load_run(heldout))
-    for ask in (lambda: evidence.measured, lambda: evidence.labels, evidence.sample):
+    data = FigureData(load_run(heldout))
+    for ask in (lambda: data.measured, lambda: data.labels, data.sample):
         with pytest.raises(DataError, match="have not been opened"):
             ask()
     assert not (heldout / ACCESS_LOG).exists()
@@ -67,7 +67,7 @@ def test_opened_labels_give_the_scores_of_the_tables(
 ) -> None:
     run = Path(shutil.copytree(heldout, tmp_path / "search"))
     results = opened(run, demo_store)
-    (found,) = Evidence(results).measured
+    (found,) = FigureData(results).measured
     (row,) = results.trials.to_pylist()
     assert (found.ap, found.ap_trapezoid) == (row["ap"], row["ap_trapezoid"])
     assert found.positive.sum() == demo_store.test_labels().frame_labels.sum()
@@ -82,7 +82,7 @@ def test_other_labels_than_those_of_the_opening_stay_closed(
     results = opened(run, demo_store)
     write_measured(run, "0" * 32, 0.3, read_measured(run, [])[1])
     with pytest.raises(DataError, match="not those that the run was measured with"):
-        _ = Evidence(results).labels
+        _ = FigureData(results).labels
 
 
 def test_scores_of_another_epoch_than_the_tables_are_refused(published: Path, tmp_path: Path) -> None:
@@ -93,41 +93,41 @@ def test_scores_of_another_epoch_than_the_tables_are_refused(published: Path, tm
             scores = {key: stored[key] for key in stored.files}
         np.savez(path, **{**scores, "last": scores["last"][::-1]})
     with pytest.raises(DataError, match="of another epoch"):
-        _ = Evidence(load_run(run)).measured
+        _ = FigureData(load_run(run)).measured
 
 
 def test_a_seed_without_scores_leaves_the_others(published: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(published, tmp_path / "sweep"))
     shutil.rmtree(next((run / "trials/b-0").glob("checkpoint_*")))
-    evidence = Evidence(load_run(run))
-    assert [found.seed for found in evidence.measured] == [1]
+    data = FigureData(load_run(run))
+    assert [found.seed for found in data.measured] == [1]
     with pytest.raises(DataError, match="no checkpoint"):
-        evidence.sample()
+        data.sample()
 
 
 def test_data_that_are_gone_or_others_are_said(published: Path, tmp_path: Path) -> None:
     results = load_run(published)
     for place, said in ((None, "does not say where"), (str(tmp_path / "gone"), "does not exist")):
         with pytest.raises(DataError, match=said):
-            _ = Evidence(replace(results, info={**results.info, "data": place})).measured
-    evidence = Evidence(results)
-    evidence.trials = tuple(replace(trial, store_hash="0") for trial in evidence.trials)
+            _ = FigureData(replace(results, info={**results.info, "data": place})).measured
+    data = FigureData(results)
+    data.trials = tuple(replace(trial, store_hash="0") for trial in data.trials)
     with pytest.raises(DataError, match="content hash differs"):
-        _ = evidence.measured
+        _ = data.measured
 
 
 def test_the_reported_training_is_the_one_of_the_headline_in_every_figure(published: Path) -> None:
     results = load_run(published)
     outcome = find_outcome(results)
     assert outcome.replayed is not None
-    assert outcome.replayed["trial_dir"] == "trials/b-0", "the row with more seeds, by its lowest seed"
-    assert Evidence(results).trials == outcome.trials
-    assert [trial["trial_dir"] for trial in outcome.trials] == ["trials/b-0", "trials/b-1"]
+    assert outcome.replayed.trial_dir == "trials/b-0", "the row with more seeds, by its lowest seed"
+    assert FigureData(results).trials == outcome.trials
+    assert [trial.trial_dir for trial in outcome.trials] == ["trials/b-0", "trials/b-1"]
     failed = sweep_results({"a": ["failed", "failed"], "b": [50.0]}, reference="a")
-    assert [trial["row"] for trial in Evidence(failed).trials] == ["b"]
-    assert Evidence(sweep_results({})).trials == ()
+    assert [trial.row for trial in FigureData(failed).trials] == ["b"]
+    assert FigureData(sweep_results({})).trials == ()
     with pytest.raises(DataError, match="no training"):
-        _ = Evidence(sweep_results({})).measured
+        _ = FigureData(sweep_results({})).measured
 
 
 def test_the_sample_is_seeded_balanced_and_what_the_network_sees(
@@ -135,15 +135,15 @@ def test_the_sample_is_seeded_balanced_and_what_the_network_sees(
 ) -> None:
     monkeypatch.setattr(module, "MOST_SNIPPETS", 20)
     results = load_run(published)
-    sample = Evidence(results).sample(seed=3)
-    again = Evidence(results).sample(seed=3)
+    sample = FigureData(results).sample(seed=3)
+    again = FigureData(results).sample(seed=3)
     assert sample.violent.sum() == 10
     assert len(sample.violent) == 20
     for panel, rows in sample.features.items():
         assert np.array_equal(rows, again.features[panel])
     assert not np.array_equal(
         sample.features["visual", "raw features"],
-        Evidence(results).sample(seed=4).features["visual", "raw features"],
+        FigureData(results).sample(seed=4).features["visual", "raw features"],
     )
     # Every row slowly: where its raw features are, there its embedding and its label are.
     network = load_network(weights_of(published / "trials/b-0"))

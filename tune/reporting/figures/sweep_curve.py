@@ -1,7 +1,8 @@
-"""The paper's curves: AP against one hyperparameter (Figure 3), losses and accuracy over epochs (Figure 4)."""
+"""AP against the one hyperparameter that a sweep varies (Figure 3 of the paper)."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,24 +14,79 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from macil.config import hyperparameters
 from macil.look import BLACK, COLOURS, WIDTH
-from tune.drawing.figures import (
+from tune.reporting.figures.axes import (
     SKY,
-    Curves,
-    Group,
     described,
     label_log_axis,
     unique_handles,
     view,
-    whole_numbers,
 )
+from tune.reporting.figures.drawing import Drawing
+from tune.reporting.figures.sweep_captions import (
+    AXIS,
+    as_published,
+    equal_note,
+    interval,
+    percent,
+    seeds_of,
+    sweep_basis,
+    swept_value,
+)
+from tune.reporting.rowresults import (
+    RowResult,
+    publisher,
+)
+from tune.results import RunResults
 
 # Widths and counts, which double rather than grow.
 _DOUBLING = ("hidden_dim", "feedforward_dim", "num_heads", "batch_size")
-_PANELS = (
-    ("video_accuracy", "video-level accuracy (%)", 100.0),
-    ("loss_mil", "MIL loss (BCE)", 1.0),
-    ("contrastive", "contrastive loss (v2b + v2n)", 1.0),
-)
+
+
+def swept_number(results: RunResults, rows: Sequence[RowResult]) -> str | None:
+    """The one hyperparameter, a number, in which the rows of a sweep differ; None where they differ otherwise."""
+    names = {name for row in rows for name in row.changes}
+    if len(names) != 1:
+        return None
+    (name,) = names
+    numbers = {parameter.name for parameter in hyperparameters() if parameter.type in (int, float)}
+    values = [swept_value(results, row, name) for row in rows]
+    known = name in numbers and None not in values
+    return name if known and len(set(values)) > 1 else None
+
+
+def swept_curve(results: RunResults, rows: Sequence[RowResult], name: str) -> Drawing | None:
+    """The figure of a sweep over the hyperparameter `name`, a number; None before two of its values are measured."""
+    best = results.protocol == "published"
+    points = []
+    for row in rows:
+        figure, flattering = row.estimate("ap_trapezoid"), row.estimate("ap_trapezoid_best") if best else None
+        value = float(swept_value(results, row, name))
+        points.append(
+            SweptPoint(
+                value, seeds_of(row), percent(figure), interval(figure), percent(flattering), row.published
+            )
+        )
+    described = {parameter.name: parameter for parameter in hyperparameters()}[name]
+    title = f"AP against {described.symbol or name}" + (
+        " (Figure 3 of the paper)" if name == "momentum" else ""
+    )
+    caption = (
+        f"Test AP over {name}, {described.help}; mean over the finished seeds. {sweep_basis(results, rows)}"
+        + (" Dashed: the best test epoch, which is chosen on the test set and flatters." if best else "")
+        + f" Dotted line: the paper's {described.default:g}."
+        + as_published(results, rows, "the dashed line" if best else "")
+        + (" The paper gives its curve as a picture only." if name == "momentum" else "")
+        + equal_note(rows)
+    )
+    measured = [point for point in points if point.mean is not None]
+    if len(measured) < 2:
+        return None
+    top = max(measured, key=lambda point: point.mean or -math.inf)
+    alt = (
+        f"Line of test AP over {name} from {min(p.value for p in measured):g} to {max(p.value for p in measured):g}, "
+        f"{len(measured)} values; the highest mean, {top.mean:.2f} %, is at {top.value:g}."
+    )
+    return Drawing(title, caption, alt, lambda: draw(points, name, AXIS, publisher(results)))
 
 
 @dataclass(frozen=True)
@@ -48,9 +104,7 @@ class SweptPoint:
     published: float | None
 
 
-def sweep_curve(
-    points: Sequence[SweptPoint], name: str, label: str, publisher: str = "paper"
-) -> Figure | None:
+def draw(points: Sequence[SweptPoint], name: str, label: str, publisher: str = "paper") -> Figure | None:
     """AP against hyperparameter `name`: mean with its band, single seeds, the best-test-epoch convention lighter."""
     points = sorted((point for point in points if point.mean is not None), key=lambda point: point.value)
     if len(points) < 2:
@@ -92,62 +146,6 @@ def sweep_curve(
     axes.set_ylabel(label)
     figure.legend(*unique_handles([axes]), loc="outside lower center", ncols=3)
     return figure
-
-
-def training_curves(groups: Sequence[Group], epochs: Curves) -> Figure | None:
-    """Accuracy, BCE and contrastive loss over epochs, aligned panels: seeds thin, their mean thick, a line a group."""
-    drawn = [
-        (label, lines)
-        for metric, label, scale in _PANELS
-        if any(lines := [_curves(group, epochs, metric, scale) for group in groups])
-    ]
-    if not drawn:
-        return None
-    figure = Figure(figsize=(WIDTH, 0.7 + 1.75 * len(drawn)), layout="constrained")
-    panels = figure.subplots(len(drawn), 1, sharex=True, squeeze=False)[:, 0]
-    looks = [(COLOURS[0], "-"), (COLOURS[1], (0, (5, 1.5)))]
-    for axes, (label, lines) in zip(panels, drawn, strict=True):
-        for group, curves, (colour, dashes) in zip(groups, lines, looks, strict=False):
-            for curve in curves if len(curves) > 1 else ():
-                axes.plot(*zip(*curve.items(), strict=True), color=colour, linewidth=0.6, alpha=0.55)
-            mean = _mean(curves)
-            if mean:
-                name = f"{group.label}: mean of {len(curves)} seeds" if len(curves) > 1 else group.label
-                style: Any = {"color": colour, "linestyle": dashes, "label": name}
-                axes.plot(*zip(*mean.items(), strict=True), marker="o" if len(mean) == 1 else None, **style)
-        axes.set_title(label, loc="left")
-        axes.xaxis.set_major_locator(whole_numbers())
-        axes.margins(x=0.02)
-    panels[-1].set_xlabel("epoch")
-    figure.legend(*unique_handles(panels), loc="outside lower center", ncols=2)
-    return figure
-
-
-def _curves(group: Group, epochs: Curves, metric: str, scale: float) -> list[dict[int, float]]:
-    """Value by epoch of each trial of a group that has any."""
-    found = []
-    for trial in group.trials:
-        curve = {
-            row["epoch"]: value * scale
-            for row in epochs.get((trial["kind"], trial["trial_id"]), [])
-            if (value := _value(row, metric)) is not None
-        }
-        if curve:
-            found.append(curve)
-    return found
-
-
-def _value(row: dict[str, Any], metric: str) -> float | None:
-    if metric != "contrastive":
-        return row[metric]
-    parts = row["loss_v2b"], row["loss_v2n"]
-    return None if None in parts else sum(parts)
-
-
-def _mean(curves: Sequence[dict[int, float]]) -> dict[int, float]:
-    """Mean over the seeds, of the epochs that all of them have."""
-    common = sorted(set.intersection(*map(set, curves))) if curves else []
-    return {epoch: float(np.mean([curve[epoch] for curve in curves])) for epoch in common}
 
 
 def _scale(axes: Axes, values: Sequence[float], name: str) -> None:

@@ -10,8 +10,9 @@ from threadpoolctl import threadpool_limits
 
 from macil.errors import DataError
 from macil.look import COLOURS, WIDTH
-from tune.drawing.evidence import Sample
-from tune.drawing.figures import unique_handles
+from tune.reporting.figures.axes import unique_handles
+from tune.reporting.figures.drawing import Drawing
+from tune.reporting.figures.figure_data import MOST_VIDEOS, FigureData, Sample
 
 # Wider features are reduced first, as the method's authors advise: distances in 50 dimensions are cheaper.
 _WIDTH = 50
@@ -19,6 +20,33 @@ SETTINGS: dict[str, Any] = {"init": "pca", "max_iter": 500, "random_state": 0}
 _PERPLEXITY = 30.0
 # With fewer neighbourhoods than this a layout shows no groups, only where the points began.
 _FEWEST = 30
+
+
+def embeddings(data: FigureData) -> Drawing:
+    """The figure of the reported training.
+
+    Raises:
+        DataError: See `FigureData.sample` and `project`.
+    """
+    sample = data.sample()
+    layouts = {panel: project(rows) for panel, rows in sample.features.items()}
+    violent, count = int(sample.violent.sum()), len(sample.violent)
+    said = f"{count - violent} background and {violent} violent snippets"
+    of = "all" if sample.videos < MOST_VIDEOS else "randomly chosen"
+    caption = (
+        f"t-SNE of raw features and of the embeddings by {data.reported}: {said}, drawn at random (seed 0) from "
+        f"the first crop of {sample.videos} test videos ({of}); violent: more than half of a snippet's frames. "
+        f"Settings: perplexity {perplexity(count):g}, {SETTINGS['max_iter']} iterations, PCA initialisation, "
+        "seed 0; wider than 50, features are reduced to 50 principal components first. Distances between clusters mean "
+        f"nothing. {data.basis(1, rule='last saved epoch')}"
+    )
+    alt = f"Four scatter plots of {said}: visual and audio, raw features and embeddings."
+    return Drawing(
+        "Raw features and embeddings (t-SNE, as Figure 5 of the paper)",
+        caption,
+        alt,
+        lambda: draw(sample, layouts),
+    )
 
 
 def perplexity(snippets: int) -> float:

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from tests.runrows import trial_rows
 from tests.searchruns import search_results, spread
 from tune.algorithms.stopping.asha import REDUCTION, rung_epochs
-from tune.drawing.stopfigure import epochs_spent, rungs, saved_share, stopping
+from tune.reporting.figures.early_stopping import draw, rungs, saved_share, stopping
 
 
 @pytest.mark.parametrize(("grace", "epochs"), [(1, 9), (1, 10), (15, 50), (4, 9), (9, 9), (20, 9)])
@@ -22,16 +23,14 @@ def test_a_run_without_early_stopping_has_no_rungs_and_no_picture() -> None:
     assert rungs({"asha": None}, 9) == []
     assert rungs({}, 9) == []
     results = search_results(spread(4), asha=None)
-    assert stopping(results, results.trials.to_pylist()) is None
+    assert stopping(results, results.trial_rows) is None
 
 
 def test_what_failed_saved_nothing() -> None:
-    trials = [
-        {"status": "finished", "epochs": 10, "epochs_run": 10},
-        {"status": "stopped", "epochs": 10, "epochs_run": 4},
-        {"status": "failed", "epochs": 10, "epochs_run": 1},
-        {"status": "running", "epochs": 10, "epochs_run": 2},
-    ]
+    ways = [("finished", 10), ("stopped", 4), ("failed", 1), ("running", 2)]
+    trials = trial_rows(
+        {"trial_dir": status, "status": status, "epochs": 10, "epochs_run": run} for status, run in ways
+    )
     assert saved_share(trials) == pytest.approx(1 - 14 / 20)
     assert saved_share(trials[2:]) is None
 
@@ -46,8 +45,8 @@ def bars(figure: Figure) -> dict[str, np.ndarray]:
 
 def test_bars_are_the_epochs_of_the_trials_in_their_order() -> None:
     results = search_results([*spread(5, 2), {"status": "failed", "epochs_run": 1, "selection_score": None}])
-    trials = results.trials.to_pylist()
-    figure = epochs_spent(trials, [1, 3], "in the order of start")
+    trials = results.trial_rows
+    figure = draw(trials, [1, 3], "in the order of start")
     assert figure is not None
     heights = bars(figure)
     assert heights["trained to the end"].tolist() == [9, 9, 9, 0, 0, 0]
@@ -58,7 +57,7 @@ def test_bars_are_the_epochs_of_the_trials_in_their_order() -> None:
 
 def test_title_and_caption_say_what_was_saved() -> None:
     results = search_results(spread(6, 3))
-    drawing = stopping(results, results.trials.to_pylist())
+    drawing = stopping(results, results.trial_rows)
     assert drawing is not None
     assert drawing.title == "Early stopping: 33 % of the epochs saved"
     assert "36 in all; 6 whole trainings would have taken 54, of which 33 % were saved" in drawing.caption
@@ -66,7 +65,7 @@ def test_title_and_caption_say_what_was_saved() -> None:
 
 def test_many_trials_are_sorted_and_none_is_lost() -> None:
     results = search_results(spread(80, 50))
-    drawing = stopping(results, list(reversed(results.trials.to_pylist())))
+    drawing = stopping(results, list(reversed(results.trial_rows)))
     assert drawing is not None
     figure = drawing.draw()
     assert figure is not None

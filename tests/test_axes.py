@@ -1,14 +1,13 @@
-"""What all figures share: limits, ticks, and many lines at once."""
+"""Limits and ticks of axes."""
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
-from tune.drawing.figures import Group, label_log_axis, learning_curves, view
+from tune.reporting.figures.axes import label_log_axis, view
 
 PERCENT = st.floats(0, 100)
 
@@ -48,25 +47,3 @@ def test_log_axes_have_plain_numbers(low: float, high: float, expected: list[str
     axes.set_ylim(low, high)
     label_log_axis(axes.yaxis)
     assert [label.get_text() for label in axes.get_yticklabels()] == expected
-
-
-def test_trials_beyond_the_first_five_are_one_grey_collection() -> None:
-    groups = [Group(str(n), ({"kind": "search", "trial_id": str(n)},)) for n in range(8)]
-    lengths = [3, 3, 3, 3, 3, 3, 2, 1]
-    epochs = {
-        ("search", str(n)): [{"epoch": epoch, "score": 10.0 * n + epoch} for epoch in range(1, length + 1)]
-        for n, length in enumerate(lengths)
-    }
-    figure = learning_curves(groups, epochs, "score", "score")
-    assert figure is not None
-    lines = {str(line.get_label()): np.asarray(line.get_ydata()) for line in figure.axes[0].get_lines()}
-    (grey,) = figure.axes[0].collections
-    assert grey.get_label() == "other trials (3)"
-    curves = [np.asarray(path.vertices)[:, 1].tolist() for path in grey.get_paths()]
-    assert curves == [[51, 52, 53], [61, 62], [71]]
-    low, high = figure.axes[0].get_ylim()
-    assert low < 1, "every curve is in view"
-    assert high > 71
-    assert lines["4"].tolist() == [41, 42, 43]
-    dot = [line for line in figure.axes[0].get_lines() if line.get_marker() == "."]
-    assert [np.asarray(line.get_ydata()).tolist() for line in dot] == [[71]]

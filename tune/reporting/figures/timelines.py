@@ -1,10 +1,9 @@
-"""Pictures of a training's scores on the test snippets: precision against recall, and timelines of chosen videos."""
+"""Scores of test videos over time, of videos that are chosen by rule (as Figure 6 of the paper)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -12,15 +11,47 @@ from matplotlib.ticker import MaxNLocator
 
 from macil.data.store import TestLabels
 from macil.evaluation import frame_average_precision
-from macil.look import BLACK, COLOURS, GREY, WIDTH, shorten
+from macil.look import COLOURS, WIDTH, shorten
 from macil.segments import SegmentRule
 from macil.timelines import true_spans
-from tune.drawing.figures import unique_handles
-
-if TYPE_CHECKING:
-    from tune.drawing.evidence import SeedScores
+from tune.reporting.figures.axes import (
+    unique_handles,
+)
+from tune.reporting.figures.drawing import Drawing
+from tune.reporting.figures.figure_data import FigureData
 
 FRAMES_PER_SECOND = SegmentRule().fps
+
+
+def timelines(data: FigureData) -> Drawing | None:
+    """The figure of the reported training.
+
+    Raises:
+        DataError: See `FigureData.measured`.
+    """
+    first = data.measured[0]
+    lengths = data.store.videos("test").lengths
+    videos = choose_timelines(first.scores, data.labels, lengths, first.frames)
+    if not videos:
+        return None
+    caption = (
+        "Snippet scores of test videos, frames labelled violent shaded. Chosen by rule, not by eye: of the videos with "
+        "violent and other frames those of the highest, the median and the lowest AP of their own (step-wise), of the "
+        "videos without violence those of the highest and the median peak. Seconds: "
+        f"{first.frames} frames a snippet, {FRAMES_PER_SECOND:g} a second. "
+        f"{data.reported[0].upper()}{data.reported[1:]}, seed {first.seed}. {data.basis(1)}"
+    )
+    alt = "; ".join(
+        f"{video.why}{'' if video.ap is None else f' {100 * video.ap:.1f} %'}: {video.name}, scores from "
+        f"{video.scores.min():.2f} to {video.scores.max():.2f}"
+        for video in videos
+    )
+    return Drawing(
+        "Scores of chosen test videos (as Figure 6 of the paper)",
+        caption,
+        f"{alt}.",
+        lambda: draw(videos, first.frames),
+    )
 
 
 @dataclass(frozen=True)
@@ -32,53 +63,6 @@ class Timeline:
     scores: np.ndarray
     labels: np.ndarray
     ap: float | None
-
-
-def precision_recall(seeds: Sequence[SeedScores]) -> Figure:
-    """Frame-level precision against recall, one line per seed, and the rate of violent frames as the chance line."""
-    from sklearn.metrics import PrecisionRecallDisplay
-
-    figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
-    axes = figure.subplots()
-    several = len(seeds) > 1
-    for place, seed in enumerate(seeds):
-        precision, recall = curve(seed)
-        name = (
-            f"{f'seed {seed.seed}: ' if several else ''}AP {100 * seed.ap_trapezoid:.2f} % trapezoidal, "
-            f"{100 * seed.ap:.2f} % step-wise"
-        )
-        style: Any = {"color": COLOURS[0]} if place == 0 else {"color": GREY, "zorder": 1}
-        PrecisionRecallDisplay(precision=precision, recall=recall).plot(
-            ax=axes, name=name, curve_kwargs={"linewidth": 1.6 if place == 0 else 0.8, **style}
-        )
-    rate = seeds[0].positive.sum() / (seeds[0].frames * len(seeds[0].positive))
-    axes.axhline(
-        rate,
-        color=BLACK,
-        linestyle=(0, (4, 2)),
-        linewidth=1,
-        label=f"chance: {100 * rate:.1f} % of the frames",
-    )
-    axes.set(xlabel="recall, frames", ylabel="precision, frames", xlim=(0, 1), ylim=(0, 1.02))
-    axes.set_aspect("auto")
-    legend = axes.get_legend()
-    if legend is not None:
-        legend.remove()  # scikit-learn's lies on the curves
-    figure.legend(*unique_handles([axes]), loc="outside lower center", ncols=2)
-    return figure
-
-
-def curve(seed: SeedScores) -> tuple[np.ndarray, np.ndarray]:
-    """Precision and recall of frames, computed on snippets: each counts with its violent and its other frames."""
-    from sklearn.metrics import precision_recall_curve
-
-    count = len(seed.scores)
-    precision, recall, _ = precision_recall_curve(
-        np.repeat([1, 0], count),
-        np.tile(seed.scores, 2),
-        sample_weight=np.concatenate([seed.positive, seed.frames - seed.positive]),
-    )
-    return precision, recall
 
 
 def choose_timelines(
@@ -118,10 +102,8 @@ def choose_timelines(
     ]
 
 
-def timelines(videos: Sequence[Timeline], frames: int) -> Figure | None:
-    """Scores over seconds, one panel a video, violent frames shaded and ruled off below."""
-    if not videos:
-        return None
+def draw(videos: Sequence[Timeline], frames: int) -> Figure:
+    """Scores over seconds, one panel a video, violent frames shaded."""
     figure = Figure(figsize=(WIDTH, 0.5 + 1.15 * len(videos)), layout="constrained")
     panels = figure.subplots(len(videos), 1, squeeze=False)[:, 0]
     for axes, video in zip(panels, videos, strict=True):

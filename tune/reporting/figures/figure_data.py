@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,13 +22,13 @@ from macil.evaluation import frame_average_precision
 from macil.protocols import CLOSED_PROTOCOLS
 from macil.training_files import newest_checkpoint
 from tune.measured import read_measured
+from tune.reporting.figures.captions import basis
 from tune.reporting.outcome import find_outcome
 from tune.results import RunResults
+from tune.rows import TrialRow
 from tune.scorefile import read_scores
 from tune.storage.names import SCORES_FILE, TRAINER_FILE
 from tune.trialfolder import newest_scores
-
-Trial = Any
 
 # Snippets of the t-SNE, and test videos that they are drawn from: bounds on what a picture may cost.
 MOST_SNIPPETS, MOST_VIDEOS = 800, 200
@@ -37,7 +37,7 @@ MOST_SNIPPETS, MOST_VIDEOS = 800, 200
 class SeedScores(NamedTuple):
     """Scores of all test snippets by one training, with the labels."""
 
-    seed: int
+    seed: int | None
     scores: np.ndarray
     """(S,)"""
     positive: np.ndarray
@@ -59,7 +59,7 @@ class Sample(NamedTuple):
     """("visual" or "audio", "raw features" or "embeddings") -> (N, width)"""
 
 
-class Evidence:
+class FigureData:
     """Scores, labels and embeddings of the reported training: that of the run's outcome, with all its seeds.
 
     Everything is read when it is asked for, once, and whatever prevents it is a DataError that says what is missing.
@@ -77,7 +77,7 @@ class Evidence:
         if not place:
             raise DataError("run.json does not say where the converted data lie")
         store = FeatureStore.open(str(place))
-        expected = {trial["store_hash"] for trial in self.trials if trial["store_hash"]}
+        expected = {trial.store_hash for trial in self.trials if trial.store_hash}
         if expected - {store.content_hash}:
             raise DataError(f"{store.path} is not the data this run was trained on: its content hash differs")
         return store
@@ -85,7 +85,7 @@ class Evidence:
     @cached_property
     def labels(self) -> TestLabels:
         """The test labels, where the protocol has opened them."""
-        if any(trial["protocol"] in CLOSED_PROTOCOLS for trial in self.trials):
+        if any(trial.protocol in CLOSED_PROTOCOLS for trial in self.trials):
             measured_with, _ = read_measured(self.results.path, [])
             if not self.results.openings or measured_with is None:
                 raise DataError("the test labels of this run have not been opened")
@@ -106,6 +106,28 @@ class Evidence:
             raise DataError(problems[0])
         return found
 
+    @property
+    def reported(self) -> str:
+        """The reported training in a sentence, and how it was picked."""
+        name = self.outcome.name
+        if self.trials[0].kind == "refit":
+            return name
+        if self.outcome.row is not None and self.results.protocol == "published":
+            return f"{name}, the best row by test AP, which flatters it"
+        return f"{name}, the best by selection score"
+
+    @property
+    def searched_winner(self) -> TrialRow | None:
+        """The trial that a refit repeats; None for what is no refit."""
+        return self.outcome.searched if self.trials[0].kind == "refit" else None
+
+    def basis(self, seeds: int, definition: str = "", rule: str | None = None) -> str:
+        """`captions.basis` of a picture with a line for each of so many seeds."""
+        first = self.trials[0]
+        said = "one seed, no interval" if seeds == 1 else f"{seeds} seeds, a line each"
+        text = "; ".join(part for part in (definition, said) if part)
+        return basis(self.results, text, protocol=first.protocol, rule=rule or first.epoch_rule)
+
     def sample(self, seed: int = 0) -> Sample:
         """Snippets of the first crop of some test videos, as many violent as background ones where there are.
 
@@ -117,7 +139,7 @@ class Evidence:
         Raises:
             DataError: No checkpoint, no store, closed labels, or only one kind of snippets.
         """
-        path = weights_of(self.results.path / self._trials()[0]["trial_dir"])
+        path = weights_of(self.results.path / self._trials()[0].trial_dir)
         lengths, starts = self._lengths_and_starts()
         violent = 2 * self._positive() > self.store.snippet_frames
         random = np.random.default_rng(seed)
@@ -134,21 +156,21 @@ class Evidence:
         picked = np.sort(np.concatenate(chosen))
         return Sample(violent[picked], len(videos), self._features(path, picked, starts))
 
-    def _scores(self, trial: Trial) -> SeedScores:
-        positive, rule = self._positive(), trial["epoch_rule"]
-        if trial["ap"] is None:
-            raise DataError(f"{trial['trial_dir']}: its test AP has not been measured")
-        scores = _stored_scores(self.results.path / trial["trial_dir"], rule)
+    def _scores(self, trial: TrialRow) -> SeedScores:
+        positive, rule = self._positive(), trial.epoch_rule
+        if trial.ap is None:
+            raise DataError(f"{trial.trial_dir}: its test AP has not been measured")
+        scores = _stored_scores(self.results.path / trial.trial_dir, rule)
         found = frame_average_precision(scores, self.labels.frame_labels, self.store.snippet_frames)
-        if not math.isclose(found.ap, trial["ap"], rel_tol=1e-9):
+        if not math.isclose(found.ap, trial.ap, rel_tol=1e-9):
             # A process that was killed between report and checkpoint leaves the checkpoint an epoch behind.
             raise DataError(
-                f"{trial['trial_dir']}: the stored scores are of another epoch than the table's AP "
-                f"({100 * found.ap:.2f} %, the table has {100 * trial['ap']:.2f} %)"
+                f"{trial.trial_dir}: the stored scores are of another epoch than the table's AP "
+                f"({100 * found.ap:.2f} %, the table has {100 * trial.ap:.2f} %)"
             )
-        return SeedScores(trial["seed"], scores, positive, self.store.snippet_frames, *found)
+        return SeedScores(trial.seed, scores, positive, self.store.snippet_frames, *found)
 
-    def _trials(self) -> tuple[Trial, ...]:
+    def _trials(self) -> tuple[TrialRow, ...]:
         if not self.trials:
             sweep = self.results.info.get("sweep")
             raise DataError(

@@ -9,13 +9,17 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from macil.look import BLACK, COLOURS, GREY, WIDTH
+from tune.algorithms.stopping.asha import rung_epochs
 from tune.counts import epochs_text, trained_epochs
-from tune.drawing.captions import basis
-from tune.drawing.figures import Drawing, unique_handles, whole_numbers
 from tune.reporting import wording
+from tune.reporting.figures.axes import (
+    unique_handles,
+    whole_numbers,
+)
+from tune.reporting.figures.captions import basis
+from tune.reporting.figures.drawing import Drawing
 from tune.results import RunResults
-
-Trial = Any
+from tune.rows import TrialRow
 
 # More bars than this are no picture in the order of start.
 _MOST_BARS = 60
@@ -27,23 +31,22 @@ _LOOKS: dict[str, dict[str, Any]] = {
 }
 
 
-def stopping(results: RunResults, trials: Sequence[Trial]) -> Drawing | None:
+def stopping(results: RunResults, trials: Sequence[TrialRow]) -> Drawing | None:
     """The picture of a run whose trials could be stopped early; None of any other."""
     if not isinstance(results.plan.get("asha"), dict) or not trials:
         return None
-    budget = max((trial["epochs"] or 0 for trial in trials), default=0)
+    budget = max((trial.epochs or 0 for trial in trials), default=0)
     milestones = rungs(results.plan, budget)
     share = saved_share(trials)
-    spent, run = sum(trained_epochs(trials).values()), trained_epochs(results.trials.to_pylist())
+    spent = sum(trial.epochs_run for trial in trials)
+    run = trained_epochs(results.trial_rows)
     among = "in all" if spent == sum(run.values()) else f"of the run's {epochs_text(run)}"
     saved = "" if share is None else f"{100 * share:.0f} % of the epochs saved"
-    counts = {
-        status: sum(trial["status"] == status for trial in trials) for status in ("finished", "stopped")
-    }
+    counts = {status: sum(trial.status == status for trial in trials) for status in ("finished", "stopped")}
     order = "row by row" if results.info.get("sweep") else "in the order of start"
     if len(trials) > _MOST_BARS:
         kinds = list(_LOOKS)
-        trials = sorted(trials, key=lambda trial: (kinds.index(_kind(trial)), -trial["epochs_run"]))
+        trials = sorted(trials, key=lambda trial: (kinds.index(_kind(trial)), -trial.epochs_run))
         order = "sorted by the number of epochs"
     said = basis(results, "one seed a trial, no interval", rule="epochs spent")
     caption = (
@@ -58,7 +61,7 @@ def stopping(results: RunResults, trials: Sequence[Trial]) -> Drawing | None:
     )
     alt = f"Bars: {counts['finished']} trials trained to the end, {counts['stopped']} stopped early; {saved}."
     title = f"Early stopping: {saved}" if saved else "Early stopping"
-    return Drawing(title, caption, alt, lambda: epochs_spent(trials, milestones, order))
+    return Drawing(title, caption, alt, lambda: draw(trials, milestones, order))
 
 
 def rungs(plan: dict[str, Any], budget: int) -> list[int]:
@@ -67,34 +70,29 @@ def rungs(plan: dict[str, Any], budget: int) -> list[int]:
     if not isinstance(asha, dict):
         return []
     grace, factor = int(asha.get("grace_period") or 0), int(asha.get("reduction_factor") or 0)
-    if grace < 1 or factor < 2:
-        return []
-    found = [grace]
-    while found[-1] * factor < budget:
-        found.append(found[-1] * factor)
-    return [rung for rung in found if rung < budget]
+    return rung_epochs(grace, budget, factor) if factor > 1 else []
 
 
-def saved_share(trials: Sequence[Trial]) -> float | None:
+def saved_share(trials: Sequence[TrialRow]) -> float | None:
     """Share of the epochs of whole trainings that was spared; only trials that ended so count, None without any."""
     if not _whole(trials):
         return None
-    return 1 - sum(trial["epochs_run"] for trial in _ended(trials)) / _whole(trials)
+    return 1 - sum(trial.epochs_run for trial in _ended(trials)) / _whole(trials)
 
 
-def epochs_spent(trials: Sequence[Trial], milestones: Sequence[int], order: str) -> Figure | None:
+def draw(trials: Sequence[TrialRow], milestones: Sequence[int], order: str) -> Figure | None:
     """Epochs of each trial in `order`, as they come; the rungs with the number of trials that went beyond each."""
-    if not trials or not any(trial["epochs_run"] for trial in trials):
+    if not trials or not any(trial.epochs_run for trial in trials):
         return None
     figure = Figure(figsize=(WIDTH, 3.0), layout="constrained")
     axes = figure.subplots()
-    budget = max(trial["epochs"] or trial["epochs_run"] for trial in trials)
+    budget = max(trial.epochs or trial.epochs_run for trial in trials)
     edges = np.arange(len(trials) + 1) - 0.5
     for label, look in _LOOKS.items():
         own = [_kind(trial) == label for trial in trials]
         # One patch for all bars of a kind, and no gaps where there are too many to tell apart.
         width = 0.8 if len(trials) <= _MOST_BARS else 1.0
-        spent = np.where(own, [trial["epochs_run"] for trial in trials], 0)
+        spent = np.where(own, [trial.epochs_run for trial in trials], 0)
         if not spent.any():
             continue
         steps = (np.arange(len(trials))[:, None] + [-width / 2, width / 2]).ravel()
@@ -102,7 +100,7 @@ def epochs_spent(trials: Sequence[Trial], milestones: Sequence[int], order: str)
         axes.stairs(heights, steps, fill=True, linewidth=0, label=label, **look)
     axes.axhline(budget, color=BLACK, linewidth=1, label=f"a whole training: {budget} epochs")
     for milestone in milestones:
-        beyond = sum(trial["epochs_run"] > milestone for trial in trials)
+        beyond = sum(trial.epochs_run > milestone for trial in trials)
         axes.axhline(milestone, color=BLACK, linestyle=(0, (4, 2)), linewidth=0.9, label="rung of ASHA")
         axes.annotate(
             f"{milestone}: {beyond} went on",
@@ -121,14 +119,14 @@ def epochs_spent(trials: Sequence[Trial], milestones: Sequence[int], order: str)
     return figure
 
 
-def _kind(trial: Trial) -> str:
-    return _SAID.get(trial["status"], "failed or unfinished")
+def _kind(trial: TrialRow) -> str:
+    return _SAID.get(trial.status, "failed or unfinished")
 
 
-def _ended(trials: Sequence[Trial]) -> list[Trial]:
-    return [trial for trial in trials if trial["status"] in _SAID and trial["epochs"]]
+def _ended(trials: Sequence[TrialRow]) -> list[TrialRow]:
+    return [trial for trial in trials if trial.status in _SAID and trial.epochs]
 
 
-def _whole(trials: Sequence[Trial]) -> int:
+def _whole(trials: Sequence[TrialRow]) -> int:
     """Epochs that the trials which ended would have taken without early stopping."""
-    return sum(trial["epochs"] for trial in _ended(trials))
+    return sum(trial.epochs or 0 for trial in _ended(trials))
