@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from macil.config import TrialConfig
 from tune.rows import EpochRow, TrialRow
 
 _USUAL = {"kind": "search", "status": "finished", "epoch_rule": "last"}
@@ -15,7 +16,9 @@ def trial_rows(rows: Iterable[Mapping[str, Any]]) -> list[TrialRow]:
     found = []
     for row in rows:
         given = {name: value for name, value in row.items() if value is not None}
-        found.append(TrialRow.from_flat({**_USUAL, "trial_id": row["trial_dir"], **given}))
+        values = {**_USUAL, "trial_id": row["trial_dir"], **given}
+        config = {name: values.pop(name) for name in TrialConfig.model_fields if name in values}
+        found.append(TrialRow(**values, config=config))
     return found
 
 

@@ -206,7 +206,7 @@ def test_trainings_that_an_earlier_version_made_apart_count_once() -> None:
     apart["01"] = ["failed", *apart["01"][1:]]
     results, once = table4(apart), table4(ONCE)
     rows = {row.name: row for row in sweep_rows(results)}
-    folders = [trial["trial_dir"] for trial in rows["07"].trials]
+    folders = [trial.trial_dir for trial in rows["07"].trials]
     assert folders == ["trials/01-1", "trials/01-2", "trials/04-0"], (
         "of the one that failed the next stands in"
     )

@@ -49,12 +49,12 @@ def test_the_reference_is_the_trial_with_the_papers_values_of_what_is_searched()
     trials = [{"momentum": 0.8}, {}, {}]
     found = reference_trial(search_results(trials))
     assert found is not None
-    assert found["trial_id"] == "t1"
+    assert found.trial_id == "t1"
     results = search_results(trials)
     results.info["confirm"] = {"reference": "00002"}
     named = reference_trial(results)
     assert named is not None
-    assert named["trial_id"] == "t2"
+    assert named.trial_id == "t2"
     assert reference_trial(search_results(trials, first={"momentum": 0.91})) is None
 
 

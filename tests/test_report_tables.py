@@ -17,6 +17,7 @@ import pytest
 from macil.config import TrialConfig, hyperparameters
 from macil.errors import ConfigError
 from tests.runfolders import made_results
+from tests.runrows import trial_rows
 from tests.support.repository import ROOT
 from tune.rows import Column, TrialRow, epoch_columns, trial_columns
 from tune.runtables import EPOCHS_SCHEMA, TRIALS_SCHEMA, write_table
@@ -90,7 +91,7 @@ def test_a_row_has_a_value_for_each_column_and_knows_its_configuration_whole_or_
     )
     values = dict(zip([each.name for each in trial_columns()], row.values(), strict=True))
     assert {name: values[name] for name in config} == config
-    assert TrialRow.from_flat(values) == row
+    assert trial_rows([values]) == [row]
     assert (row.name, row.seed, row.epochs) == ("7", 3, 50)
     assert row.configuration() == TrialConfig(seed=3)
     with pytest.raises(ConfigError):

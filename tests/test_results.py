@@ -240,14 +240,13 @@ def test_published_headline_is_the_last_epoch_with_the_best_beside_it(
 
 
 def test_the_leaderboard_ranks_only_trials_with_a_result(heldout: Path) -> None:
-    rows = leaderboard(load_run(heldout)).to_pylist()
-    assert rows[0]["status"] == "refit"
-    assert rows[0]["rank"] is None
-    ranked = rows[1:]
-    assert {Path(row["trial_dir"]).name for row in ranked} == {"0000", "0001", "0002"}
-    assert [row["rank"] for row in ranked] == [1, 2, 3]
-    scores = [row["selection_score"] for row in ranked]
+    (rank, refit), *ranked = leaderboard(load_run(heldout))
+    assert (rank, refit.status) == (None, "refit")
+    assert {row.name for _, row in ranked} == {"0000", "0001", "0002"}
+    assert [rank for rank, _ in ranked] == [1, 2, 3]
+    scores = [row.selection_score or 0.0 for _, row in ranked]
     assert scores == sorted(scores, reverse=True)
+    assert 0.0 not in scores
 
 
 def test_equal_scores_keep_the_order_of_the_trials(copy: Path) -> None:
@@ -255,8 +254,8 @@ def test_equal_scores_keep_the_order_of_the_trials(copy: Path) -> None:
         path = copy / "trials" / name / "result.json"
         lines = [json.loads(line) | {"selection_score": 0.5} for line in path.read_text().splitlines()]
         path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    ranked = leaderboard(load_run(copy)).to_pylist()[1:]
-    assert [Path(row["trial_dir"]).name for row in ranked] == ["0000", "0001", "0002"]
+    ranked = leaderboard(load_run(copy))[1:]
+    assert [row.name for _, row in ranked] == ["0000", "0001", "0002"]
 
 
 def test_a_line_cut_short_is_left_out_and_said(copy: Path) -> None:
@@ -347,7 +346,7 @@ def test_a_killed_driver_is_noticed(copy: Path) -> None:
 def test_an_empty_run_and_one_without_run_json_are_read(tmp_path: Path, demo_store: FeatureStore) -> None:
     RunFolder(tmp_path / "empty", demo_store).begin("running", trials=3)
     empty = load_run("empty", tmp_path)
-    assert (empty.trials.num_rows, empty.epochs.num_rows, leaderboard(empty).num_rows) == (0, 0, 0)
+    assert (empty.trials.num_rows, empty.epochs.num_rows, leaderboard(empty)) == (0, 0, [])
     (tmp_path / "bare/trials").mkdir(parents=True)
     bare = load_run("bare", tmp_path)
     assert bare.status == "unknown"

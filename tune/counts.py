@@ -21,7 +21,7 @@ def trained_epochs(trials: Iterable[TrialRow]) -> dict[str, int]:
     """Epochs with a result, by the kind of the training: `search`, `confirm`, `refit`."""
     counted: dict[str, int] = {}
     for trial in trials:
-        counted[trial["kind"]] = counted.get(trial["kind"], 0) + trial["epochs_run"]
+        counted[trial.kind] = counted.get(trial.kind, 0) + trial.epochs_run
     return counted
 
 

@@ -11,14 +11,11 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-
 from macil.config import TrialConfig
 from macil.equivalence import training_key
 from macil.errors import ConfigError, MacilError
 from tune.equalrows import standing_for
 from tune.rows import TrialRow
-from tune.runtables import TRIALS_SCHEMA, build_table
 
 if TYPE_CHECKING:
     from tune.results import RunResults
@@ -105,11 +102,6 @@ class Confirmation:
         }
 
 
-def trial_name(trial: Any) -> str:
-    """What a trial is called: its folder, which is also where to look."""
-    return str(trial["trial_dir"]).rsplit("/", 1)[-1]
-
-
 def counted_trials(results: RunResults) -> list[TrialRow]:
     """The trainings without repeated trainings of a sweep, see `tune.equalrows.standing_for`."""
     rows = results.trial_rows
@@ -127,17 +119,10 @@ def ranked_trials(results: RunResults) -> list[TrialRow]:
     return sorted(ranked, key=lambda row: -_score(row))
 
 
-def ranks(results: RunResults) -> list[tuple[int | None, TrialRow]]:
+def leaderboard(results: RunResults) -> list[tuple[int | None, TrialRow]]:
     """The refitted winner, which is no candidate and has no rank, then the ranked trials with theirs, best first."""
     refits = [(None, row) for row in results.trial_rows if row.status == "refit"]
     return [*refits, *enumerate(ranked_trials(results), start=1)]
-
-
-def leaderboard(results: RunResults) -> pa.Table:
-    """`ranks` as a table, whose first column is `rank`."""
-    columns = [rank for rank, _ in ranks(results)]
-    table = build_table([row for _, row in ranks(results)], TRIALS_SCHEMA)
-    return table.add_column(0, "rank", pa.array(columns, pa.int64()))
 
 
 def winner_of(info: Mapping[str, Any]) -> str | None:
@@ -187,7 +172,7 @@ def different_trainings(trials: Sequence[TrialRow]) -> list[TrialRow]:
     found: dict[Hashable, TrialRow] = {}
     for trial in trials:
         key = _training(trial)
-        if key not in found or trial["epochs_run"] > found[key]["epochs_run"]:
+        if key not in found or trial.epochs_run > found[key].epochs_run:
             found[key] = trial
     return list(found.values())
 
@@ -300,8 +285,7 @@ def _chosen_epoch(trial: TrialRow) -> int:
 
 def _training(trial: TrialRow) -> Hashable:
     """Equal for trials that are the same training; a trial whose configuration is not known is its own."""
-    row = trial if isinstance(trial, TrialRow) else TrialRow.from_flat(trial)
     try:
-        return training_key(row.configuration())
+        return training_key(trial.configuration())
     except ConfigError:
-        return row.trial_dir
+        return trial.trial_dir

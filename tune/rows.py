@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
-from typing import Any, Self, get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import pyarrow as pa
 
@@ -158,12 +158,6 @@ class TrialRow:
     device: str | None = _column("`cpu` or `cuda`", null=_NO_RECORD)
     trial_dir: str = _column("folder, relative to the run")
 
-    @classmethod
-    def from_flat(cls, values: Mapping[str, Any]) -> Self:
-        """A row from a value for each column, hyperparameters among them; None counts as not known."""
-        config = {name: values[name] for name in TrialConfig.model_fields if values.get(name) is not None}
-        return cls(**{k: v for k, v in values.items() if k not in TrialConfig.model_fields}, config=config)
-
     @property
     def name(self) -> str:
         """What the trial is called: its folder, which is also where to look."""
@@ -196,13 +190,6 @@ class TrialRow:
             ConfigError: It is not known, or only in part.
         """
         return TrialConfig.from_dict({name: self.config.get(name) for name in TrialConfig.model_fields})
-
-    def __getitem__(self, name: str) -> Any:
-        return self.config.get(name) if name in TrialConfig.model_fields else getattr(self, name)
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """As of a mapping of all columns."""
-        return self[name] if name in {each.name for each in trial_columns()} else default
 
     def values(self) -> Iterator[Value | None]:
         """A value for each of `trial_columns`, in their order."""

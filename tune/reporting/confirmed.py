@@ -56,7 +56,7 @@ class Confirmed:
 
     def bounds(self, column: str) -> Bounds:
         """What a column of its trainings lies between."""
-        return bounds_of(column, str(self.trainings[0]["protocol"]) if self.trainings else "")
+        return bounds_of(column, str(self.trainings[0].protocol) if self.trainings else "")
 
     @property
     def regression(self) -> float | None:

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table as Grid
 
-from tune.ranking import ranks, winner_of
+from tune.ranking import leaderboard, winner_of
 from tune.reporting import sections, wording
 from tune.reporting.border import border_warnings
 from tune.reporting.confirmed import confirmation_table
@@ -83,7 +83,7 @@ def _print(console: Console, table: sections.Table, title: str) -> None:
 
 
 def _print_leaderboard(console: Console, results: RunResults, demo: str) -> None:
-    board = ranks(results)
+    board = leaderboard(results)
     rule = board[-1][1].epoch_rule if board else "last"
     other = "; the refit at its last" if any(row.epoch_rule != rule for _, row in board) else ""
     chance = wording.chance_beside(results.chance)

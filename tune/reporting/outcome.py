@@ -209,7 +209,7 @@ def _convention(trials: Sequence[TrialRow]) -> Tile:
     figure = _over_seeds(trials, "ap_trapezoid_best")
     cut = "".join(f"; {note}" for note in wording.cut_notes([figure], PERCENT))
     seeds = figure.n if figure else 0
-    which = f"epoch {trials[0]['best_epoch']} chosen" if len(trials) == 1 else "an epoch of each seed chosen"
+    which = f"epoch {trials[0].best_epoch} chosen" if len(trials) == 1 else "an epoch of each seed chosen"
     return Tile(
         "AP, trapezoidal, best test epoch",
         f"{wording.estimate_text(figure)} %",
@@ -219,7 +219,7 @@ def _convention(trials: Sequence[TrialRow]) -> Tile:
 
 
 def _over_seeds(trials: Sequence[TrialRow], column: str) -> Estimate | None:
-    protocol = str(trials[0]["protocol"]) if trials else ""
+    protocol = str(trials[0].protocol) if trials else ""
     return estimate((trial.result(column) for trial in trials), bounds_of(column, protocol))
 
 
