@@ -45,8 +45,8 @@ from tune.batches import trials_batch  # noqa: E402
 from tune.display import Display  # noqa: E402
 from tune.execution import run_batch  # noqa: E402
 from tune.interrupts import Interrupts  # noqa: E402
+from tune.pipeline import begin  # noqa: E402
 from tune.rundata import describe_data  # noqa: E402
-from tune.search import begin  # noqa: E402
 
 # Wall times are all that may differ between a trial and its training alone.
 _TIMES = ("seconds",)

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-import tune.search
+import tune.commands.search
 from macil import cli
 from tests.support.repository import INJECTED, ROOT, SEARCH_SCRIPT
 from tune.planning.resolve import resolve_plan
@@ -53,8 +53,8 @@ def plan_in_lockstep(*given: Any) -> Any:
 
 def search_in_lockstep() -> None:
     """The script, on such plans."""
-    setattr(tune.search, "resolve_plan", plan_in_lockstep)  # noqa: B010 (it is imported there)
-    tune.search.main()
+    setattr(tune.commands.search, "resolve_plan", plan_in_lockstep)  # noqa: B010 (it is imported there)
+    tune.commands.search.main()
 
 
 def search_here(*arguments: str, cwd: Path, lockstep: bool = False) -> tuple[int, str]:
@@ -74,11 +74,11 @@ def search_here(*arguments: str, cwd: Path, lockstep: bool = False) -> tuple[int
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         patch.setattr(sys, "argv", [str(SEARCH_SCRIPT), *arguments])
         if lockstep:
-            patch.setattr(tune.search, "resolve_plan", plan_in_lockstep)
+            patch.setattr(tune.commands.search, "resolve_plan", plan_in_lockstep)
         for redirected in (contextlib.redirect_stdout, contextlib.redirect_stderr):
             stack.enter_context(redirected(output))
         with pytest.raises(SystemExit) as stop:
-            cli.main(tune.search.search, list(arguments))
+            cli.main(tune.commands.search.search, list(arguments))
     text = output.getvalue()
     assert "Traceback" not in text, text
     return int(stop.value.code or 0), text

@@ -26,10 +26,10 @@ from tests.searchcommand import SMALL, Command, finish, info, lines_of, start, s
 from tests.support.repository import INJECTED
 from tune import cluster
 from tune.cluster import PATIENCE, Autoscaler, Cluster, Host, Needs, Shape, ask_autoscaler, hosts_now, joined
+from tune.commands.search import search
 from tune.display import Display
 from tune.machine import quiet_ray, ray_running
 from tune.planning.resources import this_machine
-from tune.search import search
 
 _SMALL_NODE: dict[str, Any] = {"object_store_memory": 80 * 2**20}
 # Without a refit, which would train on one of the workers only.

@@ -28,7 +28,7 @@ from tests.runfolders import RunFolder
 from tests.support.faults import contents, flip
 from tune.measured import read_measured
 from tune.openings import read_openings
-from tune.report import write_report
+from tune.reporting.write import write_report
 from tune.results import load_run
 from tune.storage.names import ACCESS_LOG, MEASURED_FILE
 

@@ -223,9 +223,9 @@ def test_a_search_killed_while_the_demo_is_made_and_while_it_is_converted_finish
 
 # Where a report is held, and what is new by then: nothing, a table, ...
 REPORTS: dict[str, tuple[str, str | None]] = {
-    "begun": (pause("tune.report:_with_labels", 0), None),
-    "a table is new": (pause("tune.report:write_table", 1), "trials.parquet"),
-    "all tables are new": (pause("tune.report:run_page", 0), "trials.csv"),
+    "begun": (pause("tune.reporting.write:_with_labels", 0), None),
+    "a table is new": (pause("tune.reporting.write:write_table", 1), "trials.parquet"),
+    "all tables are new": (pause("tune.reporting.write:run_page", 0), "trials.csv"),
     "two figures are new": (pause("tune.reporting.figures.catalogue:save_drawing", 2), "*.svg"),
     "the text is new": (pause("tune.reporting.rendering:html", 0), "report.md"),
 }
@@ -351,7 +351,7 @@ def test_half_a_page_never_gets_the_name_of_a_report(copy: Path, tmp_path: Path)
 
 def test_a_report_waits_for_another_one_and_opens_no_label_twice(copy: Path, tmp_path: Path) -> None:
     go = tmp_path / "go"
-    held = pause("tune.report:_with_labels", 0, go)
+    held = pause("tune.reporting.write:_with_labels", 0, go)
     first = start(REPORT, copy, "--no-figures", logs=tmp_path, before=held)
     first.wait_for(lambda: (copy / "report" / ".writing").exists())
     other = start(REPORT, copy, "--no-figures", logs=tmp_path)

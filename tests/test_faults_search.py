@@ -309,7 +309,7 @@ def test_a_run_killed_in_its_refit_and_in_its_report_goes_on_there(
 ) -> None:
     refit = {"tune.phases": f"def publish_model(*given):\n    {KILL}\n"}
     killed_by_itself(begin(place, demo_store, *ALONE, patch=refit))
-    report = {"tune.report": f"def write_table(*given, **named):\n    {KILL}\n"}
+    report = {"tune.reporting.write": f"def write_table(*given, **named):\n    {KILL}\n"}
     assert info(place / "runs/run")["phase"] == "refit"
     command = start("--resume", "run", cwd=place, patch=report)
     command.process.wait(timeout=120)

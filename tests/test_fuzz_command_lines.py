@@ -20,8 +20,8 @@ from macil.safetensors_format import save_safetensors
 from tests import fuzzing
 from tests.fuzzing import HOSTILE_TEXTS
 from tests.runfolders import RunFolder
-from tune.report import command as report
-from tune.search import search
+from tune.commands.report import report
+from tune.commands.search import search
 
 pytestmark = fuzzing.LONG
 

@@ -18,7 +18,7 @@ from macil.config import TrialConfig, hyperparameters
 from macil.data.store import FeatureStore
 from tests import fuzzing
 from tests.fuzzing import Damage
-from tune.search import search
+from tune.commands.search import search
 
 pytestmark = fuzzing.LONG
 

@@ -24,7 +24,7 @@ from macil.data.store import FeatureStore
 from tests import fuzzing
 from tests.fuzzing import HOSTILE_NUMBERS, HOSTILE_VALUES, Damage
 from tests.runfolders import RunFolder
-from tune.report import command
+from tune.commands.report import report as command
 
 pytestmark = fuzzing.LONG
 

@@ -26,7 +26,7 @@ from macil.safetensors_format import save_safetensors
 from tests import fuzzing
 from tests.fuzzing import HOSTILE_TEXTS, HOSTILE_VALUES, Damage
 from tests.layouts import AUDIO_DIM, VISUAL_DIM, write_layout
-from tune.search import search
+from tune.commands.search import search
 
 pytestmark = fuzzing.LONG
 

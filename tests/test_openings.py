@@ -13,7 +13,7 @@ from macil.files import read_json, write_json_atomic
 from macil.remote import Remote
 from tests.runfolders import RunFolder
 from tune.openings import move_older, open_labels, read_openings
-from tune.report import write_report
+from tune.reporting.write import write_report
 from tune.results import load_run
 from tune.runfolder import RunLocation
 from tune.storage.names import ACCESS_LOG, INTERVALS_FILE, MEASURED_FILE

@@ -15,8 +15,8 @@ from macil import cli
 from macil.checkpoint import load_checkpoint, load_network
 from macil.data.store import FeatureStore
 from tests.searchcommand import SMALL, info, lines_of, search_here, start, stop_when
-from tune.report import write_report
-from tune.search import search
+from tune.commands.search import search
+from tune.reporting.write import write_report
 from tune.storage.trial_log import read_log
 
 

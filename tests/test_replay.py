@@ -17,10 +17,10 @@ from macil.data.store import FeatureStore
 from macil.errors import DataError, UsageError
 from macil.files import read_json, write_json_atomic
 from tests.runfolders import EPOCHS, RunFolder, edit_report
+from tune.commands.search import search
 from tune.openings import read_openings
 from tune.replay import replay_trial
-from tune.report import write_report
-from tune.search import search
+from tune.reporting.write import write_report
 from tune.trialfolder import newest_scores
 
 

@@ -27,8 +27,8 @@ from macil.files import read_json, write_json_atomic
 from tests.runfolders import RunFolder, edit_report
 from tests.runrows import epoch_rows, trial_rows
 from tests.support.repository import REPORT_SCRIPT, ROOT
+from tune.commands.report import report as command
 from tune.nextcommands import replay_command, resume_command
-from tune.report import command, write_report, write_reports
 from tune.reporting.figures.drawing import Drawing, save_drawing
 from tune.reporting.figures.epochs import Group
 from tune.reporting.figures.learning_curves import draw
@@ -38,6 +38,7 @@ from tune.reporting.rowresults import sweep_rows
 from tune.reporting.sections import leaderboard_table
 from tune.reporting.sweeprows import sweep_table
 from tune.reporting.wording import NOT_MEASURED, duration, percent, value
+from tune.reporting.write import write_report, write_reports
 from tune.results import load_run
 from tune.storage.names import ACCESS_LOG
 

@@ -36,9 +36,9 @@ from tests.layouts import TEST_NORMAL, TEST_VIOLENT, VIOLENT, write_layout
 from tests.runfolders import BASE, RunFolder
 from tests.s3 import put_object
 from tests.support.repository import ROOT
-from tune.report import command as report
+from tune.commands.report import report
+from tune.commands.search import search
 from tune.runfolder import copy_run
-from tune.search import search
 from tune.storage.saved_epochs import SavedEpochs, read_saved_epochs
 
 HOSTILE = (

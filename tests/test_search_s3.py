@@ -193,7 +193,7 @@ def test_a_server_that_stays_away_ends_the_run_which_is_resumed_when_it_is_back(
 
 @nightly
 def test_a_report_is_written_back_into_the_bucket(bucket: str, data: str, tmp_path: Path) -> None:
-    from tune.report import write_report
+    from tune.reporting.write import write_report
 
     remote = Remote(f"{bucket}/runs/run")
     small = [*SMALL, "--epochs", "2", "--trials", "2", "--concurrent", "2", "--storage", f"{bucket}/runs"]

@@ -18,11 +18,12 @@ from macil import cli
 from macil.data import FeatureStore
 from macil.files import write_json_atomic
 from tests.runfolders import RunFolder, made_results
-from tune.report import command, write_reports
+from tune.commands.report import report as command
 from tune.reporting.comparable import incomparable, verdict
 from tune.reporting.sidebyside import comparison_folder, comparison_page
 from tune.reporting.sidefigures import intervals
 from tune.reporting.sidetables import name_runs, rows_tables, runs_table
+from tune.reporting.write import write_reports
 from tune.results import RunResults
 
 SAME = {"store_hash": "a" * 32, "labels_hash": "b" * 32, "epoch_rule": "last", "sweep": "table3"}

@@ -20,8 +20,8 @@ from macil.files import write_json_atomic
 from macil.io.wording import now
 from tests.runfolders import EPOCHS, RunFolder
 from tests.searchcommand import lines_of
+from tune.commands.search import search
 from tune.nextcommands import report_command, resume_command
-from tune.search import search
 from tune.status import read_last
 
 HERE = os.uname().nodename
@@ -243,7 +243,7 @@ def test_no_other_option_is_allowed(
 def test_a_status_needs_no_ray(run: Path) -> None:
     code = (
         "import atexit, sys; atexit.register(lambda: print('ray' in sys.modules))\n"
-        "from macil import cli; from tune.search import search\n"
+        "from macil import cli; from tune.commands.search import search\n"
         f"cli.main(search, ['--status', {str(run)!r}])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

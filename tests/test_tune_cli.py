@@ -12,7 +12,7 @@ from macil import cli
 from macil.__main__ import app
 from macil.data.store import FeatureStore
 from tests.support.repository import SEARCH_SCRIPT
-from tune.search import search
+from tune.commands.search import search
 
 
 @pytest.fixture(autouse=True)

@@ -22,9 +22,9 @@ from macil.files import read_json
 from tests.promise import digits, rows
 from tests.searchcommand import SMALL, finish, info, lines_of, search_here, start, stop_when
 from tune.algorithms.study import load_study
+from tune.commands.search import search
 from tune.nextcommands import report_command
 from tune.openings import read_openings
-from tune.search import search
 from tune.storage.trial_log import read_log
 
 EPOCHS, GRACE = 6, 2

@@ -10,11 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import click
 from rich.console import Console
 from rich.table import Table
 
-from macil.errors import UsageError
 from macil.io.wording import duration, seconds_since
 from tune.counts import epochs_text, trained_epochs
 from tune.nextcommands import report_command, resume_command
@@ -25,8 +23,6 @@ from tune.storage.names import LOG_FILE, REPORT_FOLDER, REPORT_PAGE, TRIALS_FOLD
 from tune.storage.trial_log import read_last_report
 from tune.workspace import Workspace, never_begun
 
-# What may stand beside --status on the command line.
-_ALLOWED = ("status", "storage")
 # Kind of a trial -> what it is called here, in the order of the phases.
 _PHASES = {"search": "trials", "confirm": "confirmation", "refit": "refit"}
 _ENDED = ("finished", "stopped", "refit")
@@ -34,24 +30,6 @@ _FAILED = ("failed", "diverged")
 _ROWS = 20
 # Seconds without a new epoch after which a run that says that it runs may be dead: at least this, and so many epochs.
 _SILENT, _SILENT_EPOCHS = 600.0, 10
-
-
-def refuse_other_options(context: click.Context) -> None:
-    """Nothing but --storage says anything about a status.
-
-    Raises:
-        UsageError: Another option was given.
-    """
-    given = [
-        option.opts[0]
-        for option in context.command.params
-        if option.name not in _ALLOWED
-        and context.get_parameter_source(str(option.name)) is click.core.ParameterSource.COMMANDLINE
-    ]
-    if given:
-        raise UsageError(
-            f"--status shows a run and changes nothing; leave out {', '.join(given)} (only --storage may be given)"
-        )
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ from tune.storage.names import (
 )
 from tune.storage.run_file import RunInfo, read_run_info, write_run_info
 
-# What `tune.search.begin` writes before run.json, which makes it a run.
+# What `tune.pipeline.begin` writes before run.json, which makes it a run.
 _FIRST_FILES = (LOCK_FILE, PLAN_FILE, CONFIG_FILE)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 

@@ -18,8 +18,8 @@ import pytest
 from tests.support.repository import ROOT
 
 MACIL = "from macil.__main__ import main; main()"
-REPORT = "import tune.report; tune.report.main(tune.report.command)"
-SEARCH = "import tune.search; tune.search.main()"
+REPORT = "from tune.commands.report import main; main()"
+SEARCH = "from tune.commands.search import main; main()"
 
 
 def pause(function: str, calls: int, go: Path | None = None) -> str:

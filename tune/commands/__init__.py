@@ -1,0 +1,1 @@
+"""The command lines: click and nothing else."""

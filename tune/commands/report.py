@@ -1,0 +1,65 @@
+"""The command of `python tune/report.py`."""
+
+from __future__ import annotations
+
+import click
+
+from macil import cli
+from macil.errors import UsageError
+from macil.text import printable
+from tune.reporting.write import Labels, write_report, write_reports
+from tune.storage.names import EPOCHS_TABLE, TRIALS_SHEET, TRIALS_TABLE
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@click.option("--storage", default="./runs", show_default=True, help="Folder or URI that holds runs by name.")
+@click.option(
+    "--labels",
+    type=click.Choice(["auto", "open", "closed"]),
+    default="auto",
+    show_default=True,
+    help="Test labels of a held-out run: opened when it has ended, now, or not at all. Every opening is logged.",
+)
+@click.option(
+    "--out", help="Several runs: folder of their comparison.  [default: comparison-NAMES beside the first]"
+)
+@click.option(
+    "--figures/--no-figures",
+    default=True,
+    help="Draw the figures, which takes most of the time.  [default: yes]",
+)
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+def report(
+    runs: tuple[str, ...],
+    storage: str,
+    labels: Labels,
+    out: str | None,
+    figures: bool,
+    debug: bool,  # noqa: ARG001 (`cli.main` takes --debug off the line)
+) -> int:
+    """Write the report of each RUN (a name, a path or a URI) into RUN/report/; also of one that is running or failed.
+
+    Of several runs, a page that shows them side by side is written too.
+    """
+    if len(runs) == 1:
+        if out is not None:
+            raise UsageError("--out is the folder of a comparison; give two runs or more, or leave it out")
+        path = write_report(runs[0], storage, labels, figures=figures)
+        click.echo(f"report: {path}")
+        click.echo(f"tables: {path.with_name(TRIALS_SHEET)}, {TRIALS_TABLE}, {EPOCHS_TABLE} beside it")
+        return 0
+    paths, comparison, unread = write_reports(runs, storage, labels, out, figures=figures)
+    for path in paths:
+        click.echo(f"report: {path}")
+    if comparison is not None:
+        click.echo(f"comparison: {comparison}")
+        click.echo(f"tables: {comparison.with_name(TRIALS_SHEET)}, {TRIALS_TABLE} beside it")
+    for name, reason in unread:
+        click.echo(f"error: {printable(name)}: {printable(reason)}", err=True)
+    return 1 if unread else 0
+
+
+def main() -> None:
+    """Entry point."""
+    cli.main(report)
