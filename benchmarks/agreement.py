@@ -12,11 +12,11 @@ from torch import Tensor
 from benchmarks.reference import PlainBatch, Reference
 from benchmarks.synthetic import SyntheticStore
 from macil.config import TrialConfig
-from macil.data.bags import Place, TrainingBags
-from macil.engine import Engine, Stack
+from macil.inference.released import to_released
 from macil.model import TwoStreamNetwork, VisualNetwork
 from macil.objective import loss_weights, total_loss
-from macil.released import to_released
+from macil.training.bags import Place, TrainingBags
+from macil.training.engine import Engine, Stack
 
 # Both contrastive weights are at their maximum.
 EPOCH = 20

@@ -18,7 +18,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from macil.files import write_json_atomic
+from macil.io.files import write_json_atomic
 
 _LOG_WIDTH = 165
 

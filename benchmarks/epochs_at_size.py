@@ -26,7 +26,7 @@ from benchmarks.synthetic import (
     training_lengths,
 )
 from macil.config import TrialConfig
-from macil.training import Trainer
+from macil.training.trainer import Trainer
 
 # Fifty epochs on one H200, after compilation.
 GOAL_SECONDS, GOAL_EPOCHS = 15.0, 50

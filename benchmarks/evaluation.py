@@ -1,7 +1,8 @@
 """How long the average precision of a test set takes, against scikit-learn on its frames.
 
-Both definitions of `macil.evaluation.frame_average_precision` are wanted from arrays of snippet scores and frame
-labels, made up, as many as XD-Violence's test set has. scikit-learn gets the scores repeated for every frame, in two
+Both definitions of `macil.evaluation.average_precision.frame_average_precision` are wanted from arrays of snippet
+scores and frame labels, made up, as many as XD-Violence's test set has. scikit-learn gets the scores repeated for
+every frame, in two
 ways: one precision-recall curve for both areas, and one call a definition as users write it. Before anything is timed,
 all values are compared; they must agree.
 
@@ -27,8 +28,8 @@ from benchmarks.common import (
     ratios,
     take_turns,
 )
-from macil.data.annotations import SNIPPET_FRAMES
-from macil.evaluation import AveragePrecision, frame_average_precision
+from macil.data.xd.annotations import SNIPPET_FRAMES
+from macil.evaluation.average_precision import AveragePrecision, frame_average_precision
 
 # The test set of XD-Violence: 2,330,384 frames.
 SNIPPETS = 145_649

@@ -31,12 +31,12 @@ from benchmarks.common import (
     threads_option,
 )
 from macil.config import TrialConfig
-from macil.data.resolve import resolve
-from macil.data.store import FeatureStore
-from macil.engine import Precision
+from macil.data.opening import resolve
+from macil.data.store.feature_store import FeatureStore
 from macil.errors import MacilError
-from macil.training import BagDtype, Trainer
-from tune.reporting.intervals import SHARE, estimate, of_differences
+from macil.training.engine import Precision
+from macil.training.trainer import BagDtype, Trainer
+from tune.reporting.statistics.intervals import SHARE, estimate, of_differences
 
 
 class Variant(NamedTuple):

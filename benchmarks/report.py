@@ -22,9 +22,9 @@ from optuna.distributions import FloatDistribution
 from benchmarks.common import describe_machine, finish, json_option, machine_line, make_table
 from macil.config import TrialConfig
 from macil.data import FeatureStore, convert, write_demo
-from macil.files import write_json_atomic
-from macil.training import Trainer
-from tune.space import describe, published_point, search_space
+from macil.io.files import write_json_atomic
+from macil.training.trainer import Trainer
+from tune.planning.space import describe, published_point, search_space
 from tune.storage.saved_epochs import SavedEpochs
 
 GOAL_SECONDS, GOAL_BYTES, GOAL_PAGE = 30.0, 10**9, 5 * 10**6

@@ -1,8 +1,9 @@
 """Many trials at once: what the driver takes, what limits it first, and what 1, 8 and 64 GPUs give.
 
-The driver is the product's (`tune.execution.run_batch` with display, watch, recorder, study, TPE and ASHA, joined to a
-cluster of Ray). The trials train nothing (`benchmarks.standin`), and beyond a few dozen their workers are no processes
-of their own, since this machine could not hold them; a smaller number is measured both ways. GPUs are logical ones.
+The driver is the product's (`tune.execution.batch_runner.run_batch` with display, watch, recorder, study, TPE and
+ASHA, joined to a cluster of Ray). The trials train nothing (`benchmarks.standin`), and beyond a few dozen their
+workers are no processes of their own, since this machine could not hold them; a smaller number is measured both ways.
+GPUs are logical ones.
 
     python -m benchmarks.scale            # six to ten minutes on two cores
     python -m benchmarks.scale --quick
@@ -52,12 +53,12 @@ from benchmarks.synthetic import (
     evaluated_lengths,
     training_lengths,
 )
-from macil.checkpoint import save_checkpoint
 from macil.config import TrialConfig
-from macil.training import Trainer
-from tune.ledger import TrialHistory
-from tune.machine import ROOT, quiet_ray
-from tune.space import Space, search_space
+from macil.training.checkpoint import save_checkpoint
+from macil.training.trainer import Trainer
+from tune.execution.session import ROOT, quiet_ray
+from tune.planning.space import Space, search_space
+from tune.storage.history import TrialHistory
 
 quiet_ray()
 

@@ -25,8 +25,8 @@ import numpy as np
 from rich.console import Console
 
 from macil.config import TrialConfig
-from macil.files import write_json_atomic
-from tune.machine import quiet_ray, ray_running
+from macil.io.files import write_json_atomic
+from tune.execution.session import quiet_ray, ray_running
 from tune.planning.resources import Machine
 
 quiet_ray()
@@ -39,22 +39,22 @@ from ray.tune.experiment import Trial  # noqa: E402
 from ray.tune.schedulers import ASHAScheduler  # noqa: E402
 from ray.tune.search.optuna import OptunaSearch  # noqa: E402
 
-import tune.execution  # noqa: E402
+import tune.execution.batch_runner  # noqa: E402
 from benchmarks.standin import StandIn, slots_for_workers  # noqa: E402
 from tune.algorithms.stopping.asha import REDUCTION  # noqa: E402
 from tune.algorithms.study import SearchStudy, Suggestion, load_study  # noqa: E402
-from tune.cluster import Needs, Shape, joined  # noqa: E402
-from tune.display import Display  # noqa: E402
-from tune.execution import Batch, run_batch  # noqa: E402
-from tune.groups import SPEC  # noqa: E402
-from tune.interrupts import Interrupts  # noqa: E402
-from tune.machine import ROOT  # noqa: E402
+from tune.cluster.workers import Needs, Shape, joined  # noqa: E402
+from tune.execution.batch_runner import Batch, run_batch  # noqa: E402
+from tune.execution.failure_policy import Watch  # noqa: E402
+from tune.execution.interrupts import Interrupts  # noqa: E402
+from tune.execution.progress import Display  # noqa: E402
+from tune.execution.session import ROOT  # noqa: E402
+from tune.execution.tune_scheduler import AshaScheduler  # noqa: E402
 from tune.planning.run_spec import RunSpec  # noqa: E402
-from tune.scheduler import AshaScheduler  # noqa: E402
-from tune.space import published_point, search_space  # noqa: E402
+from tune.planning.space import published_point, search_space  # noqa: E402
+from tune.storage.run_folder import Workspace  # noqa: E402
 from tune.storage.trial_log import METRIC, TIME  # noqa: E402
-from tune.watch import Watch  # noqa: E402
-from tune.workspace import Workspace  # noqa: E402
+from tune.storage.trial_names import SPEC  # noqa: E402
 
 MIB = 2**20
 _SMALL_NODE: dict[str, Any] = {"object_store_memory": 80 * MIB, "include_dashboard": False}
@@ -494,7 +494,7 @@ def _run_product(task: Round, folder: Path, meter: Meter, address: str) -> dict[
     needs = Needs(Shape(0.0, 1.0), task.concurrent, _MOST)
     with (
         joined(address, needs, shown.say, lambda: None) as shown.cluster,
-        patch.object(tune.execution, "MacilTrainable", StandIn),
+        patch.object(tune.execution.batch_runner, "MacilTrainable", StandIn),
     ):
         run_batch(run, batch, shown, interrupts, debug=False)
     return _written(run)
@@ -583,7 +583,7 @@ def _written(run: Workspace) -> dict[str, Any]:
 class _Trained:
     def memory(self) -> tuple[float, float]:
         """Resident memory and share of it, of a worker that has imported what a training needs; MiB."""
-        import_module("tune.trainable")
+        import_module("tune.execution.trainable")
         return memory_mib(), share_mib()
 
 

@@ -28,25 +28,25 @@ from rich.table import Table
 
 from benchmarks.common import describe_machine, finish, json_option, machine_line, make_table
 from macil.data import FeatureStore, convert, write_demo
-from macil.files import read_json
-from macil.training import trainer_from_record
-from tune.machine import quiet_ray, ray_running
+from macil.io.files import read_json
+from macil.training.trainer import trainer_from_record
+from tune.execution.session import quiet_ray, ray_running
 from tune.planning.options import Options
 from tune.planning.resolve import resolve_plan
 from tune.planning.resources import Machine, this_machine
-from tune.workspace import Workspace
+from tune.storage.run_folder import Workspace
 
 quiet_ray()
 
 from ray.tune.experiment import Trial  # noqa: E402
 
 from tune.algorithms.study import SearchStudy, Suggestion, load_study  # noqa: E402
-from tune.batches import trials_batch  # noqa: E402
-from tune.display import Display  # noqa: E402
-from tune.execution import run_batch  # noqa: E402
-from tune.interrupts import Interrupts  # noqa: E402
-from tune.pipeline import begin  # noqa: E402
-from tune.rundata import describe_data  # noqa: E402
+from tune.execution.batch_runner import run_batch  # noqa: E402
+from tune.execution.batches import trials_batch  # noqa: E402
+from tune.execution.interrupts import Interrupts  # noqa: E402
+from tune.execution.pipeline import begin  # noqa: E402
+from tune.execution.progress import Display  # noqa: E402
+from tune.execution.run_data import describe_data  # noqa: E402
 
 # Wall times are all that may differ between a trial and its training alone.
 _TIMES = ("seconds",)

@@ -1,6 +1,6 @@
 """How long S seeds of one configuration take in lockstep, against one seed.
 
-An epoch of `macil.engine.Engine` with S seeds is timed for several S, both networks, dropout on, lengths as in
+An epoch of `macil.training.engine.Engine` with S seeds is timed for several S, both networks, dropout on, lengths as in
 XD-Violence. Separate trainings take S times as long as one seed, so S over the ratio to one is what lockstep saves.
 Before anything is timed, two seeds in lockstep are compared with each of them alone, in float64 after two epochs of
 bags of many lengths; they must agree.
@@ -36,8 +36,8 @@ from benchmarks.common import (
 )
 from benchmarks.synthetic import SyntheticStore, training_lengths, uniform_lengths
 from macil.config import TrialConfig
-from macil.data.bags import TrainingBags
-from macil.engine import Engine, Precision
+from macil.training.bags import TrainingBags
+from macil.training.engine import Engine, Precision
 
 # On one GPU: so many times as long as one seed.
 GOAL_SEEDS, GOAL_RATIO = 5, 2.0

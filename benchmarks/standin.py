@@ -1,7 +1,7 @@
 """Trials that train nothing: the worker's side of `benchmarks.scale`, without PyTorch.
 
-`StandIn` answers Tune as `tune.trainable.MacilTrainable` does: an epoch's numbers under the same names, a checkpoint in
-the trial's folder at its end, another configuration on the same worker. An epoch is a pause.
+`StandIn` answers Tune as `tune.execution.trainable.MacilTrainable` does: an epoch's numbers under the same names, a
+checkpoint in the trial's folder at its end, another configuration on the same worker. An epoch is a pause.
 
 A worker of Ray is a process, and hundreds of them fit no small machine. `Host` is one process with many stand-ins, each
 behind a `SlotHandle` that Tune takes for a worker of its own: every call is a real call of Ray, with its message, its
@@ -31,10 +31,11 @@ from ray.air.execution.resources.placement_group import PlacementGroupAcquiredRe
 from ray.train._internal.session import _TrainingResult
 from ray.tune.result import SHOULD_CHECKPOINT
 
-from macil.files import read_json
-from tune.groups import NUMBER, SPEC
+from macil.io.files import read_json
+from tune.storage.trial_names import NUMBER, SPEC
 
-# What Tune keeps of a result with a checkpoint (tune.scheduler.for_tune, which needs PyTorch to be imported).
+# What Tune keeps of a result with a checkpoint (tune.execution.tune_scheduler.for_tune, which needs PyTorch to be
+# imported).
 _KEPT = ("selection_score", "training_iteration", "done", "trial_id", "time_total_s", "pid", "node_ip")
 _CALLS_AT_ONCE = 10_000
 

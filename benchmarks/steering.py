@@ -32,14 +32,14 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks.common import describe_machine, finish, json_option, machine_line, make_table
 from macil.config import TrialConfig
-from macil.data.resolve import resolve
-from macil.data.store import FeatureStore
+from macil.data.opening import resolve
+from macil.data.store.feature_store import FeatureStore
 from macil.errors import DivergedError, MacilError
-from macil.evaluation import frame_average_precision
-from macil.scoring import VideoScores, score_whole, shared_videos
-from macil.selection import assess_heldout
-from macil.training import Trainer
-from tune.space import published_point, search_space
+from macil.evaluation.average_precision import frame_average_precision
+from macil.evaluation.heldout import assess_heldout
+from macil.evaluation.whole_videos import VideoScores, score_whole, shared_videos
+from macil.training.trainer import Trainer
+from tune.planning.space import published_point, search_space
 
 TEST_AP = "ap_trapezoid"
 

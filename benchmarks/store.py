@@ -50,10 +50,10 @@ from benchmarks.common import (
     ratios,
     take_turns,
 )
-from macil.data.bags import RowBuffer
-from macil.data.convert import convert
-from macil.data.demo import write_demo
-from macil.data.store import FeatureStore
+from macil.data.demo.writing import write_demo
+from macil.data.store.conversion import convert
+from macil.data.store.feature_store import FeatureStore
+from macil.training.bags import RowBuffer
 
 STORE, EACH_TIME, MAPPED, IN_MEMORY, COPY = (
     "store",
@@ -111,7 +111,7 @@ def list_parts(bags: Sequence[Bag]) -> list[Part]:
 
 
 class StoreReader:
-    """Index selects on the mapped store, into memory that is used again, as `macil.data.bags` does."""
+    """Index selects on the mapped store, into memory that is used again, as `macil.training.bags` does."""
 
     def __init__(self, path: Path) -> None:
         self.store = FeatureStore.open(path)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from macil.data.store import FeatureStore, TestLabels, VideoSet
+from macil.data.store.feature_store import FeatureStore, TestLabels, VideoSet
 from macil.model import AUDIO_DIM, VISUAL_DIM
 
 # XD-Violence as published: videos, crops of each, and snippets of all test videos.

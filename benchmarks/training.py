@@ -38,8 +38,8 @@ from benchmarks.epochs_at_size import describe_scale, scale_table, train_at_scal
 from benchmarks.reference import Reference
 from benchmarks.synthetic import CROPS, TRAIN_VIDEOS, SyntheticStore, training_lengths, uniform_lengths
 from macil.config import TrialConfig
-from macil.data.bags import Place, TrainingBags
-from macil.engine import Engine
+from macil.training.bags import Place, TrainingBags
+from macil.training.engine import Engine
 
 # Small enough that timed steps do not train all videos to one side, where a reference has less to do.
 LEARNING_RATE = 1e-9

@@ -7,11 +7,11 @@ https://doi.org/10.1145/3503161.3547868). Searches over many trainings are in th
 __version__ = "0.1.0"
 
 from macil.config import PRESETS, TrialConfig
-from macil.data.store import FeatureStore
-from macil.evaluation import AveragePrecision, frame_average_precision
+from macil.data.store.feature_store import FeatureStore
+from macil.evaluation.average_precision import AveragePrecision, frame_average_precision
+from macil.inference.released import load_released, to_released
 from macil.model import TwoStreamNetwork, VisualNetwork
-from macil.released import load_released, to_released
-from macil.training import Trainer
+from macil.training.trainer import Trainer
 
 __all__ = [
     "PRESETS",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from macil import __version__, cli
+from macil import __version__
+from macil.commands import cli
 from macil.commands.config import config
 from macil.commands.data import check, convert, demo
 from macil.commands.exporting import export

@@ -17,9 +17,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from macil.errors import ConfigError
-from macil.files import write_text_atomic
-from macil.reading import read_text
-from macil.text import brief
+from macil.io.files import write_text_atomic
+from macil.io.reading import read_text
+from macil.io.text import brief
 
 # Where the paper and the authors' released code differ; docs/fidelity.md says how each difference was found.
 FIDELITY: dict[str, dict[str, Any]] = {

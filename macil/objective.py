@@ -1,6 +1,7 @@
 """The training objective: K-max MIL loss and modality-aware contrastive instance learning (MA-CIL).
 
-Both work on the output tuple of any two-stream network; `macil.selective` gives them the selected snippets alone.
+Both work on the output tuple of any two-stream network; `macil.training.fused_step` gives them the selected snippets
+alone.
 Axes: B bags, T snippets, d embedding width, K selected snippets of a bag, N negatives; an axis of stacked networks may
 come first. Everything is vectorised over the batch and free of host syncs.
 """
@@ -86,8 +87,8 @@ def objective(
 def total_loss(parts: Sequence[Tensor], weights: Sequence[float] | Sequence[Tensor]) -> Tensor:
     """Eq. 8: loss_mil + λ_v2b(t) loss_v2b + λ_v2n(t) loss_v2n, for `parts` as of `loss_parts`, each (...).
 
-    `objective` and the training step (`macil.engine`) both weight by this function; a step gives the weights as
-    tensors, so that a recorded step reads those of its epoch.
+    `objective` and the training step (`macil.training.engine`) both weight by this function; a step gives the weights
+    as tensors, so that a recorded step reads those of its epoch.
     """
     loss_mil, loss_v2b, loss_v2n = parts
     weight_v2b, weight_v2n = weights

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from macil.data import FeatureStore, convert, write_demo
-from tests.s3 import CREDENTIALS, make_bucket, s3_server
+from tests.support.s3 import CREDENTIALS, make_bucket, s3_server
 from tests.support.shared_ray import SharedRay
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from macil.cli import config_options, hyperparameter_options, resolve_config
+from macil.commands.cli import config_options, hyperparameter_options, resolve_config
 
 
 @click.command()

@@ -11,18 +11,18 @@ from rich.console import Console
 from rich.table import Table
 
 from macil import data
-from macil.commandline import command_line
-from macil.data.audit import DEEP_BY_DEFAULT_BYTES, AuditReport
-from macil.data.demo_generator import DemoSize
-from macil.data.folders import SPLITS, Finding, SplitName
-from macil.data.names import source_doubts
-from macil.data.store import FeatureStore, looks_like_store
-from macil.data.store_meta import DTYPES, Dtype
-from macil.data.verify import verify_store
+from macil.data.demo.generator import DemoSize
+from macil.data.store.feature_store import FeatureStore, looks_like_store
+from macil.data.store.meta import DTYPES, Dtype
+from macil.data.store.verification import verify_store
+from macil.data.xd.audit import DEEP_BY_DEFAULT_BYTES, AuditReport
+from macil.data.xd.folders import SPLITS, Finding, SplitName
+from macil.data.xd.names import source_doubts
 from macil.errors import UsageError
+from macil.io.command_line import command_line
+from macil.io.notes import note
+from macil.io.text import printable
 from macil.io.wording import plural
-from macil.notes import note
-from macil.text import printable
 
 _FOLDER = click.Path(path_type=Path)
 _SNIPPET_FRAMES = click.option(

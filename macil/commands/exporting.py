@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from macil.errors import UsageError
-from macil.exporting import FORMATS, SHAPES, Format, export_network
-from macil.trained import load_trained
+from macil.inference.exporting import FORMATS, SHAPES, Format, export_network
+from macil.inference.loading import load_trained
 
 
 @click.command()

@@ -11,26 +11,26 @@ import click
 import numpy as np
 import torch
 
-from macil.data.annotations import SNIPPET_FRAMES
 from macil.data.ground_truth import truth_of_layout, truth_of_store
-from macil.data.layout import require_layout
-from macil.data.loose_files import videos_of_files, videos_of_folder
+from macil.data.opening import resolve
 from macil.data.origin import DEMO_NOTE, is_demo_data
-from macil.data.resolve import resolve
-from macil.data.store import FeatureStore, looks_like_store
-from macil.device import choose_device
+from macil.data.store.feature_store import FeatureStore, looks_like_store
+from macil.data.xd.annotations import SNIPPET_FRAMES
+from macil.data.xd.feature_files import videos_of_files, videos_of_folder
+from macil.data.xd.layout import require_layout
 from macil.errors import DivergedError, UsageError
-from macil.evaluation import frame_average_precision
-from macil.examination import find_degeneracy
+from macil.evaluation.average_precision import frame_average_precision
+from macil.evaluation.evaluator import find_degeneracy
+from macil.evaluation.whole_videos import score_videos
+from macil.inference.loading import load_trained
+from macil.inference.score_folder import check_target, write_folder
+from macil.inference.score_tables import TableFormat
+from macil.inference.scored_videos import ScoredVideos, require_widths, score_loose, score_store
+from macil.inference.segments import SegmentRule
+from macil.io.text import printable
 from macil.io.wording import plural
 from macil.model import TwoStreamNetwork
-from macil.score_folder import check_target, write_folder
-from macil.score_tables import TableFormat
-from macil.scored import ScoredVideos, require_widths, score_loose, score_store
-from macil.scoring import score_videos
-from macil.segments import SegmentRule
-from macil.text import printable
-from macil.trained import load_trained
+from macil.training.device import choose_device
 
 _PATH = click.Path(path_type=Path)
 _CHECKPOINT = click.argument("checkpoint", type=_PATH)

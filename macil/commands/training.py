@@ -14,15 +14,16 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from macil.cli import config_options, given_hyperparameters, hyperparameter_options, resolve_config
-from macil.commandline import command_line
-from macil.data.names import source_doubts
+from macil.commands.cli import config_options, given_hyperparameters, hyperparameter_options, resolve_config
+from macil.data.opening import resolve
 from macil.data.origin import DEMO_NOTE, is_demo_data
-from macil.data.resolve import resolve
 from macil.data.split import Split
+from macil.data.xd.names import source_doubts
 from macil.errors import DataError, UsageError, WriteError
-from macil.evaluation import frame_average_precision
-from macil.files import (
+from macil.evaluation.average_precision import frame_average_precision
+from macil.evaluation.protocols import epoch_rule
+from macil.io.command_line import command_line
+from macil.io.files import (
     atomic_path,
     refusal,
     remove_temporaries,
@@ -30,13 +31,9 @@ from macil.files import (
     write_text_atomic,
 )
 from macil.io.locks import exclusive
-from macil.notes import note
-from macil.protocols import epoch_rule
-from macil.record import TrainingRecord
-from macil.silence import WHY, silence_text, silent_epochs
-from macil.text import printable
-from macil.training import Trainer, load_checkpoint, save_checkpoint, trainer_from_record
-from macil.training_files import (
+from macil.io.notes import note
+from macil.io.text import printable
+from macil.training.files import (
     BEST_FILE,
     CONFIG_FILE,
     EPOCHS_FILE,
@@ -45,6 +42,9 @@ from macil.training_files import (
     SCORES_FILE,
     SPLIT_FILE,
 )
+from macil.training.record import TrainingRecord
+from macil.training.silent_terms import WHY, silence_text, silent_epochs
+from macil.training.trainer import Trainer, load_checkpoint, save_checkpoint, trainer_from_record
 
 # The newest first: both are whole trainings to go on from.
 _CHECKPOINTS = (LAST_FILE, BEST_FILE)

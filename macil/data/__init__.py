@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from macil.data.audit import AuditReport, audit
-from macil.data.convert import convert
-from macil.data.demo import write_demo
-from macil.data.resolve import default_cache, resolve
-from macil.data.store import FeatureStore, TestLabels, VideoSet, is_store
+from macil.data.demo.writing import write_demo
+from macil.data.opening import default_cache, resolve
+from macil.data.store.conversion import convert
+from macil.data.store.feature_store import FeatureStore, TestLabels, VideoSet, is_store
+from macil.data.xd.audit import AuditReport, audit
 
 __all__ = [
     "AuditReport",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 
-from macil.data.names import normalise_name
+from macil.data.xd.names import normalise_name
 from macil.errors import DataError
 
 

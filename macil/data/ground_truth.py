@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from macil.data.annotations import read_frame_labels
-from macil.data.layout import read_layout
-from macil.data.store import FeatureStore
+from macil.data.store.feature_store import FeatureStore
+from macil.data.xd.annotations import read_frame_labels
+from macil.data.xd.layout import read_layout
 from macil.errors import DataError
-from macil.notes import note
+from macil.io.notes import note
 
 
 def truth_of_store(store: FeatureStore) -> dict[str, np.ndarray]:

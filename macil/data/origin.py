@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from macil.data.demo import DEMO_FILE
-from macil.data.store_meta import META, StoreMeta
+from macil.data.demo.writing import DEMO_FILE
+from macil.data.store.meta import META, StoreMeta
 from macil.errors import DataError
 
 # What a command prints beside its numbers.

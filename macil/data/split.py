@@ -1,6 +1,6 @@
 """The held-out split: a fifth of the training videos, chosen by source so that no film is on both sides.
 
-The source of a video is what its name says; `macil.data.names.source_doubts` says when that is doubtful.
+The source of a video is what its name says; `macil.data.xd.names.source_doubts` says when that is doubtful.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 
 from macil.data.choosing import find_names
-from macil.data.store import FeatureStore
+from macil.data.store.feature_store import FeatureStore
 from macil.errors import DataError
 from macil.io.formats import FileFormat
 

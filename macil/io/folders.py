@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from macil.files import TEMPORARY
+from macil.io.files import TEMPORARY
 
 _REPLACED = ".old"
 

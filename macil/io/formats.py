@@ -9,8 +9,8 @@ from typing import Any, ClassVar, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from macil.errors import DataError
-from macil.files import read_json, write_json_atomic
-from macil.text import brief
+from macil.io.files import read_json, write_json_atomic
+from macil.io.text import brief
 
 
 class FileFormat(BaseModel):
@@ -33,7 +33,7 @@ class FileFormat(BaseModel):
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a file; errors as `parse` and `macil.files.read_json`."""
+        """Read a file; errors as `parse` and `macil.io.files.read_json`."""
         return cls.parse(read_json(path), os.fspath(path))
 
     @classmethod

@@ -14,8 +14,8 @@ from typing import NamedTuple
 from filelock import FileLock, Timeout
 
 from macil.errors import UsageError
-from macil.files import refusal
-from macil.text import printable
+from macil.io.files import refusal
+from macil.io.text import printable
 
 # Of a file system without locks, some network ones: there, one process at a time is the user's to see to.
 _NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP)

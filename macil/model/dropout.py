@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from macil.config import TrialConfig
-from macil.random import columns, fold_in, lanes, row_keys, uniform
+from macil.model.random_numbers import columns, fold_in, lanes, row_keys, uniform
 
 # 16 random bits decide over one element, so a rate is met to within 2**-17.
 _LEVELS = 1 << 16
@@ -61,7 +61,7 @@ class Noise(NamedTuple):
     keys: Tensor
     """(S,) int64: one key a seed, another one in every step"""
     columns: Tensor
-    """`macil.random.columns` of the longest row"""
+    """`macil.model.random_numbers.columns` of the longest row"""
     rates: Rates
 
     @classmethod

@@ -25,7 +25,7 @@ from macil.model.attention import (
 )
 from macil.model.dropout import Noise, Rates, row_numbers
 from macil.model.pooling import full_precision, k_max_mean
-from macil.random import fold_in, make_generator, make_keys
+from macil.model.random_numbers import fold_in, make_generator, make_keys
 
 VISUAL_DIM = 1024  # I3D RGB
 AUDIO_DIM = 128  # VGGish

@@ -21,11 +21,11 @@ from pathlib import Path
 
 import click
 
-from macil.data.store import FeatureStore
+from macil.data.store.feature_store import FeatureStore
 from tests.cluster.lab import RAYLET, WORKER, Host, Lab, what_is_missing
 from tests.cluster.proof import assert_promise, failed_trials
 from tests.cluster.searching import Search, slow, small_store
-from tests.promise import Digits, digits
+from tests.support.promise import Digits, digits
 
 EPOCHS, GRACE = 30, 5
 # Of a fault, relative to the others.

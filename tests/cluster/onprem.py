@@ -4,7 +4,8 @@
     python -m tests.cluster.onprem --wheels FOLDER
 
 A laptop, a head and two workers (namespaces, see hosts.sh), each with sshd, a home and a /tmp/macil-tune of its own,
-and a folder that all share. cluster-onprem.yaml is used as it is, but for the addresses and the home. Nothing can be
+and a folder that all share. deploy/cluster-onprem.yaml is used as it is, but for the addresses and the home. Nothing
+can be
 downloaded in there: without --wheels the step that installs the project links an environment of this machine; with it,
 uv installs from a folder of wheels, as written in the file:
 
@@ -38,7 +39,7 @@ import yaml
 from tests.cluster.lab import RAYLET, Host, Lab, Process, what_is_missing
 from tests.support.repository import ROOT
 
-FILE = "cluster-onprem.yaml"
+FILE = "deploy/cluster-onprem.yaml"
 NAME, TRIALS = "table4", 12
 # The account, its home and Ray's folder in the file.
 ACCOUNT, HOME, FOLDER = "macil", "/home/macil", "/tmp/macil-tune"

@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 from optuna.trial import TrialState
 
-from macil.data.store import FeatureStore
-from macil.files import read_json
+from macil.data.store.feature_store import FeatureStore
+from macil.io.files import read_json
 from tests.cluster.searching import Line
-from tests.promise import Digits, assert_kept, assert_replays, assert_whole, digits
-from tests.searchcommand import info, lines_of
+from tests.support.promise import Digits, assert_kept, assert_replays, assert_whole, digits
+from tests.support.search_command import info, lines_of
 from tune.algorithms.stopping.asha import REDUCTION
 from tune.algorithms.study import load_study
+from tune.execution.failure_policy import INFRASTRUCTURE_LOSSES
 from tune.storage.trial_log import METRIC
-from tune.watch import INFRASTRUCTURE_LOSSES
 
 
 def assert_promise(

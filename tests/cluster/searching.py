@@ -26,7 +26,7 @@ def slow(seconds: float) -> dict[str, str]:
         f"def train_epoch(self):\n    _time.sleep({seconds})\n    return _train(self)\n"
         "Trainer.train_epoch = train_epoch\n"
     )
-    return {"tune.trainable": code}
+    return {"tune.execution.trainable": code}
 
 
 def small_store(lab: Lab) -> Path:

@@ -28,8 +28,8 @@ from ray.autoscaler._private.commands import _bootstrap_config
 from ray.autoscaler.v2.instance_manager.config import FileConfigReader
 from ray.autoscaler.v2.instance_manager.node_provider import NodeProviderAdapter
 
-from tests.s3 import CREDENTIALS, s3_server
 from tests.support.repository import ROOT
+from tests.support.s3 import CREDENTIALS, s3_server
 
 pytestmark = [pytest.mark.nightly, pytest.mark.timeout(600)]
 

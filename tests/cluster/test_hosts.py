@@ -14,15 +14,15 @@ from typing import Any
 
 import pytest
 
-from macil.data.store import FeatureStore
+from macil.data.store.feature_store import FeatureStore
 from tests.cluster.chaos import Chaos
 from tests.cluster.detection import FAULTS, kill_raylet
 from tests.cluster.lab import RAYLET, WORKER, Host, Lab, cluster_environment, what_is_missing
 from tests.cluster.proof import assert_decisions, assert_promise, assert_seen_once
 from tests.cluster.searching import Search, slow, small_store
-from tests.promise import assert_kept, assert_replays, assert_whole, digits
-from tests.searchcommand import info, lines_of
-from tune.ledger import TrialHistory, read_history
+from tests.support.promise import assert_kept, assert_replays, assert_whole, digits
+from tests.support.search_command import info, lines_of
+from tune.storage.history import TrialHistory, read_history
 
 _MISSING = what_is_missing()
 pytestmark = [
@@ -95,7 +95,7 @@ def test_with_the_health_checks_of_ray_a_cut_link_is_not_noticed_in_time(tmp_pat
 
 @mutation
 def test_without_another_try_the_trial_of_a_lost_node_fails(tmp_path: Path) -> None:
-    patch = {**slow(0.3), "tune.watch": "INFRASTRUCTURE_LOSSES = 0\n"}
+    patch = {**slow(0.3), "tune.execution.failure_policy": "INFRASTRUCTURE_LOSSES = 0\n"}
     with (
         Lab(tmp_path / "lab", patch=patch) as lab,
         pytest.raises(AssertionError, match=r"too early|not within"),
@@ -108,7 +108,7 @@ def test_lost_nodes_and_a_trials_own_exception_are_counted_apart(tmp_path: Path)
     """Lost, raised once, lost again: each is made good."""
     raised = tmp_path / "raised"
     patch = slow(0.3)
-    patch["tune.trainable"] += (
+    patch["tune.execution.trainable"] += (
         "_whole_epoch = _epoch\n"
         "def _epoch(trainer, epoch):\n"
         f"    raised = Path({str(raised)!r})\n"

@@ -1,4 +1,4 @@
-"""`ray up cluster-onprem.yaml` on machines of namespaces: a sweep over two workers; `ray down` leaves nothing."""
+"""`ray up` with cluster-onprem.yaml on machines of namespaces: a sweep on two workers; `ray down` leaves nothing."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from macil.files import write_json_atomic
+from macil.io.files import write_json_atomic
 from tests.cluster.proof import assert_decisions
 from tests.cluster.searching import Line
 

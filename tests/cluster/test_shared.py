@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from macil.data.store import FeatureStore
+from macil.data.store.feature_store import FeatureStore
 from tests.cluster.lab import DRIVER, PORT, Host, Lab, what_is_missing
 from tests.cluster.searching import SMALL, small_store
-from tests.promise import assert_replays, assert_whole
-from tests.s3 import CREDENTIALS
-from tune.hosts import versions_here
+from tests.support.promise import assert_replays, assert_whole
+from tests.support.s3 import CREDENTIALS
+from tune.cluster.host_check import versions_here
 
 _MISSING = what_is_missing()
 pytestmark = [
@@ -97,8 +97,8 @@ def test_runs_and_data_in_a_bucket_that_every_host_reaches(lab: Lab, tmp_path: P
     with server_on(cloud) as endpoint:
         lab.environment |= CREDENTIALS | {"AWS_ENDPOINT_URL": endpoint}
         fill = (
-            "import sys\nfrom pathlib import Path\nfrom macil.remote import Remote\n"
-            "from tests.s3 import make_bucket\n"
+            "import sys\nfrom pathlib import Path\nfrom macil.io.remote import Remote\n"
+            "from tests.support.s3 import make_bucket\n"
             f"place = Remote(make_bucket({endpoint!r}, 'lab') + '/xd.store')\n"
             "for file in Path(sys.argv[1]).iterdir():\n    place.upload(file, file.name)\n"
         )
@@ -125,8 +125,8 @@ def test_runs_and_data_in_a_bucket_that_every_host_reaches(lab: Lab, tmp_path: P
             assert FeatureStore.open(copies[0]).content_hash == store.content_hash
         assert "copying s3://lab/xd.store to this host's disk" in output
         fetch = (
-            "import sys\nfrom pathlib import Path\nfrom macil.remote import Remote\n"
-            "from tune.runfolder import copy_run\nmirror(Remote('s3://lab/runs/run'), Path(sys.argv[1]))\n"
+            "import sys\nfrom pathlib import Path\nfrom macil.io.remote import Remote\n"
+            "from tune.storage.location import copy_run\nmirror(Remote('s3://lab/runs/run'), Path(sys.argv[1]))\n"
         )
         copy = tmp_path / "copy"
         fetched = head.start(

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from macil.data.store import FeatureStore
+from macil.data.store.feature_store import FeatureStore
 from tests.cluster.lab import HOSTS, RAYLET, Host, Lab, what_is_missing
 from tests.cluster.searching import SMALL, slow, small_store
-from tests.promise import assert_kept, assert_replays, assert_whole, digits
-from tests.searchcommand import info
+from tests.support.promise import assert_kept, assert_replays, assert_whole, digits
 from tests.support.repository import ROOT
+from tests.support.search_command import info
 
 _TOOLS = [tool for tool in ("slurmctld", "slurmd", "sbatch", "munged") if shutil.which(tool) is None]
 _MISSING = what_is_missing() or (f"not installed: {', '.join(_TOOLS)}" if _TOOLS else None)

@@ -1,7 +1,8 @@
 """Puts faults into processes that tests start, or takes safeguards away: code run at the end of a module's import.
 
 Python imports this file at its start when its folder is on PYTHONPATH; Ray's workers inherit that. MACIL_TEST_PATCH
-holds a JSON object of module names to code, which is run in the module's own namespace. See `tests.searchcommand`.
+holds a JSON object of module names to code, which is run in the module's own namespace. See
+`tests.support.search_command`.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from tune.machine import quiet_ray, ray_running
+from tune.execution.session import quiet_ray, ray_running
 from tune.planning.resources import Machine
 
 CPUS = 2

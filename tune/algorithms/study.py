@@ -24,12 +24,12 @@ from optuna.search_space import IntersectionSearchSpace
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from macil.errors import DataError
+from tune.algorithms.journal import TRIAL_ID, open_journal
 from tune.algorithms.optuna_internals import open_row, row_of
 from tune.algorithms.samplers.tpe import make_tpe
-from tune.journal import TRIAL_ID, open_journal
 
 if TYPE_CHECKING:
-    from tune.ledger import TrialHistory
+    from tune.storage.history import TrialHistory
 
 STUDY_NAME = "search"
 REASON = "reason"
@@ -62,7 +62,7 @@ class SearchStudy:
         startup: Finished trials before the model of the scores is used; random suggestions until then.
         first: Points to try before anything else; enqueued when the study is made.
         pasts: What trials logged before, by number: the study is repaired from it.
-        say, stop: As of `tune.patience.patiently`.
+        say, stop: As of `tune.storage.retry.patiently`.
 
     Raises:
         DataError: The study lacks rows that the folders cannot give back.
@@ -133,7 +133,7 @@ class SearchStudy:
             return Suggestion(row.number, row.params, self._logged.get(row.number, 0))
         self.study.sampler = make_tpe(self._seed, self._count, self._startup, self._seen)
         trial = self._trials[trial_id] = self.study.ask(fixed_distributions=self._space)
-        # Last: a row without it is one that a kill cut short (tune.journal).
+        # Last: a row without it is one that a kill cut short (tune.algorithms.journal).
         trial.set_user_attr(TRIAL_ID, trial_id)
         self._count += 1
         return Suggestion(trial.number, trial.params)

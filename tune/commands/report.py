@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
-from macil import cli
+from macil.commands import cli
 from macil.errors import UsageError
-from macil.text import printable
+from macil.io.text import printable
 from tune.reporting.write import Labels, write_report, write_reports
 from tune.storage.names import EPOCHS_TABLE, TRIALS_SHEET, TRIALS_TABLE
 

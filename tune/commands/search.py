@@ -10,23 +10,23 @@ from typing import Any
 import click
 from rich.console import Console
 
-from macil import cli
+from macil.commands import cli
 from macil.errors import UsageError
+from macil.io.remote import is_uri
 from macil.io.wording import now_in_name
-from macil.remote import is_uri
-from tune.machine import quiet_ray
-from tune.pipeline import begin, run_to_end
-from tune.planbags import bags_at_hand
+from tune.commands.status import show_status
+from tune.execution.pipeline import begin, run_to_end
+from tune.execution.session import quiet_ray
+from tune.planning.bags import bags_at_hand
 from tune.planning.earlier import flags_of_earlier_version, plan_of_earlier_version
 from tune.planning.options import Options
+from tune.planning.paper_sweeps import SWEEPS
 from tune.planning.plan import Plan, read_plan
 from tune.planning.resolve import CONFIRM, check_data_path, check_resources, resolve_plan, with_timeout
 from tune.planning.resources import this_machine
-from tune.planview import print_plan
-from tune.status import show_status
+from tune.planning.view import print_plan
 from tune.storage.run_file import Scalar
-from tune.sweeps import SWEEPS
-from tune.workspace import Workspace, existing_workspace, locked, new_workspace
+from tune.storage.run_folder import Workspace, existing_workspace, locked, new_workspace
 
 # What a resumed run may be given anew: no number depends on it.
 _CHANGEABLE = ("--trial-timeout",)
@@ -166,7 +166,7 @@ def search(
     with locked(run):
         if resume is None:
             begin(run, plan, given)
-        debug = "--debug" in sys.argv  # `macil.cli.main` takes it off before the options are parsed
+        debug = "--debug" in sys.argv  # `macil.commands.cli.main` takes it off before the options are parsed
         return run_to_end(run, plan, console, address, report=not no_report, debug=debug)
 
 
@@ -207,7 +207,7 @@ def _replay(run: str, trial: str, storage: str, options: dict[str, Any], console
         raise UsageError(
             f"--replay trains what was recorded; leave out {flags} (only --seed and --data may be given)"
         )
-    from tune.replay import replay_trial
+    from tune.results.replay import replay_trial
 
     return replay_trial(run, trial, storage, options["data"], options["seed"], console)
 

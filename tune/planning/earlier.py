@@ -7,11 +7,11 @@ from typing import Any
 
 from macil.config import TrialConfig
 from macil.errors import DataError, UsageError
-from macil.files import read_json
+from macil.io.files import read_json
 from tune.planning.options import as_flags
 from tune.planning.plan import Plan
 from tune.planning.resolve import startup_trials
-from tune.space import describe, search_space
+from tune.planning.space import describe, search_space
 from tune.storage.file_model import parse
 from tune.storage.names import PLAN_FILE
 from tune.storage.run_file import EarlierOptions, Scalar

@@ -12,15 +12,15 @@ from pydantic import BeforeValidator, InstanceOf, PlainSerializer, computed_fiel
 
 from macil.config import TrialConfig
 from macil.errors import DataError
-from macil.files import read_json, write_json_atomic
-from macil.protocols import EpochRule, epoch_rule
+from macil.evaluation.protocols import EpochRule, epoch_rule
+from macil.io.files import read_json, write_json_atomic
 from tune.algorithms.stopping.asha import rung_epochs
 from tune.planning.options import Options, as_flags
+from tune.planning.paper_sweeps import Row
 from tune.planning.run_spec import RunProtocol, TrainingSettings
 from tune.storage.file_model import FileModel, parse
 from tune.storage.names import PLAN_FILE
 from tune.storage.run_file import AshaSettings, Count, Positive, Scalar, Seed
-from tune.sweeps import Row
 
 FORMAT_VERSION: Literal[1] = 1
 
@@ -126,7 +126,7 @@ class Plan(TrainingSettings):
 
     @property
     def epochs_by_kind(self) -> dict[str, int]:
-        """Epochs if nothing is stopped early, by the kind of the training (see `tune.counts`)."""
+        """Epochs if nothing is stopped early, by the kind of the training (see `tune.planning.counts`)."""
         refits = len(self.seeds) if self.refits else 0
         confirmed = (self.confirm.configurations + 1) * len(self.confirm.seeds) if self.confirm else 0
         trainings = {"search": self.trials, "confirm": confirmed, "refit": refits}

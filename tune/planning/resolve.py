@@ -7,20 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from macil.config import TrialConfig
-from macil.data.staging import RemoteSource, hashes_of
+from macil.data.store.staging import RemoteSource, hashes_of
 from macil.errors import ConfigError, DataError, UsageError
-from macil.remote import is_uri, open_remote
+from macil.io.remote import is_uri, open_remote
 from tune.algorithms.stopping.asha import REDUCTION
-from tune.equalrows import equal_rows
+from tune.planning.advice import plan_notes
+from tune.planning.equal_rows import equal_rows
 from tune.planning.options import Options
+from tune.planning.paper_sweeps import Sweep
 from tune.planning.plan import Plan, PlannedConfirmation, PlannedRow
 from tune.planning.resources import Machine
 from tune.planning.run_spec import RunProtocol, TrainingSettings, compose_config
-from tune.plannotes import plan_notes
-from tune.space import Space, published_point, search_space
+from tune.planning.space import Space, published_point, search_space
+from tune.planning.sweep_file import find_sweep
 from tune.storage.run_file import AshaSettings
-from tune.sweepfile import find_sweep
-from tune.sweeps import Sweep
 
 # Enough for the demo to end in minutes; a real search gets the published number of epochs.
 _DEMO_TRIALS, _TRIALS, _EPOCHS = 10, 40, 50

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from macil.config import TrialConfig
-from macil.protocols import Protocol
-from macil.training import KeptScores
+from macil.evaluation.protocols import Protocol
+from macil.training.trainer import KeptScores
 from tune.storage.file_model import FileModel
 
 RunProtocol = Literal["heldout", "published"]
@@ -16,8 +16,8 @@ RunProtocol = Literal["heldout", "published"]
 class TrainingSettings(FileModel):
     """How a run trains, beside configuration and data: the plan has these fields, every trial is trained with them.
 
-    Each is an argument of `macil.training.Trainer` of the same name. One that is also an option of that name is taken
-    over from the command line.
+    Each is an argument of `macil.training.trainer.Trainer` of the same name. One that is also an option of that name
+    is taken over from the command line.
     """
 
     protocol: Protocol

@@ -9,20 +9,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from macil.commandline import from_any_folder
-from macil.data.resolve import resolve
-from macil.data.store import FeatureStore
+from macil.data.opening import resolve
+from macil.data.store.feature_store import FeatureStore
 from macil.errors import DataError, MacilError, UsageError
-from macil.files import remove_temporaries, write_text_atomic
+from macil.io.command_line import from_any_folder
+from macil.io.files import remove_temporaries, write_text_atomic
 from macil.io.locks import Held, exclusive
-from macil.notes import note
-from macil.remote import is_uri
-from tune.openings import closed_trials, move_older, needs_opening, open_labels, read_openings
-from tune.reporting import rendering
-from tune.reporting.runpage import run_page
-from tune.reporting.sidebyside import comparison_folder, write_comparison
-from tune.results import RunResults, load_run
-from tune.runtables import write_table
+from macil.io.notes import note
+from macil.io.remote import is_uri
+from tune.reporting.pages import rendering
+from tune.reporting.pages.run_page import run_page
+from tune.reporting.pages.several_runs import comparison_folder, write_comparison
+from tune.results.label_access import closed_trials, move_older, needs_opening, open_labels, read_openings
+from tune.results.run import RunResults, load_run
+from tune.results.tables import write_table
 from tune.storage.names import (
     EPOCHS_TABLE,
     INTERVALS_FILE,

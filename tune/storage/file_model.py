@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from macil.errors import DataError
-from macil.text import brief
+from macil.io.text import brief
 
 M = TypeVar("M", bound="FileModel")
 

@@ -1,8 +1,8 @@
-"""Names of all files and folders of a run. What one training leaves is named in `macil.training_files`."""
+"""Names of all files and folders of a run. What one training leaves is named in `macil.training.files`."""
 
 from __future__ import annotations
 
-from macil.training_files import (
+from macil.training.files import (
     CHECKPOINT_PREFIX,
     CONFIG_FILE,
     MODEL_FILE,

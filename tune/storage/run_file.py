@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 
 from macil.errors import DataError
-from macil.files import read_json, write_json_atomic
+from macil.io.files import read_json, write_json_atomic
 from tune.storage.file_model import FileModel, parse
 from tune.storage.names import RUN_FILE
 

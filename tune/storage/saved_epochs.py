@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-from macil.checkpoint import load_checkpoint
 from macil.io.formats import FileFormat
+from macil.training.checkpoint import load_checkpoint
 from tune.storage.names import SAVED_FILE, TRAINER_FILE
 
 

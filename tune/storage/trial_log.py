@@ -16,8 +16,8 @@ from typing import Annotated, Any
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from macil.config import hyperparameters
-from macil.files import write_text_atomic
-from macil.reading import open_file, parse_json, read_text
+from macil.io.files import write_text_atomic
+from macil.io.reading import open_file, parse_json, read_text
 
 # Names in a report that deciding is done upon: what is to be large, and the epoch as Ray Tune counts it.
 METRIC = "selection_score"

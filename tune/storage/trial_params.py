@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from macil.config import TrialConfig
 from macil.errors import DataError
-from macil.files import read_json, write_json_atomic
-from macil.text import brief
+from macil.io.files import read_json, write_json_atomic
+from macil.io.text import brief
 
 
 class TrialParams(BaseModel):

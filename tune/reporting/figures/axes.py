@@ -1,4 +1,7 @@
-"""Axes as all figures of a report have them: ticks, limits, legends and names; how pictures look is in `macil.look`."""
+"""Axes as all figures of a report have them: ticks, limits, legends and names.
+
+How pictures look and are saved is in `macil.io.pictures`.
+"""
 
 from __future__ import annotations
 

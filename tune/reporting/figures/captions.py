@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from macil.protocols import epoch_rule
-from tune.reporting import wording
-from tune.reporting.summary import is_demo
-from tune.results import RunResults
+from macil.evaluation.protocols import epoch_rule
+from tune.reporting.text import wording
+from tune.reporting.text.run_facts import is_demo
+from tune.results.run import RunResults
 
 ONE_SEED = "one seed a trial, no interval"
 _RULES = {"last": "last epoch", "chosen": "chosen epoch (first best held-out score)"}

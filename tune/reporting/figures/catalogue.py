@@ -29,8 +29,8 @@ from tune.reporting.figures.sweep_rows import row_dots
 from tune.reporting.figures.timelines import timelines
 from tune.reporting.figures.training_curves import training_curves
 from tune.reporting.figures.tsne import embeddings
-from tune.reporting.rowresults import sweep_rows
-from tune.results import RunResults
+from tune.reporting.statistics.sweep_rows import sweep_rows
+from tune.results.run import RunResults
 
 
 class Missing(NamedTuple):

@@ -9,15 +9,15 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from macil.errors import DataError
-from macil.look import BLACK, COLOURS, WIDTH, shorten
-from tune.ranking import ranked_trials
-from tune.reporting import wording
-from tune.reporting.confirmed import confirmed_rows
+from macil.io.pictures import BLACK, COLOURS, WIDTH, shorten
 from tune.reporting.figures.axes import list_rows, unique_handles
 from tune.reporting.figures.captions import basis
 from tune.reporting.figures.drawing import Drawing
-from tune.reporting.intervals import FEWEST_SEEDS, MARGIN, Bounds, Estimate, bounds_of, estimate
-from tune.results import RunResults
+from tune.reporting.statistics.confirmation import confirmed_rows
+from tune.reporting.statistics.intervals import FEWEST_SEEDS, MARGIN, Bounds, Estimate, bounds_of, estimate
+from tune.reporting.text import wording
+from tune.results.ranking import ranked_trials
+from tune.results.run import RunResults
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from macil.look import save_picture
+from macil.io.pictures import save_picture
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class SavedFigure:
 
 
 def save_drawing(drawing: Drawing, folder: Path, name: str, group: str = "") -> SavedFigure | None:
-    """Draw and write PNG and SVG, see `macil.look.save_picture`; None when there is nothing to draw."""
+    """Draw and write PNG and SVG, see `macil.io.pictures.save_picture`; None when there is nothing to draw."""
     saved = save_picture(drawing.draw, folder, name)
     if saved is None:
         return None

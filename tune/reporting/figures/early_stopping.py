@@ -8,18 +8,18 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from macil.look import BLACK, COLOURS, GREY, WIDTH
+from macil.io.pictures import BLACK, COLOURS, GREY, WIDTH
 from tune.algorithms.stopping.asha import rung_epochs
-from tune.counts import epochs_text, trained_epochs
-from tune.reporting import wording
+from tune.planning.counts import epochs_text, trained_epochs
 from tune.reporting.figures.axes import (
     unique_handles,
     whole_numbers,
 )
 from tune.reporting.figures.captions import basis
 from tune.reporting.figures.drawing import Drawing
-from tune.results import RunResults
-from tune.rows import TrialRow
+from tune.reporting.text import wording
+from tune.results.rows import TrialRow
+from tune.results.run import RunResults
 
 # More bars than this are no picture in the order of start.
 _MOST_BARS = 60

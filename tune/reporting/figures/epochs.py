@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tune.results import RunResults
-from tune.rows import EpochRow, TrialRow
+from tune.results.rows import EpochRow, TrialRow
+from tune.results.run import RunResults
 
 Curves = dict[tuple[str, str], list[EpochRow]]  # `TrialRow.key` -> its epochs, in order
 

@@ -1,7 +1,7 @@
 """What the pictures of one training need beyond the tables: its test scores, the labels, features and embeddings.
 
 Test labels are read here only where they are no secret any more: under `published`, whose trainings read them every
-epoch, and of trainings whose scores have been measured at a logged opening (`tune.openings`).
+epoch, and of trainings whose scores have been measured at a logged opening (`tune.results.label_access`).
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from macil.checkpoint import load_network
 from macil.data.pairing import fit_audio
-from macil.data.store import FeatureStore, TestLabels
+from macil.data.store.feature_store import FeatureStore, TestLabels
 from macil.errors import DataError
-from macil.evaluation import frame_average_precision
-from macil.protocols import CLOSED_PROTOCOLS
-from macil.training_files import newest_checkpoint
-from tune.measured import read_measured
+from macil.evaluation.average_precision import frame_average_precision
+from macil.evaluation.protocols import CLOSED_PROTOCOLS
+from macil.training.checkpoint import load_network
+from macil.training.files import newest_checkpoint
 from tune.reporting.figures.captions import basis
-from tune.reporting.outcome import find_outcome
-from tune.results import RunResults
-from tune.rows import TrialRow
-from tune.scorefile import read_scores
+from tune.reporting.statistics.outcome import find_outcome
+from tune.results.measured import read_measured
+from tune.results.rows import TrialRow
+from tune.results.run import RunResults
+from tune.results.trial_folder import newest_scores
 from tune.storage.names import SCORES_FILE, TRAINER_FILE
-from tune.trialfolder import newest_scores
+from tune.storage.score_file import read_scores
 
 # Snippets of the t-SNE, and test videos that they are drawn from: bounds on what a picture may cost.
 MOST_SNIPPETS, MOST_VIDEOS = 800, 200

@@ -8,12 +8,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from macil.errors import DataError
-from macil.look import COLOURS, WIDTH
+from macil.io.pictures import COLOURS, WIDTH
 from tune.reporting.figures.axes import mark_size, unique_handles, whole_numbers
 from tune.reporting.figures.captions import score_basis
 from tune.reporting.figures.drawing import Drawing
-from tune.results import RunResults
-from tune.rows import TrialRow
+from tune.results.rows import TrialRow
+from tune.results.run import RunResults
 
 
 def history(results: RunResults, trials: Sequence[TrialRow]) -> Drawing:

@@ -10,13 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from macil.config import hyperparameters
-from macil.look import COLOURS, WIDTH
+from macil.io.pictures import COLOURS, WIDTH
 from tune.reporting.figures.axes import described, label_log_axis, mark_size, unique_handles
 from tune.reporting.figures.captions import score_basis
 from tune.reporting.figures.drawing import Drawing
-from tune.reporting.sections import varied
-from tune.results import RunResults
-from tune.rows import TrialRow
+from tune.reporting.tables.run_tables import varied
+from tune.results.rows import TrialRow
+from tune.results.run import RunResults
 
 # A trial with its selection score.
 _Scored = tuple[float, TrialRow]

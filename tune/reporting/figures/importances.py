@@ -20,17 +20,17 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from macil.config import TrialConfig
 from macil.errors import DataError, MacilError
+from macil.io.pictures import BLACK, COLOURS, WIDTH
 from macil.io.wording import plural
-from macil.look import BLACK, COLOURS, WIDTH
-from tune.ranking import different_trainings
+from tune.planning.space import search_space
 from tune.reporting.figures.axes import described, list_rows
 from tune.reporting.figures.captions import score_basis
 from tune.reporting.figures.drawing import Drawing
 from tune.reporting.figures.hyperparameters import logarithmic, searched
-from tune.reporting.intervals import LEVEL
-from tune.results import RunResults
-from tune.rows import TrialRow
-from tune.space import search_space
+from tune.reporting.statistics.intervals import LEVEL
+from tune.results.ranking import different_trainings
+from tune.results.rows import TrialRow
+from tune.results.run import RunResults
 
 # PED-ANOVA looks at the best tenth of the trials: of fewer, at a handful that chance has put together.
 _FEWEST = 50

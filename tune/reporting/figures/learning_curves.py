@@ -11,9 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
+from macil.io.pictures import BLACK, COLOURS, GREY, WIDTH, shorten
 from macil.io.wording import plural
-from macil.look import BLACK, COLOURS, GREY, WIDTH, shorten
-from tune.ranking import ranked_trials
 from tune.reporting.figures.axes import (
     unique_handles,
     whole_numbers,
@@ -21,12 +20,13 @@ from tune.reporting.figures.axes import (
 from tune.reporting.figures.captions import basis
 from tune.reporting.figures.drawing import Drawing
 from tune.reporting.figures.epochs import Curves, Group, measured
-from tune.reporting.intervals import Estimate
-from tune.reporting.rowresults import (
+from tune.reporting.statistics.intervals import Estimate
+from tune.reporting.statistics.sweep_rows import (
     sweep_rows,
     trained_rows,
 )
-from tune.results import RunResults
+from tune.results.ranking import ranked_trials
+from tune.results.run import RunResults
 
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (4, 1.2, 1.2, 1.2)), (0, (7, 2)))
 _MARKS = ("o", "s", "^", "D", "v")

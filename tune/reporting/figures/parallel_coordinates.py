@@ -15,14 +15,14 @@ from matplotlib.ticker import MaxNLocator
 
 from macil.config import hyperparameters
 from macil.errors import DataError
-from macil.look import BLACK, WIDTH
-from tune.reporting import wording
+from macil.io.pictures import BLACK, WIDTH
 from tune.reporting.figures.axes import log_ticks
 from tune.reporting.figures.captions import score_basis
 from tune.reporting.figures.drawing import Drawing
 from tune.reporting.figures.hyperparameters import few_values, logarithmic, searched
-from tune.results import RunResults
-from tune.rows import TrialRow
+from tune.reporting.text import wording
+from tune.results.rows import TrialRow
+from tune.results.run import RunResults
 
 SCORE = "selection score"
 # More lines than this through the same axes are a thicket: all but the best tenth step back.

@@ -8,14 +8,14 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from macil.look import BLACK, COLOURS, WIDTH
-from tune.ranking import ranked_trials, reference_trial
+from macil.io.pictures import BLACK, COLOURS, WIDTH
 from tune.reporting.figures.axes import mark_size, unique_handles
 from tune.reporting.figures.captions import ONE_SEED, basis
 from tune.reporting.figures.drawing import Drawing
-from tune.reporting.reference import reference_called
-from tune.results import RunResults
-from tune.rows import TrialRow
+from tune.reporting.statistics.reference import reference_called
+from tune.results.ranking import ranked_trials, reference_trial
+from tune.results.rows import TrialRow
+from tune.results.run import RunResults
 
 Point = tuple[float, float]
 

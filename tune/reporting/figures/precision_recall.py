@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from macil.look import BLACK, COLOURS, GREY, WIDTH
+from macil.io.pictures import BLACK, COLOURS, GREY, WIDTH
 from tune.reporting.figures.axes import (
     unique_handles,
 )

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tune.reporting import wording
 from tune.reporting.figures.captions import basis
-from tune.reporting.intervals import Estimate
-from tune.reporting.rowresults import (
+from tune.reporting.statistics.intervals import Estimate
+from tune.reporting.statistics.sweep_rows import (
     RowResult,
     publisher,
     trained_rows,
 )
-from tune.results import RunResults
+from tune.reporting.text import wording
+from tune.results.run import RunResults
 
 AXIS = "test AP (%), trapezoidal"
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from macil.config import hyperparameters
-from macil.look import BLACK, COLOURS, WIDTH
+from macil.io.pictures import BLACK, COLOURS, WIDTH
 from tune.reporting.figures.axes import (
     SKY,
     described,
@@ -32,11 +32,11 @@ from tune.reporting.figures.sweep_captions import (
     sweep_basis,
     swept_value,
 )
-from tune.reporting.rowresults import (
+from tune.reporting.statistics.sweep_rows import (
     RowResult,
     publisher,
 )
-from tune.results import RunResults
+from tune.results.run import RunResults
 
 # Widths and counts, which double rather than grow.
 _DOUBLING = ("hidden_dim", "feedforward_dim", "num_heads", "batch_size")

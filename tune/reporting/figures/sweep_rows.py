@@ -11,8 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from macil.config import Hyperparameter, hyperparameters
-from macil.look import BLACK, COLOURS, GREY, WIDTH, shorten
-from tune.reporting import wording
+from macil.io.pictures import BLACK, COLOURS, GREY, WIDTH, shorten
 from tune.reporting.figures.axes import (
     SKY,
     list_rows,
@@ -29,13 +28,14 @@ from tune.reporting.figures.sweep_captions import (
     seeds_of,
     sweep_basis,
 )
-from tune.reporting.rowresults import (
+from tune.reporting.statistics.sweep_rows import (
     RowResult,
     is_papers,
     publisher,
     reference_name,
 )
-from tune.results import RunResults
+from tune.reporting.text import wording
+from tune.results.run import RunResults
 
 
 def row_dots(results: RunResults, rows: Sequence[RowResult]) -> Drawing:
@@ -116,7 +116,7 @@ def draw(rows: Sequence[DotRow], label: str, publisher: str = "paper") -> Figure
     Args:
         rows: From the top.
         label: Of the axis.
-        publisher: See `tune.reporting.rowresults.publisher`.
+        publisher: See `tune.reporting.statistics.sweep_rows.publisher`.
     """
     if not any(row.mean is not None for row in rows):
         return None

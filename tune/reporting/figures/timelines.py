@@ -9,11 +9,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from macil.data.store import TestLabels
-from macil.evaluation import frame_average_precision
-from macil.look import COLOURS, WIDTH, shorten
-from macil.segments import SegmentRule
-from macil.timelines import true_spans
+from macil.data.store.feature_store import TestLabels
+from macil.evaluation.average_precision import frame_average_precision
+from macil.inference.segments import SegmentRule
+from macil.inference.timelines import true_spans
+from macil.io.pictures import COLOURS, WIDTH, shorten
 from tune.reporting.figures.axes import (
     unique_handles,
 )

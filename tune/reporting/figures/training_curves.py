@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from macil.look import COLOURS, WIDTH
+from macil.io.pictures import COLOURS, WIDTH
 from tune.reporting.figures.axes import (
     unique_handles,
     whole_numbers,
@@ -17,7 +17,7 @@ from tune.reporting.figures.captions import basis
 from tune.reporting.figures.drawing import Drawing
 from tune.reporting.figures.epochs import Curves, Group, measured
 from tune.reporting.figures.figure_data import FigureData
-from tune.rows import EpochRow
+from tune.results.rows import EpochRow
 
 _PANELS = (
     ("video_accuracy", "video-level accuracy (%)", 100.0),

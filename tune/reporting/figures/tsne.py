@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from threadpoolctl import threadpool_limits
 
 from macil.errors import DataError
-from macil.look import COLOURS, WIDTH
+from macil.io.pictures import COLOURS, WIDTH
 from tune.reporting.figures.axes import unique_handles
 from tune.reporting.figures.drawing import Drawing
 from tune.reporting.figures.figure_data import MOST_VIDEOS, FigureData, Sample

@@ -1,0 +1,144 @@
+"""What every command line of the project shares: options derived from `TrialConfig`, errors without tracebacks."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import click
+
+from macil.config import PRESETS, Hyperparameter, TrialConfig, hyperparameters
+from macil.errors import MacilError, UsageError
+from macil.io.command_line import command_line
+from macil.io.text import printable
+
+_CommandT = TypeVar("_CommandT", bound=Callable[..., Any])
+
+INTERNAL_ERROR = 70  # EX_SOFTWARE of sysexits.h
+INTERRUPTED = 130
+
+
+def main(command: click.Command, argv: Sequence[str] | None = None) -> NoReturn:
+    """Run `command` and leave the process: 0 done, 1 data at fault, 2 usage at fault, 130 interrupted, 70 a bug.
+
+    An error is one line (or a list) on standard error. `--debug`, anywhere on the line, shows the traceback as well.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    # A name that is not UTF-8 must not end a command that has done its work when it is printed.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    sys.exit(_run(command, arguments, debug=debug))
+
+
+def hyperparameter_options(skip: Iterable[str] = ()) -> Callable[[_CommandT], _CommandT]:
+    """Decorator: one option for each hyperparameter, `--lambda_v2b` and `--lambda-v2b` alike, absent unless given.
+
+    Args:
+        skip: Hyperparameters that the command does not offer or defines itself.
+    """
+
+    def decorate(command: _CommandT) -> _CommandT:
+        for parameter in reversed([p for p in hyperparameters() if p.name not in set(skip)]):
+            command = _option(parameter)(command)
+        return command
+
+    return decorate
+
+
+def config_options(command: _CommandT) -> _CommandT:
+    """Decorator: `--preset` and `--config`, what the hyperparameter options start from."""
+    preset = click.option(
+        "--preset",
+        type=click.Choice(list(PRESETS)),
+        help="Start from a row of the paper's Table 3; default full.",
+    )
+    file = click.option(
+        "--config", "config_file", type=click.Path(path_type=Path), help="Start from this TOML or YAML file."
+    )
+    return preset(file(command))
+
+
+def resolve_config(preset: str | None, config_file: Path | None, options: dict[str, Any]) -> TrialConfig:
+    """The configuration of a command line: a preset or a file, changed by the hyperparameters among `options`.
+
+    Raises:
+        UsageError: Both a preset and a file.
+        ConfigError: Values that `TrialConfig` refuses.
+    """
+    if preset is not None and config_file is not None:
+        raise UsageError("--preset and --config both say where to start from; give one of them")
+    base = TrialConfig.load(config_file) if config_file is not None else PRESETS[preset or "full"]
+    return base.replace(**given_hyperparameters(options))
+
+
+def given_hyperparameters(options: dict[str, Any]) -> dict[str, Any]:
+    """The hyperparameters that were given among a command's `options`; validated later, by `TrialConfig`."""
+    return {
+        name: value
+        for name, value in options.items()
+        if name in TrialConfig.model_fields and value is not None
+    }
+
+
+def _option(parameter: Hyperparameter) -> Callable[[_CommandT], _CommandT]:
+    names = dict.fromkeys((f"--{parameter.name.replace('_', '-')}", f"--{parameter.name}"))
+    kind: Any = click.Choice(parameter.choices) if parameter.choices else parameter.type
+    unit = f" {parameter.unit}," if parameter.unit else ""
+    symbol = f" ({parameter.symbol})" if parameter.symbol else ""
+    text = f"{parameter.help}{symbol};{unit} default {parameter.default}"
+    return click.option(*names, parameter.name, type=kind, default=None, help=text)
+
+
+def _run(command: click.Command, arguments: list[str], *, debug: bool) -> int:
+    try:
+        result = command.main(args=arguments, standalone_mode=False, prog_name=_program_name())
+    except click.exceptions.Exit as stop:
+        return int(stop.exit_code)
+    except click.ClickException as error:
+        said = io.StringIO()
+        error.show(said)
+        _complain(said.getvalue().rstrip("\n"))
+        return error.exit_code
+    except MacilError as error:
+        if debug:
+            traceback.print_exc()
+        _complain("\n".join([f"error: {error}", *getattr(error, "__notes__", ())]))
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of a pipe has gone; Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        if isinstance(error, OSError) and error.filename is not None:
+            # What the system refuses where no message of ours expects it: a name too long, a folder without permission.
+            _complain(f"error: {os.fsdecode(error.filename)}: {error.strerror or error}")
+            return MacilError.exit_code
+        reason = " ".join(str(error).split()) or "no message"
+        _complain(f"internal error: {type(error).__name__}: {reason[:500]}")
+        print("this is a bug; run again with --debug to see where, and report it", file=sys.stderr)
+        return INTERNAL_ERROR
+    return result if isinstance(result, int) else 0
+
+
+def _complain(text: str) -> None:
+    # A name from data could command the terminal it is printed on.
+    print(printable(text, keep="\n"), file=sys.stderr)
+
+
+def _program_name() -> str:
+    script = Path(sys.argv[0]).absolute()
+    if script.name == "__main__.py":
+        return command_line(script.parent.name)
+    return command_line(f"{script.parent.name}/{script.name}")

@@ -1,0 +1,268 @@
+"""What `--data` means: a store, a layout folder (converted once into the cache), or nothing (the demo)."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from macil.data.demo.generator import GENERATOR_VERSION
+from macil.data.demo.writing import write_demo
+from macil.data.store.conversion import convert, holds, read_source, write_store
+from macil.data.store.feature_store import FeatureStore, is_store, looks_like_store
+from macil.data.store.meta import FORMAT_VERSION
+from macil.data.store.provenance import NOTES, Comparison, FolderState, Options, is_known, look_at, note_path
+from macil.data.store.staging import FolderSource, Tell, is_far, source_of, stage
+from macil.data.xd.layout import require_layout
+from macil.errors import DataError, UsageError
+from macil.io.locks import exclusive
+from macil.io.notes import note
+from macil.io.remote import is_uri
+
+_DEMO_STORE = f"demo-{GENERATOR_VERSION}.{FORMAT_VERSION}"
+
+
+def resolve(
+    data: str | os.PathLike[str] | None,
+    *,
+    cache: str | os.PathLike[str] | None = None,
+    progress: bool = False,
+) -> FeatureStore:
+    """Open the features that `data` names, converting them first where needed.
+
+    Args:
+        data: A store, opened as it is; the URI of one, copied into the cache; a folder in the XD-Violence layout,
+            checked and converted into the cache, where no store holds the same already; or None, the demo data set.
+        cache: Where converted data are kept; None: `default_cache()`.
+        progress: Show progress on stderr.
+
+    Two processes at once convert once; a conversion that was killed is taken up where it stopped.
+
+    Raises:
+        DataError: There is no such data, or the data have faults.
+        UsageError: The cache cannot be written.
+    """
+    if data is not None and is_uri(data):
+        return FeatureStore.open(stage(source_of(data), _open_cache(cache), note))
+    if data is not None:
+        path = Path(data).absolute()
+        if looks_like_store(path):
+            return FeatureStore.open(path)
+        require_layout(path)
+        return _resolve_folder(path, _open_cache(cache), progress)
+    target = _open_cache(cache) / _DEMO_STORE
+    there = target.is_dir() and any(target.iterdir())
+    store = _try_to_open(target) if there else None
+    if store is None:
+        _make_demo(target, there, progress)
+        store = FeatureStore.open(target)
+    _clear_demo(target)
+    return store
+
+
+def at_hand(data: str | os.PathLike[str] | None) -> FeatureStore | None:
+    """The store that `resolve` gives, where it can be opened as it is; None where it would be made or copied first.
+
+    Raises:
+        DataError: It is damaged.
+    """
+    if data is not None and is_uri(data):
+        return None
+    path = default_cache() / _DEMO_STORE if data is None else Path(data)
+    return FeatureStore.open(path) if is_store(path) else None
+
+
+def open_here(
+    store: str, data: str | None, hashes: tuple[str, str | None], tell: Tell = note, *, copy: bool = True
+) -> FeatureStore:
+    """Open on this host what another process, on this host or another, has resolved.
+
+    A store in a bucket or on a network file system is copied to this host's disk. Where this host does not see the
+    store, it makes the demo data set, or converts the layout folder, itself.
+
+    Args:
+        store: Path or URI of the store that was resolved.
+        data: What it was resolved from, as for `resolve`.
+        hashes: Of its content and of its test labels.
+        tell: Told about progress.
+        copy: Whether a store on a network file system is copied; off on the one machine that has resolved it.
+
+    Raises:
+        DataError: Nothing of that content is to be had here.
+    """
+    if is_uri(store):
+        return FeatureStore.open(stage(source_of(store), _open_cache(None), tell, hashes))
+    path = Path(store)
+    if looks_like_store(path):
+        if copy and is_far(path):
+            path = stage(FolderSource(path), _open_cache(None), tell, hashes)
+    elif data is None or (not is_uri(data) and data != store and Path(data).is_dir()):
+        tell(
+            "making the demo data set on this host"
+            if data is None
+            else f"looking {data} up in the cache of this host"
+        )
+        path = resolve(data).path
+    elif copy:
+        raise DataError(
+            f"{store} is not there; give as --data a folder that every host sees, or a URI such as s3://bucket/xd.store"
+        )
+    found = FeatureStore.open(path)
+    if found.content_hash != hashes[0]:
+        raise DataError(
+            f"{path} has the content hash {found.content_hash}, the run was begun with {hashes[0]}: this host needs "
+            f"the store of the run, {store}, at that path, or the run has to be begun anew"
+        )
+    return found
+
+
+def default_cache() -> Path:
+    """Return the folder of `MACIL_CACHE`, or `macil` in the user's cache folder of this platform."""
+    if os.environ.get("MACIL_CACHE"):
+        return Path(os.environ["MACIL_CACHE"]).absolute()
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "macil"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "macil"
+
+
+def _open_cache(cache: str | os.PathLike[str] | None) -> Path:
+    folder = Path(cache).absolute() if cache is not None else default_cache()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UsageError(
+            f"cannot make the cache {folder}: {reason}; set MACIL_CACHE to a folder of yours"
+        ) from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UsageError(f"cannot write into the cache {folder}; set MACIL_CACHE to a folder of yours")
+    return folder
+
+
+def _resolve_folder(path: Path, cache: Path, progress: bool) -> FeatureStore:
+    """The store of a layout folder; nothing is read where the file system says of its files what it always said."""
+    state = look_at(path)
+    name = f"{path.name}-{state.where}"
+    known = _known_store(cache, state)
+    store = known and _try_to_open(known)
+    if not store:
+        with exclusive(cache / f"{name}.lock", f"comparing or converting {path}") as held:
+            if held.waited or not known:  # another process may just have done it
+                known = _known_store(cache, look_at(path))
+                store = known and _try_to_open(known)
+            store = store or _compare_or_convert(path, cache, name, known, progress)
+    _remove_begun(cache, name, store.path)
+    _name_older(cache, name, store.path)
+    return store
+
+
+def _compare_or_convert(
+    path: Path, cache: Path, name: str, damaged: Path | None, progress: bool
+) -> FeatureStore:
+    """The store of a folder of which none in the cache is known to be; a damaged one is made again in its place."""
+    source = read_source(path, Options(), progress=progress)
+    comparison = Comparison(source, progress=progress)
+    for place in _stores_in(cache, name):
+        with contextlib.suppress(DataError):
+            store = FeatureStore.open(place)
+            if holds(store, source, comparison):
+                return store
+    # A store of another format stays: a run that was begun on it goes on with it.
+    target = damaged or cache / f"{name}-v{FORMAT_VERSION}-{source.state.digest}"
+    if not damaged and target.is_dir() and any(target.iterdir()):
+        _try_to_open(target)
+    _remove_begun(cache, name, target)
+    return FeatureStore.open(write_store(source, target, overwrite=True, progress=progress))
+
+
+def _known_store(cache: Path, state: FolderState) -> Path | None:
+    """A store, damaged or not, that was made from the folder, and from what is in it as far as can be told."""
+    for path in sorted(cache.glob(f"*/{note_path(cache, state).name}")):
+        if path.parent.suffix != ".partial" and is_known(path.parent, state, Options()):
+            return path.parent
+    return None
+
+
+def _stores_in(cache: Path, name: str) -> list[Path]:
+    """Stores that may hold what a folder holds, the folder's own first."""
+    found = [path for path in cache.iterdir() if path.suffix != ".partial" and is_store(path)]
+    return sorted(found, key=lambda path: (not path.name.startswith(f"{name}-"), path.name))
+
+
+def _remove_begun(cache: Path, name: str, target: Path) -> None:
+    """Remove what was begun from earlier states of the same layout folder."""
+    for path in sorted(cache.glob(f"{glob.escape(name)}-*.partial")):
+        if path.stem != target.name and path.is_dir():
+            lock = path.with_suffix(".lock")
+            with contextlib.suppress(UsageError), exclusive(lock, f"converting to {path}", wait=False):
+                shutil.rmtree(path)
+
+
+def _name_older(cache: Path, name: str, used: Path) -> None:
+    """Name what was made from earlier states of the same layout folder: a running search may still map it."""
+    for path in sorted(cache.glob(f"{glob.escape(name)}-*")):
+        if path.is_dir() and path != used and path.suffix != ".partial" and not _is_shared(path, name):
+            note(f"{path} is an older conversion; delete it when no run that was begun on it is to go on")
+
+
+def _is_shared(store: Path, name: str) -> bool:
+    """Whether it holds what another folder holds, too."""
+    where = name.rpartition("-")[2]
+    return any(where not in path.name for path in store.glob(NOTES))
+
+
+def _try_to_open(target: Path) -> FeatureStore | None:
+    try:
+        return FeatureStore.open(target)
+    except DataError as error:
+        note(f"{error.message.splitlines()[0]}; making it again")
+        return None
+
+
+def _make_demo(target: Path, overwrite: bool, progress: bool) -> None:
+    layout = _demo_layout(target)
+    with exclusive(_demo_lock(target), f"making the demo in {target.parent}"):
+        if is_store(target) and not overwrite:
+            return
+        if layout.exists():
+            note(
+                f"the demo was written already, by a process that was killed ({layout}); it is converted now"
+            )
+        else:
+            write_demo(layout, progress=progress)
+        convert(layout, target, overwrite=overwrite, progress=progress)
+        _remove_layout(layout)
+
+
+def _clear_demo(target: Path) -> None:
+    """Remove the layout folder of a finished demo, which a process that was killed may have left."""
+    layout = _demo_layout(target)
+    if layout.exists() or _unfinished(layout).exists():
+        with (
+            contextlib.suppress(UsageError),
+            exclusive(_demo_lock(target), f"making the demo in {target.parent}", wait=False),
+        ):
+            _remove_layout(layout)
+
+
+def _remove_layout(layout: Path) -> None:
+    """The store holds all of it."""
+    # What a kill leaves half-removed must not be taken for a whole folder.
+    if layout.exists():
+        layout.rename(_unfinished(layout))
+    shutil.rmtree(_unfinished(layout))
+
+
+def _demo_layout(target: Path) -> Path:
+    return target.with_name(f"{target.name}.layout")
+
+
+def _unfinished(layout: Path) -> Path:
+    return layout.with_name(f"{layout.name}.partial")
+
+
+def _demo_lock(target: Path) -> Path:
+    return target.with_name(f"{target.name}.demo.lock")

@@ -1,0 +1,1 @@
+"""The Arrow store of features: written, opened, verified, brought to another host."""

@@ -1,0 +1,1 @@
+"""Data in the XD-Violence layout: names, lists, annotations, feature files, read and checked."""

@@ -1,0 +1,252 @@
+"""Check a folder in the XD-Violence layout: every fault at once, notes apart from faults, and the size of a store."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from macil.data.pairing import EXPECTED, are_far_apart
+from macil.data.xd.annotations import FrameLabels, read_frame_labels
+from macil.data.xd.arrays import ArrayError, ArrayHeader, load_features, read_header
+from macil.data.xd.folders import Finding, Modality
+from macil.data.xd.layout import Layout, VideoFiles, read_layout
+from macil.data.xd.names import match_audio_file, source_doubts
+from macil.errors import DataError
+from macil.io.progress import show_progress
+from macil.io.wording import plural
+
+DEEP_BY_DEFAULT_BYTES = 2 * 1024**3
+"""Up to this much data every value is read without asking; it takes seconds."""
+
+# What a quick audit reads the values of.
+_SAMPLE_FILES = 64
+_SAMPLE_BYTES = 64 * 1024**2
+
+
+@dataclass(frozen=True)
+class Total:
+    """One figure of the data beside the published one (None where none was published)."""
+
+    name: str
+    value: int
+    published: int | None = None
+
+
+@dataclass
+class AuditReport:
+    """Everything an audit found. `headers` holds each readable file's header, `frame_labels` the test labels."""
+
+    layout: Layout
+    mode: Literal["quick", "deep"]
+    chosen: bool
+    headers: dict[Path, ArrayHeader] = field(default_factory=dict)
+    frame_labels: FrameLabels = field(default_factory=FrameLabels)
+    faults: list[Finding] = field(default_factory=list)
+    notes: list[Finding] = field(default_factory=list)
+    totals: list[Total] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is no fault."""
+        return not self.faults
+
+    def store_bytes(self, dtype: str) -> int:
+        """Bytes that the features take in a store."""
+        values = sum(header.rows * header.width for header in self.headers.values())
+        return values * np.dtype(dtype).itemsize
+
+    def raise_for_faults(self) -> None:
+        """Raise a DataError that carries every fault, if there is one."""
+        if self.faults:
+            count = plural(len(self.faults), "fault")
+            raise DataError(
+                f"{self.layout.root} has {count}; nothing was converted", [str(f) for f in self.faults]
+            )
+
+
+def audit(
+    root: str | os.PathLike[str],
+    *,
+    deep: bool | None = None,
+    snippet_frames: int | None = None,
+    progress: bool = False,
+) -> AuditReport:
+    """Check a layout folder.
+
+    Args:
+        root: The folder.
+        deep: True reads every value, streaming; False reads headers and a small sample of files; None reads every
+            value up to `DEEP_BY_DEFAULT_BYTES` of features and is quick beyond.
+        snippet_frames: Frames of a snippet; None: 16, or what `gt.npy` says.
+        progress: Show progress on stderr.
+
+    Raises:
+        DataError: There is no such folder, or it is not in the layout at all.
+    """
+    layout = read_layout(root)
+    headers, faults = _read_headers(layout, progress)
+    size = sum(header.nbytes for header in headers.values())
+    mode: Literal["quick", "deep"] = (
+        "deep" if deep or (deep is None and size <= DEEP_BY_DEFAULT_BYTES) else "quick"
+    )
+    report = AuditReport(layout, mode, chosen=deep is not None, headers=headers)
+    report.faults += layout.faults + faults
+    report.notes += layout.notes
+    videos = layout.of_split("train")
+    doubts = source_doubts([video.name for video in videos], [video.parsed.source for video in videos])
+    report.notes += [Finding("source", "sources", doubt) for doubt in doubts]
+    _check_uniform(report)
+    lengths = _check_lengths(report)
+    report.frame_labels = read_frame_labels(layout, lengths, snippet_frames)
+    report.faults += report.frame_labels.faults
+    report.notes += report.frame_labels.notes + report.frame_labels.doubts
+    _check_values(report, progress)
+    report.totals = _count_totals(report)
+    return report
+
+
+def video_rows(report: AuditReport, video: VideoFiles) -> tuple[int, int]:
+    """Return the visual and the audio rows of a video without faults."""
+    assert video.audio is not None
+    return report.headers[video.visual[0]].rows, report.headers[video.audio].rows
+
+
+def _files(layout: Layout) -> Iterable[tuple[Path, Modality]]:
+    for video in layout.videos:
+        yield from ((path, "visual") for path in video.visual)
+        if video.audio is not None:
+            yield video.audio, "audio"
+
+
+def _read_headers(layout: Layout, progress: bool) -> tuple[dict[Path, ArrayHeader], list[Finding]]:
+    headers: dict[Path, ArrayHeader] = {}
+    faults = []
+    paths = [path for path, _ in _files(layout)]
+    with show_progress("reading headers", len(paths), "files", enabled=progress) as advance:
+        for path in paths:
+            try:
+                headers[path] = read_header(path)
+            except ArrayError as fault:
+                faults.append(Finding(fault.kind, layout.relative(path), str(fault)))
+            advance(1)
+    return headers, faults
+
+
+def _check_uniform(report: AuditReport) -> None:
+    """All visual files must agree in width and dtype, all audio files too; the majority is taken as right."""
+    for modality in ("visual", "audio"):
+        paths = [path for path, kind in _files(report.layout) if kind == modality and path in report.headers]
+        for what in ("width", "dtype"):
+            values = {path: getattr(report.headers[path], what) for path in paths}
+            counts = Counter(values.values()).most_common()
+            if not counts:
+                continue
+            expected, agreeing = counts[0]
+            for path in (path for path in paths if values[path] != expected):
+                reason = f"has {what} {values[path]}, {agreeing} other {modality} files have {expected}"
+                report.faults.append(Finding(what, report.layout.relative(path), reason))
+            if what == "dtype" and expected == "float64":
+                report.notes.append(
+                    Finding("dtype", f"{modality} features", "are float64; the store rounds them")
+                )
+
+
+def _check_lengths(report: AuditReport) -> dict[str, int]:
+    """Compare lengths within each video; return the snippets of every test video where they are certain."""
+    lengths: dict[str, int] = {}
+    off_by_one = 0
+    for video in report.layout.videos:
+        rows = {path: report.headers[path].rows for path in video.visual if path in report.headers}
+        if not rows:
+            continue
+        expected = Counter(rows.values()).most_common(1)[0][0]
+        for path in (path for path in rows if rows[path] != expected):
+            reason = f"has {rows[path]} rows, other crops of this video {expected}"
+            report.faults.append(Finding("length", report.layout.relative(path), reason))
+        if video.split == "test":
+            lengths[video.name] = expected
+        if video.audio in report.headers:
+            audio = report.headers[video.audio].rows
+            if are_far_apart(expected, audio):
+                reason = f"has {audio} rows, the visual features {expected}; {EXPECTED}"
+                report.faults.append(Finding("length", report.layout.relative(video.audio), reason))
+            else:
+                off_by_one += audio != expected
+    if off_by_one:
+        videos = f"{plural(off_by_one, 'video')} {'has' if off_by_one == 1 else 'have'}"
+        reason = f"{videos} one audio row more or less than visual rows"
+        report.notes.append(Finding("length", "vggish-features/", reason))
+    return lengths
+
+
+def _check_values(report: AuditReport, progress: bool) -> None:
+    """Read every value of a sample, or in a deep audit of all files, one file in memory at a time."""
+    zero_rows = 0
+
+    deep = report.mode == "deep"
+    paths = list(report.headers) if deep else _choose_sample(report.headers)
+    with show_progress("reading values", len(paths), "files", enabled=progress and deep) as advance:
+        for path in paths:
+            advance(1)
+            try:
+                values = load_features(path)
+            except ArrayError as fault:
+                report.faults.append(Finding(fault.kind, report.layout.relative(path), str(fault)))
+                continue
+            if match_audio_file(path.name) is None:
+                zero_rows += len(values) - int(np.count_nonzero(values.any(axis=1)))
+    if zero_rows:
+        reason = f"{zero_rows} visual rows of the files read hold nothing but zeros; they count as padding"
+        report.notes.append(Finding("zero-rows", "", reason))
+
+
+def _choose_sample(headers: Mapping[Path, ArrayHeader]) -> list[Path]:
+    """Files spread evenly over the data, together not much larger than `_SAMPLE_BYTES`."""
+    paths = list(headers)
+    chosen: list[Path] = []
+    size = 0
+    for index in np.unique(np.linspace(0, len(paths) - 1, min(_SAMPLE_FILES, len(paths))).astype(int)):
+        if size < _SAMPLE_BYTES:
+            chosen.append(paths[index])
+            size += headers[paths[index]].nbytes
+    return chosen
+
+
+def _count_totals(report: AuditReport) -> list[Total]:
+    layout, headers = report.layout, report.headers
+    train, test = layout.of_split("train"), layout.of_split("test")
+    widths = {
+        modality: Counter(
+            headers[path].width for path, kind in _files(layout) if kind == modality and path in headers
+        )
+        for modality in ("visual", "audio")
+    }
+
+    def snippets(videos: list[VideoFiles]) -> int:
+        return sum(
+            headers[video.visual[0]].rows for video in videos if video.visual and video.visual[0] in headers
+        )
+
+    return [
+        Total("training videos", len(train), 3954),
+        Total("training videos, normal", sum(not video.parsed.label for video in train), 2049),
+        Total("training videos, violent", sum(video.parsed.label for video in train), 1905),
+        Total("training snippets", snippets(train)),
+        Total("test videos", len(test), 800),
+        Total("test videos, normal", sum(not video.parsed.label for video in test), 300),
+        Total("test videos, violent", sum(video.parsed.label for video in test), 500),
+        Total("test snippets", snippets(test), 145_649),
+        Total(
+            "violent test frames", sum(int(labels.sum()) for labels in report.frame_labels.labels.values())
+        ),
+        Total("frames of a snippet", report.frame_labels.snippet_frames, 16),
+        Total("crops", layout.crops, 5),
+        Total("visual width", widths["visual"].most_common(1)[0][0] if widths["visual"] else 0, 1024),
+        Total("audio width", widths["audio"].most_common(1)[0][0] if widths["audio"] else 0, 128),
+    ]

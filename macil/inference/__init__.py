@@ -1,0 +1,1 @@
+"""A trained network used: loading, scores, segments, timelines, and its file formats."""

@@ -1,0 +1,1 @@
+"""One training: bags, engine, fused step, distillation, checkpoint, record."""

@@ -1,0 +1,219 @@
+"""The main job from its command line, as a user runs it: real Ray, real trainings, real signals."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from optuna.trial import TrialState
+
+from macil.commands import cli
+from macil.data.store.feature_store import FeatureStore
+from macil.io.files import read_json
+from macil.training.checkpoint import load_checkpoint
+from tests.support.promise import digits, rows
+from tests.support.search_command import SMALL, finish, info, lines_of, search_here, start, stop_when
+from tune.algorithms.study import load_study
+from tune.commands.search import search
+from tune.results.label_access import read_openings
+from tune.results.next_commands import report_command
+from tune.storage.trial_log import read_log
+
+EPOCHS, GRACE = 6, 2
+BROWSER = {"BROWSER": "/bin/echo opened %s"}
+SEARCH = [*SMALL, "--epochs", str(EPOCHS), "--grace", str(GRACE), "--trials", "7", "--concurrent", "1"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("my search #1 of $HOME's")
+
+
+@pytest.fixture(scope="module")
+def unbroken(folder: Path, demo_store: FeatureStore) -> tuple[Path, str]:
+    """A search that nobody disturbs, and what it printed."""
+    command = start(
+        "--data", str(demo_store.path), *SEARCH, "--name", "unbroken", cwd=folder, variables=BROWSER
+    )
+    code, output = finish(command)
+    assert code == 0, output
+    return folder / "runs" / "unbroken", output
+
+
+@pytest.mark.ray
+def test_a_search_ends_with_leaderboard_report_model_and_next_command(unbroken: tuple[Path, str]) -> None:
+    run, output = unbroken
+    assert "leaderboard: heldout protocol" in output
+    assert str(run / "report" / "report.html") in output
+    assert (run / "report" / "report.html").is_file()
+    content = info(run)
+    assert content["status"] == "finished"
+    winner = content["winner"]
+    best = max(
+        read_log(run / "trials" / winner["trial"] / "result.json").scores.items(),
+        key=lambda item: (item[1], -item[0]),
+    )
+    assert (winner["chosen_epoch"], winner["selection_score"]) == best
+    everyone = [score for log in run.glob("trials/*/result.json") for score in read_log(log).scores.values()]
+    assert winner["selection_score"] == max(everyone)
+    model = load_checkpoint(run / "model.pt")
+    assert model["record"]["protocol"] == "refit"
+    assert model["epoch"] == winner["chosen_epoch"] == content["refit"]["epochs"]
+    assert "\x1b[" not in output, "a log has no terminal codes"
+    assert "ray" not in output.replace("/ray", "").lower().split(), "Ray speaks only under --debug"
+
+
+@pytest.mark.ray
+def test_every_command_that_it_prints_at_its_end_works_when_it_is_pasted(
+    folder: Path, unbroken: tuple[Path, str]
+) -> None:
+    run, output = unbroken
+    printed = output[output.index("\nreport  ") :].splitlines()[2:]
+    said = dict(line.split(": ", 1) for line in printed)
+    again = "search again, and confirm the best on fresh seeds"
+    assert list(said) == ["open the report", "score a video", "export the model", again]
+    pasted = "\n".join(["set -e", *list(said.values())[:3], f"{said[again]} --dry-run"])
+    done = subprocess.run(
+        ["bash", "-c", pasted],
+        cwd=folder,
+        env={**os.environ, **BROWSER},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"opened {(run / 'report/report.html').as_uri()}" in done.stdout
+    assert len(read_json(folder / "unbroken-scores/segments.json")["videos"]) == 1
+    assert (folder / "unbroken-model.safetensors").is_file()
+    assert "7 suggestions of up to 6 epochs" in done.stdout
+    assert "the 3 best configurations" in done.stdout
+    assert not (run.parent / "unbroken-confirmed").exists()
+
+
+@pytest.mark.ray
+def test_the_study_and_asha_follow_from_the_epoch_log(unbroken: tuple[Path, str]) -> None:
+    run, _ = unbroken
+    study = load_study(run / "study.journal")
+    assert [trial.number for trial in study.trials] == list(range(7))
+    recorded: list[float] = []
+    stopped = 0
+    for trial in study.trials:
+        log = lines_of(run / "trials" / f"{trial.number:05d}" / "result.json")
+        scores = {line["epoch"]: line["selection_score"] for line in log}
+        assert trial.intermediate_values == scores, "including the last epoch"
+        assert trial.value == log[-1]["selection_score"]
+        # One trial at a time: the rung holds what came before, and the best third goes on.
+        expected_stop = bool(recorded) and scores[GRACE] < np.percentile(recorded, 100 * 2 / 3)
+        recorded.append(scores[GRACE])
+        assert len(log) == (GRACE if expected_stop else EPOCHS)
+        assert trial.state == (TrialState.PRUNED if expected_stop else TrialState.COMPLETE)
+        stopped += expected_stop
+    assert 0 < stopped < 7, "the example should show both"
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("shared_ray")
+def test_a_killed_search_goes_on_as_if_nothing_had_happened_and_reads_no_test_label(
+    folder: Path, unbroken: tuple[Path, str], demo_store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed at an arbitrary moment and resumed, on the same data without its test labels: the same to the last bit."""
+    data = folder / "unlabelled"
+    shutil.copytree(demo_store.path, data)
+    (data / "labels.arrow").unlink()
+    run = folder / "runs" / "killed"
+    command = start("--data", str(data), *SEARCH, "--name", "killed", cwd=folder)
+    stop_when(
+        command, lambda: len(lines_of(run / "trials/00003/result.json")) >= 1, signal.SIGKILL, group=False
+    )
+    command.process.wait()
+    assert info(run)["status"] == "running", "nobody could say otherwise"
+
+    code, output = search_here("--resume", "killed", "--no-report", cwd=folder)
+    assert code == 0, output
+    monkeypatch.chdir(folder)
+    assert output.splitlines()[-1] == f"write the report: {report_command(str(run))}"
+    assert not (run / "report").exists()
+    assert info(run)["status"] == "finished"
+    assert digits(run) == digits(unbroken[0])
+    assert rows(run) == rows(unbroken[0])
+    assert info(run)["winner"] == info(unbroken[0])["winner"]
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("shared_ray")
+def test_permuted_test_labels_leave_every_heldout_number_and_choice_as_it_was(
+    folder: Path, unbroken: tuple[Path, str], demo_store: FeatureStore
+) -> None:
+    data = folder / "permuted"
+    shutil.copytree(demo_store.path, data)
+    with pa.ipc.open_file(data / "labels.arrow") as reader:
+        table = reader.read_all()
+    order = np.random.default_rng(0).permutation(len(table))
+    shuffled = [
+        table.column(name) if name == "name" else table.column(name).take(order)
+        for name in table.column_names
+    ]
+    with pa.ipc.new_file(data / "labels.arrow", table.schema) as writer:
+        writer.write_table(pa.table(shuffled, schema=table.schema))
+    # Interrupted on the way as well: Ctrl-C goes to the whole process group of a terminal.
+    run = folder / "runs" / "permuted"
+    command = start("--data", str(data), *SEARCH, "--no-report", "--name", "permuted", cwd=folder)
+    stop_when(
+        command, lambda: len(lines_of(run / "trials/00001/result.json")) >= 1, signal.SIGINT, group=True
+    )
+    code, output = finish(command)
+    assert code == 130
+    assert "--resume permuted" in output
+    assert info(run)["status"] == "interrupted"
+
+    code, output = search_here("--resume", "permuted", "--no-report", cwd=folder)
+    assert code == 0, output
+    assert not read_openings(run, []), "without a report no test label is read"
+    assert digits(run) == digits(unbroken[0])
+    assert rows(run) == rows(unbroken[0])
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--resume", "unbroken", "--epochs", "9"], "--epochs 9 cannot be changed by --resume"),
+        (["--resume", "unbroken", "--lambda_v2b", "1.0"], "--lambda-v2b 1.0 cannot be changed"),
+        (["--resume", "unbroken", "--sweep", "table3"], "--sweep table3 cannot be changed"),
+        (["--name", "unbroken"], "--resume unbroken to go on"),
+        (["--resume", "unbroken"], "in use by"),
+    ],
+)
+def test_a_run_in_use_or_begun_otherwise_is_refused(
+    arguments: list[str],
+    said: str,
+    unbroken: tuple[Path, str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(unbroken[0].parent.parent)
+    before = (unbroken[0] / "run.json").read_bytes()
+    with (unbroken[0] / ".lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(SystemExit) as stop:
+            cli.main(search, arguments)
+    assert stop.value.code == 2
+    assert said in capsys.readouterr().err
+    assert (unbroken[0] / "run.json").read_bytes() == before
+
+
+@pytest.mark.ray
+def test_resuming_a_finished_run_shows_it_again(folder: Path, unbroken: tuple[Path, str]) -> None:
+    before = digits(unbroken[0])
+    code, output = search_here("--resume", "unbroken", "--trials", "7", cwd=folder)
+    assert code == 0, output
+    assert "leaderboard" in output
+    assert digits(unbroken[0]) == before

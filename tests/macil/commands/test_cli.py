@@ -1,0 +1,84 @@
+"""What every command line shares: options from TrialConfig, exit statuses, no tracebacks."""
+
+from __future__ import annotations
+
+import click
+import pytest
+
+from macil.commands.cli import given_hyperparameters, hyperparameter_options, main, resolve_config
+from macil.config import PRESETS, TrialConfig, hyperparameters
+from macil.errors import DataError, UsageError
+
+
+def failing(error: BaseException) -> click.Command:
+    @click.command()
+    def command() -> None:
+        raise error
+
+    return command
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "text"),
+    [
+        (UsageError("no such thing"), 2, "error: no such thing"),
+        (DataError("two faults", ["one", "two"]), 1, "error: two faults\n  - one\n  - two"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (ZeroDivisionError("oh"), 70, "internal error: ZeroDivisionError: oh"),
+    ],
+)
+def test_errors_become_one_message_and_a_status(
+    error: BaseException, status: int, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(failing(error), [])
+    assert stop.value.code == status
+    shown = capsys.readouterr().err
+    assert text in shown
+    assert "Traceback" not in shown
+
+
+def test_debug_anywhere_shows_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(failing(DataError("a fault")), ["--debug"])
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_unknown_options_are_usage_errors(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(failing(ValueError()), ["--nonsense"])
+    assert stop.value.code == 2
+    assert "--nonsense" in capsys.readouterr().err
+
+
+def test_every_hyperparameter_is_an_option_under_both_spellings() -> None:
+    seen: dict[str, object] = {}
+
+    @click.command()
+    @hyperparameter_options()
+    def command(**options: object) -> None:
+        seen.update(given_hyperparameters(options))
+
+    arguments, expected = [], {}
+    for i, parameter in enumerate(hyperparameters()):
+        value = parameter.choices[-1] if parameter.choices else parameter.default
+        spelled = parameter.name if i % 2 else parameter.name.replace("_", "-")
+        arguments += [f"--{spelled}", str(value).lower() if parameter.type is bool else str(value)]
+        expected[parameter.name] = value
+    with pytest.raises(SystemExit):
+        main(command, arguments)
+    assert seen == expected
+
+
+def test_options_that_were_not_given_leave_the_base_alone() -> None:
+    assert resolve_config("light", None, {"ramp": 0.3, "epochs": None, "other": 1}) == PRESETS[
+        "light"
+    ].replace(ramp=0.3)
+    assert resolve_config(None, None, {}) == TrialConfig()
+
+
+def test_a_value_out_of_range_is_refused_with_the_range() -> None:
+    with pytest.raises(
+        UsageError, match=r"temperature = -1.0 is not allowed: expected a number from 0.005 to 10"
+    ):
+        resolve_config(None, None, {"temperature": -1.0})

@@ -1,0 +1,97 @@
+"""What every host of a cluster must have in common with the search, and how a host that has not is named."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+import tune.cluster.host_check
+from tune.cluster.host_check import (
+    MARKER,
+    HostError,
+    check_host,
+    code_here,
+    differences,
+    set_terms,
+    versions_here,
+)
+from tune.planning.run_spec import HostRequirements
+
+
+@pytest.fixture
+def terms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> HostRequirements:
+    monkeypatch.setattr(tune.cluster.host_check, "_KEPT", set())
+    return set_terms(tmp_path)
+
+
+def test_this_host_meets_its_own_terms(terms: HostRequirements, tmp_path: Path) -> None:
+    check_host(terms)
+    assert differences(terms, "here") == []
+    (tmp_path / MARKER).unlink()
+    check_host(terms)  # once a process
+
+
+def test_one_machine_has_no_terms(terms: HostRequirements) -> None:
+    check_host(None)
+    assert terms.token not in tune.cluster.host_check._KEPT
+
+
+def test_another_version_is_refused_by_name(terms: HostRequirements) -> None:
+    terms.versions["torch"] = "2.0.1"
+    with pytest.raises(HostError) as refused:
+        check_host(terms)
+    text = str(refused.value)
+    assert socket.gethostname() in text
+    assert f"torch {versions_here()['torch']} on" in text
+    assert "2.0.1 in the search" in text
+    assert "numpy" not in text
+
+
+def test_builds_of_one_version_are_the_same_version() -> None:
+    assert "+" not in versions_here()["torch"], (
+        "a head without GPU has another build of torch than its workers"
+    )
+    assert versions_here()["python"].count(".") == 1
+
+
+def test_other_code_is_refused(terms: HostRequirements) -> None:
+    with pytest.raises(HostError, match=r"the code of macil-tune on .* is not that of the search"):
+        check_host(terms.model_copy(update={"code": "0" * 16}))
+
+
+def test_the_hash_of_the_code_knows_every_source(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    before = code_here()
+    for package in ("macil", "tune"):
+        (tmp_path / package / "inner").mkdir(parents=True)
+        (tmp_path / package / "inner/one.py").write_text("x = 1\n")
+        monkeypatch.setattr(getattr(tune.cluster.host_check, package), "__path__", [str(tmp_path / package)])
+    here = code_here()
+    assert here != before
+    (tmp_path / "macil/inner/one.py").write_text("x = 2\n")
+    assert code_here() != here
+
+
+@pytest.mark.parametrize("seen", [None, "another text", "f" * 32])
+def test_a_folder_that_is_not_shared_is_refused(
+    terms: HostRequirements, tmp_path: Path, seen: str | None
+) -> None:
+    (tmp_path / MARKER).unlink()
+    if seen is not None:
+        (tmp_path / MARKER).write_text(seen)
+    with pytest.raises(HostError, match="does not share the run's folder") as refused:
+        check_host(terms)
+    assert socket.gethostname() in str(refused.value)
+    assert "s3://" in str(refused.value)
+    set_terms(tmp_path)
+    with pytest.raises(HostError):
+        check_host(terms)
+
+
+def test_a_bucket_needs_no_marker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tune.cluster.host_check, "_KEPT", set())
+    terms = set_terms(None)
+    assert terms.marker is None
+    check_host(terms)
+    assert terms.token in tune.cluster.host_check._KEPT

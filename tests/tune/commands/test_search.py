@@ -1,0 +1,169 @@
+"""What `python tune/search.py` refuses, and that a dry run stops before Ray."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from macil.__main__ import app
+from macil.commands import cli
+from macil.data.store.feature_store import FeatureStore
+from tests.support.repository import SEARCH_SCRIPT
+from tune.commands.search import search
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(search, list(arguments))
+    captured = capsys.readouterr()
+    output = captured.out + captured.err
+    assert "Traceback" not in output
+    assert isinstance(stop.value.code, int)
+    return stop.value.code, output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--storage", "file"], "is a file; expected a folder"),
+        (["--storage", "nowhere://bucket/runs"], "cannot be opened"),
+        (["--storage", "s3://key:secret@bucket/runs"], "a user name or a key"),
+        (["--data", "nowhere://bucket/xd.store"], "cannot be opened"),
+        (["--address", "auto"], "say --shared-storage if every host sees that folder"),
+        (["--shared-storage"], "give --address too"),
+        (["--name", "a/b"], "--name 'a/b' is not allowed"),
+        (["--name", "empty-run", "--storage", "."], "exists already"),
+        (["--name", "empty-run", "--storage", ".", "--overwrite"], "is not a run"),
+        (["--resume", "nothing"], "no run of that name"),
+        (["--resume", "x", "--overwrite"], "leave out --name and --overwrite"),
+        (["--trials", "0"], "--trials 0 is not allowed"),
+        (["--seeds", "-1"], "--seeds -1 is not allowed"),
+        (["--concurrent", "0"], "--concurrent 0 is not allowed"),
+        (["--grace", "21"], "--grace 21 is more than the 20 epochs"),
+        (["--gpus-per-trial", "1000"], "--gpus-per-trial 1000: this machine has"),
+        (["--gpus-per-trial", "1.5"], "--gpus-per-trial 1.5 is not allowed"),
+        (["--cpus-per-trial", "1000"], "--cpus-per-trial 1000: this machine has"),
+        (["--cpus-per-trial", "nan"], "--cpus-per-trial nan is not allowed"),
+        (["--hidden-dim", "6"], "hidden_dim = 6 is not divisible by num_heads = 4"),
+        (["--momentum", "1.5"], "momentum = 1.5 is not allowed"),
+        (["--sweep", "table3", "--trials", "3"], "--trials belongs to a search"),
+        (["--sweep", "table4", "--ramp", "0.1"], "--ramp cannot be given with --sweep table4"),
+        (
+            ["--sweep", "table5"],
+            "--sweep table5 is not known; expected table3, table4, figure3, tau, hidden, or a .toml",
+        ),
+        (["--sweep", "nowhere.toml"], "nowhere.toml does not exist"),
+        (["--confirm", "99"], "--confirm 99 is more than the 10 configurations"),
+        (["--confirm", "x"], "'x' is not a valid integer"),
+        (["--confirm-seeds", "2"], "--confirm-seeds belongs to --confirm"),
+        (["--sweep", "tau", "--temperature", "0.1"], "--temperature cannot be given with --sweep tau"),
+        (["--replay", "nothing", "00000"], "no run 'nothing'"),
+        (["--keep-scores", "some"], "'some' is not one of"),
+        (["--no-such-flag"], "No such option"),
+        (["--protocol", "secret"], "'secret' is not one of"),
+        (["--config", "nowhere.toml"], "nowhere.toml does not exist"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty-run").mkdir()
+    (tmp_path / "empty-run" / "keep").touch()
+    (tmp_path / "file").touch()
+    # A dry run refuses the same; should something slip through, no search is started by this test.
+    code, output = call(capsys, *arguments, "--dry-run")
+    assert code == 2, output
+    assert said in output
+    assert not (tmp_path / "runs").exists(), "nothing is left behind"
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ("nowhere", "nowhere does not exist"),
+        ("empty", "is an empty folder"),
+        ("file", "is a file; expected a folder"),
+    ],
+)
+def test_a_path_without_data_is_a_fault_of_the_data_here_and_in_macil(
+    data: str, said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").touch()
+    code, output = call(capsys, "--data", data, "--dry-run")
+    assert code == 1, output
+    assert said in output
+    with pytest.raises(SystemExit) as stop:
+        cli.main(app, ["check", data])
+    assert stop.value.code == 1
+    assert not (tmp_path / "runs").exists(), "nothing is left behind"
+
+
+def test_data_that_is_no_data_set_is_a_fault_of_the_data(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MACIL_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "photo.jpg").touch()
+    code, output = call(capsys, "--data", "data")
+    assert code == 1, output
+    assert "error:" in output
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1:99999", "no such place"])
+def test_an_address_where_no_cluster_answers_is_refused(
+    address: str, capsys: pytest.CaptureFixture[str], demo_store: FeatureStore
+) -> None:
+    code, output = call(capsys, "--data", str(demo_store.path), "--address", address, "--shared-storage")
+    assert code == 2, output
+    assert f"--address {address}: no Ray cluster answers there" in output
+
+
+def test_a_dry_run_prints_the_plan_and_starts_nothing(demo_store: FeatureStore, tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.argv[0] = sys.argv.pop(1); sys.path.insert(0, '')\n"
+        "import runpy\n"
+        "try: runpy.run_path(sys.argv[0], run_name='__main__')\n"
+        "except SystemExit as stop: status = stop.code\n"
+        "import sys; print('RAY', 'ray' in sys.modules, 'STATUS', status)"
+    )
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            code,
+            str(SEARCH_SCRIPT),
+            "--dry-run",
+            "--data",
+            str(demo_store.path),
+            "--ramp",
+            "0.2",
+        ],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=True,
+    )
+    assert "RAY False STATUS 0" in done.stdout, done.stdout + done.stderr
+    assert "search lambda_v2b" in done.stdout
+    assert "search ramp" not in done.stdout, "what is fixed leaves the space"
+    assert "fixed ramp" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_module_of_tune_hides_another_one() -> None:
+    """The script's folder comes first on the path of a worker that Ray starts for it."""
+    from importlib.metadata import packages_distributions
+
+    names = {path.stem for path in SEARCH_SCRIPT.parent.glob("*.py")} - {"__init__"}
+    assert not names & set(sys.stdlib_module_names)
+    assert not names & set(packages_distributions())

@@ -1,0 +1,113 @@
+"""A run's data: what is noted of them, and that a resumed run goes on with what it was begun with."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from macil.data.opening import open_here
+from macil.data.split import Split
+from macil.data.store.feature_store import FeatureStore
+from macil.errors import DataError
+from tests.support.layouts import rename, tiny_demo
+from tests.support.old_stores import convert_as_version_1
+from tune.execution.run_data import describe_data, open_data
+from tune.planning.options import Options
+from tune.planning.plan import Plan
+from tune.planning.resolve import resolve_plan
+from tune.planning.resources import Machine
+from tune.storage.run_folder import Workspace, new_workspace
+
+
+@pytest.fixture
+def layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MACIL_CACHE", str(tmp_path / "cache"))
+    return tiny_demo(tmp_path / "layout")
+
+
+def plan_of(layout: Path) -> Plan:
+    return resolve_plan(Options(data=str(layout)), Machine(cpus=1, gpus=0))
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Workspace:
+    workspace = new_workspace(str(tmp_path / "runs"), "first", overwrite=False)
+    workspace.path.mkdir(parents=True)
+    workspace.update()
+    return workspace
+
+
+def begin_as_version_1(run: Workspace, layout: Path, store: Path) -> FeatureStore:
+    """Begin the run on a store of the first version, from quoted names; as run.json said it then."""
+    rename(layout, lambda name: name.replace("#", "%23"))
+    old = FeatureStore.open(convert_as_version_1(layout, store))
+    describe_data(run, plan_of(layout), old)
+    run.update(data_notes=None)
+    return old
+
+
+def test_a_run_of_an_older_store_goes_on_with_it(
+    run: Workspace, layout: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = begin_as_version_1(run, layout, tmp_path / "old")
+    assert "%23" in old.videos("train").names[0]
+    split = Split.load(run.split)
+    store = open_data(run, plan_of(layout))
+    assert store.path == old.path
+    assert f"run 'first' goes on with its own store, {old.path}" in capsys.readouterr().err
+    describe_data(run, plan_of(layout), store)
+    assert run.info.data == str(old.path)
+    assert run.info.data_notes
+    assert run.info.data_notes[0].startswith("the store is of format_version 1, which does not say")
+    assert Split.load(run.split) == split.check(store) == split
+    hashes = old.content_hash, old.labels_hash
+    assert open_here(str(store.path), str(layout), hashes, copy=False).path == old.path
+
+
+def test_without_its_own_store_it_is_refused_by_name(run: Workspace, layout: Path, tmp_path: Path) -> None:
+    old = begin_as_version_1(run, layout, tmp_path / "old")
+    shutil.rmtree(old.path)
+    with pytest.raises(DataError) as refused:
+        open_data(run, plan_of(layout))
+    assert f"run 'first' was begun with data of the content hash {old.content_hash}" in refused.value.message
+    assert f"put back its own store, {old.path}, or begin a new run" in refused.value.message
+    with pytest.raises(DataError, match=f"this host needs the store of the run, {old.path}"):
+        open_here(str(old.path), str(layout), (old.content_hash, old.labels_hash))
+
+
+def test_a_folder_that_is_refused_by_now_leaves_the_run_its_store(
+    run: Workspace, layout: Path, tmp_path: Path
+) -> None:
+    old = begin_as_version_1(run, layout, tmp_path / "old")
+    (path, *_) = (layout / "RGB").glob("*.npy")
+    shutil.copy(path, path.with_name(path.name.replace("%23", "#")))
+    assert open_data(run, plan_of(layout)).path == old.path
+    shutil.rmtree(old.path)
+    with pytest.raises(DataError, match="cannot be read any more") as refused:
+        open_data(run, plan_of(layout))
+    assert any("in another spelling" in problem for problem in refused.value.problems)
+
+
+def test_an_older_run_on_ordinary_names_goes_on_with_a_new_conversion(
+    run: Workspace, layout: Path, tmp_path: Path
+) -> None:
+    old = FeatureStore.open(convert_as_version_1(layout, tmp_path / "old"))
+    describe_data(run, plan_of(layout), old)
+    shutil.rmtree(old.path)
+    store = open_data(run, plan_of(layout))
+    assert (store.content_hash, store.labels_hash) == (old.content_hash, old.labels_hash)
+    assert (len(old.label_notes), store.label_notes) == (1, ())
+
+
+def test_what_is_doubtful_about_the_data_is_noted(run: Workspace, layout: Path) -> None:
+    (layout / "annotations.txt").unlink()
+    rename(layout, lambda name: name.replace("__#", "--"))
+    store = open_data(run, plan_of(layout))
+    describe_data(run, plan_of(layout), store)
+    order, split = run.info.data_notes or ()
+    assert order.startswith("gt.npy: the order of the videos in it is an assumption")
+    assert "a held-out split is by video" in split
+    assert np.unique(store.videos("train").sources).size == 24

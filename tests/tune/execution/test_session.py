@@ -1,0 +1,136 @@
+"""A local Ray listens on the loopback address and nowhere else."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tune.execution.session import ROOT
+
+_LISTEN = "0A"
+
+# In a process of its own: other tests' sessions must not be among what is looked at. The task ends when told to.
+_TASK_RUNNING = """
+import os, time, sys
+from pathlib import Path
+from tune.execution.session import quiet_ray, ray_running
+from tune.planning.resources import Machine
+quiet_ray()
+with ray_running(None, Machine(cpus=1, gpus=0), debug=False):
+    import ray
+
+    @ray.remote
+    def task(started, end):
+        started.with_suffix(".new").write_text(str(os.getpid()))
+        started.with_suffix(".new").rename(started)
+        while not end.exists():
+            time.sleep(0.02)
+
+    ray.get(task.remote(Path(sys.argv[1]), Path(sys.argv[2])))
+"""
+
+# As if a later Ray took the network's address, whatever it is told.
+_ANOTHER_RAY = """
+from ray._private import services
+services.resolve_ip_for_localhost = lambda host: services.node_ip_address_from_perspective(None)
+from tune.execution.session import quiet_ray, ray_running
+from tune.planning.resources import Machine
+quiet_ray()
+with ray_running(None, Machine(cpus=1, gpus=0), debug=False):
+    print("running")
+"""
+
+
+def listening(pids: set[int]) -> dict[tuple[str, int], str]:
+    """Address and port -> process of every TCP socket that one of the processes listens on."""
+    inodes: dict[str, str] = {}
+    for pid in pids:
+        try:
+            name = Path(f"/proc/{pid}/comm").read_text().strip()
+            links = [os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir()]  # noqa: PTH115 (no file)
+        except OSError:
+            continue  # ended meanwhile
+        inodes |= {link[8:-1]: f"{name} ({pid})" for link in links if link.startswith("socket:[")}
+    found = {}
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == _LISTEN and fields[9] in inodes:
+                address, port = fields[1].split(":")
+                found[_address(address), int(port, 16)] = inodes[fields[9]]
+    return found
+
+
+def _address(text: str) -> str:
+    words = [struct.pack("<I", int(text[start : start + 8], 16)) for start in range(0, len(text), 8)]
+    packed = b"".join(words)
+    mapped = b"\0" * 10 + b"\xff\xff"
+    if len(packed) == 16 and packed.startswith(mapped):
+        packed = packed[12:]
+    return socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed)
+
+
+def descendants(root: int) -> set[int]:
+    """A process and all below it."""
+    parents: dict[int, int] = {}
+    for path in Path("/proc").iterdir():
+        if path.name.isdigit():
+            try:
+                stat = (path / "stat").read_text()
+            except OSError:
+                continue
+            parents[int(path.name)] = int(stat.rpartition(")")[2].split()[1])
+    found = {root}
+    while more := {pid for pid, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found
+
+
+@pytest.mark.ray
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_nothing_listens_beyond_loopback(tmp_path: Path) -> None:
+    started, end = tmp_path / "started", tmp_path / "end"
+    driver = subprocess.Popen([sys.executable, "-c", _TASK_RUNNING, str(started), str(end)], cwd=ROOT)
+    try:
+        deadline = time.monotonic() + 200
+        while not started.exists():
+            assert driver.poll() is None
+            assert time.monotonic() < deadline, "no task ran in 200 s"
+            time.sleep(0.05)
+        worker = int(started.read_text())
+        found = listening(descendants(driver.pid))
+        end.touch()
+        assert driver.wait(timeout=90) == 0
+    finally:
+        end.touch()
+        driver.kill()
+        driver.wait()
+    # All that is known to listen was looked at: another name may only be added.
+    names = {name.split(" (")[0] for name in found.values()}
+    assert {"raylet", "gcs_server", "ray::RuntimeEnv"} <= names, found
+    assert any(f"({worker})" in name for name in found.values()), found
+    assert all(ipaddress.ip_address(address).is_loopback for address, _ in found), found
+
+
+@pytest.mark.ray
+@pytest.mark.nightly
+def test_a_ray_that_would_listen_beyond_loopback_is_ended_and_named() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _ANOTHER_RAY],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "running" not in done.stdout
+    assert "would listen on" in done.stderr.splitlines()[-1]

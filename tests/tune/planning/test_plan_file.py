@@ -1,0 +1,214 @@
+"""plan.json: what is recorded is what a resume goes on by, whichever version wrote it; what cannot be read is told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from macil.data.store.feature_store import FeatureStore
+from macil.errors import DataError, UsageError
+from macil.io.files import read_json, write_json_atomic
+from tests.support.repository import GOLDEN
+from tune.planning import resolve, space
+from tune.planning.earlier import flags_of_earlier_version, plan_of_earlier_version
+from tune.planning.options import Options
+from tune.planning.plan import Plan, read_plan, write_plan
+from tune.planning.resources import Machine
+from tune.planning.run_spec import RunSpec, TrainingSettings
+from tune.results.run_info import usable_info, usable_plan
+from tune.storage.file_model import parse
+from tune.storage.run_file import EarlierOptions
+from tune.storage.run_folder import Workspace
+
+# What commit 8e21a30 recorded on two CPUs.
+EARLIER: dict[str, Any] = read_json(GOLDEN / "plans_without_version.json")
+OWN = """
+name = "own"
+[[rows]]
+name = "64"
+changes = { batch_size = 64 }
+[[rows]]
+name = "same"
+changes = {}
+published_ap = 80.5
+source = "here"
+"""
+
+
+def options(kind: str, folder: Path) -> Options:
+    (folder / "own.toml").write_text(OWN)
+    if kind == "sweep":
+        return Options(sweep=str(folder / "own.toml"), seeds=2, hyperparameters={"epochs": 3})
+    searched = Options(trials=6, confirm=2, confirm_seeds=3, keep_scores="all", hyperparameters={"ramp": 0.2})
+    assert kind == "search"
+    return searched
+
+
+@pytest.mark.parametrize("kind", EARLIER)
+def test_a_run_of_the_version_before_goes_on_with_the_plan_that_it_was_begun_with(
+    kind: str, tmp_path: Path
+) -> None:
+    planned = resolve.resolve_plan(options(kind, tmp_path), Machine(2, 0))
+    write_json_atomic(tmp_path / "plan.json", EARLIER[kind]["plan"])
+    recorded = EarlierOptions(**EARLIER[kind]["options"])
+    assert read_plan(tmp_path) is None
+    assert plan_of_earlier_version(tmp_path, recorded) == planned
+    flags = {**options(kind, tmp_path).flags(), **planned.flags()}
+    assert {**flags_of_earlier_version(recorded), "--sweep": None} == {**flags, "--sweep": None}
+
+
+@pytest.mark.parametrize("lost", ["keep_scores", "rows", "refit_cpus", "options"])
+def test_a_run_of_a_version_further_back_is_refused_by_name(lost: str, tmp_path: Path) -> None:
+    run = tmp_path / "old-one"
+    run.mkdir()
+    plan = {name: each for name, each in EARLIER["search"]["plan"].items() if name != lost}
+    recorded = {name: each for name, each in EARLIER["search"]["options"].items() if name != lost}
+    write_json_atomic(run / "plan.json", plan)
+    with pytest.raises(UsageError, match="--resume old-one: the run was begun by an earlier version") as told:
+        plan_of_earlier_version(run, None if lost == "options" else EarlierOptions(**recorded))
+    assert "resume it with that version, or begin a new run" in str(told.value)
+    assert lost == "options" or lost in str(told.value)
+
+
+def test_another_space_than_the_recorded_one_is_not_searched(tmp_path: Path) -> None:
+    plan = EARLIER["search"]["plan"]
+    write_json_atomic(
+        tmp_path / "plan.json", plan | {"space": plan["space"] | {"momentum": "0.5 to 1, linear"}}
+    )
+    with pytest.raises(UsageError, match="the space that it searches is another one in this version"):
+        plan_of_earlier_version(tmp_path, EarlierOptions(**EARLIER["search"]["options"]))
+
+
+def test_a_recorded_plan_takes_up_no_new_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    planned = resolve.resolve_plan(Options(), Machine(2, 0))
+    write_plan(tmp_path, planned)
+    monkeypatch.setattr(resolve, "REDUCTION", 4)
+    monkeypatch.setattr(resolve, "_GRACE", 1)
+    monkeypatch.setitem(space._RANGES, "ramp", (0.5, 0.6, False))
+    monkeypatch.setattr(resolve, "startup_trials", lambda _: 1)
+    assert resolve.resolve_plan(Options(), Machine(2, 0)) != planned
+    again = read_plan(tmp_path)
+    assert again == planned
+    assert again is not None
+    assert (again.rungs, again.startup, sorted(again.space)) == (
+        planned.rungs,
+        planned.startup,
+        sorted(planned.space),
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"format_version": 2}, "has format_version 2; this version of macil-tune reads 1"),
+        ({"later": 1}, "later: unknown field"),
+        ({"trials": "ten"}, "trials = 'ten': Input should be a valid integer"),
+        ({"base": {"ramp": -1.0}}, "ramp = -1.0 is not allowed: expected a number from 0 to 100"),
+        ({"base": 3}, "base = 3"),
+        ({"space": {"ramp": {"low": 1}}}, "space.ramp = {'low': 1}: Value error, it is no distribution"),
+        ({"rows": [{"name": "a", "changes": {"rampp": 1}}]}, "unknown hyperparameter 'rampp'"),
+        ({"seeds": [0, -1]}, "seeds.1 = -1"),
+    ],
+)
+def test_what_is_not_as_it_should_be_is_told_with_its_field(
+    changes: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    write_plan(tmp_path, resolve.resolve_plan(Options(), Machine(2, 0)))
+    write_json_atomic(tmp_path / "plan.json", {**read_json(tmp_path / "plan.json"), **changes})
+    with pytest.raises(DataError) as told:
+        read_plan(tmp_path)
+    assert said in str(told.value)
+    assert str(tmp_path / "plan.json") in str(told.value)
+
+
+def test_a_field_that_is_missing_is_told(tmp_path: Path) -> None:
+    write_plan(tmp_path, resolve.resolve_plan(Options(), Machine(2, 0)))
+    content = read_json(tmp_path / "plan.json")
+    del content["lockstep"]
+    write_json_atomic(tmp_path / "plan.json", content)
+    with pytest.raises(DataError, match="lockstep is missing"):
+        read_plan(tmp_path)
+
+
+def test_a_resumed_search_stops_trials_by_the_recorded_factor(
+    tmp_path: Path, demo_store: FeatureStore
+) -> None:
+    from tune.execution.batches import trials_batch
+
+    planned = resolve.resolve_plan(Options(protocol="published", asha=True), Machine(2, 0))
+    assert planned.asha is not None
+    two = planned.model_copy(update={"asha": planned.asha.model_copy(update={"reduction_factor": 2})})
+    made = []
+    for plan in (planned, two):
+        batch = trials_batch(Workspace(tmp_path), plan, demo_store)
+        assert batch.scheduler is not None
+        scheduler: Any = batch.scheduler({})
+        made.append(list(scheduler.rule.rungs))
+    assert made == [[10], [20, 10]]
+
+
+def test_every_training_setting_reaches_the_trainer_and_is_an_option_or_resolved() -> None:
+    """One that is an option needs no line in between: the option, the setting, the argument of `Trainer`."""
+    import inspect
+
+    from macil.training.trainer import Trainer
+
+    settings = TrainingSettings.model_fields.keys()
+    assert settings <= inspect.signature(Trainer).parameters.keys()
+    assert settings <= Plan.model_fields.keys()
+    assert settings <= RunSpec.model_fields.keys()
+    planned = resolve.resolve_plan(Options(keep_scores="all"), Machine(2, 0))
+    assert planned.training_settings()["keep_scores"] == "all"
+    assert planned.flags()["--keep-scores"] == "all"
+
+
+def test_a_specification_of_another_version_is_told() -> None:
+    content = {"protocol": "heldout", "device": "cpu", "threads": 1, "base": {}, "store": "/s", "later": True}
+    with pytest.raises(DataError) as told:
+        parse(RunSpec, content, "the run specification")
+    assert "later: unknown field" in str(told.value)
+    assert "store_hash is missing" in str(told.value)
+
+
+def test_a_report_reads_what_is_usable_of_a_plan_and_names_the_rest(tmp_path: Path) -> None:
+    planned = resolve.resolve_plan(Options(trials=6), Machine(2, 0))
+    write_plan(tmp_path, planned)
+    content = read_json(tmp_path / "plan.json")
+    problems: list[str] = []
+    read = usable_plan(content, problems)
+    assert problems == []
+    assert read["space"] == EARLIER["search"]["plan"]["space"] | {"ramp": "0.02 to 3, logarithmic"}
+    content |= {"seeds": "none", "later": [1], "base": content["base"] | {"gone": 1, "ramp": 0.3}}
+    read = usable_plan(content, problems)
+    assert "seeds" not in read
+    assert read["later"] == [1]
+    assert (read["base"]["ramp"], "gone" in read["base"]) == (0.3, False)
+    assert [problem.split(" = ")[0] for problem in problems] == [
+        "plan.json: base holds ['gone'], which are no hyperparameters; left out",
+        "plan.json: seeds",
+    ]
+
+
+def test_run_json_is_read_strictly_by_the_search_and_leniently_by_a_report(tmp_path: Path) -> None:
+    run = Workspace(tmp_path)
+    run.update(name="one", status="running")
+    run.update(phase="trials", winner={"trial": "00001"})
+    assert (run.info.name, run.info.phase) == ("one", "trials")
+    assert run.info.winner is not None
+    content = json.loads((tmp_path / "run.json").read_text())
+    assert set(content) == {"format_version", "name", "status", "phase", "updated", "winner"}
+    with pytest.raises(ValueError, match="statsu"):
+        run.update(statsu="finished")
+    write_json_atomic(tmp_path / "run.json", content | {"phase": 3, "later": 1})
+    with pytest.raises(DataError) as told:
+        run.update(status="finished")
+    assert "phase = 3" in str(told.value)
+    assert "later: unknown field" in str(told.value)
+    problems: list[str] = []
+    assert usable_info(content | {"phase": 3, "later": 1}, problems) == {
+        name: each for name, each in (content | {"later": 1}).items() if name != "phase"
+    }
+    assert [problem.split(" is of no use")[0] for problem in problems] == ["run.json: phase = 3"]

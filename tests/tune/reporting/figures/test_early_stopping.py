@@ -1,0 +1,74 @@
+"""The picture of early stopping: rungs, bars, and the share that is said to be saved."""
+
+from __future__ import annotations
+
+import matplotlib.patches
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from tests.support.run_rows import trial_rows
+from tests.support.search_runs import search_results, spread
+from tune.algorithms.stopping.asha import REDUCTION, rung_epochs
+from tune.reporting.figures.early_stopping import draw, rungs, saved_share, stopping
+
+
+@pytest.mark.parametrize(("grace", "epochs"), [(1, 9), (1, 10), (15, 50), (4, 9), (9, 9), (20, 9)])
+def test_the_rungs_are_those_of_the_scheduler(grace: int, epochs: int) -> None:
+    plan = {"asha": {"grace_period": grace, "reduction_factor": REDUCTION}}
+    assert rungs(plan, epochs) == rung_epochs(grace, epochs)
+
+
+def test_a_run_without_early_stopping_has_no_rungs_and_no_picture() -> None:
+    assert rungs({"asha": None}, 9) == []
+    assert rungs({}, 9) == []
+    results = search_results(spread(4), asha=None)
+    assert stopping(results, results.trial_rows) is None
+
+
+def test_what_failed_saved_nothing() -> None:
+    ways = [("finished", 10), ("stopped", 4), ("failed", 1), ("running", 2)]
+    trials = trial_rows(
+        {"trial_dir": status, "status": status, "epochs": 10, "epochs_run": run} for status, run in ways
+    )
+    assert saved_share(trials) == pytest.approx(1 - 14 / 20)
+    assert saved_share(trials[2:]) is None
+
+
+def bars(figure: Figure) -> dict[str, np.ndarray]:
+    found = {}
+    for patch in figure.axes[0].patches:
+        assert isinstance(patch, matplotlib.patches.StepPatch)
+        found[str(patch.get_label())] = np.asarray(patch.get_data()[0])[::2]
+    return found
+
+
+def test_bars_are_the_epochs_of_the_trials_in_their_order() -> None:
+    results = search_results([*spread(5, 2), {"status": "failed", "epochs_run": 1, "selection_score": None}])
+    trials = results.trial_rows
+    figure = draw(trials, [1, 3], "in the order of start")
+    assert figure is not None
+    heights = bars(figure)
+    assert heights["trained to the end"].tolist() == [9, 9, 9, 0, 0, 0]
+    assert heights["stopped early"].tolist() == [0, 0, 0, 3, 3, 0]
+    assert heights["failed or unfinished"].tolist() == [0, 0, 0, 0, 0, 1]
+    assert [text.get_text() for text in figure.axes[0].texts] == ["1: 5 went on", "3: 3 went on"]
+
+
+def test_title_and_caption_say_what_was_saved() -> None:
+    results = search_results(spread(6, 3))
+    drawing = stopping(results, results.trial_rows)
+    assert drawing is not None
+    assert drawing.title == "Early stopping: 33 % of the epochs saved"
+    assert "36 in all; 6 whole trainings would have taken 54, of which 33 % were saved" in drawing.caption
+
+
+def test_many_trials_are_sorted_and_none_is_lost() -> None:
+    results = search_results(spread(80, 50))
+    drawing = stopping(results, list(reversed(results.trial_rows)))
+    assert drawing is not None
+    figure = drawing.draw()
+    assert figure is not None
+    assert "sorted" in figure.axes[0].get_xlabel()
+    heights = sum(bars(figure).values())
+    assert heights.tolist() == [9] * 30 + [3] * 50  # type: ignore[union-attr]

@@ -1,0 +1,26 @@
+"""The selection score against each hyperparameter."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tests.support.search_runs import SPACE, search_results, spread
+from tune.reporting.figures.hyperparameters import draw
+
+
+def test_failed_trials_have_no_mark_and_stopped_ones_are_hollow() -> None:
+    trials = search_results(
+        [*spread(5, 2), {"selection_score": 2.0, "status": "failed", "temperature": 0.5}]
+    ).trial_rows
+    figure = draw(trials, list(SPACE), frozenset({"temperature"}))
+    assert figure is not None
+    assert len(figure.axes) == 6
+    panel = next(axes for axes in figure.axes if axes.get_xlabel() == "temperature (τ)")
+    assert panel.get_xscale() == "log"
+    points = {str(c.get_label()): np.asarray(c.get_offsets()) for c in panel.collections}
+    assert [len(points[name]) for name in ("trained to the end", "not trained to the end", "best")] == [
+        3,
+        2,
+        1,
+    ]
+    assert points["best"][0, 1] == max(trial.selection_score or 0.0 for trial in trials[:5])

@@ -1,0 +1,1 @@
+"""Several hosts: workers, the autoscaler, what a host must have."""

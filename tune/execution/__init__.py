@@ -1,0 +1,1 @@
+"""Who runs: phases, batches of trials under Ray Tune, failures, logs, progress."""

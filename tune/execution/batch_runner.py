@@ -1,0 +1,188 @@
+"""Running a batch of trials under Tune, from the beginning or from where its folders say it is."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import TrialScheduler
+from ray.tune.search.searcher import Searcher
+
+from macil.io.files import write_text_atomic
+from tune.algorithms.journal import repair_journal
+from tune.algorithms.study import SearchStudy
+from tune.execution.epoch_log import RunRecorder
+from tune.execution.failure_policy import INFRASTRUCTURE_LOSSES, Watch
+from tune.execution.interrupts import Interrupts
+from tune.execution.progress import Display
+from tune.execution.ray_internals import without_experiment_state
+from tune.execution.trainable import MacilTrainable
+from tune.execution.tune_search import ListSearch, StudySearch
+from tune.execution.worker_failures import tolerating_losses
+from tune.planning.run_spec import RunSpec
+from tune.storage.history import TrialHistory, read_listed, read_numbered
+from tune.storage.names import ERROR_FILE, TUNE_FILES
+from tune.storage.retry import StorageError
+from tune.storage.run_folder import Workspace
+from tune.storage.trial_names import SPEC, folder_name
+
+_LABELS = {"trials": "trials", "confirm": "confirmations", "refit": "refits"}
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A set of trials in one of Tune's experiments.
+
+    Attributes:
+        kind: Folder below the run: `trials`, `confirm` or `refit`.
+        spec: What all of its trials share.
+        total: Trials altogether.
+        points: Their configurations, for a fixed list; failed ones are tried again when the run is resumed.
+        study: Maker of what suggests them else, from the pasts by number; there, failed ones have failed for good.
+        scheduler: Maker of what stops them early, from the pasts by folder.
+        timeout: Seconds without a report after which a trial is ended.
+    """
+
+    kind: str
+    spec: RunSpec
+    total: int
+    concurrent: int
+    cpus: float
+    gpus: float
+    timeout: float
+    points: Sequence[Mapping[str, Any]] = ()
+    study: Callable[..., SearchStudy] | None = None
+    scheduler: Callable[[Mapping[str, TrialHistory]], TrialScheduler] | None = None
+
+
+def run_batch(run: Workspace, batch: Batch, display: Display, interrupts: Interrupts, *, debug: bool) -> None:
+    """Run what is left of a batch to its end; returns early when `interrupts` says so.
+
+    Raises:
+        StorageError: The storage stayed full or out of reach.
+        SearchStoppedError: Trial after trial failed in the same way.
+    """
+    _hush(debug)
+
+    def stop() -> bool:
+        return interrupts.exit_code is not None
+
+    experiment = run.experiment(batch.kind)
+    pasts: dict[str, TrialHistory]
+    if batch.study is not None:
+        told = repair_journal(run.journal)
+        if told:
+            display.say(told)
+        numbered = read_numbered(experiment)
+        study = batch.study(pasts=numbered, say=display.say, stop=stop)
+        search: Searcher = StudySearch(study)
+        failed = study.failed
+        pasts = {past.name: replace(past, failed=number in failed) for number, past in numbered.items()}
+        _write_reasons(experiment, [past for past in pasts.values() if past.failed], failed)
+        left = study.open_rows + batch.total - study.rows
+    else:
+        listed = read_listed(experiment, batch.points)
+        pasts = {past.name: past for past in listed}
+        open_points = [
+            (point, past.epochs) for point, past in zip(batch.points, listed, strict=True) if not past.ended
+        ]
+        search, left = ListSearch(open_points), len(open_points)
+    _say_what_is_there(batch, pasts, display)
+    if left <= 0:
+        return
+    experiment.mkdir(parents=True, exist_ok=True)
+    run.sync.tell(display.say, stop)
+    recorder = RunRecorder(display.say, stop, run.sync)
+    watch = Watch(recorder, interrupts, display.say, batch.timeout)
+    interrupts.tuning = True
+    try:
+        interrupts.check()
+        with display.shown(batch.kind), tolerating_losses(watch.recovers), _tidied(experiment):
+            display.recall(_ended(pasts))
+            tune.run(
+                MacilTrainable,
+                name=batch.kind,
+                storage_path=str(run.path),
+                config={SPEC: batch.spec.model_dump(mode="json")},
+                num_samples=left,
+                search_alg=search,
+                scheduler=batch.scheduler(pasts) if batch.scheduler else None,
+                max_concurrent_trials=batch.concurrent,
+                resources_per_trial={"cpu": batch.cpus, "gpu": batch.gpus},
+                reuse_actors=True,
+                max_failures=INFRASTRUCTURE_LOSSES,
+                raise_on_failed_trial=False,
+                # In between, a trial's worker says when one is due (tune.execution.save_policy), and removes old ones
+                # itself.
+                checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=True),
+                callbacks=[watch, display.callback(watch), recorder],
+                trial_dirname_creator=trial_folder_name,
+                verbose=2 if debug else 0,
+            )
+    except Exception as error:
+        interrupts.check()
+        # Tune wraps what a callback raises into an error of its own, as text.
+        raise recorder.gave_up or error from None
+    finally:
+        interrupts.tuning = False
+    if interrupts.exit_code is None and (recorder.gave_up or watch.stopped):
+        raise recorder.gave_up or watch.stopped or StorageError("")
+
+
+def trial_folder_name(trial: Trial) -> str:
+    """The trial's folder, see `tune.storage.trial_names.folder_name`."""
+    return folder_name(trial.config)
+
+
+def _ended(pasts: Mapping[str, TrialHistory]) -> list[TrialHistory]:
+    """Those that are not run again."""
+    return [past for past in pasts.values() if past.ended or past.failed]
+
+
+def _say_what_is_there(batch: Batch, pasts: Mapping[str, TrialHistory], display: Display) -> None:
+    """What a resumed run finds."""
+    begun = [past for past in pasts.values() if past.begun]
+    if not begun:
+        return
+    failed = sum(past.diverged or past.failed for past in begun)
+    finished = sum(past.ended and not past.diverged for past in begun)
+    going = [past for past in begun if not past.ended and not past.failed]
+    parts = [f"{finished} finished", *([f"{failed} failed"] if failed else [])]
+    if going:
+        parts.append(
+            f"{len(going)} to go on with ({sum(past.epochs for past in going)} epochs in their logs)"
+        )
+    parts.append(f"{batch.total - len(begun)} not begun")
+    display.say(f"resuming {batch.total} {_LABELS[batch.kind]}: {', '.join(parts)}")
+
+
+def _write_reasons(experiment: Path, pasts: Sequence[TrialHistory], reasons: Mapping[int, str]) -> None:
+    """A kill between the study and the folder: the study alone says that the trial failed."""
+    for past in pasts:
+        if past.error is None:
+            write_text_atomic(experiment / past.name / ERROR_FILE, f"{reasons[int(past.name)]}\n")
+
+
+@contextlib.contextmanager
+def _tidied(experiment: Path) -> Iterator[None]:
+    """Keep Tune's own state out of the run folder: a resume reads the trials' folders and nothing else."""
+    try:
+        with without_experiment_state():
+            yield
+    finally:
+        for pattern in TUNE_FILES:
+            for file in experiment.glob(pattern):
+                file.unlink(missing_ok=True)
+
+
+def _hush(debug: bool) -> None:
+    """Tune logs what this project says in its own words; only `--debug` shows both."""
+    if not debug:
+        for name in ("ray", "ray.tune", "ray.train"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -1,0 +1,89 @@
+"""Ctrl-C and SIGTERM as a request: finish the step, save, say how to go on. A second one ends at once.
+
+Tune's own handler makes a run return as if nothing had happened; it is switched off (`tune.execution.session`), and
+Tune is asked to stop by the signal it always listens to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+_PATIENCE = 40.0  # seconds; saving takes three, Ray's own wait for a lost server sixty
+_STOPPING = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupts:
+    """Whether somebody asked this process to stop, and with which exit status it should leave."""
+
+    def __init__(self, last_words: Callable[[], None]) -> None:
+        self.exit_code: int | None = None
+        self.tuning = False
+        self._last_words = last_words
+
+    def listen(self) -> None:
+        """Handle the signals from now on. Once more after Ray has started: it puts a handler of its own in place."""
+        for number in _STOPPING:
+            signal.signal(number, self._handle)
+        # Until Tune listens, its stop signal would end the process.
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+
+    def check(self) -> None:
+        """Leave now if a stop was asked for."""
+        if self.exit_code is not None:
+            raise Interrupted(self.exit_code)
+
+    def _handle(self, number: int, _: FrameType | None) -> None:
+        code = 128 + number
+        if self.exit_code is not None:
+            self._last_words()
+            os.write(sys.stderr.fileno(), b"stopped at once\n")
+            os._exit(code)
+        self.exit_code = code
+        if not self.tuning:
+            raise Interrupted(code)
+        # Tune is asked to stop at the end of its step (tune.execution.progress), when it is certain to listen.
+        os.write(sys.stderr.fileno(), b"\nstopping: saving the run (once more to stop at once)\n")
+        patience = threading.Timer(_PATIENCE, self._give_up)
+        patience.daemon = True
+        patience.start()
+
+    def _give_up(self) -> None:
+        # A signal to the whole process group ends Ray's own processes as well, and Tune then waits for them for ever.
+        if self.tuning:
+            self._last_words()
+            os.write(
+                sys.stderr.fileno(),
+                b"Ray does not answer; the run is as it was last saved and can be resumed\n",
+            )
+            os._exit(self.exit_code or 1)
+
+
+class Interrupted(BaseException):
+    """The run was stopped from outside; not an error, and not to be caught as one."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__(f"interrupted, exit status {exit_code}")
+        self.exit_code = exit_code
+
+
+@contextlib.contextmanager
+def catching(last_words: Callable[[], None]) -> Iterator[Interrupts]:
+    """Handle SIGINT and SIGTERM within the block.
+
+    Args:
+        last_words: Called before a second signal ends the process; must be quick.
+    """
+    interrupts = Interrupts(last_words)
+    before = {number: signal.getsignal(number) for number in (*_STOPPING, signal.SIGUSR1)}
+    interrupts.listen()
+    try:
+        yield interrupts
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,117 @@
+"""Starting Ray quietly, on this machine or as a part of a cluster."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from macil.errors import UsageError
+from tune.planning.resources import Machine
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def quiet_ray() -> None:
+    """Set what Ray and Tune read from the environment; before Ray is imported."""
+    settings = {
+        "RAY_AIR_NEW_OUTPUT": "0",  # the new engine prints whatever `verbose` says
+        "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # tune.execution.epoch_log writes the logs
+        "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+        "TUNE_DISABLE_SIGINT_HANDLER": "1",  # tune.execution.interrupts
+        "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+        "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "RAY_DISABLE_IMPORT_WARNING": "1",
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+    for name, value in settings.items():
+        os.environ.setdefault(name, value)
+
+
+@contextmanager
+def ray_running(address: str | None, machine: Machine, *, debug: bool) -> Iterator[Machine]:
+    """Start Ray here (loopback only, no dashboard) or join the cluster at `address`; yields what it can run.
+
+    Raises:
+        UsageError: No cluster answers at `address`.
+        MacilError: The Ray started here would listen beyond loopback.
+    """
+    import ray
+
+    from tune.execution.ray_internals import LOOPBACK, loopback_only
+
+    level = logging.INFO if debug else logging.ERROR
+    root = str(ROOT)
+    path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+    started = not ray.is_initialized()
+    if started and address is None:
+        # Workers inherit the environment of the Ray they start from; this is how they find both packages in a checkout.
+        os.environ["PYTHONPATH"] = path
+        with loopback_only(), _hushed(debug):
+            ray.init(
+                address="local",  # never one that somebody else has started here
+                num_cpus=machine.cpus,
+                num_gpus=machine.gpus,
+                include_dashboard=False,
+                logging_level=level,
+                log_to_driver=debug,
+                **LOOPBACK,
+                object_store_memory=100 * 2**20,  # nothing large goes through it: data are memory-mapped
+            )
+    elif started:
+        try:
+            _knock(address)
+            with _hushed(debug):
+                ray.init(
+                    address=address,
+                    logging_level=level,
+                    log_to_driver=debug,
+                    runtime_env=_code_of_this_checkout(),
+                )
+        except (RuntimeError, ValueError, OSError, OverflowError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise UsageError(
+                f"--address {address}: no Ray cluster answers there ({reason}); "
+                "start one with `ray start --head`, or leave --address out to use this machine"
+            ) from None
+    try:
+        resources = ray.cluster_resources()
+        yield Machine(int(resources.get("CPU", 0)), int(resources.get("GPU", 0)))
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def _code_of_this_checkout() -> dict[str, Any]:
+    """For the workers of a cluster: they run this code, wherever they are, and not what may be installed there."""
+    return {"py_modules": [str(ROOT / "macil"), str(ROOT / "tune")], "excludes": ["__pycache__"]}
+
+
+def _knock(address: str | None) -> None:
+    """Fail at once where nobody listens: Ray would wait for minutes, deaf to Ctrl-C."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=10).close()
+
+
+@contextmanager
+def _hushed(debug: bool) -> Iterator[None]:
+    """Keep Ray's advice about future defaults off the terminal."""
+    with warnings.catch_warnings():
+        if not debug:
+            warnings.simplefilter("ignore", FutureWarning)
+            logging.getLogger("ray").setLevel(logging.CRITICAL)
+        yield
+
+
+def on_terminal() -> bool:
+    """Whether progress can be redrawn in place."""
+    return sys.stdout.isatty()

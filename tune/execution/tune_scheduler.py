@@ -1,0 +1,79 @@
+"""Who stops trials early, as Ray Tune asks it; and what Tune keeps of a result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ray.tune.experiment import Trial
+from ray.tune.result import SHOULD_CHECKPOINT
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+
+from tune.algorithms.stopping.asha import REDUCTION, Asha
+from tune.algorithms.stopping.decision import Decision
+from tune.storage.trial_log import METRIC, TIME
+from tune.storage.trial_names import folder_name
+
+if TYPE_CHECKING:
+    from tune.storage.history import TrialHistory
+
+# What Tune, the searcher and the display read of a result; a flag that is absent is not set.
+_READ = (
+    METRIC,
+    TIME,
+    "done",
+    "diverged",
+    "reason",
+    "trial_id",
+    "time_total_s",
+    "pid",
+    "node_ip",
+    SHOULD_CHECKPOINT,
+)
+
+
+class AshaScheduler(FIFOScheduler):
+    """Stops trials by ASHA on `selection_score`; a trial is known by its folder, on whatever worker it runs.
+
+    Args:
+        grace: Epochs that every trial gets.
+        epochs: Epochs of a whole training.
+        pasts: What trials reported before, by folder: a new rule would let those that were running compare themselves
+            with nobody.
+        reduction: As of `Asha`.
+    """
+
+    def __init__(
+        self,
+        grace: int,
+        epochs: int,
+        pasts: Mapping[str, TrialHistory] | None = None,
+        *,
+        reduction: int = REDUCTION,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.rule = Asha(grace, epochs, reduction)
+        for name, past in (pasts or {}).items():
+            self.rule.recall(name, {} if past.diverged else past.scores, past.epochs, ended=past.done)
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        """Whether the trial goes on after this epoch."""
+        decision = self.rule.observe(folder_name(trial.config), int(result[TIME]), result.get(METRIC))
+        return TrialScheduler.STOP if decision is Decision.STOP else TrialScheduler.CONTINUE
+
+    def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
+        """Take in the last result of a trial that ended by itself; one that diverged leaves no score behind."""
+        name = folder_name(trial.config)
+        if result.get("diverged"):
+            self.rule.forget(name)
+        elif METRIC in result:
+            self.rule.complete(name, int(result[TIME]), result[METRIC])
+
+
+def for_tune(result: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of an epoch's result that Tune should keep.
+
+    It keeps the last result of every trial and those of its checkpoints, averages every number in them, and writes it
+    all each time it saves its state: all of a result would be half of the driver's memory in a long search.
+    """
+    return {key: value for key, value in result.items() if key in _READ and value is not False}

@@ -1,0 +1,48 @@
+"""Losses of infrastructure that Tune does not make good by itself.
+
+Tune recovers a trial when Ray says that its actor died. Two kinds of loss escape it. When Ray's memory monitor ends a
+worker, or a new one cannot start, Ray says so with another error, upon which Tune gives up the whole run. And a worker
+that is lost between two trials, or while it takes up the next one, counts twice, and that trial is given up. Within
+`tolerating_losses` each of these is one loss of one trial's worker.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from ray.exceptions import RayActorError, RayError, RayTaskError
+
+from tune.execution.ray_internals import Recovers, failures_told
+
+# Characters of the line that says in short what was lost.
+_SHORT = 300
+
+
+class WorkerLostError(RayActorError):
+    """A trial's worker was lost. The text is Ray's; its last line says in short how."""
+
+
+@contextlib.contextmanager
+def tolerating_losses(recovers: Recovers | None = None) -> Iterator[None]:
+    """Let Tune recover trials from every loss of infrastructure.
+
+    Args:
+        recovers: Whether a trial is tried again after this failure; asked once for each. None: Tune's `max_failures`
+            says it, which cannot tell the trial's own exceptions from losses.
+    """
+    with failures_told(as_loss, recovers):
+        yield
+
+
+def as_loss(error: Exception) -> Exception:
+    """What Tune is told for an error of Ray: a trial's own exception and a dead actor as they are, all else as a loss.
+
+    That includes what no worker can help, a full object store say: it is tried again as often as a loss, and then the
+    trial has failed with this reason. An error that is not Ray's is one of this process.
+    """
+    if isinstance(error, RayActorError | RayTaskError) or not isinstance(error, RayError):
+        return error
+    lines = str(error).strip().splitlines() or ["Ray gives no reason"]
+    short = f"{type(error).__name__}: {lines[0].strip()}"
+    return WorkerLostError(error_msg="\n".join([*lines, short[:_SHORT]]))

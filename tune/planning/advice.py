@@ -1,0 +1,186 @@
+"""What a person should know about a plan before it is run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping
+from itertools import product
+from typing import Any
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+
+from macil.config import TrialConfig
+from macil.io.wording import plural
+from macil.objective import ramp_weight
+from macil.training.equivalence import training_key
+from tune.planning.equal_rows import equal_rows
+from tune.planning.paper_sweeps import Sweep
+
+_PUBLISHED_RAMP: float = TrialConfig.model_fields["ramp"].default
+# Configurations that are compared with one another at most; a space with more has room for any search.
+_MOST_COUNTED = 1000
+
+
+def plan_notes(
+    base: TrialConfig,
+    space: Mapping[str, BaseDistribution],
+    sweep: Sweep | None,
+    grace: int | None,
+    usual_grace: int,
+    trials: int,
+    seeds: int,
+    protocol: str,
+) -> list[str]:
+    """Sentences on what the options make be compared too early, twice, or by the test labels; the defaults need none.
+
+    Args:
+        base: The run's configuration.
+        space: What is searched; empty for a sweep.
+        sweep: The sweep, None for a search.
+        grace: Epochs before ASHA compares trials, None without it.
+        usual_grace: The same without any option.
+        trials: Configurations to try, or trainings of a sweep.
+        seeds: Seeds of a sweep's row, or of the winner's refit.
+        protocol: `heldout` or `published`.
+    """
+    notes = []
+    if grace is not None and grace < base.epochs:
+        notes += _compared_early(base, space, grace, usual_grace)
+    if sweep is None:
+        notes += _repeated(base, space, trials)
+    if sweep is not None:
+        alike = _equal_rows(base, sweep, base.epochs)
+        if alike:
+            notes.append(
+                f"rows that are the same training in {base.epochs} epochs: {alike}; raise --epochs to tell them apart"
+            )
+        if grace is not None and grace < base.epochs:
+            early = _equal_rows(base, sweep, grace)
+            if early != alike:
+                notes.append(f"rows that are the same training when ASHA first compares them: {early}")
+            notes.append(
+                "--asha: rows that are stopped have no result at the last epoch and enter no mean; a table of the "
+                "paper needs every row trained to its end"
+            )
+    if grace is not None and protocol == "published":
+        notes.append(
+            "published protocol: ASHA stops trials by their test AP, which flatters those that go on"
+        )
+    if sweep is None and protocol == "published":
+        notes.append(
+            "published protocol: the search chooses by test AP, which flatters; the headline is the last epoch's; "
+            "without --protocol a search is steered by a part of the training videos, and reads no test label"
+        )
+    if sweep is None and seeds > 1:
+        notes.append(
+            f"each suggestion is trained with one seed; the winner is trained again with {seeds} seeds"
+        )
+    return notes
+
+
+def distinct_points(space: Mapping[str, BaseDistribution]) -> int | None:
+    """How many configurations a space holds; None where it is continuous."""
+    sizes = [_size(distribution) for distribution in space.values()]
+    return None if None in sizes else math.prod(size for size in sizes if size)
+
+
+def distinct_trainings(base: TrialConfig, space: Mapping[str, BaseDistribution]) -> int | None:
+    """How many different trainings a space holds, as `macil.training.equivalence` tells them apart; None: any number.
+
+    What is continuous counts once where it changes nothing, as Λ in a single epoch.
+    """
+    finite = {name: each for name, each in space.items() if _size(each) is not None}
+    continuous = {name: each for name, each in space.items() if name not in finite}
+    if math.prod(_size(each) or 1 for each in finite.values()) > _MOST_COUNTED:
+        return None
+    keys: set[Hashable] = set()
+    for values in product(*map(_values, finite.values())):
+        # Weights and keys rise or fall with each value: equal at all corners is equal everywhere.
+        corners = product(*(_ends(each) for each in continuous.values()))
+        own = {
+            training_key(
+                base.replace(
+                    **dict(zip(finite, values, strict=True)), **dict(zip(continuous, ends, strict=True))
+                )
+            )
+            for ends in corners
+        }
+        if len(own) > 1:
+            return None
+        keys |= own
+    return len(keys)
+
+
+def _compared_early(
+    base: TrialConfig, space: Mapping[str, BaseDistribution], grace: int, usual_grace: int
+) -> list[str]:
+    """What trials are one training when ASHA first compares them, if it is the options that make it so."""
+    largest = max(
+        (_ends(space[name])[1] for name in ("lambda_v2b", "lambda_v2n") if name in space), default=0.0
+    )
+    fixed = "ramp" not in space
+    ramp = base.ramp if fixed else _PUBLISHED_RAMP
+    reached = ramp_weight(grace - 1, ramp, math.inf)
+    if reached >= largest or (not fixed and grace >= usual_grace):
+        return []
+    which = f"r = {ramp:g}" if fixed else f"the paper's r = {ramp:g} (r is searched)"
+    note = (
+        f"ASHA first compares trials after {plural(grace, 'epoch')}, in which λ = r t reaches {reached:g} with "
+        f"{which}: trials that differ only in a Λ above that (up to {largest:g}) are the same training until then; "
+        "raise --epochs or --grace, or use --no-asha, to tell them apart"
+    )
+    return [note]
+
+
+def _repeated(base: TrialConfig, space: Mapping[str, BaseDistribution], trials: int) -> list[str]:
+    """Trials that can only be another one again, digit by digit: all have the same seed."""
+    different = distinct_trainings(base, space)
+    if different is None or different >= trials:
+        return []
+    points = distinct_points(space)
+    what = plural(different, "training" if different == 1 else "different training")
+    if points == different:
+        what = f"1 point ({what})" if points == 1 else f"{points} distinct points"
+    repeats = "trial repeats" if trials - different == 1 else "trials repeat"
+    note = (
+        f"the space holds only {what} in {plural(base.epochs, 'epoch')}, fewer than the {trials} trials: all have one "
+        f"seed, so at least {trials - different} {repeats} another's training and its result; fix less, or lower "
+        "--trials"
+    )
+    return [note]
+
+
+def _size(distribution: BaseDistribution) -> int | None:
+    """Values that a distribution can give; None: any number."""
+    if isinstance(distribution, CategoricalDistribution):
+        return len(distribution.choices)
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    if distribution.single():
+        return 1
+    if distribution.step is None:
+        return None
+    return round((distribution.high - distribution.low) / distribution.step) + 1
+
+
+def _values(distribution: BaseDistribution) -> list[Any]:
+    if isinstance(distribution, CategoricalDistribution):
+        return list(distribution.choices)
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    step = distribution.step or 0
+    return [distribution.low + number * step for number in range(_size(distribution) or 0)]
+
+
+def _ends(distribution: BaseDistribution) -> tuple[float, float]:
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    return distribution.low, distribution.high
+
+
+def _equal_rows(base: TrialConfig, sweep: Sweep, epochs: int) -> str:
+    """Which rows are one and the same training for that many epochs."""
+    alike = equal_rows(base, ((row.name, row.changes) for row in sweep.rows), epochs)
+    return "; ".join(" = ".join(names) for names in dict.fromkeys(alike.values()) if len(names) > 1)

@@ -1,0 +1,68 @@
+"""How many bags a run trains on, and how many steps an epoch is: known when its data are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from macil.data.opening import at_hand
+from macil.data.split import Split, make_split
+from macil.data.store.feature_store import FeatureStore
+from macil.errors import MacilError
+from macil.io.wording import plural
+from macil.training.bags import bag_count
+from tune.planning.plan import Plan
+
+LATER = "counted at the start, when the data are read"
+
+
+def bags_of(plan: Plan, store: FeatureStore, split: Split | None) -> list[str]:
+    """Bags, batch size and steps an epoch, in words; after the first line what a person should know about them.
+
+    Args:
+        plan: The run.
+        store: Its data.
+        split: The held-out split; None where all videos are trained on.
+    """
+    sizes = _batch_sizes(plan)
+    trained = bag_count(store, split.train if split else None)
+    videos = trained // store.crops
+    whole = bag_count(store, None)
+    text = f"{plural(trained, 'bag')} ({plural(videos, 'training video')} of {plural(store.crops, 'crop')}); "
+    text += ", ".join(
+        f"batches of {size}: {plural(_steps(trained, size), 'step')} an epoch" for size in sizes
+    )
+    if plan.refits and whole != trained:
+        text += "; refit: " + ", ".join(
+            f"{plural(whole, 'bag')}, {plural(_steps(whole, size), 'step')}" for size in sizes
+        )
+    return [text, *_notes(trained, sizes)]
+
+
+def bags_at_hand(plan: Plan) -> list[str]:
+    """As `bags_of`, where that takes no conversion and no download; else that it is counted later."""
+    try:
+        store = at_hand(plan.data)
+        if store is None:
+            return [LATER]
+        split = make_split(store, plan.split_seed) if plan.protocol == "heldout" else None
+        return bags_of(plan, store, split)
+    except MacilError as error:
+        return ["; ".join(str(error).splitlines())]
+
+
+def _batch_sizes(plan: Plan) -> list[int]:
+    return sorted({int(row.changes.get("batch_size", plan.base.batch_size)) for row in plan.rows}) or [
+        plan.base.batch_size
+    ]
+
+
+def _notes(bags: int, sizes: Sequence[int]) -> list[str]:
+    large = [str(size) for size in sizes if size >= bags]
+    if not large:
+        return []
+    held = f"a batch of {' or '.join(large)} holds all {plural(bags, 'bag')}"
+    return [f"{held}, so an epoch is one step; a smaller --batch-size gives more"]
+
+
+def _steps(bags: int, size: int) -> int:
+    return -(-bags // size)

@@ -1,0 +1,1 @@
+"""A run as pages, in HTML, in Markdown and on the terminal."""

@@ -1,0 +1,1 @@
+"""Numbers computed from a run's rows: intervals, p-values, agreement."""

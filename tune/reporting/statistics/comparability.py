@@ -1,0 +1,55 @@
+"""Whether the numbers of several runs may be held against one another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from tune.reporting.text import run_facts as summary
+from tune.results.run import RunResults
+
+DIGEST = 8  # characters of a content hash that are shown
+
+NO, UNKNOWN = "Not comparable", "Not known to be comparable"
+
+
+def incomparable(runs: Mapping[str, RunResults]) -> list[str]:
+    """Why not, in sentences; empty when nothing speaks against it.
+
+    Args:
+        runs: By the name that a sentence calls them.
+    """
+    said = []
+    demo = [name for name, run in runs.items() if summary.is_demo(run)]
+    if 0 < len(demo) < len(runs):
+        said.append(f"{NO}: generated demo data in {', '.join(demo)}, and other data in the rest.")
+    for what, field, short in (
+        ("training and test data", "store_hash", DIGEST),
+        ("test labels", "labels_hash", DIGEST),
+        ("protocol", "protocol", None),
+        ("epoch rule of the headline", "epoch_rule", None),
+    ):
+        values = {name: str(run.info[field])[:short] for name, run in runs.items() if run.info.get(field)}
+        if len(set(values.values())) > 1:
+            each = ", ".join(f"{name} {value}" for name, value in values.items())
+            said.append(f"{NO}: they differ in their {what} ({each}).")
+        unknown = [name for name in runs if name not in values]
+        if unknown:
+            said.append(f"{UNKNOWN}: the {what} of {', '.join(unknown)} is not recorded.")
+    splits = {
+        name: run.plan.get("split_seed") or 0 for name, run in runs.items() if run.protocol == "heldout"
+    }
+    if len(set(splits.values())) > 1:
+        said.append(
+            "Selection scores are not comparable: the held-out videos were drawn with different seeds "
+            f"({', '.join(f'{name} {seed}' for name, seed in splits.items())})."
+        )
+    return said
+
+
+def verdict(reasons: Sequence[str]) -> str:
+    """What the reasons of `incomparable` come to."""
+    if any(reason.startswith(NO) for reason in reasons):
+        return "No: see the warnings above."
+    if any(reason.startswith(UNKNOWN) for reason in reasons):
+        return "Not known: see the warnings above."
+    return "Test APs, yes: the same data, test labels, protocol and epoch rule."

@@ -1,0 +1,113 @@
+"""A best point at the border of the space: what lies beyond was never tried."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+from macil.config import Hyperparameter, hyperparameters
+from macil.errors import ConfigError
+from macil.training.equivalence import training_key
+from macil.training.silent_terms import silent_epochs
+from tune.reporting.statistics.outcome import Outcome
+from tune.reporting.text import wording
+from tune.results.rows import TrialRow
+from tune.results.run import RunResults
+
+# A value so near to an end, as a share of the range, was suggested there.
+_NEAR = 0.01
+# What acts through the contrastive terms alone.
+_CONTRAST = ("lambda_v2b", "lambda_v2n", "ramp", "temperature")
+_RANGE = re.compile(r"(\S+) to (\S+), (logarithmic|linear)")
+
+
+def border_warnings(results: RunResults, outcome: Outcome) -> list[str]:
+    """A sentence for each searched hyperparameter whose value in the chosen trial is at an end of its range.
+
+    An end that is the limit of the hyperparameter itself, as m = 1, is none to look beyond.
+    """
+    space, trial = results.plan.get("space"), outcome.searched
+    if not isinstance(space, dict) or trial is None:
+        return []
+    said = []
+    for parameter in hyperparameters():
+        value = trial.config.get(parameter.name)
+        if parameter.name in space and value is not None:
+            try:
+                beyond = _beyond(parameter, value, str(space[parameter.name]))
+            except (ValueError, ArithmeticError):  # a plan that was changed by hand
+                continue
+            if beyond is not None and _acts(results, trial, parameter.name, beyond):
+                end, text, _, further = beyond
+                said.append(_sentence(parameter, value, end, text, further, trial.name))
+    return said
+
+
+def _acts(results: RunResults, trial: TrialRow, name: str, beyond: tuple[str, str, float, float]) -> bool:
+    """Whether the value makes the training what it is: one that had no effect stands at the border by chance.
+
+    So does a Λ that λ = min(r t, Λ) never reached, or an r that reached Λ at once, and all of them where every
+    contrastive term was 0.
+    """
+    _, _, other_end, further = beyond
+    own = trial.config[name]
+    try:
+        keys = [
+            training_key(trial.configuration().replace(**{name: type(own)(value)}))
+            for value in (own, other_end, further)
+        ]
+    except ConfigError:  # as a width that its heads do not divide
+        return True
+    if keys[0] in keys[1:]:
+        return False
+    silent, epochs = silent_epochs(row.contrast for row in results.epoch_rows if row.key == trial.key)
+    return not (name in _CONTRAST and silent == epochs > 0)
+
+
+def _sentence(
+    parameter: Hyperparameter, value: Any, end: str, searched: str, further: float, trial: str
+) -> str:
+    flag = f"--{parameter.name.replace('_', '-')}"
+    name = parameter.symbol or parameter.name
+    return (
+        f"The best point is at the border of the space: {name} = {wording.value(value, 3)} of trial {trial} is at the "
+        f"{end} end of what was searched ({searched}), so that a better one may lie beyond. Look there: the same "
+        f"search with {flag} {further:g} fixes it further out."
+    )
+
+
+def _beyond(parameter: Hyperparameter, value: Any, text: str) -> tuple[str, str, float, float] | None:
+    """Which end, what was searched, its other end, and a value beyond; None inside, or where nothing is beyond."""
+    found = _RANGE.fullmatch(text)
+    if found:
+        low, high, log = float(found[1]), float(found[2]), found[3] == "logarithmic"
+        start, stop, at = (math.log(x) if log else x for x in (low, high, value))
+        share = (at - start) / (stop - start)
+        near = _NEAR
+    else:
+        choices = [float(choice) for choice in text.split(" or ")] if _numeric(text) else []
+        if len(choices) < 2:
+            return None
+        low, high, log = min(choices), max(choices), True
+        share, near = {low: 0.0, high: 1.0}.get(float(value), 0.5), 0.0
+    if near < share < 1 - near or math.isnan(share):
+        return None
+    upper = share > 0.5
+    end, limit = (high, parameter.high) if upper else (low, parameter.low)
+    if limit is not None and end == limit:
+        return None
+    further = _further(end, high - low, log=log, upper=upper)
+    if limit is not None:
+        further = min(further, limit) if upper else max(further, limit)
+    return "upper" if upper else "lower", text, low if upper else high, further
+
+
+def _further(end: float, width: float, *, log: bool, upper: bool) -> float:
+    if log:
+        return 2 * end if upper else end / 2
+    return end + width / 4 if upper else end - width / 4
+
+
+def _numeric(text: str) -> bool:
+    return all(part.replace(".", "", 1).isdecimal() for part in text.split(" or "))

@@ -1,0 +1,1 @@
+"""A run read: typed rows, ranking, access to test labels, replay."""

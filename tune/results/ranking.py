@@ -1,0 +1,291 @@
+"""Who wins: the order of a search's trials and of their confirmations, the winner, and what it is compared with.
+
+The driver decides by these functions, and status and report show what they say. All of them read a run as `load_run`
+gives it.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from macil.config import TrialConfig
+from macil.errors import ConfigError, MacilError
+from macil.training.equivalence import training_key
+from tune.planning.equal_rows import standing_for
+from tune.results.rows import TrialRow
+
+if TYPE_CHECKING:
+    from tune.results.run import RunResults
+
+# Ways to end, or not to have begun, that leave nothing to rank.
+_NO_RESULT = ("failed", "diverged", "pending")
+
+
+class NoWinnerError(MacilError):
+    """Every trial of a run failed."""
+
+
+@dataclass(frozen=True)
+class Winner:
+    """The configuration that won, as its trial in the search.
+
+    Attributes:
+        trial: That trial.
+        epochs: To train it for: those it needed itself, or the median of its confirmations.
+        confirmed: Its selection scores on fresh seeds; empty without a confirmation.
+    """
+
+    trial: TrialRow
+    epochs: int
+    confirmed: tuple[float, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What its trial is called."""
+        return self.trial.name
+
+    @property
+    def score(self) -> float:
+        """Its selection score in the search."""
+        return _score(self.trial)
+
+    @property
+    def refit_config(self) -> TrialConfig:
+        """What the refit trains: as many epochs as the winner needed. No schedule depends on their number."""
+        return self.trial.configuration().replace(epochs=self.epochs)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For `run.json`."""
+        confirmed = None
+        if self.confirmed:
+            confirmed = {
+                "mean": statistics.fmean(self.confirmed),
+                "n": len(self.confirmed),
+                "searched": self.score,
+            }
+        return {
+            "trial": self.name,
+            "selection_score": self.score,
+            "chosen_epoch": self.epochs,
+            "confirmed": confirmed,
+        }
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """What is confirmed: the best different configurations, best first, and the reference.
+
+    Attributes:
+        best: Fewer than were asked for where the search tried fewer.
+        reference: The trial with the paper's values of what is searched; None where the space does not hold them, or
+            it failed.
+    """
+
+    best: tuple[TrialRow, ...]
+    reference: TrialRow | None
+
+    @property
+    def candidates(self) -> tuple[TrialRow, ...]:
+        """All of them, each once."""
+        beside = () if self.reference is None or self.reference in self.best else (self.reference,)
+        return (*self.best, *beside)
+
+    def to_dict(self, seeds: Sequence[int]) -> dict[str, Any]:
+        """For `run.json`."""
+        return {
+            "rows": [trial.name for trial in self.best],
+            "reference": self.reference.name if self.reference else None,
+            "seeds": list(seeds),
+        }
+
+
+def counted_trials(results: RunResults) -> list[TrialRow]:
+    """The trainings without repeated trainings of a sweep, see `tune.planning.equal_rows.standing_for`."""
+    rows = results.trial_rows
+    standing = standing_for(rows, results.plan)
+    return [row for row in rows if row.kind != "search" or row.row is None or row.trial_dir in standing]
+
+
+def ranked_trials(results: RunResults) -> list[TrialRow]:
+    """The trials of the search by selection score, best first; among equals the earlier one.
+
+    Trials that failed, diverged or never reported are not among them, nor are trainings of a sweep's row for which
+    another one stands.
+    """
+    ranked = [row for row in counted_trials(results) if row.kind == "search" and _has_result(row)]
+    return sorted(ranked, key=lambda row: -_score(row))
+
+
+def leaderboard(results: RunResults) -> list[tuple[int | None, TrialRow]]:
+    """The refitted winner, which is no candidate and has no rank, then the ranked trials with theirs, best first."""
+    refits = [(None, row) for row in results.trial_rows if row.status == "refit"]
+    return [*refits, *enumerate(ranked_trials(results), start=1)]
+
+
+def winner_of(info: Mapping[str, Any]) -> str | None:
+    """The trial that `run.json` names as the winner of a search; None before, and for a sweep."""
+    winner = info.get("winner")
+    return str(winner["trial"]) if isinstance(winner, dict) and winner.get("trial") else None
+
+
+def winner_name(results: RunResults) -> str | None:
+    """The trial that won, once `run.json` names it, else the best so far; None for a sweep, or without any."""
+    if results.info.get("sweep"):
+        return None
+    return winner_of(results.info) or next((row.name for row in ranked_trials(results)), None)
+
+
+def winning_trial(results: RunResults) -> TrialRow | None:
+    """The ranked trial that is called `winner_name`."""
+    ranked = [] if results.info.get("sweep") else ranked_trials(results)
+    name = winner_of(results.info)
+    return next((row for row in ranked if name in (None, row.name)), None)
+
+
+def reference_trial(results: RunResults) -> TrialRow | None:
+    """The trial with the paper's values of all that is searched: as run.json names it, else the first that has them.
+
+    None where no trial has them: the first suggestion leaves a searched hyperparameter open when the paper's value is
+    outside the space, and a sweep has rows instead.
+    """
+    trials = [row for row in results.trial_rows if row.kind == "search"]
+    confirm = results.info.get("confirm")
+    named = confirm.get("reference") if isinstance(confirm, dict) else None
+    if named is not None:
+        return next((row for row in trials if row.name == str(named)), None)
+    first, space = results.plan.get("first"), results.plan.get("space")
+    if not isinstance(first, dict) or not isinstance(space, dict) or not first or set(first) != set(space):
+        return None
+    return next(
+        (row for row in trials if all(row.config.get(name) == value for name, value in first.items())), None
+    )
+
+
+def different_trainings(trials: Sequence[TrialRow]) -> list[TrialRow]:
+    """Trials without those that are a training again: suggestions of a search repeat.
+
+    Of trials that are the same training the first of those that went furthest is left.
+    """
+    found: dict[Hashable, TrialRow] = {}
+    for trial in trials:
+        key = _training(trial)
+        if key not in found or trial.epochs_run > found[key].epochs_run:
+            found[key] = trial
+    return list(found.values())
+
+
+def fresh_trainings(trials: Iterable[TrialRow], name: str) -> list[TrialRow]:
+    """The trainings of trial `name` on fresh seeds, in the order of the seeds, whatever became of them."""
+    rows = (row for row in trials if row.kind == "confirm" and str(row.row) == name)
+    return sorted(rows, key=lambda row: row.seed or 0)
+
+
+def finished_trainings(trainings: Iterable[TrialRow]) -> list[TrialRow]:
+    """Those that were trained and saved to the end."""
+    return [row for row in trainings if row.status == "finished" and row.error is None]
+
+
+def fresh_scores(trainings: Iterable[TrialRow]) -> list[float]:
+    """The selection scores of those trainings on fresh seeds that were finished."""
+    scores = (row.selection_score for row in finished_trainings(trainings))
+    return [float(score) for score in scores if score is not None]
+
+
+def confirmed_order(scores: Sequence[float]) -> tuple[int, float]:
+    """Sorts configurations by their scores on fresh seeds, the winner first: by the mean.
+
+    One of which a training failed stands behind all that have more of them: a mean over the seeds that it happened to
+    survive is no equal of theirs. Equals keep their order, in which the better of the search comes first.
+    """
+    return (-len(scores), -statistics.fmean(scores)) if scores else (0, 0.0)
+
+
+def choose_winner(results: RunResults) -> Winner:
+    """The best trial of the search.
+
+    Raises:
+        NoWinnerError: There is none.
+    """
+    best = _ranked(results)[0]
+    return Winner(best, _chosen_epoch(best))
+
+
+def choose_to_confirm(results: RunResults, count: int) -> Confirmation:
+    """The `count` best different configurations and the reference beside them, unless `run.json` names them already.
+
+    Suggestions repeat, and some differ in what makes no difference (`training_key`): of trials that are the same
+    training the best stands for all.
+
+    Raises:
+        NoWinnerError: No trial has a score.
+    """
+    ranked = _ranked(results)
+    recorded = results.info.get("confirm")
+    if recorded:
+        by_name = {trial.name: trial for trial in ranked}
+        named = [by_name[name] for name in recorded["rows"] if name in by_name]
+        return Confirmation(tuple(named), by_name.get(str(recorded["reference"])))
+    different: dict[Hashable, TrialRow] = {}
+    for trial in ranked:
+        different.setdefault(_training(trial), trial)
+    reference = reference_trial(results)
+    if reference not in ranked:
+        reference = None
+    return Confirmation(
+        tuple(different.values())[:count], None if reference is None else different[_training(reference)]
+    )
+
+
+def choose_confirmed(results: RunResults, candidates: Sequence[TrialRow]) -> Winner:
+    """The first of `candidates` by `confirmed_order`, best first.
+
+    Raises:
+        NoWinnerError: No confirmation has a result.
+    """
+    winners = []
+    for trial in candidates:
+        found = [row for row in fresh_trainings(results.trial_rows, trial.name) if fresh_scores([row])]
+        if found:
+            epochs = int(statistics.median_low([_chosen_epoch(row) for row in found]))
+            winners.append(Winner(trial, epochs, tuple(fresh_scores(found))))
+    if not winners:
+        raise NoWinnerError(
+            "no confirmation has a result: all of them failed; their reasons are in the report and in "
+            "confirm/*/error.txt"
+        )
+    return min(winners, key=lambda one: confirmed_order(one.confirmed))
+
+
+def _ranked(results: RunResults) -> list[TrialRow]:
+    ranked = ranked_trials(results)
+    if not ranked:
+        raise NoWinnerError(
+            "no trial has a result: all of them failed; their reasons are in the report and in trials/*/error.txt"
+        )
+    return ranked
+
+
+def _has_result(trial: TrialRow) -> bool:
+    """Whether a trial may be ranked; one that failed after its last epoch left no checkpoint to go on with."""
+    return trial.status not in _NO_RESULT and trial.error is None and trial.selection_score is not None
+
+
+def _score(trial: TrialRow) -> float:
+    assert trial.selection_score is not None
+    return trial.selection_score
+
+
+def _chosen_epoch(trial: TrialRow) -> int:
+    assert trial.chosen_epoch is not None
+    return trial.chosen_epoch
+
+
+def _training(trial: TrialRow) -> Hashable:
+    """Equal for trials that are the same training; a trial whose configuration is not known is its own."""
+    try:
+        return training_key(trial.configuration())
+    except ConfigError:
+        return trial.trial_dir

@@ -1,0 +1,145 @@
+"""Where a run lies: a name in the storage, a path, or a URI that is mirrored to this machine."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from macil.data.opening import default_cache
+from macil.errors import DataError, UsageError
+from macil.io.reading import read_text
+from macil.io.remote import Remote, RemoteError, bring, is_uri, open_remote, said_by, side_by_side
+from tune.storage.names import ORIGIN_FILE, RUN_FILE, TRIALS_FOLDER
+
+# Weights and pickles are never needed to report a run, and are nearly all of its bytes.
+_LEFT_BEHIND = (".pt", ".pkl", ".tmp")
+_LEFT_BEHIND_PREFIX = "events.out.tfevents"
+
+
+@dataclass(frozen=True)
+class RunLocation:
+    """A run folder that can be read as local files; `remote` is set when `path` mirrors another place."""
+
+    path: Path
+    shown: str
+    remote: Remote | None = None
+
+    def publish(self, *parts: str) -> None:
+        """Copy files and folders of a mirrored run back to where the run lies; a local run needs nothing.
+
+        Raises:
+            UsageError: It cannot be written there.
+        """
+        if self.remote is None:
+            return
+        remote = self.remote
+        for part in parts:
+            local = self.path / part
+            found = sorted(local.rglob("*")) if local.is_dir() else [local]
+            names = [
+                file.relative_to(self.path).as_posix()
+                for file in found
+                if file.is_file() and not file.name.startswith(".")
+            ]
+            try:
+                side_by_side(lambda name: remote.upload(self.path / name, name), names)
+            except RemoteError as error:
+                raise UsageError(
+                    f"{self.shown}/{part} cannot be written: {said_by(error)}; it is in {local}"
+                ) from None
+
+
+def locate_run(run: str | Path, storage: str | Path = "./runs") -> RunLocation:
+    """Find a run by name (in `storage`), by path, or by URI (of the run, or of the storage).
+
+    Raises:
+        UsageError: Nothing is there, a file is there, or the URI cannot be read.
+        DataError: The folder is not a run.
+    """
+    name, place = str(run), str(storage)
+    if not name.strip():
+        raise UsageError("the run's name is empty; expected a name in --storage, a path or a URI")
+    if "://" in name:
+        return _from_uri(name)
+    candidates = [Path(name).expanduser()]
+    if "://" in place:
+        if not candidates[0].is_dir():
+            return _from_uri(f"{place.rstrip('/')}/{name}")
+    elif not candidates[0].is_absolute():
+        candidates.insert(0, Path(place).expanduser() / name)
+    return _from_paths(name, place, candidates)
+
+
+def copy_run(remote: Remote, target: Path) -> Path:
+    """Copy a run into `target`, without weights and pickles; files of unchanged size and time stay."""
+    wanted = {
+        name: entry
+        for name, entry in remote.files().items()
+        if not name.endswith(_LEFT_BEHIND) and not name.rpartition("/")[2].startswith(_LEFT_BEHIND_PREFIX)
+    }
+    bring(remote, target, wanted)
+    return target
+
+
+def _from_paths(name: str, storage: str, candidates: list[Path]) -> RunLocation:
+    folders = [path for path in candidates if path.is_dir()]
+    runs = [path for path in folders if (path / RUN_FILE).exists() or (path / TRIALS_FOLDER).is_dir()]
+    if runs:
+        path = runs[0].absolute()
+        return RunLocation(path, _origin(path) or str(path))
+    if folders:
+        raise DataError(
+            f"{folders[0]} is not a run: it has neither {RUN_FILE} nor {TRIALS_FOLDER}/; "
+            "give the folder that tune/search.py wrote, or its name and --storage"
+        )
+    files = [path for path in candidates if path.exists()]
+    if files:
+        raise UsageError(f"{files[0]} is a file; expected the folder of a run")
+    looked = " nor ".join(str(path) for path in candidates)
+    known = _names_in(Path(storage)) if "://" not in storage else []
+    hint = f"; runs in {storage}: {', '.join(known)}" if known else f"; there is no run in {storage}"
+    raise UsageError(
+        f"no run {name!r}: neither {looked} exists{hint}"
+        if " nor " in looked
+        else f"no run {name!r}: {looked} does not exist{hint}"
+    )
+
+
+def _origin(run: Path) -> str | None:
+    """The URI of a run of which this is a working copy (`tune.storage.sync`)."""
+    try:
+        return read_text(run / ORIGIN_FILE).strip() or None
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _names_in(storage: Path, most: int = 10) -> list[str]:
+    try:
+        runs = sorted(
+            (p for p in storage.iterdir() if (p / RUN_FILE).is_file()), key=lambda p: p.stat().st_mtime
+        )
+    except OSError:
+        return []
+    return [path.name for path in reversed(runs)][:most]
+
+
+def _from_uri(uri: str) -> RunLocation:
+    if not is_uri(uri):
+        path = Path(unquote(urlsplit(uri).path))
+        return _from_paths(uri, str(path.parent), [path])
+    remote = open_remote(uri, "run")
+    if remote.name in ("", ".", ".."):
+        raise UsageError(f"{uri} does not name a run; expected a URI such as s3://bucket/run")
+    try:
+        if not remote.files():
+            raise UsageError(f"no run at {uri}")
+        where = hashlib.blake2b(os.fsencode(uri), digest_size=6).hexdigest()
+        target = default_cache() / "runs" / where / remote.name
+        copy_run(remote, target)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{uri} cannot be copied to this machine: {said_by(error)}") from None
+    location = _from_paths(uri, str(target.parent), [target])
+    return RunLocation(location.path, uri, remote)
