@@ -1,0 +1,1 @@
+"""The subcommands of `python -m macil`, and what every command line of the project shares."""

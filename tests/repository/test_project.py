@@ -114,13 +114,6 @@ def test_macil_imports_neither_ray_nor_optuna() -> None:
 # Packaging
 
 
-def test_no_module_of_tune_hides_another() -> None:
-    # The folder of tune/search.py comes first on sys.path.
-    names = {path.stem for path in (ROOT / "tune").iterdir() if path.is_dir() or path.suffix == ".py"}
-    others = set(sys.stdlib_module_names) | {name for name in packages_distributions() if name != "tune"}
-    assert names & others == set()
-
-
 def test_every_file_of_the_packages_is_packaged() -> None:
     shipped = {"macil": set[Path](), "tune": set[Path]()}
     for package, patterns in PROJECT["tool"]["setuptools"]["package-data"].items():

@@ -14,11 +14,12 @@ from rich.console import Console
 from rich.table import Table
 
 from macil.io.wording import duration, seconds_since
-from tune.planning.counts import epochs_text, trained_epochs
+from tune.planning.counts import epochs_text
 from tune.results.next_commands import report_command, resume_command
 from tune.results.ranking import ranked_trials, winner_of, winning_trial
 from tune.results.rows import TrialRow
 from tune.results.run import RunResults, load_run, planned_confirmation
+from tune.results.trainings import trained_epochs
 from tune.storage.names import LOG_FILE, REPORT_FOLDER, REPORT_PAGE, TRIALS_FOLDER
 from tune.storage.run_folder import Workspace, never_begun
 from tune.storage.trial_log import read_last_report

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from macil.io.wording import plural
-from tune.results.rows import TrialRow
 
 # Kind of a training -> what its epochs were spent on.
 _SPENT_ON = {"search": "in the trials", "confirm": "in the confirmation", "refit": "in the refit"}
@@ -15,14 +14,6 @@ def counted_rows(rows: int, trainings: int, seeds: int) -> str:
     """How many rows, of how many different trainings, with how many seeds: "12 rows that are 6 trainings × 3 seeds"."""
     same = f" that are {plural(trainings, 'training')}" if trainings < rows else ""
     return f"{plural(rows, 'row')}{same} × {plural(seeds, 'seed')}"
-
-
-def trained_epochs(trials: Iterable[TrialRow]) -> dict[str, int]:
-    """Epochs with a result, by the kind of the training: `search`, `confirm`, `refit`."""
-    counted: dict[str, int] = {}
-    for trial in trials:
-        counted[trial.kind] = counted.get(trial.kind, 0) + trial.epochs_run
-    return counted
 
 
 def epochs_text(by_kind: Mapping[str, int]) -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
 from macil.config import TrialConfig
 from macil.errors import ConfigError
 from macil.training.equivalence import training_key
-from tune.results.rows import TrialRow
 from tune.storage.trial_names import folder_name
 
 
@@ -47,28 +46,6 @@ def planned_equal_rows(plan: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
         return {name: tuple(names) for names in groups.values() for name in names}
     pairs = [(str(row.get("name")), row.get("changes") or {}) for row in rows]
     return dict(_computed(json.dumps([plan.get("base"), pairs], sort_keys=True, default=str)))
-
-
-def standing_for(trials: Sequence[TrialRow], plan: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-    """Folder of a sweep's training -> the rows that it is the training of; nothing for a search.
-
-    An earlier version trained equal rows apart. Of such trainings with one seed the first finished one, else the first,
-    stands for all; the others have no entry.
-
-    Args:
-        trials: The trainings.
-        plan: plan.json.
-    """
-    alike = planned_equal_rows(plan)
-    found: dict[tuple[tuple[str, ...], int | None], list[TrialRow]] = {}
-    for trial in trials:
-        if trial.kind == "search" and trial.row is not None:
-            found.setdefault((alike.get(trial.row, (trial.row,)), trial.seed), []).append(trial)
-    standing: dict[str, tuple[str, ...]] = {}
-    for (rows, _), same in found.items():
-        first = min(same, key=lambda trial: (trial.status != "finished", rows.index(trial.row)))
-        standing |= {trial.trial_dir: rows for trial in same if trial.row == first.row}
-    return standing
 
 
 def trained_folder(plan: Mapping[str, Any], trial: str) -> tuple[str, str, str] | None:

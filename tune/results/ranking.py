@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from macil.config import TrialConfig
 from macil.errors import ConfigError, MacilError
 from macil.training.equivalence import training_key
-from tune.planning.equal_rows import standing_for
 from tune.results.rows import TrialRow
+from tune.results.trainings import standing_for
 
 if TYPE_CHECKING:
     from tune.results.run import RunResults
@@ -103,7 +103,7 @@ class Confirmation:
 
 
 def counted_trials(results: RunResults) -> list[TrialRow]:
-    """The trainings without repeated trainings of a sweep, see `tune.planning.equal_rows.standing_for`."""
+    """The trainings without repeated trainings of a sweep, see `tune.results.trainings.standing_for`."""
     rows = results.trial_rows
     standing = standing_for(rows, results.plan)
     return [row for row in rows if row.kind != "search" or row.row is None or row.trial_dir in standing]

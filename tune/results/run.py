@@ -20,13 +20,13 @@ from macil.errors import DataError
 from macil.evaluation.protocols import CLOSED_PROTOCOLS, epoch_rule
 from macil.io.files import read_json
 from macil.io.reading import read_text
-from tune.planning.equal_rows import standing_for
 from tune.results.measured import measured_chance, read_measured, stamp_of
 from tune.results.origin import is_demo
 from tune.results.ranking import winner_of
 from tune.results.rows import EpochRow, TrialRow, trial_columns
 from tune.results.run_info import usable_info, usable_plan
 from tune.results.tables import EPOCHS_SCHEMA, TRIALS_SCHEMA, build_table
+from tune.results.trainings import standing_for
 from tune.results.trial_folder import TrialFolder, read_trial
 from tune.storage.location import RunLocation, locate_run
 from tune.storage.names import (

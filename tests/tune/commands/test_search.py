@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from macil.__main__ import app
 from macil.commands import cli
 from macil.data.store.feature_store import FeatureStore
-from tests.support.repository import SEARCH_SCRIPT
+from tests.support.repository import REPORT_SCRIPT, SEARCH_SCRIPT
 from tune.commands.search import search
 
 
@@ -160,10 +161,18 @@ def test_a_dry_run_prints_the_plan_and_starts_nothing(demo_store: FeatureStore, 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_no_module_of_tune_hides_another_one() -> None:
-    """The script's folder comes first on the path of a worker that Ray starts for it."""
-    from importlib.metadata import packages_distributions
-
-    names = {path.stem for path in SEARCH_SCRIPT.parent.glob("*.py")} - {"__init__"}
-    assert not names & set(sys.stdlib_module_names)
-    assert not names & set(packages_distributions())
+@pytest.mark.parametrize("script", [SEARCH_SCRIPT, REPORT_SCRIPT], ids=lambda script: script.name)
+def test_a_package_of_somebody_else_called_tune_is_refused(script: Path, tmp_path: Path) -> None:
+    (tmp_path / "tune").mkdir()
+    (tmp_path / "tune" / "__init__.py").write_text("", encoding="utf-8")
+    command = [sys.executable, str(script), "--help"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    # On the path it hides nothing; loaded before, it would.
+    assert subprocess.run(command, env=environment, capture_output=True, check=False).returncode == 0
+    (tmp_path / "sitecustomize.py").write_text("import tune\n", encoding="utf-8")
+    refused = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert refused.returncode == 1
+    assert refused.stderr.startswith(
+        f"error: Python has loaded another package called tune, from {tmp_path.resolve() / 'tune'}, before"
+    )
+    assert "Traceback" not in refused.stderr

@@ -7,13 +7,14 @@ from typing import Any
 
 from tests.support.run_rows import trial_rows
 from tests.support.search_runs import search_results, spread
-from tune.planning.counts import counted_rows, epochs_text, trained_epochs
+from tune.planning.counts import counted_rows, epochs_text
 from tune.planning.options import Options
 from tune.planning.resolve import resolve_plan
 from tune.planning.resources import Machine
 from tune.reporting.figures.early_stopping import stopping
 from tune.reporting.text.run_facts import facts
 from tune.results.run import RunResults
+from tune.results.trainings import trained_epochs
 
 
 def refitted(results: RunResults, **refit: Any) -> RunResults:

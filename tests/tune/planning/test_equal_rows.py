@@ -18,7 +18,7 @@ from macil.io.files import read_json, write_json_atomic
 from tests.support.run_folders import RunFolder
 from tests.support.sweep_runs import Seeds, sweep_results
 from tune.execution.batches import trials_batch
-from tune.planning.equal_rows import equal_rows, planned_equal_rows, standing_for
+from tune.planning.equal_rows import equal_rows, planned_equal_rows
 from tune.planning.options import Options
 from tune.planning.paper_sweeps import SWEEPS
 from tune.planning.plan import Plan
@@ -34,6 +34,7 @@ from tune.reporting.text.sweep_verdict import verdicts
 from tune.results.ranking import counted_trials
 from tune.results.replay import find_trial
 from tune.results.run import RunResults, load_run
+from tune.results.trainings import standing_for
 from tune.storage.run_folder import Workspace
 from tune.storage.trial_names import folder_name, member_folders
 

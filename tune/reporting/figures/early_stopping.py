@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from macil.io.pictures import BLACK, COLOURS, GREY, WIDTH
 from tune.algorithms.stopping.asha import rung_epochs
-from tune.planning.counts import epochs_text, trained_epochs
+from tune.planning.counts import epochs_text
 from tune.reporting.figures.axes import (
     unique_handles,
     whole_numbers,
@@ -20,6 +20,7 @@ from tune.reporting.figures.drawing import Drawing
 from tune.reporting.text import wording
 from tune.results.rows import TrialRow
 from tune.results.run import RunResults
+from tune.results.trainings import trained_epochs
 
 # More bars than this are no picture in the order of start.
 _MOST_BARS = 60

@@ -8,7 +8,7 @@ from typing import Any
 
 from macil.config import departures
 from macil.evaluation.protocols import epoch_rule
-from tune.planning.equal_rows import planned_equal_rows, standing_for
+from tune.planning.equal_rows import planned_equal_rows
 from tune.planning.paper_sweeps import SWEEPS
 from tune.reporting.statistics.intervals import (
     FEWEST_SEEDS,
@@ -22,6 +22,7 @@ from tune.reporting.statistics.intervals import (
 from tune.reporting.statistics.significance import Noise, Paired, paired_with, pooled_noise
 from tune.results.rows import TrialRow
 from tune.results.run import RunResults
+from tune.results.trainings import standing_for
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from macil.config import hyperparameters
 from macil.evaluation.protocols import epoch_rule
 from macil.io.text import printable
 from macil.io.wording import plural
-from tune.planning.counts import counted_rows, epochs_text, trained_epochs
+from tune.planning.counts import counted_rows, epochs_text
 from tune.reporting.statistics.sweep_rows import sweep_rows, trained_rows
 from tune.reporting.text import wording
 from tune.results import origin
@@ -20,6 +20,7 @@ from tune.results.next_commands import resume_command
 from tune.results.origin import given_data
 from tune.results.rows import TrialRow
 from tune.results.run import RunResults, planned_confirmation, read_record
+from tune.results.trainings import trained_epochs
 
 _STATES = {
     "running": "Still running: what follows is partial and will change.",

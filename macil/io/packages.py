@@ -1,0 +1,29 @@
+"""Whether a package that was imported is this checkout's, and not somebody else's of the same name."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+
+def require_own(name: str, folder: Path) -> None:
+    """End with a message where `name` was imported from elsewhere than `folder`; imports nothing itself.
+
+    A start-up file of Python, or another distribution with a package called `tune`, may have loaded one before.
+
+    Args:
+        name: A package.
+        folder: Where this checkout has it.
+
+    Raises:
+        SystemExit: Another package of that name is loaded.
+    """
+    loaded = sys.modules.get(name)
+    places = [Path(place).resolve() for place in getattr(loaded, "__path__", [])]
+    if loaded is None or folder.resolve() in places:
+        return
+    where = places[0] if places else getattr(loaded, "__file__", None) or "elsewhere"
+    sys.exit(
+        f"error: Python has loaded another package called {name}, from {where}, before macil-tune's own in "
+        f"{folder}. Run macil-tune in an environment without it, or take that folder off PYTHONPATH"
+    )
