@@ -752,8 +752,8 @@ MUTATIONS: dict[str, tuple[Patch, Scenario]] = {
     "fallback to an older checkpoint": (
         {
             "tune.storage.checkpoints": "_last = last_good\ndef last_good(trial, warn):\n"
-            "    return load_checkpoint(folders_by_number(trial)[-1] / CHECKPOINT) if trial.exists() "
-            "and folders_by_number(trial) else None\n"
+            "    found = checkpoint_folders(trial)\n"
+            "    return load_checkpoint(found[-1] / TRAINER_FILE) if found else None\n"
         },
         lambda place, store, _, patch: checkpoint_damaged(place, store, patch),
     ),
