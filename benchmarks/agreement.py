@@ -15,7 +15,7 @@ from macil.config import TrialConfig
 from macil.inference.released import to_released
 from macil.model import TwoStreamNetwork, VisualNetwork
 from macil.objective import loss_weights, total_loss
-from macil.training.bags import Place, TrainingBags
+from macil.training.bags import Residency, TrainingBags
 from macil.training.engine import Engine, Stack
 
 # Both contrastive weights are at their maximum.
@@ -50,7 +50,11 @@ def same_weights(engine: Engine, reference: Reference, batch: PlainBatch) -> Non
 
 
 def check_reference(
-    config: TrialConfig, lengths: np.ndarray, snippets: int, device: torch.device, place: Place | None = None
+    config: TrialConfig,
+    lengths: np.ndarray,
+    snippets: int,
+    device: torch.device,
+    residency: Residency | None = None,
 ) -> float:
     """Compare losses and gradients of a step with the reference's, without dropout.
 
@@ -59,7 +63,7 @@ def check_reference(
         lengths: Of the videos of the batch.
         snippets: Width of the batch.
         device: Where.
-        place: Where our bags are kept; None for what the device gets in a training.
+        residency: Where our bags are kept; None for what the device gets in a training.
 
     Returns:
         The largest difference, relative to the tensor's largest entry.
@@ -70,8 +74,8 @@ def check_reference(
     config = config.replace(dropout=0.0, dropout_everywhere=True, batch_size=len(lengths))
     store = SyntheticStore(lengths, np.zeros(0, np.int64), seed=1)
     ours, theirs = (
-        TrainingBags(store, None, snippets, device, place=where, dtype=torch.float64)
-        for where in (place, "resident")
+        TrainingBags(store, None, snippets, device, residency=where, dtype=torch.float64)
+        for where in (residency, "resident")
     )
     samples = torch.arange(len(lengths), device=device)
     batch = padded_batch(theirs, samples)
@@ -109,7 +113,11 @@ def check_reference(
 
 
 def check_acceleration(
-    config: TrialConfig, lengths: np.ndarray, snippets: int, device: torch.device, place: Place | None = None
+    config: TrialConfig,
+    lengths: np.ndarray,
+    snippets: int,
+    device: torch.device,
+    residency: Residency | None = None,
 ) -> float:
     """Compare weights after epochs of compiled and recorded steps with those of steps as they are written.
 
@@ -118,7 +126,7 @@ def check_acceleration(
     Args, Returns, Raises: As `check_reference`, for videos of several batches, and `TO_ITSELF`.
     """
     bags = TrainingBags(
-        SyntheticStore(lengths, np.zeros(0, np.int64), seed=1), None, snippets, device, place=place
+        SyntheticStore(lengths, np.zeros(0, np.int64), seed=1), None, snippets, device, residency=residency
     )
     engines = [
         Engine(config, [0], bags, precision="fp64", accelerate=accelerate) for accelerate in (True, False)

@@ -138,12 +138,12 @@ def made_up_study(journal: Path, finished: int) -> dict[int, TrialHistory]:
         _open_study(journal, {}),
         optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0)),
     )
-    rows, pasts = [], {}
+    rows, histories = [], {}
     for number in range(finished):
         params = drawn.ask(_space()).params
         last = EPOCHS if number % 3 == 0 else GRACE
         score = abs(params["momentum"] - 0.9)
-        pasts[number] = TrialHistory(f"{number:05d}", epochs=last, done=True, saved=True)
+        histories[number] = TrialHistory(f"{number:05d}", epochs=last, done=True, saved=True)
         rows.append(
             create_trial(
                 state=TrialState.COMPLETE if last == EPOCHS else TrialState.PRUNED,
@@ -154,7 +154,7 @@ def made_up_study(journal: Path, finished: int) -> dict[int, TrialHistory]:
             )
         )
     search.study.add_trials(rows)
-    return pasts
+    return histories
 
 
 def measure_suggestions(
@@ -166,7 +166,7 @@ def measure_suggestions(
         click.ClickException: A study is not what it should be.
     """
     whole = folder / "study.journal"
-    pasts = made_up_study(whole, max(sizes))
+    histories = made_up_study(whole, max(sizes))
     lines = whole.read_bytes().splitlines(keepends=True)
     head = len(lines) - max(sizes)  # then a line a row
     found = []
@@ -175,7 +175,7 @@ def measure_suggestions(
         journal.write_bytes(b"".join(lines[: head + finished]))
         size = journal.stat().st_size
         started = time.perf_counter()
-        search = _open_study(journal, {number: pasts[number] for number in range(finished)})
+        search = _open_study(journal, {number: histories[number] for number in range(finished)})
         opening = time.perf_counter() - started
         if search.open_rows or search.rows != finished:
             raise click.ClickException(
@@ -198,8 +198,8 @@ def measure_suggestions(
     return found
 
 
-def _open_study(journal: Path, pasts: Mapping[int, TrialHistory]) -> SearchStudy:
-    return SearchStudy(_space(), journal, seed=0, epochs=EPOCHS, startup=10, pasts=pasts)
+def _open_study(journal: Path, histories: Mapping[int, TrialHistory]) -> SearchStudy:
+    return SearchStudy(_space(), journal, seed=0, epochs=EPOCHS, startup=10, histories=histories)
 
 
 def _space() -> Space:

@@ -43,9 +43,9 @@ import tune.execution.batch_runner  # noqa: E402
 from benchmarks.standin import StandIn, slots_for_workers  # noqa: E402
 from tune.algorithms.stopping.asha import REDUCTION  # noqa: E402
 from tune.algorithms.study import SearchStudy, Suggestion, load_study  # noqa: E402
-from tune.cluster.workers import Needs, Shape, joined  # noqa: E402
+from tune.cluster.workers import Needs, TrialResources, joined  # noqa: E402
 from tune.execution.batch_runner import Batch, run_batch  # noqa: E402
-from tune.execution.failure_policy import Watch  # noqa: E402
+from tune.execution.failure_policy import FailurePolicy  # noqa: E402
 from tune.execution.interrupts import Interrupts  # noqa: E402
 from tune.execution.progress import Display  # noqa: E402
 from tune.execution.session import ROOT  # noqa: E402
@@ -63,7 +63,7 @@ _HOSTS = 2
 _STARTUP = 10  # random suggestions before the model, as for every search of 30 trials or more
 _MOST = 100_000  # trials: more than any round gets to
 _HOLD = "all-run"
-_PATIENCE = 300.0  # seconds to wait for the first trials
+_START_SECONDS = 300.0  # seconds to wait for the first trials
 
 
 @dataclass(frozen=True)
@@ -208,9 +208,9 @@ class Meter(Callback):
             if len(self._running) >= self._task.concurrent:
                 self._hold.touch()
                 self._opened = self._mark()
-            elif now - self._made > _PATIENCE:
+            elif now - self._made > _START_SECONDS:
                 raise TimeoutError(
-                    f"{len(self._running)} of {self._task.concurrent} trials run after {_PATIENCE} s"
+                    f"{len(self._running)} of {self._task.concurrent} trials run after {_START_SECONDS} s"
                 )
             return
         if self.ended:
@@ -367,9 +367,9 @@ class MeteredDisplay(Display):
         self._meter = meter
         self._interrupts = interrupts
 
-    def callback(self, watch: Watch) -> Callback:
+    def callback(self, policy: FailurePolicy) -> Callback:
         """As ever."""
-        return _Both(super().callback(watch), self._meter)
+        return _Both(super().callback(policy), self._meter)
 
     def tick(self) -> None:
         """As ever."""
@@ -491,9 +491,9 @@ def _run_product(task: Round, folder: Path, meter: Meter, address: str) -> dict[
     interrupts = Interrupts(lambda: None)
     interrupts.listen()
     shown = MeteredDisplay(meter, interrupts, task.epochs)
-    needs = Needs(Shape(0.0, 1.0), task.concurrent, _MOST)
+    needs = Needs(TrialResources(0.0, 1.0), task.concurrent, _MOST)
     with (
-        joined(address, needs, shown.say, lambda: None) as shown.cluster,
+        joined(address, needs, shown.log, lambda: None) as shown.cluster,
         patch.object(tune.execution.batch_runner, "MacilTrainable", StandIn),
     ):
         run_batch(run, batch, shown, interrupts, debug=False)

@@ -38,7 +38,7 @@ from benchmarks.epochs_at_size import describe_scale, scale_table, train_at_scal
 from benchmarks.reference import Reference
 from benchmarks.synthetic import CROPS, TRAIN_VIDEOS, SyntheticStore, training_lengths, uniform_lengths
 from macil.config import TrialConfig
-from macil.training.bags import Place, TrainingBags
+from macil.training.bags import Residency, TrainingBags
 from macil.training.engine import Engine
 
 # Small enough that timed steps do not train all videos to one side, where a reference has less to do.
@@ -98,7 +98,7 @@ def make_turns(
     device: torch.device,
     *,
     half: bool,
-    place: Place | None = None,
+    residency: Residency | None = None,
     accelerate: bool = True,
 ) -> Turns:
     """The contestants of a case, ready to run.
@@ -108,16 +108,16 @@ def make_turns(
         config: What is trained.
         device: Where.
         half: Whether our step in bfloat16 takes part.
-        place: Where our bags are kept; None for what the device gets in a training.
+        residency: Where our bags are kept; None for what the device gets in a training.
         accelerate: Whether our steps may be compiled and recorded.
     """
     store = SyntheticStore(case.lengths, np.zeros(0, np.int64), crops=case.crops, seed=2)
-    padded = TrainingBags(store, None, config.max_snippets, device, place="resident", dtype=torch.float32)
+    padded = TrainingBags(store, None, config.max_snippets, device, residency="resident", dtype=torch.float32)
     first = torch.arange(min(len(padded), config.batch_size), device=device)
     plain = padded_batch(padded, first)
-    resident = place == "resident" or (place is None and device.type != "cpu")
+    resident = residency == "resident" or (residency is None and device.type != "cpu")
     # The dense copy of the reference serves both, as both read float32 there.
-    bags = padded if resident else TrainingBags(store, None, config.max_snippets, device, place=place)
+    bags = padded if resident else TrainingBags(store, None, config.max_snippets, device, residency=residency)
     engine, reference = (
         Engine(config, [0], bags, accelerate=accelerate),
         Reference(config, EPOCH, device),
@@ -125,7 +125,9 @@ def make_turns(
     same_weights(engine, reference, plain)
     engines = {OURS: engine}
     if half:
-        kept = TrainingBags(store, None, config.max_snippets, device, place=place) if resident else bags
+        kept = (
+            TrainingBags(store, None, config.max_snippets, device, residency=residency) if resident else bags
+        )
         engines[HALF] = Engine(config, [0], kept, precision="bf16", accelerate=accelerate)
         engines[HALF].load_state_of(0, engine.state_of(0))
 

@@ -66,7 +66,7 @@ def convert(folder: Path, out: Path, dtype: Dtype, overwrite: bool, snippet_fram
 
     A conversion that was interrupted continues where it stopped when the same command is run again.
     """
-    with _saying_what_is_kept(out):
+    with _naming_what_is_kept(out):
         path = data.convert(
             folder, out, dtype=dtype, snippet_frames=snippet_frames, overwrite=overwrite, progress=True
         )
@@ -94,7 +94,7 @@ def demo(out: Path, ground_truth: bool, overwrite: bool, **size: int) -> None:
     It is for trying the tools; results on it say nothing about XD-Violence. The size of the real data is about
     --train-videos 3954 --test-videos 800 --min-snippets 20 --max-snippets 400 (20 GB).
     """
-    with _saying_what_is_kept(out):
+    with _naming_what_is_kept(out):
         path = data.write_demo(out, ground_truth=ground_truth, overwrite=overwrite, progress=True, **size)
     click.echo(f"wrote {path}")
     click.echo(f"next: {command_line('macil', 'check', out)}")
@@ -133,7 +133,7 @@ def _converted_from(store: FeatureStore) -> str | Path:
 
 
 @contextlib.contextmanager
-def _saying_what_is_kept(out: Path) -> Iterator[None]:
+def _naming_what_is_kept(out: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:

@@ -104,12 +104,12 @@ def train(data: Path, out: Path, resume: bool, overwrite: bool, **options: Any) 
         _write_epochs(trainer, out)
         _run(trainer, out)
     click.echo(_summary(trainer))
-    _say_what_to_know(trainer)
+    _print_what_to_know(trainer)
     click.echo(f"results in {out}")
     click.echo(_next(trainer, data, out))
 
 
-def _say_what_to_know(trainer: Trainer) -> None:
+def _print_what_to_know(trainer: Trainer) -> None:
     """What belongs to the numbers: doubts about the labels, terms that never acted, made-up data."""
     for doubt in trainer.store.label_notes:
         click.echo(f"note: {printable(doubt)}")

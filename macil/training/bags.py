@@ -24,7 +24,7 @@ from macil.model.bag_layout import Block, Layout, dense_layout
 
 _LOG = logging.getLogger(__name__)
 
-Place = Literal["mapped", "resident", "streamed"]
+Residency = Literal["mapped", "resident", "streamed"]
 """`mapped`: read from the memory map, on a CPU. `resident`: on the device. `streamed`: to it, batch by batch."""
 
 # A resident copy may take this share of a device's free memory; the rest is for training.
@@ -75,7 +75,7 @@ class TrainingBags:
         names: The videos to train on; None for all training videos.
         max_snippets: Longer videos are subsampled to this many, each modality by its own length.
         device: Where batches are wanted.
-        place: Where the bags are kept; None decides by the device's kind and free memory.
+        residency: Where the bags are kept; None decides by the device's kind and free memory.
         dtype: Of resident and streamed features; None is float16 on an accelerator, and the store's elsewhere.
 
     Raises:
@@ -89,7 +89,7 @@ class TrainingBags:
         max_snippets: int,
         device: torch.device,
         *,
-        place: Place | None = None,
+        residency: Residency | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         videos = store.videos("train")
@@ -128,9 +128,9 @@ class TrainingBags:
         accelerated = device.type != "cpu"
         self.dtype = dtype or (torch.float16 if accelerated else store.visual.dtype)
         """Of the features as kept"""
-        self.place: Place = place or self._choose_place()
+        self.residency: Residency = residency or self._choose_residency()
         self._buffers = RowBuffer(), RowBuffer()
-        if self.place == "resident":
+        if self.residency == "resident":
             self._upload()
 
     def __len__(self) -> int:
@@ -151,12 +151,12 @@ class TrainingBags:
             "resident": f"resident on {self.device.type}, {self.nbytes / 1e9:.2f} GB",
             "streamed": f"streamed to {self.device.type}: {self.nbytes / 1e9:.2f} GB do not fit its free memory",
         }
-        return f"{size}, {where[self.place]}"
+        return f"{size}, {where[self.residency]}"
 
     def batches(self, order: Tensor, size: int) -> Iterator[Batch]:
         """The samples in the `order` (S, N), `size` at a time; streamed batches are loaded ahead by a thread."""
         parts = order.split(size, 1)
-        if self.place == "streamed":
+        if self.residency == "streamed":
             yield from _ahead(self, parts)
         else:
             yield from map(self.batch, parts)
@@ -168,7 +168,7 @@ class TrainingBags:
         of the longest bag for several seeds; else blocks of similar length. All give the same losses. A mapped batch
         lasts until the next one is asked for, which takes its memory.
         """
-        if self.place == "resident":
+        if self.residency == "resident":
             visual = self._visual.index_select(0, samples.flatten())
             audio = self._audio.index_select(0, (samples // self.crops).flatten())
             seeds, bags = samples.shape
@@ -177,7 +177,7 @@ class TrainingBags:
             return Batch(visual.view(shape), audio.view(shape), self._device_labels[samples], layout)
         samples = samples.cpu()
         lengths, present = self.lengths[samples], self._present[samples]
-        if self.place == "streamed":
+        if self.residency == "streamed":
             layout = dense_layout(lengths, present, self.snippets)
             visual, audio = self._gather(samples, layout, pinned=self.device.type == "cuda")
             return self._to_device(visual, audio, self._labels[samples], layout)
@@ -196,7 +196,7 @@ class TrainingBags:
             (self.store.visual, self._visual_rows, self._visual_count, samples),
             (self.store.audio, self._audio_rows, self._audio_count, videos),
         ]
-        buffers = self._buffers if self.place == "mapped" else (None, None)
+        buffers = self._buffers if self.residency == "mapped" else (None, None)
         visual, audio = (
             _gather_rows(*part, layout, self.dtype, pinned=pinned, buffer=buffer)
             for part, buffer in zip(parts, buffers, strict=True)
@@ -215,7 +215,7 @@ class TrainingBags:
         )
         return Batch(move(visual), move(audio), move(labels), there)
 
-    def _choose_place(self) -> Place:
+    def _choose_residency(self) -> Residency:
         if self.device.type == "cpu":
             return "mapped"
         free, _ = torch.cuda.mem_get_info(self.device)
@@ -295,7 +295,7 @@ def shared_bags(
     if key not in _SHARED:
         _SHARED.clear()  # frees the device's memory before the next upload
         bags = _SHARED[key] = TrainingBags(store, names, max_snippets, device, dtype=dtype)
-        _LOG.log(logging.WARNING if bags.place == "streamed" else logging.INFO, "%s", bags.describe())
+        _LOG.log(logging.WARNING if bags.residency == "streamed" else logging.INFO, "%s", bags.describe())
     return _SHARED[key]
 
 

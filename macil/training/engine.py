@@ -161,7 +161,7 @@ class Engine:
         """
         self.begin_epoch(epoch, rates)
         order = permutation(fold_in(self._shuffle_keys, epoch), len(self.bags))
-        if self.bags.place == "resident":
+        if self.bags.residency == "resident":
             for samples in order.split(self.config.batch_size, 1):
                 self._accelerator.run(self._step_of_samples, (samples,), whole=self._is_whole(samples))
         else:

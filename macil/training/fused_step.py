@@ -254,15 +254,15 @@ def _take(x: Tensor, positions: list[Tensor], layout: Layout) -> Tensor:
     if _by_product(x):
         return torch.cat(
             [
-                (_one_hot(place, block.width).to(part.dtype) @ part).flatten(1, 2)
-                for place, part, block in zip(positions, layout.split(x, 1), layout.blocks, strict=True)
+                (_one_hot(position, block.width).to(part.dtype) @ part).flatten(1, 2)
+                for position, part, block in zip(positions, layout.split(x, 1), layout.blocks, strict=True)
             ],
             1,
         )
     offset, indices = 0, []
-    for place, block in zip(positions, layout.blocks, strict=True):
+    for position, block in zip(positions, layout.blocks, strict=True):
         first = offset + block.width * torch.arange(block.bags)
-        indices.append((place + first[:, None]).flatten(1))
+        indices.append((position + first[:, None]).flatten(1))
         offset += block.rows
     index = torch.cat(indices, 1) + x.shape[1] * torch.arange(len(x))[:, None]
     return x.reshape(-1, x.shape[-1]).index_select(0, index.flatten()).unflatten(0, index.shape)

@@ -26,7 +26,7 @@ from benchmarks.reference import PlainBatch, Reference
 from macil.config import TrialConfig
 from macil.data import FeatureStore, convert, write_demo
 from macil.evaluation.average_precision import AveragePrecision, frame_average_precision
-from macil.training.bags import Batch, Place, TrainingBags
+from macil.training.bags import Batch, Residency, TrainingBags
 from macil.training.engine import Engine
 from tests.support import golden_inputs
 from tests.support.repository import ROOT
@@ -163,16 +163,16 @@ def test_the_reference_makes_the_recorded_steps() -> None:
 
 
 # As on a CPU, and as on a GPU but for the device.
-PLACES = pytest.mark.parametrize("place", [None, "resident"])
+RESIDENCIES = pytest.mark.parametrize("residency", [None, "resident"])
 
 
-@PLACES
+@RESIDENCIES
 def test_a_step_that_differs_from_the_reference_is_not_timed(
-    place: Place | None, monkeypatch: pytest.MonkeyPatch
+    residency: Residency | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lengths = np.array([20, 3, 11, 8, 20], np.int64)
     config, device = TrialConfig(), torch.device("cpu")
-    assert check_reference(config, lengths, 20, device, place) < 1e-8
+    assert check_reference(config, lengths, 20, device, residency) < 1e-8
     # The check has to see a gradient that is off while every loss is right.
     step = Engine.step
 
@@ -185,7 +185,7 @@ def test_a_step_that_differs_from_the_reference_is_not_timed(
 
     monkeypatch.setattr(Engine, "step", off)
     with pytest.raises(click.ClickException, match=r"norm\.bias differs .* by 1\.00e-06; nothing was timed"):
-        check_reference(config, lengths, 20, device, place)
+        check_reference(config, lengths, 20, device, residency)
 
 
 def test_the_agreement_counts_a_value_that_is_no_number_as_a_difference() -> None:
@@ -205,7 +205,7 @@ def test_what_is_timed_on_a_gpu_runs_on_a_cpu_too() -> None:
     config, device = TrialConfig(batch_size=2, max_snippets=9), torch.device("cpu")
     case = benchmarks.training.Case("resident", np.array([9, 4, 6, 2, 9]), 1, False, None)
     assert check_acceleration(config, case.lengths, 9, device, "resident") == 0
-    turns = benchmarks.training.make_turns(case, config, device, half=True, place="resident")
+    turns = benchmarks.training.make_turns(case, config, device, half=True, residency="resident")
     assert turns.steps == 3
     seconds = benchmarks.training.time_case(turns, 1, 0, device, epoch=False)
     assert list(seconds) == ["reference", "macil", "macil, bf16"]

@@ -71,16 +71,16 @@ class Chaos:
     Args:
         lab: Where; with three hosts once it has begun.
         seed: Of what is hit, and when.
-        say: Told of each fault.
+        log: Told of each fault.
     """
 
-    def __init__(self, lab: Lab, seed: int, say: Callable[[str], None] = print) -> None:
+    def __init__(self, lab: Lab, seed: int, log: Callable[[str], None] = print) -> None:
         self.lab = lab
         self.search = Search(lab)
         self.faults: list[Fault] = []
         self.seen: list[Digits] = []
         self.resumes = 0
-        self._say = say
+        self._log = log
         self._draw = random.Random(seed)
         self._began = time.monotonic()
         self._repairs: list[tuple[float, Callable[[], None]]] = []
@@ -179,7 +179,7 @@ class Chaos:
         getattr(self, f"_hit_{kind}")(host, fault)
         self._look(recovers=False)  # what was written just before the blow
         self._struck = time.monotonic()
-        self._say(
+        self._log(
             f"{fault.at:6.1f} s  {kind:6} on {host.name:5}  {epochs:4d} epochs logged  {' '.join(fault.lost)}"
         )
 
@@ -266,7 +266,7 @@ class Outcome:
     failed: list[tuple[int, str, int]]
 
 
-def survive(place: Path, seed: int, trials: int, say: Callable[[str], None] = print) -> Outcome:
+def survive(place: Path, seed: int, trials: int, log: Callable[[str], None] = print) -> Outcome:
     """Run a search through the chaos, and prove what it promises.
 
     Raises:
@@ -274,7 +274,7 @@ def survive(place: Path, seed: int, trials: int, say: Callable[[str], None] = pr
     """
     with Lab(place, patch=slow(0.3)) as lab:
         store = small_store(lab)
-        chaos = Chaos(lab, seed, say)
+        chaos = Chaos(lab, seed, log)
         began = time.monotonic()
         chaos.run(store, trials)
         seconds = time.monotonic() - began

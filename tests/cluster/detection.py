@@ -27,7 +27,7 @@ from tests.cluster.lab import RAYLET, Host, Lab, cluster_environment, slowest_no
 from tests.cluster.searching import Search, slow, small_store
 
 # One trial is lost again and again here.
-_ENDURING = {"tune.execution.failure_policy": "INFRASTRUCTURE_LOSSES = 1000\n"}
+_ENDURING = {"tune.execution.failure_policy": "MAX_WORKER_FAILURES = 1000\n"}
 _TIMEOUTS = (250, 500, 1000, 2000)
 _NAMES = ("initial_delay_ms", "period_ms", "timeout_ms", "failure_threshold")
 

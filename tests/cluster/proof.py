@@ -17,7 +17,7 @@ from tests.support.promise import Digits, assert_kept, assert_replays, assert_wh
 from tests.support.search_command import info, lines_of
 from tune.algorithms.stopping.asha import REDUCTION
 from tune.algorithms.study import load_study
-from tune.execution.failure_policy import INFRASTRUCTURE_LOSSES
+from tune.execution.failure_policy import MAX_WORKER_FAILURES
 from tune.storage.trial_log import METRIC
 
 
@@ -100,7 +100,7 @@ def _subsets(values: Sequence[float]) -> chain[tuple[float, ...]]:
 def assert_failures_deserved(run: Path) -> None:
     """No trial failed but by divergence, or because it was lost more often than it may be."""
     for row, reason, losses in failed_trials(run):
-        assert losses > INFRASTRUCTURE_LOSSES or "diverged" in reason, (row, reason)
+        assert losses > MAX_WORKER_FAILURES or "diverged" in reason, (row, reason)
 
 
 def failed_trials(run: Path) -> list[tuple[int, str, int]]:

@@ -95,7 +95,7 @@ def test_with_the_health_checks_of_ray_a_cut_link_is_not_noticed_in_time(tmp_pat
 
 @mutation
 def test_without_another_try_the_trial_of_a_lost_node_fails(tmp_path: Path) -> None:
-    patch = {**slow(0.3), "tune.execution.failure_policy": "INFRASTRUCTURE_LOSSES = 0\n"}
+    patch = {**slow(0.3), "tune.execution.failure_policy": "MAX_WORKER_FAILURES = 0\n"}
     with (
         Lab(tmp_path / "lab", patch=patch) as lab,
         pytest.raises(AssertionError, match=r"too early|not within"),
@@ -145,8 +145,8 @@ def head_lost(lab: Lab) -> None:
     )
     trials = search.run / "trials"
     search.wait_for(lambda: any(line.content["done"] for line in search.lines) and bool(search.unfinished()))
-    search.wait_for(lambda: any(past.ended for past in pasts(trials)))
-    finished = [past.name for past in pasts(trials) if past.ended]
+    search.wait_for(lambda: any(history.ended for history in histories(trials)))
+    finished = [history.name for history in histories(trials) if history.ended]
     kept = {name: contents(trials / name) for name in finished}
     before = digits(search.run)
     assert len(finished) < 5
@@ -166,7 +166,7 @@ def head_lost(lab: Lab) -> None:
     assert_replays(search.run, FeatureStore.open(lab.shared / "store"))
 
 
-def pasts(trials: Path) -> list[TrialHistory]:
+def histories(trials: Path) -> list[TrialHistory]:
     return [read_history(trials, folder.name) for folder in sorted(trials.glob("0*"))]
 
 
@@ -184,7 +184,7 @@ def test_a_search_whose_head_is_lost_goes_on_on_a_new_cluster(tmp_path: Path) ->
 
 @mutation
 def test_a_search_that_does_not_go_on_with_begun_trials_is_not_whole_on_a_new_cluster(tmp_path: Path) -> None:
-    patch = {**slow(0.3), "tune.algorithms.study": "def is_resumable(row, past):\n    return False\n"}
+    patch = {**slow(0.3), "tune.algorithms.study": "def is_resumable(row, history):\n    return False\n"}
     with Lab(tmp_path / "lab", patch=patch) as lab, pytest.raises(AssertionError) as raised:
         head_lost(lab)
     assert "assert_whole" in [entry.name for entry in raised.traceback]

@@ -59,7 +59,7 @@ class Slurm:
         self._start(one, "slurmctld", "-D", "-i")
         for host in self.hosts:
             self._start(host, "slurmd", "-D", "-N", host.name)
-        _until(lambda: self.say("sinfo", "--noheader", "--format=%D %t").split() == ["2", "idle"])
+        _until(lambda: self.output("sinfo", "--noheader", "--format=%D %t").split() == ["2", "idle"])
 
     def _configure(self) -> None:
         nodes = "\n".join(f"NodeName={host.name} NodeAddr={host.address} CPUs=2" for host in self.hosts)
@@ -109,7 +109,7 @@ PartitionName=high Nodes=ALL PriorityTier=2
     def _start(self, host: Host, tool: str, *arguments: str) -> None:
         host.start(tool, *arguments, log=self._log(f"{tool}-{host.name}"))
 
-    def say(self, *command: str) -> str:
+    def output(self, *command: str) -> str:
         """Run a command of Slurm's on the first host."""
         script = f'cd "{self.root}" && exec "$@"'
         done = subprocess.run(
@@ -136,7 +136,7 @@ PartitionName=high Nodes=ALL PriorityTier=2
             *("--no-asha", *SMALL),
         ]
         smaller = ["--cpus-per-task=2", "--gpus-per-node=0", "--mem=0"]
-        said = self.say("sbatch", "--parsable", *smaller, *options, "deploy/slurm.sh", *search)
+        said = self.output("sbatch", "--parsable", *smaller, *options, "deploy/slurm.sh", *search)
         return Job(self, int(said), self.lab.shared / "runs" / name)
 
 
@@ -155,7 +155,7 @@ class Job:
     @property
     def facts(self) -> dict[str, str]:
         """What Slurm knows of it."""
-        words = self.slurm.say("scontrol", "show", "job", str(self.number)).split()
+        words = self.slurm.output("scontrol", "show", "job", str(self.number)).split()
         return dict(word.split("=", 1) for word in words if "=" in word)
 
     @property
@@ -188,7 +188,7 @@ class Job:
         return facts
 
     def assert_nothing_is_left(self) -> None:
-        _until(lambda: self.slurm.say("squeue", "--noheader") == "")
+        _until(lambda: self.slurm.output("squeue", "--noheader") == "")
         assert list(self.slurm.root.glob(".macil-tune-*")) == []  # the secret
         for host in self.slurm.hosts:
             local = self.slurm.lab.place / "hosts" / host.name / "ray"
@@ -230,7 +230,7 @@ def test_a_job_that_was_preempted_goes_on_by_itself(slurm: Slurm) -> None:
     job = slurm.submit("preempted")
     job.wait_for(lambda: job.epochs() >= 8)
     before = digits(job.run)
-    first = slurm.say(
+    first = slurm.output(
         "sbatch", "--parsable", "--partition=high", "--nodes=2", "--exclusive", "--wrap=sleep 5"
     )
     job.wait_for(lambda: job.facts["Restarts"] == "1")
@@ -257,7 +257,7 @@ def test_a_job_stops_before_its_time_limit_and_goes_on_by_itself(slurm: Slurm) -
 def test_a_cancelled_job_ends_for_good_and_the_same_line_goes_on_with_its_run(slurm: Slurm) -> None:
     job = slurm.submit("cancelled")
     job.wait_for(lambda: job.epochs() >= 8)
-    slurm.say("scancel", str(job.number))
+    slurm.output("scancel", str(job.number))
     job.wait_for(lambda: job.facts["JobState"] == "CANCELLED")
     job.assert_nothing_is_left()
     before = digits(job.run)
@@ -267,7 +267,9 @@ def test_a_cancelled_job_ends_for_good_and_the_same_line_goes_on_with_its_run(sl
 
 
 def test_without_a_name_the_job_says_what_it_needs(slurm: Slurm) -> None:
-    number = int(slurm.say("sbatch", "--parsable", "--gpus-per-node=0", "--mem=0", "-c2", "deploy/slurm.sh"))
+    number = int(
+        slurm.output("sbatch", "--parsable", "--gpus-per-node=0", "--mem=0", "-c2", "deploy/slurm.sh")
+    )
     job = Job(slurm, number, slurm.root)
     job.wait_for(lambda: job.facts["JobState"] == "FAILED")
     assert job.facts["ExitCode"] == "2:0"

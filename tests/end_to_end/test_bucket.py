@@ -20,7 +20,7 @@ from tests.support.search_command import SMALL, Command, finish, start
 from tune.results.run import load_run
 from tune.storage.location import copy_run
 from tune.storage.names import LEASE_FILE
-from tune.storage.retry import PATIENCE
+from tune.storage.retry import RETRY_VARIABLE
 
 pytestmark = [pytest.mark.ray]
 nightly = pytest.mark.nightly
@@ -160,7 +160,7 @@ def test_a_server_that_stops_is_waited_for_by_driver_and_workers(
 def test_without_waiting_a_server_that_stops_ends_the_run(
     module: str, bucket: str, data: str, link: Link, tmp_path: Path, unbroken: Path
 ) -> None:
-    impatient = {module: "def patiently(write, where, **_):\n    return write()\n"}
+    impatient = {module: "def with_retry(write, where, **_):\n    return write()\n"}
     with pytest.raises(AssertionError):
         server_stops(bucket, data, link, tmp_path, unbroken, impatient)
 
@@ -170,7 +170,7 @@ def test_a_server_that_stays_away_ends_the_run_which_is_resumed_when_it_is_back(
     bucket: str, data: str, link: Link, tmp_path: Path, unbroken: Path
 ) -> None:
     remote = Remote(f"{bucket}/runs/run")
-    variables = {"AWS_ENDPOINT_URL": f"http://{link.address}", PATIENCE: "3"}
+    variables = {"AWS_ENDPOINT_URL": f"http://{link.address}", RETRY_VARIABLE: "3"}
     storage = ["--storage", f"{bucket}/runs"]
     patch = together(SAVE_OFTEN, slow(0.3))
     command = start(

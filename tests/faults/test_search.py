@@ -22,7 +22,7 @@ from tests.support.promise import Digits, assert_kept, assert_replays, assert_wh
 from tests.support.search_command import Command, finish, info, lines_of, start, stop_when
 from tune.results.run import load_run
 from tune.storage.history import read_history
-from tune.storage.retry import PATIENCE
+from tune.storage.retry import RETRY_VARIABLE
 
 pytestmark = [pytest.mark.ray]
 nightly = pytest.mark.nightly
@@ -597,7 +597,7 @@ def test_a_full_disk_is_waited_for(
 def test_a_disk_that_stays_full_ends_the_run_with_that_reason_and_it_is_resumed(
     place: Path, small_disk: Path, unbroken: Path, demo_store: FeatureStore
 ) -> None:
-    command = begin(place, demo_store, *ALONE, patch=slow(0.05), variables={PATIENCE: "3"})
+    command = begin(place, demo_store, *ALONE, patch=slow(0.05), variables={RETRY_VARIABLE: "3"})
     stop_when(command, lambda: logged(place, 1) >= 3, signal.SIGCONT, group=False)
     filler = fill(small_disk)
     code, output = finish(command)
@@ -725,7 +725,7 @@ MUTATIONS: dict[str, tuple[Patch, Scenario]] = {
     "rung replay": (
         {
             "tune.execution.tune_scheduler": "_init = AshaScheduler.__init__\n"
-            "def init(self, grace, epochs, pasts=None):\n    _init(self, grace, epochs, None)\n"
+            "def init(self, grace, epochs, histories=None):\n    _init(self, grace, epochs, None)\n"
             "AshaScheduler.__init__ = init\n"
         },
         driver_killed,
@@ -758,7 +758,7 @@ MUTATIONS: dict[str, tuple[Patch, Scenario]] = {
         lambda place, store, _, patch: checkpoint_damaged(place, store, patch),
     ),
     "replacement of lost workers": (
-        {"tune.execution.failure_policy": "INFRASTRUCTURE_LOSSES = 0\n"},
+        {"tune.execution.failure_policy": "MAX_WORKER_FAILURES = 0\n"},
         lambda place, store, _, patch: worker_killed(place, store, patch),
     ),
     "losses that Tune does not know": (
@@ -776,7 +776,7 @@ MUTATIONS: dict[str, tuple[Patch, Scenario]] = {
         lambda place, store, _, patch: all_raise(place, store, patch),
     ),
     "end of what hangs": (
-        {"tune.execution.failure_policy": "Watch._end = lambda self, trial: None\n"},
+        {"tune.execution.failure_policy": "FailurePolicy._end = lambda self, trial: None\n"},
         lambda place, store, _, patch: hangs(place, store, patch),
     ),
     "saving at a wish to stop": (
@@ -809,7 +809,7 @@ def test_without_waiting_a_full_disk_breaks_the_promise(
     place: Path, small_disk: Path, demo_store: FeatureStore
 ) -> None:
     with pytest.raises(AssertionError):
-        disk_full(place, small_disk, demo_store, {"tune.storage.retry": "_PATIENCE = 0.0\n"})
+        disk_full(place, small_disk, demo_store, {"tune.storage.retry": "_RETRY_SECONDS = 0.0\n"})
 
 
 @nightly
@@ -818,6 +818,6 @@ def test_the_past_of_a_trial_is_read_from_its_folder(unbroken: Path) -> None:
     trials = sorted((unbroken / "trials").glob("0*"))
     assert len(trials) == TRIALS
     for trial in trials:
-        past = read_history(unbroken / "trials", trial.name)
-        assert past.ended
-        assert past.epochs == len(lines_of(trial / "result.json"))
+        history = read_history(unbroken / "trials", trial.name)
+        assert history.ended
+        assert history.epochs == len(lines_of(trial / "result.json"))

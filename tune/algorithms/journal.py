@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 
 from macil.io.files import atomic_path
 from tune.algorithms.optuna_internals import JournalOperation
-from tune.storage.retry import append_whole, patiently
+from tune.storage.retry import append_whole, with_retry
 
 # Attribute of a row, written last of all that a suggestion writes.
 TRIAL_ID = "tune_trial_id"
@@ -28,28 +28,28 @@ class Journal(JournalFileBackend):
 
     Args:
         path: The file; made if absent.
-        say, stop: As of `tune.storage.retry.patiently`, for a disk that is full.
+        log, stop: As of `tune.storage.retry.with_retry`, for a disk that is full.
     """
 
     def __init__(
-        self, path: Path, say: Callable[[str], None] | None = None, stop: Callable[[], bool] = lambda: False
+        self, path: Path, log: Callable[[str], None] | None = None, stop: Callable[[], bool] = lambda: False
     ) -> None:
         super().__init__(str(path))
         self._path = path
-        self._say = say
+        self._log = log
         self._stop = stop
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Append operations, all of them or none."""
-        text = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
-        patiently(lambda: append_whole(self._path, text), self._path, say=self._say, stop=self._stop)
+        text = "".join(json.dumps(entry, separators=(",", ":")) + "\n" for entry in logs)
+        with_retry(lambda: append_whole(self._path, text), self._path, log=self._log, stop=self._stop)
 
 
 def open_journal(
-    path: Path, say: Callable[[str], None] | None = None, stop: Callable[[], bool] = lambda: False
+    path: Path, log: Callable[[str], None] | None = None, stop: Callable[[], bool] = lambda: False
 ) -> JournalStorage:
     """The journal file as an Optuna storage."""
-    return JournalStorage(Journal(path, say, stop))
+    return JournalStorage(Journal(path, log, stop))
 
 
 def repair_journal(path: Path) -> str | None:

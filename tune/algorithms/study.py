@@ -61,8 +61,8 @@ class SearchStudy:
         epochs: Epochs of a whole training; a trial that ends earlier was stopped.
         startup: Finished trials before the model of the scores is used; random suggestions until then.
         first: Points to try before anything else; enqueued when the study is made.
-        pasts: What trials logged before, by number: the study is repaired from it.
-        say, stop: As of `tune.storage.retry.patiently`.
+        histories: What trials logged before, by number: the study is repaired from it.
+        log, stop: As of `tune.storage.retry.with_retry`.
 
     Raises:
         DataError: The study lacks rows that the folders cannot give back.
@@ -77,8 +77,8 @@ class SearchStudy:
         epochs: int,
         startup: int,
         first: tuple[Mapping[str, Any], ...] = (),
-        pasts: Mapping[int, TrialHistory] | None = None,
-        say: Callable[[str], None] | None = None,
+        histories: Mapping[int, TrialHistory] | None = None,
+        log: Callable[[str], None] | None = None,
         stop: Callable[[], bool] = lambda: False,
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -89,7 +89,7 @@ class SearchStudy:
         # A sampler finds the space in the rows it has not seen yet; a new sampler would read all of them again.
         self._seen = IntersectionSearchSpace(include_pruned=True)
         self.study = optuna.create_study(
-            storage=open_journal(journal, say, stop),
+            storage=open_journal(journal, log, stop),
             sampler=make_tpe(seed, 0, startup, self._seen),
             pruner=NopPruner(),
             study_name=STUDY_NAME,
@@ -97,15 +97,15 @@ class SearchStudy:
             load_if_exists=True,
         )
         self._trials: dict[str, Trial] = {}
-        pasts = pasts or {}
-        repair_study(self.study, space, pasts, epochs)
+        histories = histories or {}
+        repair_study(self.study, space, histories, epochs)
         rows = self.study.get_trials(deepcopy=False)
         if not rows:
             for point in first:
                 self.study.enqueue_trial(dict(point))
         begun = [row for row in rows if row.state != TrialState.WAITING]
-        self._again = deque(row for row in begun if is_resumable(row, pasts.get(row.number)))
-        self._logged = {row.number: pasts[row.number].epochs for row in begun if row.number in pasts}
+        self._again = deque(row for row in begun if is_resumable(row, histories.get(row.number)))
+        self._logged = {row.number: histories[row.number].epochs for row in begun if row.number in histories}
         self._count = len(begun)
 
     @property
@@ -160,52 +160,55 @@ class SearchStudy:
             _tell_end(self.study, trial, score, epoch, self._epochs)
 
 
-def is_resumable(row: FrozenTrial, past: TrialHistory | None) -> bool:
+def is_resumable(row: FrozenTrial, history: TrialHistory | None) -> bool:
     """Whether a trial that was begun is trained on: it has not failed, and its last epoch is not in its folder."""
-    return row.state != TrialState.FAIL and not (past is not None and past.ended)
+    return row.state != TrialState.FAIL and not (history is not None and history.ended)
 
 
 def repair_study(
-    study: optuna.Study, space: Mapping[str, BaseDistribution], pasts: Mapping[int, TrialHistory], epochs: int
+    study: optuna.Study,
+    space: Mapping[str, BaseDistribution],
+    histories: Mapping[int, TrialHistory],
+    epochs: int,
 ) -> None:
     """Make the study say what the trials' folders say: rows, scores by epoch, and how each trial ended.
 
     Raises:
         DataError: A row is missing, and its folder does not say which configuration it was.
     """
-    for number in range(len(study.get_trials(deepcopy=False)), max(pasts, default=-1) + 1):
-        study.add_trial(_row_of(number, pasts.get(number), space))
+    for number in range(len(study.get_trials(deepcopy=False)), max(histories, default=-1) + 1):
+        study.add_trial(_row_of(number, histories.get(number), space))
     for row in study.get_trials(deepcopy=False):
-        past = pasts.get(row.number)
-        if past is None or row.state.is_finished() or row.state == TrialState.WAITING:
+        history = histories.get(row.number)
+        if history is None or row.state.is_finished() or row.state == TrialState.WAITING:
             continue
         trial = open_row(study, row)
-        for epoch, score in sorted(past.scores.items()):
+        for epoch, score in sorted(history.scores.items()):
             if score is not None and epoch not in row.intermediate_values:
                 trial.report(score, epoch)
-        if not past.ended:  # an error.txt alone may be of a failure that was to be tried again
+        if not history.ended:  # an error.txt alone may be of a failure that was to be tried again
             continue
-        last = past.scores.get(past.epochs)
-        if past.diverged or last is None:
-            trial.set_user_attr(REASON, past.reason or _NO_REASON)
+        last = history.scores.get(history.epochs)
+        if history.diverged or last is None:
+            trial.set_user_attr(REASON, history.reason or _NO_REASON)
             study.tell(trial, state=TrialState.FAIL)
         else:
-            _tell_end(study, trial, last, past.epochs, epochs)
+            _tell_end(study, trial, last, history.epochs, epochs)
 
 
-def _row_of(number: int, past: TrialHistory | None, space: Mapping[str, BaseDistribution]) -> FrozenTrial:
+def _row_of(number: int, history: TrialHistory | None, space: Mapping[str, BaseDistribution]) -> FrozenTrial:
     """A row that was lost with the end of the journal."""
-    missing = [name for name in space if past is None or name not in past.params]
-    if past is None or missing:
+    missing = [name for name in space if history is None or name not in history.params]
+    if history is None or missing:
         raise DataError(
             f"the study has no row {number}, and trials/{number:05d}/params.json does not say what it was "
             f"({', '.join(missing)} missing); put study.journal back from a copy, or begin a new run with --overwrite"
         )
     return create_trial(
         state=TrialState.RUNNING,
-        params={name: past.params[name] for name in space},
+        params={name: history.params[name] for name in space},
         distributions=dict(space),
-        user_attrs={TRIAL_ID: past.trial_id or f"{number:05d}"},
+        user_attrs={TRIAL_ID: history.trial_id or f"{number:05d}"},
     )
 
 

@@ -38,9 +38,9 @@ from tune.execution.ray_internals import (
 from tune.planning.plan import Plan
 
 # Seconds to wait for workers before the search gives up; another number by this variable.
-PATIENCE = "MACIL_WORKERS_PATIENCE"
+WAIT_VARIABLE = "MACIL_WORKERS_PATIENCE"
 # Of hosts that somebody owns. A provider's machines may be sold out for hours: for those it waits on.
-_PATIENCE = 600.0
+_WAIT_SECONDS = 600.0
 _POLL = 1.0
 _REMIND = 30.0  # seconds between two messages while it waits
 _LOOK = 5.0  # seconds between two looks at the cluster while trials run
@@ -55,11 +55,11 @@ _LISTED = "local.cluster.node"
 # Ray's word about tasks that wait for a node of their size, which is what they are there for.
 _NOISE = "infeasible resource requests"
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Shape:
+class TrialResources:
     """What one trial takes of a host."""
 
     cpus: float
@@ -85,21 +85,21 @@ class Needs:
         refit: Of the winner's refit, None without one.
     """
 
-    trial: Shape
+    trial: TrialResources
     concurrent: int
     total: int
-    refit: Shape | None = None
+    refit: TrialResources | None = None
 
     @property
-    def shapes(self) -> list[Shape]:
+    def distinct_resources(self) -> list[TrialResources]:
         """Each must find a host."""
         return list(dict.fromkeys([self.trial, *([self.refit] if self.refit else [])]))
 
     @classmethod
     def of(cls, plan: Plan) -> Needs:
         """What a plan takes."""
-        trial = Shape(plan.cpus_per_trial, plan.gpus_per_trial)
-        refit = Shape(plan.refit_cpus, plan.gpus_per_trial) if plan.refits else None
+        trial = TrialResources(plan.cpus_per_trial, plan.gpus_per_trial)
+        refit = TrialResources(plan.refit_cpus, plan.gpus_per_trial) if plan.refits else None
         return cls(trial, min(plan.concurrent, plan.tune_trials), plan.tune_trials, refit)
 
 
@@ -120,10 +120,10 @@ class Host:
     def __str__(self) -> str:
         return f"{self.name}: {plural(self.cpus, 'CPU')}, {plural(self.gpus, 'GPU')}"
 
-    def slots(self, shape: Shape) -> int:
+    def slots(self, resources: TrialResources) -> int:
         """How many trials it can hold."""
-        most = [self.cpus // shape.cpus if shape.cpus else float(_MOST_ASKED)]
-        most += [self.gpus // shape.gpus] if shape.gpus else []
+        most = [self.cpus // resources.cpus if resources.cpus else float(_MOST_ASKED)]
+        most += [self.gpus // resources.gpus] if resources.gpus else []
         return int(min(most))
 
 
@@ -221,20 +221,20 @@ class Cluster:
 
     Args:
         address: As given, for messages.
-        say: Where to say what it waits for.
+        log: Where to say what it waits for.
         check: Called while it waits; raises when the search is to stop.
 
     Attributes:
         short: Whether no live host can hold a trial now.
     """
 
-    def __init__(self, address: str, needs: Needs, say: Say, check: Callable[[], None]) -> None:
+    def __init__(self, address: str, needs: Needs, log: Log, check: Callable[[], None]) -> None:
         self.short = False
         self._address = address
         self._needs = needs
-        self._say = say
+        self._log = log
         self._check = check
-        self._waiting: dict[Shape, list[Any]] = {}
+        self._waiting: dict[TrialResources, list[Any]] = {}
         self._scales: bool | None = None  # whether there is an autoscaler, None while that is not known
         self._looked = self._told = 0.0
         self._last_room = ""
@@ -249,13 +249,15 @@ class Cluster:
         """
         began = said = time.monotonic()
         first = True
-        log = _AutoscalerLog()
+        autoscaler_log = _AutoscalerLog()
         impossible_since: float | None = None
-        with contextlib.closing(log):
+        with contextlib.closing(autoscaler_log):
             while True:
                 hosts = hosts_now()
                 missing = [
-                    shape for shape in self._needs.shapes if not any(host.slots(shape) for host in hosts)
+                    resources
+                    for resources in self._needs.distinct_resources
+                    if not any(host.slots(resources) for host in hosts)
                 ]
                 scaler = ask_autoscaler()
                 self._scales = scaler.there
@@ -264,17 +266,17 @@ class Cluster:
                 if not missing:
                     break
                 now = time.monotonic()
-                if self._is_impossible(missing, scaler, log):
+                if self._is_impossible(missing, scaler, autoscaler_log):
                     impossible_since = now if impossible_since is None else impossible_since
                     if now - impossible_since >= _CERTAIN:
                         raise UsageError(self._refusal(missing, hosts, now - began, impossible=True))
                 else:
                     impossible_since = None
-                limit = _patience(scaler)
+                limit = _wait_limit(scaler)
                 if limit is not None and now - began >= limit:
                     raise UsageError(self._refusal(missing, hosts, now - began, impossible=False))
                 if first or now - said >= _REMIND:
-                    self._say(self._waits(missing, hosts, scaler, 0.0 if first else now - began))
+                    self._log(self._waits(missing, hosts, scaler, 0.0 if first else now - began))
                     first, said = False, now
                 self._check()
                 time.sleep(_POLL)
@@ -307,8 +309,8 @@ class Cluster:
 
     def withdraw(self) -> None:
         """Ask for nothing any more."""
-        for shape in list(self._waiting):
-            self._let_wait(shape, 0)
+        for resources in list(self._waiting):
+            self._let_wait(resources, 0)
 
     def host_of(self, trial: Trial) -> str:
         """The name of the host that a trial's worker is on, "" where that is not known."""
@@ -325,36 +327,38 @@ class Cluster:
                     self._of_actor[number] = self._names[node]
         return self._of_actor.get(number, "")
 
-    def _ask(self, hosts: list[Host], at_once: int, missing: list[Shape]) -> None:
+    def _ask(self, hosts: list[Host], at_once: int, missing: list[TrialResources]) -> None:
         """Let so many tasks wait as trials could run at once and have no room; totals count, whoever uses them."""
         trial = self._needs.trial
         room = sum(host.slots(trial) for host in hosts)
-        for shape in self._needs.shapes:
-            least = 1 if shape in missing else 0
-            wanted = at_once - room if shape == trial else 0
-            self._let_wait(shape, min(max(least, wanted), _MOST_ASKED))
+        for resources in self._needs.distinct_resources:
+            least = 1 if resources in missing else 0
+            wanted = at_once - room if resources == trial else 0
+            self._let_wait(resources, min(max(least, wanted), _MOST_ASKED))
 
-    def _let_wait(self, shape: Shape, count: int) -> None:
-        waiting = self._waiting.get(shape, [])
+    def _let_wait(self, resources: TrialResources, count: int) -> None:
+        waiting = self._waiting.get(resources, [])
         if waiting:
             _, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=0)
         for task in waiting[count:]:
             ray.cancel(task)
         # Without a name that the worker would have to import.
         nothing = ray.remote(lambda: None).options(
-            num_cpus=shape.cpus, num_gpus=shape.gpus, max_retries=0, name="room for a trial"
+            num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=0, name="room for a trial"
         )
         more = [nothing.remote() for _ in range(count - len(waiting))]
-        self._waiting[shape] = [*waiting[:count], *more]
+        self._waiting[resources] = [*waiting[:count], *more]
 
-    def _is_impossible(self, missing: list[Shape], scaler: Autoscaler, log: _AutoscalerLog) -> bool:
+    def _is_impossible(
+        self, missing: list[TrialResources], scaler: Autoscaler, autoscaler_log: _AutoscalerLog
+    ) -> bool:
         """Whether the autoscaler has nothing that could hold one of the shapes."""
         if not scaler.there or scaler.fixed:
             return False
-        told = log.impossible()
-        for shape in missing:
-            bundle = frozenset(shape.bundle.items())
-            asked = len(self._waiting.get(shape, ()))
+        told = autoscaler_log.impossible()
+        for resources in missing:
+            bundle = frozenset(resources.bundle.items())
+            asked = len(self._waiting.get(resources, ()))
             if scaler.impossible is None:
                 if bundle in told:
                     return True
@@ -362,7 +366,9 @@ class Cluster:
                 return True
         return False
 
-    def _waits(self, missing: list[Shape], hosts: list[Host], scaler: Autoscaler, seconds: float) -> str:
+    def _waits(
+        self, missing: list[TrialResources], hosts: list[Host], scaler: Autoscaler, seconds: float
+    ) -> str:
         text = f"waiting for workers{f', {clock(seconds)}' if seconds >= 1 else ''}: {self._no_room(missing)}"
         text += f"; {_there_is(hosts)}"
         if scaler.there:
@@ -374,14 +380,16 @@ class Cluster:
                 text += f" ({'; '.join(scaler.trouble)})"
         elif scaler.there is False:
             text += "; the cluster has no autoscaler: start workers by hand"
-        limit = _patience(scaler)
-        return text if limit is None else f"{text}; gives up after {clock(limit)} ({PATIENCE})"
+        limit = _wait_limit(scaler)
+        return text if limit is None else f"{text}; gives up after {clock(limit)} ({WAIT_VARIABLE})"
 
-    def _refusal(self, missing: list[Shape], hosts: list[Host], seconds: float, *, impossible: bool) -> str:
+    def _refusal(
+        self, missing: list[TrialResources], hosts: list[Host], seconds: float, *, impossible: bool
+    ) -> str:
         reason = (
             "and its autoscaler has no worker type that could"
             if impossible
-            else f"and none came in {seconds:.0f} s ({PATIENCE} sets another number of seconds)"
+            else f"and none came in {seconds:.0f} s ({WAIT_VARIABLE} sets another number of seconds)"
         )
         return (
             f"--address {self._address}: {self._no_room(missing)}, {reason}; {_there_is(hosts)}. "
@@ -390,10 +398,12 @@ class Cluster:
             + "; a run that was begun goes on with --resume"
         )
 
-    def _no_room(self, missing: list[Shape]) -> str:
+    def _no_room(self, missing: list[TrialResources]) -> str:
         what = [
-            f"the winner's refit ({shape})" if shape != self._needs.trial else f"a trial ({shape})"
-            for shape in missing
+            f"the winner's refit ({resources})"
+            if resources != self._needs.trial
+            else f"a trial ({resources})"
+            for resources in missing
         ]
         return f"no host can hold {' or '.join(what)}"
 
@@ -412,7 +422,7 @@ class Cluster:
         text += f", {self._bound(useful, room)}"
         if asked := len(self._waiting.get(trial, ())):
             text += f"; its autoscaler is asked for room for {asked} more"
-        self._say(f"{text}; waited {clock(waited)}" if waited >= 1 else text)
+        self._log(f"{text}; waited {clock(waited)}" if waited >= 1 else text)
 
     def _bound(self, hosts: list[Host], room: int) -> str:
         needs = self._needs
@@ -427,13 +437,13 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def joined(address: str, needs: Needs, say: Say, check: Callable[[], None]) -> Iterator[Cluster]:
+def joined(address: str, needs: Needs, log: Log, check: Callable[[], None]) -> Iterator[Cluster]:
     """A cluster that Ray is connected to, once it has room for a trial; what it is asked for ends with the block.
 
     Raises:
         UsageError: See `Cluster.wait_for_room`.
     """
-    cluster = Cluster(address, needs, say, check)
+    cluster = Cluster(address, needs, log, check)
     with printing_without(_NOISE):
         try:
             cluster.wait_for_room()
@@ -472,12 +482,12 @@ class _AutoscalerLog:
         self._lines.close()
 
 
-def _patience(scaler: Autoscaler) -> float | None:
+def _wait_limit(scaler: Autoscaler) -> float | None:
     """Seconds to wait for workers; None is without end."""
     try:
-        return float(os.environ[PATIENCE])
+        return float(os.environ[WAIT_VARIABLE])
     except (KeyError, ValueError):
-        return None if scaler.there and not scaler.fixed else _PATIENCE
+        return None if scaler.there and not scaler.fixed else _WAIT_SECONDS
 
 
 def _there_is(hosts: list[Host], most: int = 10) -> str:

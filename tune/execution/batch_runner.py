@@ -18,13 +18,13 @@ from macil.io.files import write_text_atomic
 from tune.algorithms.journal import repair_journal
 from tune.algorithms.study import SearchStudy
 from tune.execution.epoch_log import RunRecorder
-from tune.execution.failure_policy import INFRASTRUCTURE_LOSSES, Watch
+from tune.execution.failure_policy import MAX_WORKER_FAILURES, FailurePolicy
 from tune.execution.interrupts import Interrupts
 from tune.execution.progress import Display
 from tune.execution.ray_internals import without_experiment_state
 from tune.execution.trainable import MacilTrainable
 from tune.execution.tune_search import ListSearch, StudySearch
-from tune.execution.worker_failures import tolerating_losses
+from tune.execution.worker_failures import tolerating_worker_failures
 from tune.planning.run_spec import RunSpec
 from tune.storage.history import TrialHistory, read_listed, read_numbered
 from tune.storage.names import ERROR_FILE, TUNE_FILES
@@ -74,37 +74,41 @@ def run_batch(run: Workspace, batch: Batch, display: Display, interrupts: Interr
         return interrupts.exit_code is not None
 
     experiment = run.experiment(batch.kind)
-    pasts: dict[str, TrialHistory]
+    histories: dict[str, TrialHistory]
     if batch.study is not None:
         told = repair_journal(run.journal)
         if told:
-            display.say(told)
+            display.log(told)
         numbered = read_numbered(experiment)
-        study = batch.study(pasts=numbered, say=display.say, stop=stop)
+        study = batch.study(histories=numbered, log=display.log, stop=stop)
         search: Searcher = StudySearch(study)
         failed = study.failed
-        pasts = {past.name: replace(past, failed=number in failed) for number, past in numbered.items()}
-        _write_reasons(experiment, [past for past in pasts.values() if past.failed], failed)
+        histories = {
+            history.name: replace(history, failed=number in failed) for number, history in numbered.items()
+        }
+        _write_reasons(experiment, [history for history in histories.values() if history.failed], failed)
         left = study.open_rows + batch.total - study.rows
     else:
         listed = read_listed(experiment, batch.points)
-        pasts = {past.name: past for past in listed}
+        histories = {history.name: history for history in listed}
         open_points = [
-            (point, past.epochs) for point, past in zip(batch.points, listed, strict=True) if not past.ended
+            (point, history.epochs)
+            for point, history in zip(batch.points, listed, strict=True)
+            if not history.ended
         ]
         search, left = ListSearch(open_points), len(open_points)
-    _say_what_is_there(batch, pasts, display)
+    _log_what_is_there(batch, histories, display)
     if left <= 0:
         return
     experiment.mkdir(parents=True, exist_ok=True)
-    run.sync.tell(display.say, stop)
-    recorder = RunRecorder(display.say, stop, run.sync)
-    watch = Watch(recorder, interrupts, display.say, batch.timeout)
+    run.sync.tell(display.log, stop)
+    recorder = RunRecorder(display.log, stop, run.sync)
+    policy = FailurePolicy(recorder, interrupts, display.log, batch.timeout)
     interrupts.tuning = True
     try:
         interrupts.check()
-        with display.shown(batch.kind), tolerating_losses(watch.recovers), _tidied(experiment):
-            display.recall(_ended(pasts))
+        with display.shown(batch.kind), tolerating_worker_failures(policy.recovers), _tidied(experiment):
+            display.recall(_ended(histories))
             tune.run(
                 MacilTrainable,
                 name=batch.kind,
@@ -112,16 +116,16 @@ def run_batch(run: Workspace, batch: Batch, display: Display, interrupts: Interr
                 config={SPEC: batch.spec.model_dump(mode="json")},
                 num_samples=left,
                 search_alg=search,
-                scheduler=batch.scheduler(pasts) if batch.scheduler else None,
+                scheduler=batch.scheduler(histories) if batch.scheduler else None,
                 max_concurrent_trials=batch.concurrent,
                 resources_per_trial={"cpu": batch.cpus, "gpu": batch.gpus},
                 reuse_actors=True,
-                max_failures=INFRASTRUCTURE_LOSSES,
+                max_failures=MAX_WORKER_FAILURES,
                 raise_on_failed_trial=False,
                 # In between, a trial's worker says when one is due (tune.execution.save_policy), and removes old ones
                 # itself.
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=True),
-                callbacks=[watch, display.callback(watch), recorder],
+                callbacks=[policy, display.callback(policy), recorder],
                 trial_dirname_creator=trial_folder_name,
                 verbose=2 if debug else 0,
             )
@@ -131,8 +135,8 @@ def run_batch(run: Workspace, batch: Batch, display: Display, interrupts: Interr
         raise recorder.gave_up or error from None
     finally:
         interrupts.tuning = False
-    if interrupts.exit_code is None and (recorder.gave_up or watch.stopped):
-        raise recorder.gave_up or watch.stopped or StorageError("")
+    if interrupts.exit_code is None and (recorder.gave_up or policy.stopped):
+        raise recorder.gave_up or policy.stopped or StorageError("")
 
 
 def trial_folder_name(trial: Trial) -> str:
@@ -140,33 +144,33 @@ def trial_folder_name(trial: Trial) -> str:
     return folder_name(trial.config)
 
 
-def _ended(pasts: Mapping[str, TrialHistory]) -> list[TrialHistory]:
+def _ended(histories: Mapping[str, TrialHistory]) -> list[TrialHistory]:
     """Those that are not run again."""
-    return [past for past in pasts.values() if past.ended or past.failed]
+    return [history for history in histories.values() if history.ended or history.failed]
 
 
-def _say_what_is_there(batch: Batch, pasts: Mapping[str, TrialHistory], display: Display) -> None:
+def _log_what_is_there(batch: Batch, histories: Mapping[str, TrialHistory], display: Display) -> None:
     """What a resumed run finds."""
-    begun = [past for past in pasts.values() if past.begun]
+    begun = [history for history in histories.values() if history.begun]
     if not begun:
         return
-    failed = sum(past.diverged or past.failed for past in begun)
-    finished = sum(past.ended and not past.diverged for past in begun)
-    going = [past for past in begun if not past.ended and not past.failed]
+    failed = sum(history.diverged or history.failed for history in begun)
+    finished = sum(history.ended and not history.diverged for history in begun)
+    going = [history for history in begun if not history.ended and not history.failed]
     parts = [f"{finished} finished", *([f"{failed} failed"] if failed else [])]
     if going:
         parts.append(
-            f"{len(going)} to go on with ({sum(past.epochs for past in going)} epochs in their logs)"
+            f"{len(going)} to go on with ({sum(history.epochs for history in going)} epochs in their logs)"
         )
     parts.append(f"{batch.total - len(begun)} not begun")
-    display.say(f"resuming {batch.total} {_LABELS[batch.kind]}: {', '.join(parts)}")
+    display.log(f"resuming {batch.total} {_LABELS[batch.kind]}: {', '.join(parts)}")
 
 
-def _write_reasons(experiment: Path, pasts: Sequence[TrialHistory], reasons: Mapping[int, str]) -> None:
+def _write_reasons(experiment: Path, histories: Sequence[TrialHistory], reasons: Mapping[int, str]) -> None:
     """A kill between the study and the folder: the study alone says that the trial failed."""
-    for past in pasts:
-        if past.error is None:
-            write_text_atomic(experiment / past.name / ERROR_FILE, f"{reasons[int(past.name)]}\n")
+    for history in histories:
+        if history.error is None:
+            write_text_atomic(experiment / history.name / ERROR_FILE, f"{reasons[int(history.name)]}\n")
 
 
 @contextlib.contextmanager

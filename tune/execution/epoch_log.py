@@ -22,7 +22,7 @@ from tune.planning.run_spec import RunSpec, compose_config
 from tune.storage.file_model import parse
 from tune.storage.history import read_history
 from tune.storage.names import ERROR_FILE, LOG_FILE, NOTES_FILE, PARAMS_FILE
-from tune.storage.retry import StorageError, append_whole, patiently
+from tune.storage.retry import StorageError, append_whole, with_retry
 from tune.storage.sync import RunSync
 from tune.storage.trial_log import TIME, report_line, trim_log
 from tune.storage.trial_names import MEMBERS, NUMBER, SPEC, member_folders
@@ -36,7 +36,7 @@ class RunRecorder(Callback):
     """Writes each trial's `params.json`, `result.json`, `error.txt` and `notes.txt`.
 
     Args:
-        say, stop: As of `tune.storage.retry.patiently`.
+        log, stop: As of `tune.storage.retry.with_retry`.
         sync: Brings what is written to where the run lies.
 
     Attributes:
@@ -46,11 +46,11 @@ class RunRecorder(Callback):
 
     def __init__(
         self,
-        say: Callable[[str], None] | None = None,
+        log: Callable[[str], None] | None = None,
         stop: Callable[[], bool] = lambda: False,
         sync: RunSync | None = None,
     ) -> None:
-        self._say = say or print
+        self._log = log or print
         self._stop = stop
         self._sync = sync or RunSync()
         self._logged: dict[Path, int] = {}
@@ -66,9 +66,9 @@ class RunRecorder(Callback):
         for seed, folder in folders_of(trial).items():
             if folder in self._logged:
                 continue  # another worker goes on with it
-            past = read_history(folder.parent, folder.name)
-            self._ids[folder] = past.trial_id or _id(trial, seed)
-            self._logged[folder] = past.epochs
+            history = read_history(folder.parent, folder.name)
+            self._ids[folder] = history.trial_id or _id(trial, seed)
+            self._logged[folder] = history.epochs
             config = compose_config(base, trial.config, None if seed is None else int(seed))
             write = partial(
                 write_params,
@@ -95,9 +95,9 @@ class RunRecorder(Callback):
             if note:
                 self._note(folder, str(note))
             if seed is None:
-                self._log(folder, result)
+                self._append_epoch(folder, result)
             elif seed in (members or {}):
-                self._log(folder, {**result, "reason": None, **members[seed]})
+                self._append_epoch(folder, {**result, "reason": None, **members[seed]})
         for key in result.keys() - for_tune(result).keys():
             del result[key]
         self._kept(self._sync.check)
@@ -122,7 +122,7 @@ class RunRecorder(Callback):
             self._write(partial(write_text_atomic, folder / ERROR_FILE, text), folder / ERROR_FILE)
         self._kept(self._sync.flush)
 
-    def _log(self, folder: Path, result: Mapping[str, Any]) -> None:
+    def _append_epoch(self, folder: Path, result: Mapping[str, Any]) -> None:
         epoch = int(result[TIME])
         if epoch <= self._logged.get(folder, 0):
             return
@@ -135,11 +135,11 @@ class RunRecorder(Callback):
             self._write(partial(write_text_atomic, folder / ERROR_FILE, reason), folder / ERROR_FILE)
 
     def _note(self, folder: Path, note: str) -> None:
-        self._say(f"{folder.name}: {note}")
+        self._log(f"{folder.name}: {note}")
         self._write(partial(append_whole, folder / NOTES_FILE, f"{note}\n"), folder / NOTES_FILE)
 
     def _write(self, write: Callable[[], object], where: Path) -> None:
-        self._kept(partial(patiently, write, where, say=self._say, stop=self._stop))
+        self._kept(partial(with_retry, write, where, log=self._log, stop=self._stop))
 
     def _kept(self, write: Callable[[], object]) -> None:
         try:

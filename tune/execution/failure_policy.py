@@ -1,6 +1,6 @@
 """What is done about trials that fail, hang, or fail all in the same way; and about a wish to stop.
 
-Lost workers and hosts are Tune's to make good, up to `INFRASTRUCTURE_LOSSES` times a trial. A trial's own exception is
+Lost workers and hosts are Tune's to make good, up to `MAX_WORKER_FAILURES` times a trial. A trial's own exception is
 tried once more, from its last checkpoint. Equal exceptions of several trials in a row are not the trials' fault.
 """
 
@@ -27,7 +27,7 @@ from tune.execution.interrupts import Interrupts
 from tune.execution.worker_messages import collect
 from tune.storage.retry import REMIND, StorageError, trouble
 
-INFRASTRUCTURE_LOSSES = 3
+MAX_WORKER_FAILURES = 3
 # A trial's own exceptions after which it is tried again.
 OWN_RETRIES = 1
 # Equal final failures in a row that stop the run.
@@ -42,13 +42,13 @@ class SearchStoppedError(MacilError):
     """The run was stopped because going on would only cost: its trials fail in the same way."""
 
 
-class Watch(Callback):
+class FailurePolicy(Callback):
     """Ends what hangs, decides what is tried again, and stops the run when that is asked for or called for.
 
     Args:
         recorder: Is told why a trial was ended.
         interrupts: A wish to stop.
-        say: Where to say what workers have to tell.
+        log: Where to say what workers have to tell.
         timeout: Seconds without a report after which a trial is ended.
 
     Attributes:
@@ -56,16 +56,16 @@ class Watch(Callback):
     """
 
     def __init__(
-        self, recorder: RunRecorder, interrupts: Interrupts, say: Callable[[str], None], timeout: float
+        self, recorder: RunRecorder, interrupts: Interrupts, log: Callable[[str], None], timeout: float
     ) -> None:
         self.stopped: MacilError | None = None
         self._recorder = recorder
         self._interrupts = interrupts
-        self._say = say
+        self._log = log
         self._timeout = timeout
-        self._heard: dict[str, tuple[Trial, float]] = {}
+        self._last_report: dict[str, tuple[Trial, float]] = {}
         self._hung: dict[str, str] = {}
-        self._losses: Counter[str] = Counter()
+        self._worker_failures: Counter[str] = Counter()
         self._raised: Counter[str] = Counter()
         self._equal: tuple[str, int] = ("", 0)
         self._last_step = self._last_look = time.monotonic()
@@ -78,33 +78,33 @@ class Watch(Callback):
         now = time.monotonic()
         if now - self._last_look > _LOOK:
             self._last_look = now
-            self._read_notices(now)
+            self._read_messages(now)
         took, self._last_step = now - self._last_step, now
         # Time in which this process itself was held up, by a full disk or the machine's sleep, does not count.
         held = took if took > _LONG_STEP else 0.0
-        for trial, heard in list(self._heard.values()):
-            self._heard[trial.trial_id] = trial, heard + held
-            if now - heard - held > self._timeout:
+        for trial, reported in list(self._last_report.values()):
+            self._last_report[trial.trial_id] = trial, reported + held
+            if now - reported - held > self._timeout:
                 self._end(trial)
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         """The clock of a trial begins."""
-        self._heard[trial.trial_id] = trial, time.monotonic()
+        self._last_report[trial.trial_id] = trial, time.monotonic()
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: Any
     ) -> None:
         """A trial was heard of."""
-        self._heard[trial.trial_id] = trial, time.monotonic()
+        self._last_report[trial.trial_id] = trial, time.monotonic()
 
     def on_trial_save(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         """A save is a sign of life."""
-        if trial.trial_id in self._heard:
-            self._heard[trial.trial_id] = trial, time.monotonic()
+        if trial.trial_id in self._last_report:
+            self._last_report[trial.trial_id] = trial, time.monotonic()
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         """Stop the run where its storage or a host is at fault: it is resumed when that is put right."""
-        self._heard.pop(trial.trial_id, None)
+        self._last_report.pop(trial.trial_id, None)
         error = failure(trial)
         if isinstance(error, RayTaskError):
             self.stopped = self.stopped or _outside(error)
@@ -119,20 +119,20 @@ class Watch(Callback):
         if trial.trial_id in self._hung:
             return False
         if isinstance(error, RayActorError):
-            self._losses[trial.trial_id] += not error.preempted
-            return self._losses[trial.trial_id] <= INFRASTRUCTURE_LOSSES
+            self._worker_failures[trial.trial_id] += not error.preempted
+            return self._worker_failures[trial.trial_id] <= MAX_WORKER_FAILURES
         if _outside(error) is None:
             self._raised[trial.trial_id] += 1
         return self._raised[trial.trial_id] <= OWN_RETRIES
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         """A trial that ends by itself is a reason to go on."""
-        self._heard.pop(trial.trial_id, None)
+        self._last_report.pop(trial.trial_id, None)
         self._equal = ("", 0)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         """Count failures that are the same as the one before."""
-        self._heard.pop(trial.trial_id, None)
+        self._last_report.pop(trial.trial_id, None)
         reason = self.reason_of(trial)
         kind, (last, count) = _kind(trial, reason), self._equal
         self._equal = kind, count + 1 if kind == last else 1
@@ -147,17 +147,17 @@ class Watch(Callback):
         hung = self._hung.get(trial.trial_id)
         return f"Timeout: {hung}" if hung else reason_of(trial)
 
-    def _read_notices(self, now: float) -> None:
+    def _read_messages(self, now: float) -> None:
         """Whoever says that it waits does not hang."""
         for sender, text in collect():
-            self._say(f"{sender}: {text}")
-            for trial, _ in list(self._heard.values()):
+            self._log(f"{sender}: {text}")
+            for trial, _ in list(self._last_report.values()):
                 if str(trial.relative_logdir) == sender:
-                    self._heard[trial.trial_id] = trial, now + REMIND
+                    self._last_report[trial.trial_id] = trial, now + REMIND
 
     def _end(self, trial: Trial) -> None:
         actor: Any = trial.temporary_state.ray_actor
-        del self._heard[trial.trial_id]
+        del self._last_report[trial.trial_id]
         if actor is None:
             return
         reason = f"no report for {self._timeout:g} s (--trial-timeout); it was ended"

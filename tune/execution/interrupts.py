@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-_PATIENCE = 40.0  # seconds; saving takes three, Ray's own wait for a lost server sixty
+_SAVE_SECONDS = 40.0  # seconds; saving takes three, Ray's own wait for a lost server sixty
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -49,9 +49,9 @@ class Interrupts:
             raise Interrupted(code)
         # Tune is asked to stop at the end of its step (tune.execution.progress), when it is certain to listen.
         os.write(sys.stderr.fileno(), b"\nstopping: saving the run (once more to stop at once)\n")
-        patience = threading.Timer(_PATIENCE, self._give_up)
-        patience.daemon = True
-        patience.start()
+        timer = threading.Timer(_SAVE_SECONDS, self._give_up)
+        timer.daemon = True
+        timer.start()
 
     def _give_up(self) -> None:
         # A signal to the whole process group ends Ray's own processes as well, and Tune then waits for them for ever.

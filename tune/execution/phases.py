@@ -58,7 +58,7 @@ def train(
             check_resources(plan, available, "this machine")
         else:
             needs = Needs.of(plan)
-            shown.cluster = stack.enter_context(joined(address, needs, shown.say, interrupts.check))
+            shown.cluster = stack.enter_context(joined(address, needs, shown.log, interrupts.check))
 
         def go(batch: Batch) -> None:
             run.update(phase=batch.kind)
@@ -79,15 +79,15 @@ def train(
                 )
                 run.update(confirm=confirmation.to_dict(plan.confirm_seeds))
                 if begun in ("trials", "confirm"):
-                    shown.say(_say_confirm(confirmation, plan))
+                    shown.log(_confirmation_text(confirmation, plan))
                     go(confirm_batch(run, plan, store, candidates))
                 winner = choose_confirmed(load_run(run.path), candidates)
             run.update(winner=winner.to_dict())
             model = run.path / winner.trial.trial_dir
             if plan.refits:
                 shown.epochs["refit"] = winner.epochs
-                shown.say(
-                    f"winner: trial {winner.name}, {_say_score(winner)}; "
+                shown.log(
+                    f"winner: trial {winner.name}, {_score_text(winner)}; "
                     f"training it again on all training videos for {plural(winner.epochs, 'epoch')}"
                 )
                 go(refit_batch(run, plan, store, winner))
@@ -99,7 +99,7 @@ def train(
         run.update(phase="report")
 
 
-def _say_confirm(confirmation: Confirmation, plan: Plan) -> str:
+def _confirmation_text(confirmation: Confirmation, plan: Plan) -> str:
     best, reference, seeds = confirmation.best, confirmation.reference, plan.confirm_seeds
     names = ", ".join(trial.name for trial in best)
     beside = ""
@@ -115,7 +115,7 @@ def _say_confirm(confirmation: Confirmation, plan: Plan) -> str:
     return f"confirming trial{plural_s(len(best))} {names}{fewer}{beside}: {each}"
 
 
-def _say_score(winner: Winner) -> str:
+def _score_text(winner: Winner) -> str:
     if not winner.confirmed:
         return f"selection_score {winner.score:.4f} at epoch {winner.epochs}"
     mean = sum(winner.confirmed) / len(winner.confirmed)

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from macil.io.wording import clock, plural
 from macil.training.silent_terms import is_silent, silence_text
-from tune.execution.failure_policy import Watch
+from tune.execution.failure_policy import FailurePolicy
 from tune.storage.history import TrialHistory
 from tune.storage.trial_log import METRIC, TIME
 
@@ -71,7 +71,7 @@ class Display:
         self._best: _Line | None = None
         self._began = self._said = self._drawn = time.monotonic()
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         """One line of plain text, above the table if there is one."""
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
@@ -90,15 +90,15 @@ class Display:
             finally:
                 self._live = None
 
-    def callback(self, watch: Watch) -> Callback:
+    def callback(self, policy: FailurePolicy) -> Callback:
         """What tells this display about Tune's trials."""
-        return _Watcher(self, watch)
+        return _TrialReporter(self, policy)
 
-    def recall(self, pasts: Iterable[TrialHistory]) -> None:
+    def recall(self, histories: Iterable[TrialHistory]) -> None:
         """Take in trials that ended before this run was resumed, without a word."""
-        for past in pasts:
-            line = _Line(past.name, "failed" if past.diverged or past.failed else "finished")
-            line.epoch, line.score = past.epochs, past.scores.get(past.epochs)
+        for history in histories:
+            line = _Line(history.name, "failed" if history.diverged or history.failed else "finished")
+            line.epoch, line.score = history.epochs, history.scores.get(history.epochs)
             self._end(line)
 
     def update(self, trial: Trial, state: str, result: dict[str, Any] | None = None, note: str = "") -> None:
@@ -116,7 +116,7 @@ class Display:
         if self._live:
             self._draw(self._live)
         elif state != "running":
-            self.say(f"[{self._clock()}] {self._describe(line)}  |  {self.summary}")
+            self.log(f"[{self._clock()}] {self._describe(line)}  |  {self.summary}")
             self._said = time.monotonic()
 
     def tick(self) -> None:
@@ -127,7 +127,7 @@ class Display:
             self._draw(self._live)
         elif time.monotonic() - self._said > _HEARTBEAT:
             self._said = time.monotonic()
-            self.say(f"[{self._clock()}] {self.summary}")
+            self.log(f"[{self._clock()}] {self.summary}")
 
     @property
     def summary(self) -> str:
@@ -203,12 +203,12 @@ def _better(*lines: _Line | None) -> _Line | None:
     return max(scored, key=lambda line: line.score or 0.0, default=None)
 
 
-class _Watcher(Callback):
+class _TrialReporter(Callback):
     """Passes Tune's events on."""
 
-    def __init__(self, display: Display, watch: Watch) -> None:
+    def __init__(self, display: Display, policy: FailurePolicy) -> None:
         self._display = display
-        self._watch = watch
+        self._policy = policy
 
     def on_step_end(self, iteration: int, trials: list[Trial], **_: Any) -> None:
         self._display.tick()
@@ -224,15 +224,15 @@ class _Watcher(Callback):
         self._display.update(trial, "running", result)
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
-        reason = self._watch.reason_of(trial)
-        self._display.say(f"{trial.relative_logdir}: {reason}; trying again from its last checkpoint")
+        reason = self._policy.reason_of(trial)
+        self._display.log(f"{trial.relative_logdir}: {reason}; trying again from its last checkpoint")
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         result = trial.last_result
         self._display.update(trial, self._state(trial), result, str(result.get("reason") or ""))
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
-        self._display.update(trial, "failed", None, self._watch.reason_of(trial))
+        self._display.update(trial, "failed", None, self._policy.reason_of(trial))
 
     def _state(self, trial: Trial) -> str:
         if trial.status == Trial.ERROR or trial.last_result.get("diverged"):

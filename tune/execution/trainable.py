@@ -30,7 +30,7 @@ from tune.execution.worker_messages import post
 from tune.planning.run_spec import HostRequirements, RunSpec, compose_config
 from tune.storage.file_model import parse
 from tune.storage.names import CHECKPOINT_PREFIX, RECORD_FILE, SAVED_FILE, SCORES_FILE, TRAINER_FILE
-from tune.storage.retry import patiently
+from tune.storage.retry import with_retry
 from tune.storage.saved_epochs import SavedEpochs
 from tune.storage.trial_log import TIME
 from tune.storage.trial_names import LOGGED, MEMBERS, SEEDS, SPEC, member_folders
@@ -82,7 +82,7 @@ class MacilTrainable(OwnCheckpoints):
             self._refusal = error
             return
         for place, member in self._members(self._trainer):
-            self._patiently(partial(place.write_json, RECORD_FILE, self._trainer.record(member)), place)
+            self._retry(partial(place.write_json, RECORD_FILE, self._trainer.record(member)), place)
 
     def _build(self, config: dict[str, Any], most: int | None = None) -> Trainer:
         """The trainer, in the state of the last good checkpoint, or of the first epoch if that is beyond `most`."""
@@ -93,11 +93,11 @@ class MacilTrainable(OwnCheckpoints):
             content["hosts"] and parse(HostRequirements, content["hosts"], "the requirements of hosts")
         )
         trainer = build_trainer(parse(RunSpec, content, "the run specification"), config, self._tell)
-        state = self._patiently(partial(place.last_good, self._notes.append), place)
+        state = self._retry(partial(place.last_good, self._notes.append), place)
         if state is not None and (most is None or state["epoch"] <= most):
             trainer.load_state_dict(state)
         if self.stored:
-            self.number_checkpoints_from(self._patiently(place.newest_number, place))
+            self.number_checkpoints_from(self._retry(place.newest_number, place))
         return trainer
 
     def step(self) -> dict[str, Any]:
@@ -160,12 +160,12 @@ class MacilTrainable(OwnCheckpoints):
         for place, member in self._members(trainer):
             with tempfile.TemporaryDirectory(prefix="macil-") as scratch:
                 _write_member(trainer, member, Path(scratch))
-                self._patiently(partial(place.put_over, Path(scratch), _MEMBER_CHECKPOINT), place)
+                self._retry(partial(place.put_over, Path(scratch), _MEMBER_CHECKPOINT), place)
 
     def put_checkpoint(self, folder: Path, name: str) -> str:
         """Put a checkpoint into the trial's folder; waits for storage that is full."""
         place = self._storage_of_trial()
-        return self._patiently(partial(place.put, folder, name), f"{place}/{name}")
+        return self._retry(partial(place.put, folder, name), f"{place}/{name}")
 
     def restore(self, checkpoint_path: Any) -> None:
         """Go on after a loss. Which checkpoint Tune names does not matter: `setup` has taken the last good one."""
@@ -178,8 +178,8 @@ class MacilTrainable(OwnCheckpoints):
         if self._trainer is not None and self._whole and self._unsaved and self.stored:
             self.save()
 
-    def _patiently(self, do: Callable[[], _T], where: object) -> _T:
-        return patiently(do, str(where), say=self._tell)
+    def _retry(self, do: Callable[[], _T], where: object) -> _T:
+        return with_retry(do, str(where), log=self._tell)
 
     def _tell(self, text: str) -> None:
         """Say something to whoever watches the search."""

@@ -38,7 +38,7 @@ class AshaScheduler(FIFOScheduler):
     Args:
         grace: Epochs that every trial gets.
         epochs: Epochs of a whole training.
-        pasts: What trials reported before, by folder: a new rule would let those that were running compare themselves
+        histories: What trials reported before, by folder: a new rule would let those that were running compare themselves
             with nobody.
         reduction: As of `Asha`.
     """
@@ -47,14 +47,16 @@ class AshaScheduler(FIFOScheduler):
         self,
         grace: int,
         epochs: int,
-        pasts: Mapping[str, TrialHistory] | None = None,
+        histories: Mapping[str, TrialHistory] | None = None,
         *,
         reduction: int = REDUCTION,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.rule = Asha(grace, epochs, reduction)
-        for name, past in (pasts or {}).items():
-            self.rule.recall(name, {} if past.diverged else past.scores, past.epochs, ended=past.done)
+        for name, history in (histories or {}).items():
+            self.rule.recall(
+                name, {} if history.diverged else history.scores, history.epochs, ended=history.done
+            )
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Whether the trial goes on after this epoch."""

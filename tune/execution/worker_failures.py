@@ -3,7 +3,7 @@
 Tune recovers a trial when Ray says that its actor died. Two kinds of loss escape it. When Ray's memory monitor ends a
 worker, or a new one cannot start, Ray says so with another error, upon which Tune gives up the whole run. And a worker
 that is lost between two trials, or while it takes up the next one, counts twice, and that trial is given up. Within
-`tolerating_losses` each of these is one loss of one trial's worker.
+`tolerating_worker_failures` each of these is one loss of one trial's worker.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ class WorkerLostError(RayActorError):
 
 
 @contextlib.contextmanager
-def tolerating_losses(recovers: Recovers | None = None) -> Iterator[None]:
+def tolerating_worker_failures(recovers: Recovers | None = None) -> Iterator[None]:
     """Let Tune recover trials from every loss of infrastructure.
 
     Args:
         recovers: Whether a trial is tried again after this failure; asked once for each. None: Tune's `max_failures`
             says it, which cannot tell the trial's own exceptions from losses.
     """
-    with failures_told(as_loss, recovers):
+    with failures_told(as_worker_failure, recovers):
         yield
 
 
-def as_loss(error: Exception) -> Exception:
+def as_worker_failure(error: Exception) -> Exception:
     """What Tune is told for an error of Ray: a trial's own exception and a dead actor as they are, all else as a loss.
 
     That includes what no worker can help, a full object store say: it is tried again as often as a loss, and then the

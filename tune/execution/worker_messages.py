@@ -13,7 +13,7 @@ import ray
 
 from tune.execution.ray_internals import put_message, take_messages
 
-_NAMESPACE = b"macil-notices"
+_NAMESPACE = b"macil-messages"
 
 
 def post(sender: str, text: str) -> None:

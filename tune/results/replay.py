@@ -130,7 +130,7 @@ def replay_trial(
     found["test_ap"] = _test_ap(location, name, recorded, trainer, store, equal=equal)
     target = root / REPLAYS_FOLDER / f"{name.replace('/', '-')}{f'-seed{seed}' if other else ''}.json"
     write_json_atomic(target, found)
-    _say(console, found, recorded, trainer, differences, other=other)
+    _print_comparison(console, found, recorded, trainer, differences, other=other)
     location.publish(REPLAYS_FOLDER)
     shown = target if location.remote is None else f"{location.shown}/{REPLAYS_FOLDER}/{target.name}"
     console.print(f"written to {shown}", highlight=False, markup=False, soft_wrap=True)
@@ -284,7 +284,7 @@ def _opening_line(name: str, trainer: Trainer, epochs: int, record: Mapping[str,
     )
 
 
-def _say(
+def _print_comparison(
     console: Console,
     found: Mapping[str, Any],
     recorded: TrialFolder,

@@ -102,19 +102,22 @@ def _read_point(experiment: Path, point: Mapping[str, Any]) -> TrialHistory:
     members = member_folders(point)
     if not members:
         return read_history(experiment, folder_name(point))
-    pasts = [read_history(experiment, name) for name in members.values()]
-    going = [past for past in pasts if not past.diverged]
-    errors = [past.error for past in pasts if past.error is not None]
-    epochs = min((past.epochs for past in going), default=max(past.epochs for past in pasts))
+    histories = [read_history(experiment, name) for name in members.values()]
+    going = [history for history in histories if not history.diverged]
+    errors = [history.error for history in histories if history.error is not None]
+    epochs = min((history.epochs for history in going), default=max(history.epochs for history in histories))
     return TrialHistory(
         name=folder_name(point),
         epochs=epochs,
-        scores={epoch: _mean([past.scores.get(epoch) for past in pasts]) for epoch in range(1, epochs + 1)},
-        done=all(past.done for past in pasts),
+        scores={
+            epoch: _mean([history.scores.get(epoch) for history in histories])
+            for epoch in range(1, epochs + 1)
+        },
+        done=all(history.done for history in histories),
         diverged=not going,
-        saved=all(past.saved for past in going),
+        saved=all(history.saved for history in going),
         error=errors[0] if errors else None,
-        params=pasts[0].params,
+        params=histories[0].params,
     )
 
 

@@ -19,8 +19,8 @@ from macil.errors import MacilError
 _T = TypeVar("_T")
 
 # Seconds to wait for storage before the run stops (to be resumed); another number by this variable.
-PATIENCE = "MACIL_STORAGE_PATIENCE"
-_PATIENCE = 600.0
+RETRY_VARIABLE = "MACIL_STORAGE_PATIENCE"
+_RETRY_SECONDS = 600.0
 _PAUSE = 1.0
 # Seconds between two messages while it waits.
 REMIND = 60.0
@@ -57,11 +57,11 @@ def trouble(error: BaseException) -> OSError | None:
     return None
 
 
-def patiently(
+def with_retry(
     write: Callable[[], _T],
     where: str | os.PathLike[str],
     *,
-    say: Callable[[str], None] | None = None,
+    log: Callable[[str], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> _T:
     """Call `write` until the storage takes it.
@@ -69,13 +69,13 @@ def patiently(
     Args:
         write: Leaves nothing behind, or what was there before, when it fails.
         where: What is being written, for the message.
-        say: Where to say that it waits; stderr if None.
+        log: Where to say that it waits; stderr if None.
         stop: Asked while waiting; true gives up at once.
 
     Raises:
         StorageError: It waited as long as `MACIL_STORAGE_PATIENCE` says (600 s), or was told to stop.
     """
-    say = say or _to_stderr
+    log = log or _to_stderr
     began = said = None
     while True:
         try:
@@ -93,11 +93,11 @@ def patiently(
                 ) from error
             if said is None or now - said >= REMIND:
                 said = now
-                say(f"{reason}; waiting for the storage")
+                log(f"{reason}; waiting for the storage")
             time.sleep(_PAUSE)
         else:
             if began is not None:
-                say(f"the storage takes {where} again, after {time.monotonic() - began:.0f} s")
+                log(f"the storage takes {where} again, after {time.monotonic() - began:.0f} s")
             return result
 
 
@@ -125,9 +125,9 @@ def append_whole(path: Path, text: str) -> None:
 
 def _limit() -> float:
     try:
-        return float(os.environ[PATIENCE])
+        return float(os.environ[RETRY_VARIABLE])
     except (KeyError, ValueError):
-        return _PATIENCE
+        return _RETRY_SECONDS
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -37,7 +37,7 @@ from tune.storage.names import (
     TRAINER_FILE,
     TUNE_FILES,
 )
-from tune.storage.retry import StorageError, patiently
+from tune.storage.retry import StorageError, with_retry
 
 # Seconds between two renewals; whoever finds a lease looks on for longer than that before taking it over.
 RENEWAL = 5.0
@@ -77,8 +77,8 @@ class RunSync:
     def fetch(self, trial: Path) -> None:
         """Bring the newest checkpoint of a trial here, with its weights."""
 
-    def tell(self, say: Callable[[str], None], stop: Callable[[], bool]) -> None:
-        """Where to say from now on that it waits, and whether it should give up (`tune.storage.retry.patiently`)."""
+    def tell(self, log: Callable[[str], None], stop: Callable[[], bool]) -> None:
+        """Where to say from now on that it waits, and whether it should give up (`tune.storage.retry.with_retry`)."""
 
 
 class BucketSync(RunSync):
@@ -100,12 +100,12 @@ class BucketSync(RunSync):
         self._threads: list[threading.Thread] = []
         self._failed = False
         self._lost: StorageError | None = None
-        self._say: Callable[[str], None] = lambda text: print(text, file=sys.stderr, flush=True)
+        self._log: Callable[[str], None] = lambda text: print(text, file=sys.stderr, flush=True)
         self._stop: Callable[[], bool] = lambda: False
 
-    def tell(self, say: Callable[[str], None], stop: Callable[[], bool]) -> None:
+    def tell(self, log: Callable[[str], None], stop: Callable[[], bool]) -> None:
         """As `RunSync.tell`."""
-        self._say, self._stop = say, stop
+        self._log, self._stop = log, stop
 
     def peek(self) -> None:
         """Bring run.json here, which says what the run is, unless this copy is the newer one.
@@ -208,7 +208,7 @@ class BucketSync(RunSync):
         """
         if self._lost:
             raise self._lost  # what is there is another's now
-        patiently(self._push, self.remote.uri, say=self._say, stop=self._stop)
+        with_retry(self._push, self.remote.uri, log=self._log, stop=self._stop)
         self._failed = False
 
     def clear(self) -> None:
@@ -225,7 +225,7 @@ class BucketSync(RunSync):
         Raises:
             StorageError: The bucket stayed out of reach.
         """
-        patiently(self._pull, self.remote.uri, say=self._say, stop=self._stop)
+        with_retry(self._pull, self.remote.uri, log=self._log, stop=self._stop)
 
     def _pull(self) -> None:
         self._bring_access_log()
@@ -254,7 +254,7 @@ class BucketSync(RunSync):
         Raises:
             StorageError: The bucket stayed out of reach.
         """
-        patiently(lambda: self._fetch(trial), self.remote.uri, say=self._say, stop=self._stop)
+        with_retry(lambda: self._fetch(trial), self.remote.uri, log=self._log, stop=self._stop)
 
     def _fetch(self, trial: Path) -> None:
         there = trial.relative_to(self._folder).as_posix()
@@ -399,7 +399,7 @@ class BucketSync(RunSync):
         number, _, host = holder.removeprefix("process ").partition(" on ")
         if host == socket.gethostname() and number.isdecimal() and not _lives(int(number)):
             return
-        self._say(f"{self.remote} is held by {holder}; looking for {WATCHED:.0f} s whether that is alive")
+        self._log(f"{self.remote} is held by {holder}; looking for {WATCHED:.0f} s whether that is alive")
         began = time.monotonic()
         while time.monotonic() - began < WATCHED:
             time.sleep(1.0)

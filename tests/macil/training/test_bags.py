@@ -12,7 +12,7 @@ from torch import Tensor
 from macil.data.store.feature_store import FeatureStore
 from macil.errors import DataError
 from macil.model.random_numbers import make_keys, permutation
-from macil.training.bags import Batch, Place, TrainingBags, cut_blocks, packed_layout, sampled_rows
+from macil.training.bags import Batch, Residency, TrainingBags, cut_blocks, packed_layout, sampled_rows
 
 CPU = torch.device("cpu")
 
@@ -41,12 +41,12 @@ def unpacked(batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return visual, audio, layout.lengths[0][back], batch.labels[0][back]
 
 
-@pytest.mark.parametrize("place", ["mapped", "resident", "streamed"])
+@pytest.mark.parametrize("residency", ["mapped", "resident", "streamed"])
 @pytest.mark.parametrize("limit", [12, 200])
 def test_every_sample_is_that_of_the_released_loader(
-    limit: int, place: Place, demo_store: FeatureStore
+    limit: int, residency: Residency, demo_store: FeatureStore
 ) -> None:
-    bags = TrainingBags(demo_store, None, limit, CPU, place=place, dtype=torch.float32)
+    bags = TrainingBags(demo_store, None, limit, CPU, residency=residency, dtype=torch.float32)
     videos = demo_store.videos("train")
     assert videos.labels is not None
     assert len(bags) == len(videos.names) * videos.crops
@@ -71,9 +71,9 @@ def test_a_batch_is_cut_to_its_longest_valid_length(demo_store: FeatureStore) ->
         assert layout.width == int(layout.lengths.max())
 
 
-@pytest.mark.parametrize("place", ["mapped", "resident", "streamed"])
-def test_batches_are_those_of_each_part_of_the_order(place: Place, demo_store: FeatureStore) -> None:
-    bags = TrainingBags(demo_store, None, 200, CPU, place=place, dtype=torch.float32)
+@pytest.mark.parametrize("residency", ["mapped", "resident", "streamed"])
+def test_batches_are_those_of_each_part_of_the_order(residency: Residency, demo_store: FeatureStore) -> None:
+    bags = TrainingBags(demo_store, None, 200, CPU, residency=residency, dtype=torch.float32)
     order = permutation(make_keys([1, 2], "test"), len(bags))
     sizes = []
     for batch, part in zip(bags.batches(order, 50), order.split(50, 1), strict=True):
@@ -97,7 +97,7 @@ def test_mapped_batches_share_their_memory(demo_store: FeatureStore) -> None:
 def test_a_stopped_stream_leaves_no_thread_and_a_failing_one_says_why(
     demo_store: FeatureStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bags = TrainingBags(demo_store, None, 200, CPU, place="streamed", dtype=torch.float32)
+    bags = TrainingBags(demo_store, None, 200, CPU, residency="streamed", dtype=torch.float32)
     order = torch.arange(len(bags))[None]
     stream = bags.batches(order, 10)
     next(stream)
@@ -113,8 +113,8 @@ def test_a_stopped_stream_leaves_no_thread_and_a_failing_one_says_why(
 
 
 def test_half_precision_bags_keep_the_lengths_of_the_input(demo_store: FeatureStore) -> None:
-    exact = TrainingBags(demo_store, None, 200, CPU, place="resident", dtype=torch.float32)
-    half = TrainingBags(demo_store, None, 200, CPU, place="resident", dtype=torch.float16)
+    exact = TrainingBags(demo_store, None, 200, CPU, residency="resident", dtype=torch.float32)
+    half = TrainingBags(demo_store, None, 200, CPU, residency="resident", dtype=torch.float16)
     samples = torch.arange(30)[None]
     one, other = exact.batch(samples), half.batch(samples)
     assert other.visual.dtype == other.audio.dtype == torch.float16
@@ -125,7 +125,7 @@ def test_half_precision_bags_keep_the_lengths_of_the_input(demo_store: FeatureSt
 
 
 def test_audio_is_kept_once_a_video(demo_store: FeatureStore) -> None:
-    bags = TrainingBags(demo_store, None, 200, CPU, place="resident", dtype=torch.float32)
+    bags = TrainingBags(demo_store, None, 200, CPU, residency="resident", dtype=torch.float32)
     videos = len(demo_store.videos("train").names)
     assert bags._audio.shape == (videos, bags.snippets, demo_store.audio_dim)
     assert bags._visual.shape == (videos * demo_store.crops, bags.snippets, demo_store.visual_dim)

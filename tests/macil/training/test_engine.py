@@ -15,7 +15,7 @@ from macil.data.store.feature_store import FeatureStore
 from macil.objective import objective
 from macil.training import acceleration
 from macil.training.acceleration import Accelerator, compiled_losses
-from macil.training.bags import Place, TrainingBags
+from macil.training.bags import Residency, TrainingBags
 from macil.training.distillation import momentum_at
 from macil.training.engine import Engine, Precision
 
@@ -24,8 +24,8 @@ SMALL = TrialConfig(batch_size=24, hidden_dim=16, feedforward_dim=12, max_snippe
 RATES = (2e-3, 4e-4)
 
 
-def bags(store: FeatureStore, place: Place = "mapped") -> TrainingBags:
-    return TrainingBags(store, None, SMALL.max_snippets, CPU, place=place)
+def bags(store: FeatureStore, residency: Residency = "mapped") -> TrainingBags:
+    return TrainingBags(store, None, SMALL.max_snippets, CPU, residency=residency)
 
 
 def train(engine: Engine, epochs: int, first: int = 0) -> Tensor:
@@ -45,14 +45,14 @@ def weights(engine: Engine) -> dict[str, Tensor]:
     }
 
 
-@pytest.mark.parametrize("place", ["mapped", "resident", "streamed"])
+@pytest.mark.parametrize("residency", ["mapped", "resident", "streamed"])
 @pytest.mark.parametrize("switches", [{}, {"fidelity": "paper"}, {"distill": False, "contrast": False}])
 def test_seeds_in_lockstep_are_trained_as_alone(
-    switches: dict[str, Any], place: Place, demo_store: FeatureStore
+    switches: dict[str, Any], residency: Residency, demo_store: FeatureStore
 ) -> None:
     """Float64, dropout 0.1, ragged lengths, 3 epochs: only rounding may differ."""
     config, seeds = SMALL.replace(**switches), [4, 0, 9]
-    together = Engine(config, seeds, bags(demo_store, place), precision="fp64")
+    together = Engine(config, seeds, bags(demo_store, residency), precision="fp64")
     found = train(together, 3)
     for slot, seed in enumerate(seeds):
         alone = Engine(config, [seed], bags(demo_store), precision="fp64")
@@ -235,9 +235,9 @@ def test_a_step_reads_no_value_on_the_host(demo_store: FeatureStore, monkeypatch
     assert (engine._sums[:, 0] > 0).all()
 
 
-@pytest.mark.parametrize("place", ["mapped", "resident"])
-def test_on_a_cpu_steps_run_as_they_are_written(place: Place, demo_store: FeatureStore) -> None:
-    engine = Engine(SMALL, [1], bags(demo_store, place))
+@pytest.mark.parametrize("residency", ["mapped", "resident"])
+def test_on_a_cpu_steps_run_as_they_are_written(residency: Residency, demo_store: FeatureStore) -> None:
+    engine = Engine(SMALL, [1], bags(demo_store, residency))
     train(engine, 1)
     assert engine.mode == "eager"
 

@@ -114,7 +114,7 @@ def test_an_epoch_is_the_written_out_recipe(demo_store: FeatureStore) -> None:
     by_hand = Trainer(config, demo_store, threads=1)
     network, visual_network = by_hand.network, by_hand.visual_network
     assert visual_network is not None
-    bags = TrainingBags(demo_store, None, config.max_snippets, CPU, place="resident")
+    bags = TrainingBags(demo_store, None, config.max_snippets, CPU, residency="resident")
     optimizers = [
         torch.optim.Adam(network.parameters(), config.learning_rate),
         torch.optim.Adam(visual_network.parameters(), config.visual_learning_rate),

@@ -13,7 +13,7 @@ from macil.config import TrialConfig
 from tune.algorithms.journal import TRIAL_ID, open_journal, repair_journal
 from tune.algorithms.study import STUDY_NAME, SearchStudy, load_study
 from tune.planning.space import published_point, search_space
-from tune.storage.retry import PATIENCE, StorageError
+from tune.storage.retry import RETRY_VARIABLE, StorageError
 
 SPACE = search_space(TrialConfig())
 
@@ -131,7 +131,7 @@ def test_an_operation_that_the_disk_refuses_leaves_nothing_and_is_tried_again(
     assert "No space left on device; waiting for the storage" in lines[0]
     assert "takes" in lines[-1]
 
-    monkeypatch.setenv(PATIENCE, "0")
+    monkeypatch.setenv(RETRY_VARIABLE, "0")
     monkeypatch.setattr("tune.storage.retry.os.write", lambda *_: 0)
     with pytest.raises(StorageError, match="make room"):
         study.set_user_attr("name", "other")

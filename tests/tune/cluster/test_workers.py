@@ -26,12 +26,12 @@ from tests.support.repository import INJECTED
 from tests.support.search_command import SMALL, Command, finish, info, lines_of, start, stop_when
 from tune.cluster import workers as cluster
 from tune.cluster.workers import (
-    PATIENCE,
+    WAIT_VARIABLE,
     Autoscaler,
     Cluster,
     Host,
     Needs,
-    Shape,
+    TrialResources,
     ask_autoscaler,
     hosts_now,
     joined,
@@ -110,9 +110,9 @@ def until_said(command: Command, text: str) -> None:
 def test_a_search_without_workers_gives_up_with_what_it_asked_for_and_what_there_is(
     connected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(PATIENCE, "2")
+    monkeypatch.setenv(WAIT_VARIABLE, "2")
     said: list[str] = []
-    needs = Needs(Shape(4, 0.5), concurrent=3, total=3)
+    needs = Needs(TrialResources(4, 0.5), concurrent=3, total=3)
     with pytest.raises(UsageError) as refused, joined(connected, needs, said.append, nothing):
         pytest.fail("the head has no CPUs, so there was no room")
     (host,) = hosts_now()
@@ -121,7 +121,7 @@ def test_a_search_without_workers_gives_up_with_what_it_asked_for_and_what_there
         f"--address {connected}: no host can hold a trial (4 CPUs and 0.5 GPUs), and none came"
     )
     assert f"hosts: {host.name}: 0 CPUs, 0 GPUs" in text
-    assert PATIENCE in text
+    assert WAIT_VARIABLE in text
     assert "--cpus-per-trial" in text
     (waits,) = said
     assert waits.startswith("waiting for workers: no host can hold a trial (4 CPUs and 0.5 GPUs)")
@@ -137,7 +137,10 @@ def test_while_it_waits_a_search_heeds_a_wish_to_stop(connected: str) -> None:
             raise stop
 
     began = time.monotonic()
-    with pytest.raises(KeyboardInterrupt), joined(connected, Needs(Shape(1, 0), 1, 1), nothing_said, check):
+    with (
+        pytest.raises(KeyboardInterrupt),
+        joined(connected, Needs(TrialResources(1, 0), 1, 1), nothing_said, check),
+    ):
         pytest.fail("there was no room")
     assert time.monotonic() - began < 10
 
@@ -209,16 +212,34 @@ def room(needs: Needs, *hosts: tuple[float, float]) -> str:
     ("needs", "hosts", "text"),
     [
         (
-            Needs(Shape(8, 1), 40, 40),
+            Needs(TrialResources(8, 1), 40, 40),
             [(0, 0), (8, 1), (8, 1), (8, 1)],
             "3 hosts, 24 CPUs, 3 GPUs: 3 trials at once (8 CPUs and 1 GPU each), as many as the GPUs hold",
         ),
-        (Needs(Shape(8, 1), 2, 40), [(8, 2), (8, 2)], "2 trials at once (8 CPUs and 1 GPU each), as --concurrent says"),
-        (Needs(Shape(8, 1), 9, 40), [(8, 4)], "1 trial at once (8 CPUs and 1 GPU each), as many as the CPUs hold"),
-        (Needs(Shape(1, 0.25), 9, 40), [(8, 1)], "4 trials at once (1 CPU and 0.25 GPUs each), as many as the GPUs"),
-        (Needs(Shape(1, 0), 3, 3), [(4, 0)], "3 trials at once (1 CPU each), which are all"),
-        (Needs(Shape(3, 0), 9, 9), [(4, 0), (4, 0)], "2 trials at once (3 CPUs each), as many as the CPUs hold"),
-        (Needs(Shape(3, 0), 9, 9), [(0, 0)], "0 hosts, 0 CPUs, 0 GPUs: 0 trials at once"),
+        (
+            Needs(TrialResources(8, 1), 2, 40), [(8, 2), (8, 2)],
+            "2 trials at once (8 CPUs and 1 GPU each), as --concurrent says",
+        ),
+        (
+            Needs(TrialResources(8, 1), 9, 40), [(8, 4)],
+            "1 trial at once (8 CPUs and 1 GPU each), as many as the CPUs hold",
+        ),
+        (
+            Needs(TrialResources(1, 0.25), 9, 40), [(8, 1)],
+            "4 trials at once (1 CPU and 0.25 GPUs each), as many as the GPUs",
+        ),
+        (
+            Needs(TrialResources(1, 0), 3, 3), [(4, 0)],
+            "3 trials at once (1 CPU each), which are all",
+        ),
+        (
+            Needs(TrialResources(3, 0), 9, 9), [(4, 0), (4, 0)],
+            "2 trials at once (3 CPUs each), as many as the CPUs hold",
+        ),
+        (
+            Needs(TrialResources(3, 0), 9, 9), [(0, 0)],
+            "0 hosts, 0 CPUs, 0 GPUs: 0 trials at once",
+        ),
     ],
 )  # fmt: skip
 def test_what_there_is_says_how_many_trials_it_holds_and_why_no_more(
@@ -288,11 +309,11 @@ def test_hosts_that_a_file_lists_are_not_taken_to_be_too_small_before_they_have_
     reply.cluster_resource_state.node_states.add().ray_node_type_name = LOCAL_CLUSTER_NODE_TYPE
     assert cluster._second_autoscaler(reply).fixed
     # Such hosts are there or not; machines of a provider may be sold out for hours.
-    monkeypatch.delenv(PATIENCE, raising=False)
-    assert cluster._patience(listed) == cluster._patience(Autoscaler(there=False)) == 600
-    assert cluster._patience(first_autoscaler()) is None
-    monkeypatch.setenv(PATIENCE, "30")
-    assert cluster._patience(first_autoscaler()) == cluster._patience(listed) == 30
+    monkeypatch.delenv(WAIT_VARIABLE, raising=False)
+    assert cluster._wait_limit(listed) == cluster._wait_limit(Autoscaler(there=False)) == 600
+    assert cluster._wait_limit(first_autoscaler()) is None
+    monkeypatch.setenv(WAIT_VARIABLE, "30")
+    assert cluster._wait_limit(first_autoscaler()) == cluster._wait_limit(listed) == 30
 
 
 def trial(number: str, actor: Any = None) -> Any:
@@ -303,7 +324,9 @@ def trial(number: str, actor: Any = None) -> Any:
 
 def test_a_trial_without_a_worker_has_no_host(without_ray: Callable[[], None]) -> None:
     without_ray()
-    assert Cluster("there", Needs(Shape(1, 0), 1, 1), nothing_said, nothing).host_of(trial("0")) == ""
+    assert (
+        Cluster("there", Needs(TrialResources(1, 0), 1, 1), nothing_said, nothing).host_of(trial("0")) == ""
+    )
     assert not ray.is_initialized()
 
 
@@ -311,7 +334,7 @@ class OnHosts(Cluster):
     """One whose trials are on the hosts that the test names."""
 
     def __init__(self, hosts: dict[str, str]) -> None:
-        super().__init__("there", Needs(Shape(1, 0), 9, 9), nothing_said, nothing)
+        super().__init__("there", Needs(TrialResources(1, 0), 9, 9), nothing_said, nothing)
         self.hosts = hosts
 
     def host_of(self, trial: Any) -> str:

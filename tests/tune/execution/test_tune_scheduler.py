@@ -16,7 +16,7 @@ def trial(number: int) -> Any:
     return SimpleNamespace(trial_id=f"tune-{number}", config={"number": number})
 
 
-def past(number: int, scores: list[float], **more: Any) -> TrialHistory:
+def history(number: int, scores: list[float], **more: Any) -> TrialHistory:
     return TrialHistory(f"{number:05d}", len(scores), dict(enumerate(scores, start=1)), **more)
 
 
@@ -29,8 +29,8 @@ def curves(number: int = 12) -> dict[int, list[float]]:
     return {n: [draw.random() + epoch / 10 for epoch in range(draw.randint(1, 17))] for n in range(number)}
 
 
-def resumed(pasts: list[TrialHistory]) -> AshaScheduler:
-    return AshaScheduler(GRACE, EPOCHS, {each.name: each for each in pasts})
+def resumed(histories: list[TrialHistory]) -> AshaScheduler:
+    return AshaScheduler(GRACE, EPOCHS, {each.name: each for each in histories})
 
 
 def test_rungs_made_of_the_logs_are_those_of_the_unbroken_run() -> None:
@@ -43,7 +43,7 @@ def test_rungs_made_of_the_logs_are_those_of_the_unbroken_run() -> None:
             if epoch <= len(scores):
                 unbroken.on_trial_result(CONTROLLER, trial(number), line(epoch, scores[epoch - 1]))
 
-    restored = resumed([past(number, scores) for number, scores in reversed(curves().items())])
+    restored = resumed([history(number, scores) for number, scores in reversed(curves().items())])
     assert restored.rule.rungs == unbroken.rule.rungs
     assert sorted(unbroken.rule.rungs) == [2, 6, 18]
     assert len(unbroken.rule.rungs[2]) > len(unbroken.rule.rungs[6]) > 0
@@ -60,9 +60,9 @@ def test_rungs_made_of_the_logs_are_those_of_the_unbroken_run() -> None:
 
 def test_what_was_decided_is_not_decided_again() -> None:
     """A trial repeats epochs after a loss: it went on at 2 when it was alone, and is stopped again where it was."""
-    strong = past(1, [0.5, 0.9, 0.9, 0.9, 0.9, 0.9])
-    gone_on = past(2, [0.1, 0.2, 0.3])
-    stopped = past(3, [0.1, 0.3], done=True)
+    strong = history(1, [0.5, 0.9, 0.9, 0.9, 0.9, 0.9])
+    gone_on = history(2, [0.1, 0.2, 0.3])
+    stopped = history(3, [0.1, 0.3], done=True)
     scheduler = resumed([strong, gone_on, stopped])
     before = scheduler.rule.rungs
     for number, epochs, decisions in ((2, (1, 2, 3), ["CONTINUE"] * 3), (3, (1, 2), ["CONTINUE", "STOP"])):
@@ -82,4 +82,4 @@ def test_a_diverged_trial_leaves_no_score() -> None:
     assert scheduler.rule.rungs[2] == {"00000": 0.5}
     scheduler.on_trial_complete(CONTROLLER, trial(0), line(3, None, diverged=True))
     assert scheduler.rule.rungs[2] == {}
-    assert resumed([past(0, [0.1, 0.5], diverged=True)]).rule.rungs[2] == {}
+    assert resumed([history(0, [0.1, 0.5], diverged=True)]).rule.rungs[2] == {}

@@ -21,7 +21,7 @@ EPOCHS = 4
 SPACE: Space = search_space(TrialConfig())
 
 
-def make(folder: Path, seed: int = 0, pasts: dict[int, TrialHistory] | None = None) -> StudySearch:
+def make(folder: Path, seed: int = 0, histories: dict[int, TrialHistory] | None = None) -> StudySearch:
     study = SearchStudy(
         SPACE,
         folder / "study.journal",
@@ -29,7 +29,7 @@ def make(folder: Path, seed: int = 0, pasts: dict[int, TrialHistory] | None = No
         epochs=EPOCHS,
         startup=3,
         first=(published_point(SPACE),),
-        pasts=pasts,
+        histories=histories,
     )
     return StudySearch(study)
 
@@ -79,16 +79,16 @@ def test_suggestions_are_a_function_of_seed_and_study(tmp_path: Path) -> None:
     assert run_trials(make(tmp_path / "c", seed=1), 0, 8)[1:] != one[1:]
 
 
-def pasts_of(folder: Path) -> dict[int, TrialHistory]:
+def histories_of(folder: Path) -> dict[int, TrialHistory]:
     """What the trials' folders would say if everything that was told had been logged."""
-    pasts = {}
+    histories = {}
     for row in load_study(folder / "study.journal").trials:
         scores: dict[int, float | None] = dict(row.intermediate_values)
         ended = row.state.is_finished()
-        pasts[row.number] = TrialHistory(
+        histories[row.number] = TrialHistory(
             f"{row.number:05d}", len(scores), scores, done=ended, saved=ended, params=row.params
         )
-    return pasts
+    return histories
 
 
 def test_a_resumed_searcher_suggests_what_the_unbroken_one_does(tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_a_resumed_searcher_suggests_what_the_unbroken_one_does(tmp_path: Path) 
         (tmp_path / name).mkdir()
     unbroken = run_trials(make(tmp_path / "a"), 0, 9)
     suggestions = run_trials(make(tmp_path / "b"), 0, 5)
-    after = make(tmp_path / "b", pasts=pasts_of(tmp_path / "b"))
+    after = make(tmp_path / "b", histories=histories_of(tmp_path / "b"))
     assert (after.study.open_rows, after.study.rows) == (0, 5)
     assert suggestions + run_trials(after, 5, 9) == unbroken
 
@@ -107,7 +107,7 @@ def test_trials_that_have_not_ended_are_offered_again_before_anything_new(tmp_pa
     before.on_trial_result("t1", result(1, 0.5))
     before.on_trial_complete("t2", error=True)
 
-    after = make(tmp_path, pasts=pasts_of(tmp_path))
+    after = make(tmp_path, histories=histories_of(tmp_path))
     assert (after.study.open_rows, after.study.rows) == (2, 3)
     again = [after.suggest(f"u{number}") for number in range(3)]
     assert [one[NUMBER] for one in again] == [0, 1, 3]
@@ -139,7 +139,7 @@ def test_a_study_is_repaired_from_what_the_trials_logged(tmp_path: Path) -> None
     params = [before.suggest(f"t{number}") for number in range(6)]
     before.on_trial_result("t0", result(1, 0.5))
     scores: dict[int, float | None] = {1: 0.5, 2: 0.6, 3: 0.7, 4: 0.8}
-    pasts = {
+    histories = {
         0: TrialHistory("00000", 4, scores, done=True, saved=True),
         1: TrialHistory("00001", 2, {1: 0.5, 2: 0.4}, done=True, saved=True),
         2: TrialHistory(
@@ -149,7 +149,7 @@ def test_a_study_is_repaired_from_what_the_trials_logged(tmp_path: Path) -> None
         4: TrialHistory("00004", 4, scores, done=True, saved=False),
         5: TrialHistory("00005", 1, {1: 0.25}, params=params[5]),
     }
-    after = make(tmp_path, pasts=pasts)
+    after = make(tmp_path, histories=histories)
     rows = load_study(tmp_path / "study.journal").trials
     states = [row.state for row in rows]
     # What failed may have been going to be tried again.
@@ -164,7 +164,7 @@ def test_a_study_is_repaired_from_what_the_trials_logged(tmp_path: Path) -> None
 def test_a_study_that_was_lost_is_made_again_from_the_folders(tmp_path: Path) -> None:
     unbroken = run_trials(make(tmp_path), 0, 7)
     rows = load_study(tmp_path / "study.journal").trials
-    pasts = pasts_of(tmp_path)
+    histories = histories_of(tmp_path)
     journal = tmp_path / "study.journal"
     for kept in (0, 3):
         if kept:
@@ -173,7 +173,7 @@ def test_a_study_that_was_lost_is_made_again_from_the_folders(tmp_path: Path) ->
             repair_journal(journal)
         else:
             journal.unlink()
-        after = make(tmp_path, pasts=pasts)
+        after = make(tmp_path, histories=histories)
         again = load_study(journal).trials
         assert [
             (row.number, row.state, row.params, row.values, row.intermediate_values) for row in again
@@ -184,7 +184,7 @@ def test_a_study_that_was_lost_is_made_again_from_the_folders(tmp_path: Path) ->
 
 def test_a_lost_row_without_its_configuration_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no row 0, and trials/00000/params\.json .*lambda_v2b"):
-        make(tmp_path, pasts={0: TrialHistory("00000", 1, {1: 0.5})})
+        make(tmp_path, histories={0: TrialHistory("00000", 1, {1: 0.5})})
 
 
 def test_a_list_is_offered_in_order_and_ends() -> None:

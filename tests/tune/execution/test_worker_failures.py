@@ -32,7 +32,7 @@ from ray.tune.execution.tune_controller import TuneController
 from macil.errors import MacilError
 from tune.execution.ray_internals import check
 from tune.execution.session import ROOT
-from tune.execution.worker_failures import WorkerLostError, as_loss, tolerating_losses
+from tune.execution.worker_failures import WorkerLostError, as_worker_failure, tolerating_worker_failures
 
 EPOCHS, HELD = 8, 5
 GIB = 2**30
@@ -46,11 +46,11 @@ from tune.planning.resources import Machine
 quiet_ray()
 from ray import cloudpickle, tune
 from tests.tune.execution.test_worker_failures import Chain
-from tune.execution.worker_failures import tolerating_losses
+from tune.execution.worker_failures import tolerating_worker_failures
 
 options = json.loads(sys.argv[1])
 place = Path(options["place"])
-tolerating = tolerating_losses() if options["tolerated"] else contextlib.nullcontext()
+tolerating = tolerating_worker_failures() if options["tolerated"] else contextlib.nullcontext()
 with ray_running(None, Machine(cpus=2, gpus=0), debug=False), tolerating:
     analysis = tune.run(
         Chain,
@@ -312,7 +312,7 @@ def test_without_it_a_trial_that_is_handed_a_dying_worker_has_failed(fault: str,
     ],
 )
 def test_what_ray_says_of_a_loss_is_kept_and_said_in_short_at_its_end(error: Exception, reason: str) -> None:
-    loss = cloudpickle.loads(cloudpickle.dumps(as_loss(error)))  # as Tune keeps it
+    loss = cloudpickle.loads(cloudpickle.dumps(as_worker_failure(error)))  # as Tune keeps it
     assert isinstance(loss, WorkerLostError)
     assert str(loss).splitlines()[-1].startswith(reason)
     assert str(loss).startswith(str(error))
@@ -322,12 +322,12 @@ def test_what_ray_says_of_a_loss_is_kept_and_said_in_short_at_its_end(error: Exc
     "error", [ActorDiedError(), RayTaskError("step", "…", ValueError(1)), ValueError(1), OSError(28, "full")]
 )
 def test_a_dead_actor_a_trials_own_exception_and_the_drivers_are_told_as_they_are(error: Exception) -> None:
-    assert as_loss(error) is error
+    assert as_worker_failure(error) is error
 
 
 def test_tune_is_as_before_afterwards() -> None:
     before = RayActorManager._actor_task_failed, TuneController._trial_task_failure
-    with contextlib.suppress(ZeroDivisionError), tolerating_losses():
+    with contextlib.suppress(ZeroDivisionError), tolerating_worker_failures():
         assert RayActorManager._actor_task_failed is not before[0]
         assert TuneController._trial_task_failure is not before[1]
         raise ZeroDivisionError

@@ -83,10 +83,10 @@ def test_a_trial_has_ended_when_its_last_epoch_is_saved(tmp_path: Path, trained:
 
 def test_a_diverged_trial_has_ended_without_a_checkpoint(tmp_path: Path) -> None:
     write(tmp_path / "00000", line(1) + line(2, None, diverged=True, done=True, reason="NaN"))
-    past = read_history(tmp_path, "00000")
-    assert past.ended
-    assert past.reason == "NaN"
-    assert past.scores == {1: 0.5, 2: None}
+    history = read_history(tmp_path, "00000")
+    assert history.ended
+    assert history.reason == "NaN"
+    assert history.scores == {1: 0.5, 2: None}
 
 
 def test_pasts_by_number_and_of_a_list(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_pasts_by_number_and_of_a_list(tmp_path: Path) -> None:
     assert sorted(read_numbered(tmp_path)) == [0, 2]
     assert read_numbered(tmp_path / "nowhere") == {}
     points: list[dict[str, Any]] = [{"row": {"name": "row"}, "seed": 0}, {"row": {"name": "row"}, "seed": 1}]
-    assert [past.epochs for past in read_listed(tmp_path, points)] == [1, 0]
+    assert [history.epochs for history in read_listed(tmp_path, points)] == [1, 0]
 
 
 def test_a_group_is_as_far_as_its_last_seed_that_goes_on(tmp_path: Path) -> None:
@@ -103,9 +103,14 @@ def test_a_group_is_as_far_as_its_last_seed_that_goes_on(tmp_path: Path) -> None
     write(tmp_path / "row_seed0", line(1, 0.25) + line(2, 0.5) + line(3))
     write(tmp_path / "row_seed1", line(1, 0.75) + line(2, 1.0))
     write(tmp_path / "row_seed2", line(1, None, diverged=True, done=True))
-    (past,) = read_listed(tmp_path, [point])
-    assert (past.name, past.epochs, past.done, past.diverged) == ("lockstep_row_seeds0-1-2", 2, False, False)
-    assert past.scores == {1: 0.5, 2: 0.75}, "the mean of those that have one"
+    (history,) = read_listed(tmp_path, [point])
+    assert (history.name, history.epochs, history.done, history.diverged) == (
+        "lockstep_row_seeds0-1-2",
+        2,
+        False,
+        False,
+    )
+    assert history.scores == {1: 0.5, 2: 0.75}, "the mean of those that have one"
 
 
 def test_the_last_good_checkpoint_is_used_and_a_damaged_one_put_aside(

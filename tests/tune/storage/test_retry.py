@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from macil.errors import UsageError
-from tune.storage.retry import PATIENCE, StorageError, append_whole, patiently, trouble
+from tune.storage.retry import RETRY_VARIABLE, StorageError, append_whole, trouble, with_retry
 
 
 def full() -> OSError:
@@ -38,7 +38,7 @@ def test_it_waits_says_so_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
             raise refusals.pop()
         return 7
 
-    assert patiently(write, "x", say=said.append) == 7
+    assert with_retry(write, "x", log=said.append) == 7
     assert said[0] == "cannot write x: No space left on device; waiting for the storage"
     assert len(said) == 2, "once a minute"
 
@@ -50,10 +50,10 @@ def test_it_gives_up_after_its_patience_or_when_told_to(monkeypatch: pytest.Monk
         raise full()
 
     with pytest.raises(StorageError, match="cannot write x: No space left on device"):
-        patiently(refuse, "x", say=lambda _: None, stop=lambda: True)
-    monkeypatch.setenv(PATIENCE, "0.01")
+        with_retry(refuse, "x", log=lambda _: None, stop=lambda: True)
+    monkeypatch.setenv(RETRY_VARIABLE, "0.01")
     with pytest.raises(StorageError, match="go on with --resume"):
-        patiently(refuse, "x", say=lambda _: None)
+        with_retry(refuse, "x", log=lambda _: None)
 
 
 def test_other_errors_are_not_waited_for() -> None:
@@ -61,7 +61,7 @@ def test_other_errors_are_not_waited_for() -> None:
         raise ValueError("no number")
 
     with pytest.raises(ValueError, match="no number"):
-        patiently(fail, "x")
+        with_retry(fail, "x")
 
 
 def test_a_line_is_appended_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

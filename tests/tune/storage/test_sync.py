@@ -18,7 +18,7 @@ from macil.io.remote import Remote
 from tests.support.s3 import Link
 from tune.results.run import load_run
 from tune.storage.names import ACCESS_LOG, LEASE_FILE, ORIGIN_FILE
-from tune.storage.retry import PATIENCE, StorageError
+from tune.storage.retry import RETRY_VARIABLE, StorageError
 from tune.storage.run_folder import Workspace, clear, existing_workspace, locked, new_workspace
 from tune.storage.sync import BucketSync
 
@@ -295,7 +295,7 @@ def test_a_bucket_out_of_reach_is_waited_for(bucket: str, s3: str) -> None:
     said: list[str] = []
     waiting = threading.Event()
 
-    def say(text: str) -> None:
+    def log(text: str) -> None:
         said.append(text)
         waiting.set()
 
@@ -306,7 +306,7 @@ def test_a_bucket_out_of_reach_is_waited_for(bucket: str, s3: str) -> None:
     with locked(run):
         begin(run)
         run.sync.flush()
-        run.sync.tell(say, lambda: False)
+        run.sync.tell(log, lambda: False)
         link.cut()
         (run.path / "plan.json").write_text("{}")
         back = threading.Thread(target=mend)
@@ -327,7 +327,7 @@ def test_a_bucket_that_stays_out_of_reach_ends_the_run_with_that_reason(
     again = new_workspace(
         f"{bucket}/runs?endpoint_override={link.address}&scheme=http", "two", overwrite=False
     )
-    monkeypatch.setenv(PATIENCE, "1")
+    monkeypatch.setenv(RETRY_VARIABLE, "1")
 
     def work() -> None:
         with locked(again):
