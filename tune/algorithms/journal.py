@@ -28,7 +28,7 @@ class Journal(JournalFileBackend):
 
     Args:
         path: The file; made if absent.
-        log, stop: As of `tune.storage.retry.with_retry`, for a disk that is full.
+        log, stop: See `tune.storage.retry.with_retry`.
     """
 
     def __init__(

@@ -62,7 +62,7 @@ class SearchStudy:
         startup: Finished trials before the model of the scores is used; random suggestions until then.
         first: Points to try before anything else; enqueued when the study is made.
         histories: What trials logged before, by number: the study is repaired from it.
-        log, stop: As of `tune.storage.retry.with_retry`.
+        log, stop: See `tune.storage.retry.with_retry`.
 
     Raises:
         DataError: The study lacks rows that the folders cannot give back.

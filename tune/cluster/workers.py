@@ -221,7 +221,7 @@ class Cluster:
 
     Args:
         address: As given, for messages.
-        log: Where to say what it waits for.
+        log: Called with each message about what it waits for.
         check: Called while it waits; raises when the search is to stop.
 
     Attributes:

@@ -36,7 +36,7 @@ class RunRecorder(Callback):
     """Writes each trial's `params.json`, `result.json`, `error.txt` and `notes.txt`.
 
     Args:
-        log, stop: As of `tune.storage.retry.with_retry`.
+        log, stop: See `tune.storage.retry.with_retry`.
         sync: Brings what is written to where the run lies.
 
     Attributes:

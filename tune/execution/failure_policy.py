@@ -48,7 +48,7 @@ class FailurePolicy(Callback):
     Args:
         recorder: Is told why a trial was ended.
         interrupts: A wish to stop.
-        log: Where to say what workers have to tell.
+        log: Called with each message of a worker.
         timeout: Seconds without a report after which a trial is ended.
 
     Attributes:

@@ -38,8 +38,8 @@ class AshaScheduler(FIFOScheduler):
     Args:
         grace: Epochs that every trial gets.
         epochs: Epochs of a whole training.
-        histories: What trials reported before, by folder: a new rule would let those that were running compare themselves
-            with nobody.
+        histories: What trials reported before, by folder. Without them a trial that goes on would be compared with
+            nobody.
         reduction: As of `Asha`.
     """
 

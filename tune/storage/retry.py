@@ -69,7 +69,7 @@ def with_retry(
     Args:
         write: Leaves nothing behind, or what was there before, when it fails.
         where: What is being written, for the message.
-        log: Where to say that it waits; stderr if None.
+        log: Called with each message about the waiting; stderr if None.
         stop: Asked while waiting; true gives up at once.
 
     Raises:
