@@ -16,23 +16,8 @@ from tune.storage.file_model import parse
 from tune.storage.names import PLAN_FILE
 from tune.storage.run_file import EarlierOptions, Scalar
 
-# Fields of the plan that are called the same in the earlier file; all others of that file follow from these.
-_SAME = (
-    *(
-        "data",
-        "protocol",
-        "split_seed",
-        "device",
-        "threads",
-        "keep_scores",
-        "base",
-        "fixed",
-        "first",
-        "search_seed",
-    ),
-    *("sweep", "title", "source", "reference", "rows", "trials", "seeds", "asha", "confirm", "trial_timeout"),
-    *("cpus_per_trial", "gpus_per_trial", "concurrent", "lockstep", "notes"),
-)
+# Fields of the plan that the earlier file has not, or in words only.
+_LATER = ("format_version", "space", "startup", "refit_cpus")
 # Of the recorded options: those that are no flags.
 _NO_FLAGS = ("hyperparameters", "base", "refit_cpus", "sweep_rows", "rows_apart")
 
@@ -49,7 +34,8 @@ def plan_of_earlier_version(run: Path, options: EarlierOptions | None) -> Plan:
     """
     try:
         recorded: dict[str, Any] = read_json(run / PLAN_FILE)
-        content = {name: recorded[name] for name in _SAME}
+        same = [name for name in Plan.model_fields if name in recorded and name not in _LATER]
+        content = {name: recorded[name] for name in same}
         space = {}
         if recorded["space"]:
             space = search_space(TrialConfig.from_dict(recorded["base"]), recorded["fixed"])

@@ -60,7 +60,7 @@ def test_a_run_of_the_version_before_goes_on_with_the_plan_that_it_was_begun_wit
     assert {**flags_of_earlier_version(recorded), "--sweep": None} == {**flags, "--sweep": None}
 
 
-@pytest.mark.parametrize("lost", ["keep_scores", "rows", "refit_cpus", "options"])
+@pytest.mark.parametrize("lost", ["lockstep", "rows", "space", "refit_cpus", "options"])
 def test_a_run_of_a_version_further_back_is_refused_by_name(lost: str, tmp_path: Path) -> None:
     run = tmp_path / "old-one"
     run.mkdir()
