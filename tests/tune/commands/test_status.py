@@ -243,7 +243,7 @@ def test_no_other_option_is_allowed(
 def test_a_status_needs_no_ray(run: Path) -> None:
     code = (
         "import atexit, sys; atexit.register(lambda: print('ray' in sys.modules))\n"
-        "from macil import cli; from tune.commands.search import search\n"
+        "from macil.commands import cli; from tune.commands.search import search\n"
         f"cli.main(search, ['--status', {str(run)!r}])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
