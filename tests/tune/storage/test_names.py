@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -65,3 +66,13 @@ def test_checkpoints_are_ordered_by_number_and_nothing_else_is_one(tmp_path: Pat
     (tmp_path / "checkpoint_10" / names.SCORES_FILE).touch()
     assert newest_checkpoint(tmp_path) == tmp_path / "checkpoint_9"
     assert newest_checkpoint(tmp_path, names.SCORES_FILE) == tmp_path / "checkpoint_10"
+
+
+def test_the_page_of_the_run_folder_names_every_file_and_places_that_exist() -> None:
+    page = (ROOT / "docs" / "run-folder.md").read_text(encoding="utf-8")
+    assert {name for name in file_names(names, training_files) if name not in page} == set()
+    places = re.findall(r"`((?:tune|macil)/[\w/]+\.py)`", page)
+    assert len(places) > 20
+    assert {place for place in places if not (ROOT / place).is_file()} == set()
+    for model, place in re.findall(r"`(\w+)` in `((?:tune|macil)/[\w/]+\.py)`", page):
+        assert f"class {model}" in (ROOT / place).read_text(encoding="utf-8")
