@@ -204,7 +204,7 @@ class Machines:
         (home / ".ssh").mkdir(mode=0o700)
         shutil.copy(self.lab.place / "sshd" / "user", home / ".ssh" / "macil-tune")
         config: dict[str, Any] = yaml.safe_load((ROOT / FILE).read_text(encoding="utf-8"))
-        self.checkout.mkdir()
+        (self.checkout / FILE).parent.mkdir(parents=True)
         for local in config["file_mounts"].values():
             if not local.startswith("~"):
                 copy = shutil.copytree if (ROOT / local).is_dir() else shutil.copy
