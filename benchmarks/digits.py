@@ -89,9 +89,9 @@ def compare(old: Path, new: Path) -> Iterator[tuple[str, int, list[str]]]:
     for what, read in readings.items():
         before, after = read(old), read(new)
         unequal = [
-            place
-            for place in sorted(before.keys() | after.keys())
-            if not _equal(before.get(place), after.get(place))
+            position
+            for position in sorted(before.keys() | after.keys())
+            if not _equal(before.get(position), after.get(position))
         ]
         yield what, len(before), unequal
 
@@ -159,16 +159,16 @@ def read_arrays(run: Path) -> dict[str, Any]:
 
 
 def _tensors(file: Path) -> Iterator[tuple[str, str]]:
-    def walk(value: Any, place: str) -> Iterator[tuple[str, str]]:
+    def walk(value: Any, position: str) -> Iterator[tuple[str, str]]:
         if isinstance(value, torch.Tensor | np.ndarray):
             array = np.ascontiguousarray(value.numpy() if isinstance(value, torch.Tensor) else value)
-            yield place, hashlib.blake2b(array.tobytes(), digest_size=8).hexdigest()
+            yield position, hashlib.blake2b(array.tobytes(), digest_size=8).hexdigest()
         elif isinstance(value, dict):
             for name, inner in value.items():
-                yield from walk(inner, f"{place}.{name}")
+                yield from walk(inner, f"{position}.{name}")
         elif isinstance(value, list | tuple):
             for index, inner in enumerate(value):
-                yield from walk(inner, f"{place}[{index}]")
+                yield from walk(inner, f"{position}[{index}]")
 
     yield from walk(torch.load(file, map_location="cpu", weights_only=True), file.name)
 

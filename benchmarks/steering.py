@@ -102,7 +102,7 @@ def train(task: Task) -> dict[str, Any]:
     assert trainer.split is not None
     videos = store.videos("train")
     names = set(trainer.split.heldout)
-    chosen = np.array([place for place, name in enumerate(videos.names) if name in names], np.int64)
+    chosen = np.array([index for index, name in enumerate(videos.names) if name in names], np.int64)
     heldout = shared_videos(store, videos, chosen, torch.device("cpu"))
     assert videos.labels is not None
     labels, frame_labels = videos.labels[chosen], store.test_labels().frame_labels
@@ -181,8 +181,8 @@ def main(
         raise click.ClickException(str(error)) from None
     tasks = [
         Task(store, number, config.to_dict())
-        for place, store in enumerate(stores)
-        for number, config in enumerate(configurations(base, trials, search_seed=place))
+        for index, store in enumerate(stores)
+        for number, config in enumerate(configurations(base, trials, search_seed=index))
     ]
     wanted = {task.key for task in tasks}
     _train_missing(results, tasks, processes)

@@ -19,15 +19,15 @@ def choose(names: Sequence[str], present: Sequence[str], where: str) -> list[int
     """
     if not names:
         return list(range(len(present)))
-    places = find_names(names, present)
+    found = find_names(names, present)
     problems = []
     for name in names:
-        if name not in places:
+        if name not in found:
             close = difflib.get_close_matches(name, present, 1)
             problems.append(name + (f"; did you mean {close[0]}?" if close else ""))
     if problems:
         raise DataError(f"not among {where}:", problems)
-    return list(dict.fromkeys(places[name] for name in names))
+    return list(dict.fromkeys(found[name] for name in names))
 
 
 def find_names(names: Iterable[str], present: Sequence[str]) -> dict[str, int]:
@@ -40,5 +40,5 @@ def find_names(names: Iterable[str], present: Sequence[str]) -> dict[str, int]:
     for name, i in exact.items():
         known = normalise_name(name)
         alike[known] = None if known in alike else i
-    places = {name: exact.get(name, alike.get(normalise_name(name))) for name in names}
-    return {name: place for name, place in places.items() if place is not None}
+    found = {name: exact.get(name, alike.get(normalise_name(name))) for name in names}
+    return {name: position for name, position in found.items() if position is not None}

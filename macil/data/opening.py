@@ -165,9 +165,9 @@ def _compare_or_convert(
     """The store of a folder of which none in the cache is known to be; a damaged one is made again in its place."""
     source = read_source(path, Options(), progress=progress)
     comparison = Comparison(source, progress=progress)
-    for place in _stores_in(cache, name):
+    for location in _stores_in(cache, name):
         with contextlib.suppress(DataError):
-            store = FeatureStore.open(place)
+            store = FeatureStore.open(location)
             if holds(store, source, comparison):
                 return store
     # A store of another format stays: a run that was begun on it goes on with it.

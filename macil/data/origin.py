@@ -15,9 +15,9 @@ DEMO_NOTE = "demo data, made up: no number here says anything about XD-Violence"
 _EMBEDDED = re.compile(r"demo-[\d.]+\.layout")
 
 
-def is_demo_data(place: str | Path) -> bool:
+def is_demo_data(location: str | Path) -> bool:
     """Whether a folder is a generated layout, or a store converted from one; False for what is out of reach."""
-    folder = Path(place)
+    folder = Path(location)
     if (folder / DEMO_FILE).is_file():
         return True
     try:

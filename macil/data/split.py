@@ -74,9 +74,9 @@ class Split:
             DataError: Both lists together are not the store's training videos, each once.
         """
         present = store.videos("train").names
-        places = find_names([*self.train, *self.heldout], present)
+        found = find_names([*self.train, *self.heldout], present)
         train, heldout = (
-            tuple(present[places[name]] if name in places else name for name in part)
+            tuple(present[found[name]] if name in found else name for name in part)
             for part in (self.train, self.heldout)
         )
         listed, known = [*train, *heldout], set(present)

@@ -42,7 +42,7 @@ class _Group(NamedTuple):
     audio: Tensor  # (n, T, Da)
     sizes: Tensor  # (n,) valid snippets
     videos: Tensor  # (n,) places among the videos
-    places: Tensor  # (n, T) places among all snippets; one beyond the last for padding
+    positions: Tensor  # (n, T) places among all snippets; one beyond the last for padding
 
 
 class WholeVideos:
@@ -93,15 +93,15 @@ class WholeVideos:
         for group in _similar(self._lengths, self.crops, _ROWS_AT_ONCE.get(self.device.type, 131072)):
             visual, audio = _load(self._store, self._set, self._chosen[group])
             sizes = torch.from_numpy(self._lengths[group])
-            place = torch.arange(visual.shape[1])
-            places = torch.from_numpy(self._starts[group])[:, None] + place
-            places = places.masked_fill(place >= sizes[:, None], self.snippets)
+            position = torch.arange(visual.shape[1])
+            positions = torch.from_numpy(self._starts[group])[:, None] + position
+            positions = positions.masked_fill(position >= sizes[:, None], self.snippets)
             yield _Group(
                 visual.to(self.device, dtype),
                 audio.to(self.device, dtype),
                 sizes.to(self.device),
                 torch.from_numpy(group).to(self.device),
-                places.to(self.device),
+                positions.to(self.device),
             )
 
     def _fits(self) -> bool:
@@ -161,7 +161,9 @@ def score_whole(
         audio = group.audio.to(dtype).repeat_interleave(crops, 0, output_size=len(group.visual))
         logits = network.snippet_logits(group.visual.to(dtype), audio, sizes).float()
         shape = (len(group.sizes), crops)
-        snippet_scores[group.places.flatten()] = torch.sigmoid(logits).unflatten(0, shape).mean(1).flatten()
+        snippet_scores[group.positions.flatten()] = (
+            torch.sigmoid(logits).unflatten(0, shape).mean(1).flatten()
+        )
         whole = torch.sigmoid(k_max_mean(logits, sizes).double())
         video_scores[group.videos] = whole.unflatten(0, shape).mean(1)
         if advance is not None:

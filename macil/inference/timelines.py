@@ -107,9 +107,9 @@ def _figure(
 
 def _draw_strip(axes: Axes, rows: Sequence[tuple[str, Sequence[tuple[float, float]], str]]) -> None:
     """One bar row each, the first on top."""
-    for place, (_, spans, colour) in enumerate(rows):
+    for index, (_, spans, colour) in enumerate(rows):
         widths = [(start, end - start) for start, end in spans]
-        axes.broken_barh(widths, (place - 0.36, 0.72), facecolors=colour, linewidth=0)
+        axes.broken_barh(widths, (index - 0.36, 0.72), facecolors=colour, linewidth=0)
     axes.set_yticks(range(len(rows)), [label for label, _, _ in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)

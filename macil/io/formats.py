@@ -91,7 +91,7 @@ def faults_of(error: ValidationError, model: type[BaseModel], content: Mapping[s
         elif field is not None and field.description:
             text = f"{name} = {brief(content[name])}, expected {field.description}"
         else:
-            place = ".".join(map(str, fault["loc"]))
-            text = f"{place} = {brief(fault['input'])}: {fault['msg'].removeprefix('Value error, ')}"
+            location = ".".join(map(str, fault["loc"]))
+            text = f"{location} = {brief(fault['input'])}: {fault['msg'].removeprefix('Value error, ')}"
         faults.setdefault(name, text)
     return list(faults.values())

@@ -189,9 +189,9 @@ class Remote:
             filesystem.create_dir(path.rpartition("/")[0], recursive=True)
 
 
-def is_uri(place: str | os.PathLike[str] | None) -> bool:
-    """Whether `place` names something beyond this machine's own file systems."""
-    text = str(place or "")
+def is_uri(location: str | os.PathLike[str] | None) -> bool:
+    """Whether `location` names something beyond this machine's own file systems."""
+    text = str(location or "")
     return "://" in text and not text.startswith("file://")
 
 

@@ -84,23 +84,23 @@ class Layout(NamedTuple):
         ]
         if self.uniform:
             return [Context(*pair, None, None) for pair in heads]
-        places = [torch.arange(block.width, device=self.lengths.device) for block in self.blocks]
+        positions = [torch.arange(block.width, device=self.lengths.device) for block in self.blocks]
         if mask_padding:
             biases = [
-                torch.where(place < lengths[..., None], 0.0, -torch.inf)
-                for place, lengths in zip(places, self.split_bags(self.lengths), strict=True)
+                torch.where(position < lengths[..., None], 0.0, -torch.inf)
+                for position, lengths in zip(positions, self.split_bags(self.lengths), strict=True)
             ]
             return [Context(*pair, bias, None) for pair, bias in zip(heads, biases, strict=True)]
         counts = self.longest - self.present
         table = binomial_distribution(counts, self.width, kept) if 0 < kept < 1 else None
         tables = [None] * len(self.blocks) if table is None else self.split_bags(table)
         result = []
-        for pair, place, present, n, distribution in zip(
-            heads, places, self.split_bags(self.present), self.split_bags(counts), tables, strict=True
+        for pair, position, present, n, distribution in zip(
+            heads, positions, self.split_bags(self.present), self.split_bags(counts), tables, strict=True
         ):
-            column = present.clamp(max=len(place) - 1)
+            column = present.clamp(max=len(position) - 1)
             folded = None if distribution is None else Folded(column, n, distribution)
-            result.append(Context(*pair, _folding_bias(present, n, place), folded))
+            result.append(Context(*pair, _folding_bias(present, n, position), folded))
         return result
 
 
@@ -112,8 +112,8 @@ def dense_layout(lengths: Tensor, present: Tensor, width: int) -> Layout:
     return Layout((Block(bags, width),), numbers, lengths, torch.minimum(present, longest), longest)
 
 
-def _folding_bias(present: Tensor, counts: Tensor, place: Tensor) -> Tensor:
+def _folding_bias(present: Tensor, counts: Tensor, position: Tensor) -> Tensor:
     """0 for keys that are there, log n for the first padded one, which stands for all n, -inf for the rest."""
     several = torch.log(counts.double())[..., None]  # -inf where nothing is padded
-    bias = torch.where(place == present[..., None], several, -torch.inf)
-    return bias.masked_fill_(place < present[..., None], 0)
+    bias = torch.where(position == present[..., None], several, -torch.inf)
+    return bias.masked_fill_(position < present[..., None], 0)

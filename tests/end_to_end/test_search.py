@@ -23,7 +23,7 @@ from tests.support.promise import digits, rows
 from tests.support.search_command import SMALL, finish, info, lines_of, search_here, start, stop_when
 from tune.algorithms.study import load_study
 from tune.commands.search import search
-from tune.results.label_access import read_openings
+from tune.results.label_access import read_label_accesses
 from tune.results.next_commands import report_command
 from tune.storage.trial_log import read_log
 
@@ -176,7 +176,7 @@ def test_permuted_test_labels_leave_every_heldout_number_and_choice_as_it_was(
 
     code, output = search_here("--resume", "permuted", "--no-report", cwd=folder)
     assert code == 0, output
-    assert not read_openings(run, []), "without a report no test label is read"
+    assert not read_label_accesses(run, []), "without a report no test label is read"
     assert digits(run) == digits(unbroken[0])
     assert rows(run) == rows(unbroken[0])
 

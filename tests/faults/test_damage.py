@@ -27,7 +27,7 @@ from tests.support.fuzzing import Outcome, call
 from tests.support.layouts import write_layout
 from tests.support.run_folders import RunFolder
 from tune.reporting.write import write_report
-from tune.results.label_access import read_openings
+from tune.results.label_access import read_label_accesses
 from tune.results.measured import read_measured
 from tune.results.run import load_run
 from tune.storage.names import ACCESS_LOG, MEASURED_FILE
@@ -363,7 +363,7 @@ def test_a_damaged_table_of_a_report_is_never_read_back(name: str, reported: Pat
     before, after = contents(reported / "report"), contents(run / "report")
     if name != "report.html":  # which says when it was written
         assert after[name] == before[name]
-    assert len(read_openings(run, [])) == 1
+    assert len(read_label_accesses(run, [])) == 1
 
 
 def test_no_flipped_digit_of_a_measured_number_gets_into_a_report(reported: Path, tmp_path: Path) -> None:
@@ -380,7 +380,7 @@ def test_no_flipped_digit_of_a_measured_number_gets_into_a_report(reported: Path
 
     write_report(run, figures=False)  # measures them again, which is another look at the labels
     assert f"{MEASURED_FILE} is damaged" in (run / "report/report.md").read_text()
-    assert len(read_openings(run, [])) == 2
+    assert len(read_label_accesses(run, [])) == 2
     assert load_run(run).trials["ap"].equals(load_run(reported).trials["ap"])
 
 
@@ -391,7 +391,7 @@ def test_a_damaged_log_of_openings_is_kept_and_counted(reported: Path, tmp_path:
     (run / MEASURED_FILE).unlink()
     write_report(run, figures=False)
     assert (run / ACCESS_LOG).read_text().startswith(kept)
-    assert len(read_openings(run, [])) == 2
+    assert len(read_label_accesses(run, [])) == 2
     assert f"{ACCESS_LOG} line 1 is damaged" in (run / "report/report.md").read_text()
 
 

@@ -17,7 +17,7 @@ from macil.data.store.verification import verify_store
 from macil.io.files import read_json
 from tests.support.faults import DIE, MACIL, REPORT, SEARCH, contents, half_written, pause, run, start
 from tests.support.run_folders import RunFolder
-from tune.results.label_access import read_openings
+from tune.results.label_access import read_label_accesses
 
 pytestmark = pytest.mark.nightly
 
@@ -319,9 +319,9 @@ def test_a_report_killed_while_it_is_written_leaves_only_whole_files_and_is_writ
     assert {path.name for path in folder.iterdir()} == expected
     assert half_written(copy) == []
     # What was read of the labels was logged, whatever became of it.
-    openings = len(read_openings(copy, []))
-    assert openings in (1, 2)
-    if drawn and openings == 1:
+    label_accesses = len(read_label_accesses(copy, []))
+    assert label_accesses in (1, 2)
+    if drawn and label_accesses == 1:
         assert words(folder / "report.md") == words(complete / "report.md")
 
 
@@ -363,5 +363,5 @@ def test_a_report_waits_for_another_one_and_opens_no_label_twice(copy: Path, tmp
     first.finish().done()
     assert f"another process is writing {copy / 'report'}; waiting for it" in second.err
     assert "cut short" not in second.err
-    assert len(read_openings(copy, [])) == 1
+    assert len(read_label_accesses(copy, [])) == 1
     assert pyarrow.parquet.read_table(copy / "report/trials.parquet")["ap"].null_count == 0

@@ -131,7 +131,7 @@ def _summary(
             yield name, text
     yield "epochs", _epochs(results, rows, lasts)
     yield ("winner", _winner(results)) if winner_of(results.info) else ("best so far", _best(results))
-    yield "folder", results.place.shown
+    yield "folder", results.location.shown
 
 
 def _data(info: Mapping[str, Any]) -> str:
@@ -272,11 +272,11 @@ def _name(row: TrialRow) -> str:
 
 
 def _resume(results: RunResults) -> str:
-    return resume_command(results.place.shown, results.info.get("address"))
+    return resume_command(results.location.shown, results.info.get("address"))
 
 
 def _look(results: RunResults) -> str:
     page = results.path / REPORT_FOLDER / REPORT_PAGE
     if page.is_file():
         return f"report: {page}"
-    return f"write the report: {report_command(results.place.shown)}"
+    return f"write the report: {report_command(results.location.shown)}"

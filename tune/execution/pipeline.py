@@ -97,8 +97,8 @@ def run_to_end(
             code = getattr(stop, "exit_code", INTERRUPTED)
             saved = sum(1 for _ in run.experiment(TRIALS_FOLDER).glob(f"*/{LOG_FILE}"))
             print(
-                f"interrupted: {run.place} holds what is done ({saved} trials with results)\n"
-                f"go on: {resume_command(run.place, address)}",
+                f"interrupted: {run.location} holds what is done ({saved} trials with results)\n"
+                f"go on: {resume_command(run.location, address)}",
                 file=sys.stderr,
             )
             return int(code)
@@ -115,8 +115,8 @@ def _advice(run: Workspace, address: str | None, error: BaseException) -> str:
     from tune.results.ranking import NoWinnerError
 
     if isinstance(error, NoWinnerError):
-        return f"write the report: {report_command(run.place)}"
-    return f"when that is put right, go on: {resume_command(run.place, address)}"
+        return f"write the report: {report_command(run.location)}"
+    return f"when that is put right, go on: {resume_command(run.location, address)}"
 
 
 def finish(run: Workspace, console: Console, *, report: bool = True) -> None:
@@ -128,7 +128,7 @@ def finish(run: Workspace, console: Console, *, report: bool = True) -> None:
     if not report:
         run.sync.flush()
         _show_place(run, show)
-        show(f"write the report: {report_command(run.place)}")
+        show(f"write the report: {report_command(run.location)}")
         return
     from tune.reporting.pages.terminal import print_ending
     from tune.reporting.text.next_steps import next_steps

@@ -79,7 +79,7 @@ def describe_data(run: Workspace, plan: Plan, store: FeatureStore) -> None:
     )
 
 
-def _open_own(place: str, hashes: tuple[str, str | None]) -> FeatureStore:
-    if not is_uri(place) and not looks_like_store(Path(place)):
-        raise DataError(f"{place} is not there")
-    return open_here(place, place, hashes, copy=False)
+def _open_own(location: str, hashes: tuple[str, str | None]) -> FeatureStore:
+    if not is_uri(location) and not looks_like_store(Path(location)):
+        raise DataError(f"{location} is not there")
+    return open_here(location, location, hashes, copy=False)

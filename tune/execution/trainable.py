@@ -81,23 +81,23 @@ class MacilTrainable(OwnCheckpoints):
             # Raised in the first step: an exception here would look like a worker that cannot start.
             self._refusal = error
             return
-        for place, member in self._members(self._trainer):
-            self._retry(partial(place.write_json, RECORD_FILE, self._trainer.record(member)), place)
+        for storage, member in self._members(self._trainer):
+            self._retry(partial(storage.write_json, RECORD_FILE, self._trainer.record(member)), storage)
 
     def _build(self, config: dict[str, Any], most: int | None = None) -> Trainer:
         """The trainer, in the state of the last good checkpoint, or of the first epoch if that is beyond `most`."""
-        place = self._storage_of_trial()
+        storage = self._storage_of_trial()
         content = config[SPEC]
         # A host of another version may not even know the fields of the specification: that is told first.
         check_host(
             content["hosts"] and parse(HostRequirements, content["hosts"], "the requirements of hosts")
         )
         trainer = build_trainer(parse(RunSpec, content, "the run specification"), config, self._tell)
-        state = self._retry(partial(place.last_good, self._notes.append), place)
+        state = self._retry(partial(storage.last_good, self._notes.append), storage)
         if state is not None and (most is None or state["epoch"] <= most):
             trainer.load_state_dict(state)
         if self.stored:
-            self.number_checkpoints_from(self._retry(place.newest_number, place))
+            self.number_checkpoints_from(self._retry(storage.newest_number, storage))
         return trainer
 
     def step(self) -> dict[str, Any]:
@@ -157,15 +157,15 @@ class MacilTrainable(OwnCheckpoints):
             return
         save_checkpoint(trainer, Path(checkpoint_dir) / TRAINER_FILE)
         SavedEpochs(last=trainer.epoch, chosen=None).write(Path(checkpoint_dir) / SAVED_FILE)
-        for place, member in self._members(trainer):
+        for storage, member in self._members(trainer):
             with tempfile.TemporaryDirectory(prefix="macil-") as scratch:
                 _write_member(trainer, member, Path(scratch))
-                self._retry(partial(place.put_over, Path(scratch), _MEMBER_CHECKPOINT), place)
+                self._retry(partial(storage.put_over, Path(scratch), _MEMBER_CHECKPOINT), storage)
 
     def put_checkpoint(self, folder: Path, name: str) -> str:
         """Put a checkpoint into the trial's folder; waits for storage that is full."""
-        place = self._storage_of_trial()
-        return self._retry(partial(place.put, folder, name), f"{place}/{name}")
+        storage = self._storage_of_trial()
+        return self._retry(partial(storage.put, folder, name), f"{storage}/{name}")
 
     def restore(self, checkpoint_path: Any) -> None:
         """Go on after a loss. Which checkpoint Tune names does not matter: `setup` has taken the last good one."""
@@ -187,9 +187,9 @@ class MacilTrainable(OwnCheckpoints):
 
     def _members(self, trainer: Trainer) -> list[tuple[TrialStorage, Member]]:
         """Storage and seed of every row of the tables."""
-        place, folders = self._storage_of_trial(), member_folders(self.config)
+        storage, folders = self._storage_of_trial(), member_folders(self.config)
         return [
-            (place.sibling(folders[str(member.seed)]) if folders else place, member)
+            (storage.sibling(folders[str(member.seed)]) if folders else storage, member)
             for member in trainer.members
         ]
 

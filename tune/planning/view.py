@@ -26,7 +26,7 @@ def print_plan(
     for key, value in _plan_lines(plan, address):
         table.add_row(key, value)
     table.add_row("bags", bags[0])
-    table.add_row("folder", run.place)
+    table.add_row("folder", run.location)
     console.print(table, markup=False)
     for note in (*plan.notes, *bags[1:]):
         console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)

@@ -20,7 +20,13 @@ from macil.io.remote import is_uri
 from tune.reporting.pages import rendering
 from tune.reporting.pages.run_page import run_page
 from tune.reporting.pages.several_runs import comparison_folder, write_comparison
-from tune.results.label_access import closed_trials, move_older, needs_opening, open_labels, read_openings
+from tune.results.label_access import (
+    closed_trials,
+    move_older,
+    needs_label_access,
+    open_labels,
+    read_label_accesses,
+)
 from tune.results.run import RunResults, load_run
 from tune.results.tables import write_table
 from tune.storage.names import (
@@ -122,7 +128,7 @@ def _report(
     with _writing(folder) as held:
         if held.waited:
             results = load_run(run, storage)  # the other process may have opened the labels
-        move_older(results.place)
+        move_older(results.location)
         results = _with_labels(results, labels)
         write_table(results.trials, folder / TRIALS_TABLE)
         write_table(results.epochs, folder / EPOCHS_TABLE)
@@ -131,8 +137,7 @@ def _report(
             page = run_page(results, folder, figures=figures)
         write_text_atomic(folder / REPORT_TEXT, rendering.markdown(page))
         write_text_atomic(folder / REPORT_PAGE, rendering.html(page))
-    if results.location:
-        results.location.publish(REPORT_FOLDER, MEASURED_FILE, INTERVALS_FILE)
+    results.location.publish(REPORT_FOLDER, MEASURED_FILE, INTERVALS_FILE)
     return results, folder / REPORT_PAGE
 
 
@@ -158,11 +163,11 @@ def _writable(folder: Path, hint: str) -> None:
 def _with_labels(results: RunResults, labels: Labels) -> RunResults:
     """Open the test labels if they are to be opened and can be; whatever prevents it is said in `problems`."""
     problems = list(results.problems)
-    results = replace(results, openings=read_openings(results.path, problems), problems=problems)
+    results = replace(results, label_accesses=read_label_accesses(results.path, problems), problems=problems)
     if not closed_trials(results):
         return _with_chance(results)
     if labels == "closed" or (labels == "auto" and results.status in ("running", "interrupted", "unknown")):
-        if needs_opening(results):
+        if needs_label_access(results):
             why = (
                 "--labels closed"
                 if labels == "closed"
@@ -174,9 +179,9 @@ def _with_labels(results: RunResults, labels: Labels) -> RunResults:
         return results
     try:
         store = _store_of(results)
-        return open_labels(results, store) if needs_opening(results, store.labels_hash) else results
+        return open_labels(results, store) if needs_label_access(results, store.labels_hash) else results
     except DataError as error:
-        if needs_opening(results):
+        if needs_label_access(results):
             problems.append(f"test metrics are absent: {'; '.join(str(error).splitlines())}")
         return results
 
@@ -190,7 +195,7 @@ def _with_chance(results: RunResults) -> RunResults:
 
 
 def _store_of(results: RunResults) -> FeatureStore:
-    place = results.info.get("data")
-    if not place:
+    location = results.info.get("data")
+    if not location:
         raise DataError("run.json does not say where the converted data lie (field data)")
-    return resolve(str(place)) if is_uri(str(place)) else FeatureStore.open(str(place))
+    return resolve(str(location)) if is_uri(str(location)) else FeatureStore.open(str(location))

@@ -71,7 +71,7 @@ def closed_trials(results: RunResults) -> list[TrialRow]:
     return [row for row in results.trial_rows if row.protocol in CLOSED_PROTOCOLS and row.epochs_run]
 
 
-def needs_opening(results: RunResults, labels_hash: str | None = None) -> bool:
+def needs_label_access(results: RunResults, labels_hash: str | None = None) -> bool:
     """Whether a trial's test scores have not been measured, or with other labels than those of `labels_hash`."""
     known_hash, known = read_measured(results.path, [])
     if labels_hash is not None and known_hash not in (None, labels_hash):
@@ -100,7 +100,7 @@ def open_labels(results: RunResults, store: FeatureStore) -> RunResults:
     found: dict[str, list[str]] = {trial.trial_dir: [] for trial in trials}
     # The checksums in the archives stand for the scores: reading them all twice would take half of the time.
     stamps = {trial.trial_dir: _stamp(results, trial) for trial in trials}
-    labels = open_for(results.place, store, stamps, "report")
+    labels = open_for(results.location, store, stamps, "report")
 
     def measure(trial: TrialRow) -> Measured:
         folder = trial.trial_dir
@@ -115,7 +115,7 @@ def open_labels(results: RunResults, store: FeatureStore) -> RunResults:
     return _with_measured(results, kept, labels)
 
 
-def read_openings(run: Path, problems: list[str]) -> list[dict[str, Any]]:
+def read_label_accesses(run: Path, problems: list[str]) -> list[dict[str, Any]]:
     """The log of openings, oldest first; a damaged line counts as an opening of unknown time."""
     try:
         lines = _logged(run)
@@ -124,7 +124,7 @@ def read_openings(run: Path, problems: list[str]) -> list[dict[str, Any]]:
             f"{ACCESS_LOG} cannot be read: {error.strerror}; when the labels were opened is not known"
         )
         return [{}]
-    openings = []
+    label_accesses = []
     for number, line in enumerate(lines, start=1):
         try:
             entry = LabelAccess.parse(parse_json(line), ACCESS_LOG).model_dump(exclude_none=True)
@@ -133,30 +133,32 @@ def read_openings(run: Path, problems: list[str]) -> list[dict[str, Any]]:
                 f"{ACCESS_LOG} line {number} is damaged; it is counted as an opening of unknown time"
             )
             entry = {}
-        openings.append(entry)
-    return openings
+        label_accesses.append(entry)
+    return label_accesses
 
 
-def move_older(place: RunLocation) -> None:
+def move_older(location: RunLocation) -> None:
     """Move the log and what was measured into the run's root, where an earlier version kept them in `report/`.
 
     Raises:
         UsageError: The root cannot be written.
     """
-    run = place.path
+    run = location.path
     if older_file(run, ACCESS_LOG).exists():
         with contextlib.suppress(OSError):  # unreadable: counted where it is
             _write_log(run, _logged(run))
-            place.publish(ACCESS_LOG)
+            location.publish(ACCESS_LOG)
     for name in (MEASURED_FILE, INTERVALS_FILE):
         move_to_root(run, name)
 
 
-def open_for(place: RunLocation, store: FeatureStore, stamps: Mapping[str, str], purpose: str) -> TestLabels:
+def open_for(
+    location: RunLocation, store: FeatureStore, stamps: Mapping[str, str], purpose: str
+) -> TestLabels:
     """Read the labels, with the log written first, in the bucket too: an access that then fails is still an access.
 
     Args:
-        place: Where the run lies.
+        location: Where the run lies.
         store: The data.
         stamps: Trial to a text that stands for its scores: what is going to be measured.
         purpose: Why, for the log.
@@ -176,22 +178,22 @@ def open_for(place: RunLocation, store: FeatureStore, stamps: Mapping[str, str],
         scores_hash=_digest(stamps),
     )
     try:
-        before = _logged(place.path)
+        before = _logged(location.path)
     except OSError as error:
         raise DataError(
-            f"{place.path / ACCESS_LOG} cannot be read ({error.strerror}), and no opening may go unlogged"
+            f"{location.path / ACCESS_LOG} cannot be read ({error.strerror}), and no opening may go unlogged"
         ) from None
-    _write_log(place.path, [*before, json.dumps(entry.model_dump())])
-    place.publish(ACCESS_LOG)
+    _write_log(location.path, [*before, json.dumps(entry.model_dump())])
+    location.publish(ACCESS_LOG)
     try:
         return store.test_labels()
     except DataError:
         # No label was read after all: the line above would tell of an opening that did not happen.
-        _write_log(place.path, before)
+        _write_log(location.path, before)
         if before:
-            place.publish(ACCESS_LOG)
-        elif place.remote is not None:
-            place.remote.delete(ACCESS_LOG)
+            location.publish(ACCESS_LOG)
+        elif location.remote is not None:
+            location.remote.delete(ACCESS_LOG)
         raise
 
 
@@ -235,7 +237,7 @@ def _with_measured(results: RunResults, kept: dict[str, Measured], labels: TestL
         results,
         trial_rows=rows,
         problems=problems,
-        openings=read_openings(results.path, problems),
+        label_accesses=read_label_accesses(results.path, problems),
         labels=labels,
         chance=labels.violent_share,
     )

@@ -18,20 +18,20 @@ def begin_command(flags: Mapping[str, Any], name: str, storage: str, address: st
     return command_line(SEARCH, *arguments, "--name", name, "--storage", storage, *_cluster(address, storage))
 
 
-def resume_command(place: str, address: str | None) -> str:
-    """The command that goes on with the run at `place`, a path or a URI, here or on the cluster at `address`."""
-    name, storage = name_and_storage(place)
+def resume_command(location: str, address: str | None) -> str:
+    """The command that goes on with the run at `location`, a path or a URI, here or on the cluster at `address`."""
+    name, storage = name_and_storage(location)
     return command_line(SEARCH, "--resume", name, "--storage", storage, *_cluster(address, storage))
 
 
-def replay_command(place: str, trial: str) -> str:
-    """The command that trains a trial of the run at `place` again."""
-    return command_line(SEARCH, "--replay", place, trial)
+def replay_command(location: str, trial: str) -> str:
+    """The command that trains a trial of the run at `location` again."""
+    return command_line(SEARCH, "--replay", location, trial)
 
 
 def report_command(*places: str, out: Path | None = None) -> str:
     """The command that writes the report of runs, each a path or a URI."""
-    arguments: list[str | Path] = [place if is_uri(place) else Path(place) for place in places]
+    arguments: list[str | Path] = [location if is_uri(location) else Path(location) for location in places]
     return command_line(REPORT, *arguments, *(("--out", out) if out else ()))
 
 
@@ -40,11 +40,11 @@ def open_command(page: Path) -> str:
     return command_line("webbrowser", "-t", page.absolute().as_uri())
 
 
-def name_and_storage(place: str) -> tuple[str, str]:
-    """Name and storage of the run at `place`, a path or a URI."""
-    if is_uri(place):
-        return Remote(place).name, Remote(place).parent.uri
-    return Path(place).name, str(Path(place).parent)
+def name_and_storage(location: str) -> tuple[str, str]:
+    """Name and storage of the run at `location`, a path or a URI."""
+    if is_uri(location):
+        return Remote(location).name, Remote(location).parent.uri
+    return Path(location).name, str(Path(location).parent)
 
 
 def _typed(flag: str, value: Any) -> list[str]:

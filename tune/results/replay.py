@@ -31,7 +31,7 @@ from macil.training.metrics import EpochMetrics
 from macil.training.record import describe_environment
 from macil.training.trainer import Trainer, trainer_from_record
 from tune.planning.equal_rows import trained_folder
-from tune.results.label_access import open_for, read_openings
+from tune.results.label_access import open_for, read_label_accesses
 from tune.results.measured import read_measured
 from tune.results.rows import EpochRow
 from tune.results.run_info import usable_plan
@@ -170,12 +170,12 @@ def _folder(run: Path, trial: str) -> Path | None:
 
 
 def _open_store(info: Mapping[str, Any], data: str | None) -> FeatureStore:
-    place = data or info.get("data")
-    if not place:
+    location = data or info.get("data")
+    if not location:
         raise DataError("run.json does not say where the data lie; give them with --data")
-    if data is None and not is_uri(str(place)) and not Path(str(place)).exists():
-        raise DataError(f"the data of the run, {place}, are not there any more; give them with --data")
-    return resolve(str(place), progress=True)
+    if data is None and not is_uri(str(location)) and not Path(str(location)).exists():
+        raise DataError(f"the data of the run, {location}, are not there any more; give them with --data")
+    return resolve(str(location), progress=True)
 
 
 def _trainer(record: dict[str, Any], store: FeatureStore, split_file: Path, seed: int | None) -> Trainer:
@@ -240,7 +240,7 @@ def _compare_scores(folder: Path, trainer: Trainer) -> dict[str, float]:
 
 
 def _test_ap(
-    place: RunLocation,
+    location: RunLocation,
     name: str,
     recorded: TrialFolder,
     trainer: Trainer,
@@ -257,8 +257,8 @@ def _test_ap(
         last = trainer.history[-1] if trainer.history else {}
         reported = recorded.measured[-1]
         return {rule: [getattr(reported, rule), last.get(rule)] for rule in ("ap", "ap_trapezoid")}
-    known = read_measured(place.path, [])[1].get(name)
-    if known is None and not read_openings(place.path, []):
+    known = read_measured(location.path, [])[1].get(name)
+    if known is None and not read_label_accesses(location.path, []):
         return None
     before = known.metrics if known else {}
     if equal:
@@ -268,7 +268,7 @@ def _test_ap(
         return None
     seed = trainer.config.seed
     stamp = hashlib.blake2b(trainer.test_scores[rule].tobytes(), digest_size=16).hexdigest()
-    labels = open_for(place, store, {f"{name} seed {seed}": stamp}, f"replay of {name}, seed {seed}")
+    labels = open_for(location, store, {f"{name} seed {seed}": stamp}, f"replay of {name}, seed {seed}")
     measured = frame_average_precision(trainer.test_scores[rule], labels.frame_labels, store.snippet_frames)
     return {which: [before.get(which), getattr(measured, which)] for which in ("ap", "ap_trapezoid")}
 

@@ -107,7 +107,7 @@ class TrialRow:
     epochs_run: int = _column("last epoch with a result, 0 before the first", unit="epochs", default=0)
     epoch_rule: str = _column("whose epoch `ap` and the like are of: `chosen` or `last`")
     chosen_epoch: int | None = _column(
-        "first with the best steering score; the last one in a `refit`, where nothing steers",
+        "first with the best selection score; the last one in a `refit`, where nothing chooses",
         unit="epoch",
         null=_NO_EPOCH,
     )

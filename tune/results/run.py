@@ -58,7 +58,7 @@ class RunResults:
     """All that a run has measured so far.
 
     `info` is run.json, `plan` plan.json, `trial_rows` the trainings and `epoch_rows` their epochs; `problems` lists
-    what is missing or damaged, one line each; `openings` says when the test labels were read (see
+    what is missing or damaged, one line each; `label_accesses` says when the test labels were read (see
     `tune.results.label_access`), `labels` are those that this process has read at a logged access; `chance` is the
     share of violent frames among the test frames, which guessing has as AP, where it is known.
     """
@@ -69,8 +69,8 @@ class RunResults:
     epoch_rows: Sequence[EpochRow]
     problems: list[str]
     plan: dict[str, Any] = field(default_factory=dict)
-    openings: list[dict[str, Any]] = field(default_factory=list)
-    location: RunLocation | None = None
+    label_accesses: list[dict[str, Any]] = field(default_factory=list)
+    found_at: RunLocation | None = None
     chance: float | None = None
     labels: TestLabels | None = None
 
@@ -85,9 +85,9 @@ class RunResults:
         return build_table(self.epoch_rows, EPOCHS_SCHEMA)
 
     @property
-    def place(self) -> RunLocation:
+    def location(self) -> RunLocation:
         """Where the run lies."""
-        return self.location or RunLocation(self.path, str(self.path))
+        return self.found_at or RunLocation(self.path, str(self.path))
 
     @property
     def name(self) -> str:
@@ -138,8 +138,8 @@ def load_run(run: str | Path, storage: str | Path = "./runs") -> RunResults:
     plan = usable_plan(_read_mapping(path / PLAN_FILE, problems), problems)
     base = _read_base(path / CONFIG_FILE, problems)
     folders: list[TrialFolder] = []
-    for place, kind in KINDS.items():
-        folders += [read_trial(folder, base, kind) for folder in _trial_folders(path / place)]
+    for folder, kind in KINDS.items():
+        folders += [read_trial(each, base, kind) for each in _trial_folders(path / folder)]
     problems += [problem for folder in folders for problem in folder.problems]
     wrong: dict[str, Any] = {}
     demo, named = is_demo(info), winner_of(info)
@@ -163,7 +163,7 @@ def load_run(run: str | Path, storage: str | Path = "./runs") -> RunResults:
         epoch_rows=[epoch for folder in folders for epoch in folder.epochs],
         problems=problems,
         plan=plan,
-        location=location,
+        found_at=location,
         chance=_chance(path, info),
     )
 

@@ -46,8 +46,8 @@ def write_table(table: pa.Table, path: Path) -> None:
 
 def _for_spreadsheets(table: pa.Table) -> pa.Table:
     """Texts from data, such as an error, that begin as a formula would are marked as text."""
-    for place, field in enumerate(table.schema):
+    for index, field in enumerate(table.schema):
         if pa.types.is_string(field.type):
-            texts = [text and cell_text(text) for text in table.column(place).to_pylist()]
-            table = table.set_column(place, field, pa.array(texts, field.type))
+            texts = [text and cell_text(text) for text in table.column(index).to_pylist()]
+            table = table.set_column(index, field, pa.array(texts, field.type))
     return table

@@ -59,18 +59,18 @@ def locate_run(run: str | Path, storage: str | Path = "./runs") -> RunLocation:
         UsageError: Nothing is there, a file is there, or the URI cannot be read.
         DataError: The folder is not a run.
     """
-    name, place = str(run), str(storage)
+    name, location = str(run), str(storage)
     if not name.strip():
         raise UsageError("the run's name is empty; expected a name in --storage, a path or a URI")
     if "://" in name:
         return _from_uri(name)
     candidates = [Path(name).expanduser()]
-    if "://" in place:
+    if "://" in location:
         if not candidates[0].is_dir():
-            return _from_uri(f"{place.rstrip('/')}/{name}")
+            return _from_uri(f"{location.rstrip('/')}/{name}")
     elif not candidates[0].is_absolute():
-        candidates.insert(0, Path(place).expanduser() / name)
-    return _from_paths(name, place, candidates)
+        candidates.insert(0, Path(location).expanduser() / name)
+    return _from_paths(name, location, candidates)
 
 
 def copy_run(remote: Remote, target: Path) -> Path:

@@ -58,7 +58,7 @@ class Workspace:
         return self.sync.remote.uri if isinstance(self.sync, BucketSync) else None
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """Where the run lies, for people."""
         return self.bucket or str(self.path)
 

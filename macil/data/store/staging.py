@@ -134,9 +134,11 @@ class RemoteSource:
             raise DataError(f"{self}: {name} cannot be read: {said_by(error)}") from None
 
 
-def source_of(place: str | os.PathLike[str]) -> Source:
+def source_of(location: str | os.PathLike[str]) -> Source:
     """The store at a path or URI."""
-    return RemoteSource(Remote(str(place))) if is_uri(place) else FolderSource(Path(place).absolute())
+    return (
+        RemoteSource(Remote(str(location))) if is_uri(location) else FolderSource(Path(location).absolute())
+    )
 
 
 def is_far(path: Path) -> bool:

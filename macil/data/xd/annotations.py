@@ -162,26 +162,26 @@ def _parse_annotations(
     for number, line in enumerate(_read_lines(layout, path, result), start=1):
         if not line.strip():
             continue
-        place = f"{where} line {number}"
+        location = f"{where} line {number}"
         try:
             name, pairs = parse_annotation(line)
         except ValueError as error:
             name = normalise_name(line.split()[0].removesuffix(".mp4"))
             intervals.setdefault(name, None)
-            result.faults.append(Finding("annotation", place, f"{name} {error}"))
+            result.faults.append(Finding("annotation", location, f"{name} {error}"))
             continue
         if name in intervals:
-            result.faults.append(Finding("duplicate", place, f"annotates {name} again"))
+            result.faults.append(Finding("duplicate", location, f"annotates {name} again"))
             continue
         intervals[name] = pairs
         if name not in known:
             strangers += 1
         elif known[name].parsed.label == 0:
             result.faults.append(
-                Finding("annotation", place, f"annotates {name}, which its name calls normal")
+                Finding("annotation", location, f"annotates {name}, which its name calls normal")
             )
         elif name in lengths:
-            _check_intervals(place, name, pairs, lengths[name], result)
+            _check_intervals(location, name, pairs, lengths[name], result)
     if strangers:
         lines = (
             "1 line annotates a video that is"
@@ -201,7 +201,9 @@ def _read_lines(layout: Layout, path: Path, result: FrameLabels) -> list[str]:
         return []
 
 
-def _check_intervals(place: str, name: str, pairs: list[Interval], length: int, result: FrameLabels) -> None:
+def _check_intervals(
+    location: str, name: str, pairs: list[Interval], length: int, result: FrameLabels
+) -> None:
     # The features lack the video's last frame and the rest modulo a snippet, hence the tolerance of one snippet.
     frames = length * result.snippet_frames
     limit = frames + result.snippet_frames
@@ -210,9 +212,9 @@ def _check_intervals(place: str, name: str, pairs: list[Interval], length: int, 
             reason = (
                 f"interval {start} {end} of {name} ends beyond frame {limit} ({length} snippets and one more)"
             )
-            result.faults.append(Finding("annotation", place, reason))
+            result.faults.append(Finding("annotation", location, reason))
     if not rasterise(pairs, frames).any():
-        result.notes.append(Finding("annotation", place, f"marks no frame of {name}"))
+        result.notes.append(Finding("annotation", location, f"marks no frame of {name}"))
 
 
 def _load_ground_truth(layout: Layout) -> np.ndarray | Finding | None:

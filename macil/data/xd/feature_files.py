@@ -292,8 +292,8 @@ def _complete(
             "folder of its own"
         )
     if not audios:
-        places = [folder / f"{stem.name}__vggish.npy" for folder in _audio_folders(stem.parent)]
-        faults.append(f"{stem}: its audio is missing, expected {' or '.join(map(str, places))}")
+        expected = [folder / f"{stem.name}__vggish.npy" for folder in _audio_folders(stem.parent)]
+        faults.append(f"{stem}: its audio is missing, expected {' or '.join(map(str, expected))}")
     # Neither of two spellings of one name may silently stand for the other.
     faults += [
         f"{other}: is read as the same file as {first}; rename or remove one of them"

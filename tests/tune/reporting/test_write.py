@@ -436,8 +436,8 @@ def test_the_record_of_the_run_is_in_the_report(reported: Path) -> None:
     info = read_json(reported / "run.json")
     for entry in (info["store_hash"], info["labels_hash"], "versions.ray", "tune/search.py", "torch_version"):
         assert str(entry) in text
-    openings = [json.loads(line) for line in (reported / ACCESS_LOG).read_text().splitlines()]
-    assert openings[0]["time"] in text
+    label_accesses = [json.loads(line) for line in (reported / ACCESS_LOG).read_text().splitlines()]
+    assert label_accesses[0]["time"] in text
 
 
 def test_the_command_writes_from_any_folder_as_a_script(reported: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from macil.io.files import read_json, write_json_atomic
 from macil.io.remote import Remote
 from tests.support.run_folders import RunFolder
 from tune.reporting.write import write_report
-from tune.results.label_access import move_older, open_labels, read_openings
+from tune.results.label_access import move_older, open_labels, read_label_accesses
 from tune.results.run import load_run
 from tune.storage.location import RunLocation
 from tune.storage.names import ACCESS_LOG, INTERVALS_FILE, MEASURED_FILE
@@ -62,7 +62,7 @@ def test_a_deleted_report_takes_no_access_and_no_number_with_it(run: Path) -> No
 def test_an_older_run_keeps_its_accesses_and_numbers_and_is_moved_by_the_next_report(older: Path) -> None:
     before = load_run(older)
     assert before.trials["ap"].null_count == 0
-    assert len(read_openings(older, [])) == 1
+    assert len(read_label_accesses(older, [])) == 1
     assert "opened once" in page(older)
     assert not any((older / "report" / name).exists() for name in (ACCESS_LOG, MEASURED_FILE, INTERVALS_FILE))
     shutil.rmtree(older / "report")
@@ -74,26 +74,26 @@ def test_the_next_access_to_an_older_run_is_not_logged_as_the_first(
     older: Path, demo_store: FeatureStore
 ) -> None:
     opened = open_labels(load_run(older), demo_store)
-    assert len(opened.openings) == 2
+    assert len(opened.label_accesses) == 2
     shutil.rmtree(older / "report")
-    assert len(read_openings(older, [])) == 2
+    assert len(read_label_accesses(older, [])) == 2
 
 
 def test_a_move_that_was_cut_short_counts_every_access_once(older: Path) -> None:
     shutil.copy(older / "report" / ACCESS_LOG, older / ACCESS_LOG)
-    assert len(read_openings(older, [])) == 1
+    assert len(read_label_accesses(older, [])) == 1
     with (older / ACCESS_LOG).open("a") as log:
         log.write(json.dumps({"purpose": "report"}) + "\n")
-    assert len(read_openings(older, [])) == 2
-    move_older(load_run(older).place)
-    assert len(read_openings(older, [])) == 2
+    assert len(read_label_accesses(older, [])) == 2
+    move_older(load_run(older).location)
+    assert len(read_label_accesses(older, [])) == 2
 
 
 def test_an_older_log_that_cannot_be_read_is_told_and_no_access_goes_unlogged(older: Path) -> None:
     (older / "report" / ACCESS_LOG).unlink()
     (older / "report" / ACCESS_LOG).mkdir()
     problems: list[str] = []
-    assert read_openings(older, problems) == [{}]
+    assert read_label_accesses(older, problems) == [{}]
     assert ACCESS_LOG in problems[0]
     (older / "report" / MEASURED_FILE).unlink()
     assert "no opening may go unlogged" in page(older)
@@ -119,7 +119,7 @@ def test_an_access_is_in_the_bucket_before_a_label_is_read(
         return read(store)
 
     monkeypatch.setattr(FeatureStore, "test_labels", look)
-    object.__setattr__(results, "location", RunLocation(run, remote.uri, remote))
+    object.__setattr__(results, "found_at", RunLocation(run, remote.uri, remote))
     open_labels(results, demo_store)
     assert seen[0] == (run / ACCESS_LOG).read_bytes()
 

@@ -19,7 +19,7 @@ from macil.io.files import read_json, write_json_atomic
 from tests.support.run_folders import EPOCHS, RunFolder, edit_report
 from tune.commands.search import search
 from tune.reporting.write import write_report
-from tune.results.label_access import read_openings
+from tune.results.label_access import read_label_accesses
 from tune.results.replay import replay_trial
 from tune.results.trial_folder import newest_scores
 
@@ -54,7 +54,7 @@ def test_a_replay_gives_every_digit_again_and_opens_no_label(run: Path, trial: s
     assert (written["trial"], written["equal"], len(written["epochs"])) == (name, True, epochs)
     assert written["test_scores"]["last"] == 0.0
     assert written["environment"] == written["recorded_environment"]
-    assert read_openings(run, []) == []
+    assert read_label_accesses(run, []) == []
 
 
 def test_a_published_trial_gives_its_test_ap_again(tmp_path: Path, demo_store: FeatureStore) -> None:
@@ -80,17 +80,17 @@ def test_another_seed_is_trained_beside_the_recorded_one(
     opened = tmp_path / "opened"
     shutil.copytree(run, opened)
     write_report(opened)
-    assert len(read_openings(opened, [])) == 1
+    assert len(read_label_accesses(opened, [])) == 1
     code, said = replay(opened, "00000", seed=7)
-    openings = read_openings(opened, [])
-    assert [entry["purpose"] for entry in openings] == ["report", "replay of trials/00000, seed 7"]
+    label_accesses = read_label_accesses(opened, [])
+    assert [entry["purpose"] for entry in label_accesses] == ["report", "replay of trials/00000, seed 7"]
     assert "test ap_trapezoid" in said
     recorded, replayed = read_json(opened / "replays" / "trials-00000-seed7.json")["test_ap"]["ap"]
     assert recorded != replayed
     # The recorded scores again are not: what they give is known.
     code, said = replay(opened, "00000")
     assert code == 0
-    assert len(read_openings(opened, [])) == 2
+    assert len(read_label_accesses(opened, [])) == 2
     assert read_json(opened / "replays" / "trials-00000.json")["test_ap"]["ap"] == [recorded, recorded]
 
 

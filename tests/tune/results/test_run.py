@@ -17,7 +17,7 @@ from macil.io import remote as remote_files
 from macil.io.files import read_json, write_json_atomic
 from macil.io.remote import Remote
 from tests.support.run_folders import BASE, EPOCHS, RunFolder, edit_report, write_report_line
-from tune.results.label_access import closed_trials, needs_opening, open_labels, read_openings
+from tune.results.label_access import closed_trials, needs_label_access, open_labels, read_label_accesses
 from tune.results.ranking import leaderboard
 from tune.results.run import RunResults, load_run
 from tune.results.tables import EPOCHS_SCHEMA, TRIALS_SCHEMA
@@ -121,7 +121,7 @@ def test_test_metrics_are_null_until_the_labels_are_opened(heldout: Path) -> Non
     ):
         assert results.trials[column].null_count == results.trials.num_rows
     assert results.epochs["ap"].null_count == results.epochs.num_rows
-    assert needs_opening(results)
+    assert needs_label_access(results)
     assert not (heldout / ACCESS_LOG).exists()
 
 
@@ -148,17 +148,17 @@ def test_an_opening_is_logged_once_and_its_figures_are_kept(copy: Path, demo_sto
     opened = open_labels(load_run(copy), demo_store)
     again = load_run(copy)
     assert again.trials.equals(opened.trials)
-    assert not needs_opening(again, demo_store.labels_hash)
+    assert not needs_label_access(again, demo_store.labels_hash)
     for path in copy.rglob("scores.npz"):
         os.utime(path, ns=(1, 1))  # a copy on another machine
-    assert not needs_opening(load_run(copy))
-    (entry,) = opened.openings
+    assert not needs_label_access(load_run(copy))
+    (entry,) = opened.label_accesses
     assert entry["trials"] == 6
     assert entry["labels_hash"] == demo_store.labels_hash
     assert entry["time"]
     second = open_labels(again, demo_store)
-    assert len(second.openings) == 2
-    assert len({entry["scores_hash"] for entry in second.openings}) == 1
+    assert len(second.label_accesses) == 2
+    assert len({entry["scores_hash"] for entry in second.label_accesses}) == 1
 
 
 def test_other_scores_need_and_show_another_opening(copy: Path, demo_store: FeatureStore) -> None:
@@ -168,11 +168,11 @@ def test_other_scores_need_and_show_another_opening(copy: Path, demo_store: Feat
     np.savez(path, **{name: scores[::-1] for name, scores in stored.items()})
     results = load_run(copy)
     assert by_name(results)["0000"]["ap"] is None
-    assert needs_opening(results)
+    assert needs_label_access(results)
     opened = open_labels(results, demo_store)
-    assert len({entry["scores_hash"] for entry in opened.openings}) == 2
-    assert not needs_opening(opened, demo_store.labels_hash)
-    assert needs_opening(opened, "another hash of labels")
+    assert len({entry["scores_hash"] for entry in opened.label_accesses}) == 2
+    assert not needs_label_access(opened, demo_store.labels_hash)
+    assert needs_label_access(opened, "another hash of labels")
 
 
 def test_scores_kept_of_other_epochs_are_not_looked_at(copy: Path, demo_store: FeatureStore) -> None:
@@ -183,9 +183,9 @@ def test_scores_kept_of_other_epochs_are_not_looked_at(copy: Path, demo_store: F
     np.savez(path, **arrays, epoch_1=np.zeros(3), visual_epoch_1=np.zeros(3))
     again = open_labels(load_run(copy), demo_store)
     assert again.trials.equals(first.trials)
-    openings = read_openings(copy, [])
-    assert [entry["scores_hash"] for entry in openings] == [openings[0]["scores_hash"]] * 2
-    assert openings[0]["trials"] == len(closed_trials(again))
+    label_accesses = read_label_accesses(copy, [])
+    assert [entry["scores_hash"] for entry in label_accesses] == [label_accesses[0]["scores_hash"]] * 2
+    assert label_accesses[0]["trials"] == len(closed_trials(again))
 
 
 def test_another_store_is_refused_and_nothing_is_opened(copy: Path, demo_store: FeatureStore) -> None:
@@ -372,9 +372,9 @@ def test_damaged_logs_of_openings_are_counted_and_damaged_figures_left_out(
     assert by_name(results)["0000"]["ap"] is None
     assert any("measured.json is damaged" in problem for problem in results.problems)
     problems: list[str] = []
-    assert len(read_openings(copy, problems)) == 2
+    assert len(read_label_accesses(copy, problems)) == 2
     assert problems == [f"{ACCESS_LOG} line 2 is damaged; it is counted as an opening of unknown time"]
-    assert len(open_labels(results, demo_store).openings) == 3
+    assert len(open_labels(results, demo_store).label_accesses) == 3
 
 
 def test_a_run_is_found_by_name_path_and_uri(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -372,7 +372,6 @@ def test_a_copy_says_where_its_run_lies(bucket: str) -> None:
         begin(run)
     assert (run.path / ORIGIN_FILE).read_text() == f"{bucket}/runs/one"
     location = load_run(run.path).location
-    assert location is not None
     assert location.shown == f"{bucket}/runs/one"
 
 

@@ -117,7 +117,7 @@ def _sweep(results: RunResults) -> Iterator[Entry]:
         yield Entry("rows", "Rows of the sweep", heading, lambda: row_dots(results, rows))
     else:
         yield Entry("curve", f"AP against {number}", heading, lambda: swept_curve(results, rows, number))
-    order = {row.name: place for place, row in enumerate(rows)}
+    order = {row.name: index for index, row in enumerate(rows)}
     trials = [trial for trial in results.trial_rows if trial.kind == "search" and trial.row in order]
     trials.sort(key=lambda trial: order[str(trial.row)])
     yield Entry("early-stopping", "Early stopping", heading, lambda: stopping(results, trials))

@@ -90,23 +90,23 @@ def draw(rows: Sequence[Confirmation]) -> Figure | None:
         return None
     figure = Figure(figsize=(WIDTH, 1.1 + 0.42 * len(rows)), layout="constrained")
     axes = figure.subplots()
-    for place, row in enumerate(rows):
+    for index, row in enumerate(rows):
         found = row.mean
         if row.searched is not None:
             style: Any = {"markerfacecolor": "white", "markeredgecolor": COLOURS[1], "markersize": 6.5}
-            axes.plot(row.searched, place, "D", label="in the search (one seed)", zorder=4, **style)
+            axes.plot(row.searched, index, "D", label="in the search (one seed)", zorder=4, **style)
         if found is None:
             continue
         if row.searched is not None:
             arrow = {"arrowstyle": "->", "color": COLOURS[1], "linewidth": 0.9, "shrinkA": 4, "shrinkB": 4}
-            axes.annotate("", (found.mean, place), (row.searched, place), arrowprops=arrow)
+            axes.annotate("", (found.mean, index), (row.searched, index), arrowprops=arrow)
         if found.low is not None and found.high is not None:
             ends = (found.low, found.high)
-            axes.plot(ends, [place, place], color=COLOURS[0], linewidth=1.8, label="95 % t interval")
-        seeds = [place] * found.n
+            axes.plot(ends, [index, index], color=COLOURS[0], linewidth=1.8, label="95 % t interval")
+        seeds = [index] * found.n
         axes.plot(row.fresh, seeds, "|", color=BLACK, markersize=9, label="one fresh seed", zorder=5)
         mean = "mean of the fresh seeds"
-        axes.plot(found.mean, place, "o", color=COLOURS[0], markersize=5.5, label=mean, zorder=4)
+        axes.plot(found.mean, index, "o", color=COLOURS[0], markersize=5.5, label=mean, zorder=4)
     list_rows(
         axes, [shorten(row.name, 40) + (f"\n{shorten(row.note, 40)}" if row.note else "") for row in rows]
     )

@@ -73,10 +73,10 @@ class FigureData:
     @cached_property
     def store(self) -> FeatureStore:
         """The data of the run, if they are still where they were and what they were."""
-        place = self.results.info.get("data")
-        if not place:
+        location = self.results.info.get("data")
+        if not location:
             raise DataError("run.json does not say where the converted data lie")
-        store = FeatureStore.open(str(place))
+        store = FeatureStore.open(str(location))
         expected = {trial.store_hash for trial in self.trials if trial.store_hash}
         if expected - {store.content_hash}:
             raise DataError(f"{store.path} is not the data this run was trained on: its content hash differs")
@@ -87,7 +87,7 @@ class FigureData:
         """The test labels, where the protocol has opened them."""
         if any(trial.protocol in CLOSED_PROTOCOLS for trial in self.trials):
             measured_with, _ = read_measured(self.results.path, [])
-            if not self.results.openings or measured_with is None:
+            if not self.results.label_accesses or measured_with is None:
                 raise DataError("the test labels of this run have not been opened")
             if measured_with != self.store.labels_hash:
                 raise DataError("the test labels in the store are not those that the run was measured with")

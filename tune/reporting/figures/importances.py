@@ -84,8 +84,8 @@ def draw(found: Mapping[str, Share]) -> Figure:
     figure = Figure(figsize=(WIDTH, 0.8 + 0.3 * len(found)), layout="constrained")
     axes = figure.subplots()
     axes.barh(range(len(found)), [share.value for share in found.values()], height=0.6, color=COLOURS[0])
-    for place, share in enumerate(found.values()):
-        axes.plot((share.low, share.high), (place, place), color=BLACK, linewidth=1.4, marker="|")
+    for index, share in enumerate(found.values()):
+        axes.plot((share.low, share.high), (index, index), color=BLACK, linewidth=1.4, marker="|")
     list_rows(axes, list(map(described, found)))
     axes.set(xlabel="importance, share, with its 95 % interval", xlim=(0, 1))
     return figure
@@ -102,7 +102,7 @@ def shares(ended: Sequence[FrozenTrial], resamples: int) -> dict[str, Share]:
     """
     random = np.random.default_rng(0)
     drawn = [
-        _importances_of([ended[place] for place in random.integers(0, len(ended), len(ended))])
+        _importances_of([ended[index] for index in random.integers(0, len(ended), len(ended))])
         for _ in range(resamples)
     ]
     tail = (1 - LEVEL) / 2

@@ -144,14 +144,14 @@ _Line = tuple[
 def _lines(groups: Sequence[Group], epochs: Curves, metric: str, scale: float = 1.0) -> list[_Line]:
     lines = []
     # The place counts all groups, drawn or not: a group has one colour in every panel and figure.
-    places = iter(range(len(groups)))
+    indices = iter(range(len(groups)))
     for group in groups:
-        place = -1 if group.refit else next(places)
+        index = -1 if group.refit else next(indices)
         for trial in group.trials:
             curve = ((epoch.epoch, measured(epoch, metric)) for epoch in epochs.get(trial.key, ()))
             points = [(epoch, value * scale) for epoch, value in curve if value is not None]
             if points:
-                lines.append((place, group, [x for x, _ in points], [y for _, y in points]))
+                lines.append((index, group, [x for x, _ in points], [y for _, y in points]))
     return lines
 
 
@@ -170,21 +170,21 @@ def _draw_curves(axes: Axes, lines: Sequence[_Line]) -> None:
         if points:
             axes.plot([x for x, _ in points], [y for _, y in points], ".", color=GREY, alpha=0.55, zorder=1)
     named: set[int] = set()
-    for place, group, x, y in lines:
-        if place >= _MOST_LINES:
+    for index, group, x, y in lines:
+        if index >= _MOST_LINES:
             continue
         axes.plot(
             x,
             y,
-            color=BLACK if group.refit else COLOURS[place],
-            linestyle="-" if group.refit else _DASHES[place],
-            marker=None if group.refit and len(x) > 1 else _MARKS[place],
+            color=BLACK if group.refit else COLOURS[index],
+            linestyle="-" if group.refit else _DASHES[index],
+            marker=None if group.refit and len(x) > 1 else _MARKS[index],
             markersize=3,
             markevery=max(1, len(x) // 8),
-            label=shorten(group.label, 28) if place not in named else None,
-            zorder=10 - place,
+            label=shorten(group.label, 28) if index not in named else None,
+            zorder=10 - index,
         )
-        named.add(place)
+        named.add(index)
     axes.xaxis.set_major_locator(whole_numbers())
     axes.margins(x=0.02)
 

@@ -62,7 +62,7 @@ class Axis(NamedTuple):
     """An upright axis: what stands below it, where on it each trial lies (0 to 1), and its ticks."""
 
     label: str
-    places: np.ndarray
+    positions: np.ndarray
     ticks: list[tuple[float, str]]
 
 
@@ -80,7 +80,9 @@ def draw(
 
     figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
     axes = figure.subplots()
-    paths = [list(enumerate(places)) for places in np.column_stack([axis.places for axis in upright])]
+    paths = [
+        list(enumerate(positions)) for positions in np.column_stack([axis.positions for axis in upright])
+    ]
     many = len(whole) > _MOST_LINES
     best = found >= np.quantile(found, 1 - _SHARE_OF_BEST) if many else np.ones(len(found), bool)
     # The palest yellow of the scale is lost on paper.
@@ -89,9 +91,9 @@ def draw(
         paths, array=found, cmap=dark, linewidths=np.where(best, 1.1, 0.4), alpha=np.where(best, 0.85, 0.25)
     )
     axes.add_collection(lines)
-    for place, axis in enumerate(upright):
-        axes.axvline(place, color=mpl.rcParams["axes.edgecolor"], linewidth=0.7, clip_on=False)
-        _write_ticks(axes, place, axis.ticks, left=place == 0)
+    for position, axis in enumerate(upright):
+        axes.axvline(position, color=mpl.rcParams["axes.edgecolor"], linewidth=0.7, clip_on=False)
+        _write_ticks(axes, position, axis.ticks, left=position == 0)
     axes.set_xticks(range(len(upright)), [axis.label for axis in upright])
     axes.set(xlim=(0, len(names)), ylim=(-0.03, 1.03), yticks=[])
     axes.tick_params(axis="x", length=0)
@@ -109,10 +111,10 @@ def number_axis(label: str, values: np.ndarray, *, log: bool) -> Axis:
     shown = [float(tick) for tick in ticks if low <= tick <= high]
     scale = np.log if log else np.asarray
     ends = scale([low, high])
-    places, at = ((scale(each) - ends[0]) / (ends[1] - ends[0]) for each in (values, shown))
+    positions, at = ((scale(each) - ends[0]) / (ends[1] - ends[0]) for each in (values, shown))
     decimals = max(len(f"{tick:g}".partition(".")[2]) for tick in shown) if shown and not log else None
     texts = [f"{tick:g}" if decimals is None else f"{tick:.{decimals}f}" for tick in shown]
-    return Axis(label, places, list(zip(at.tolist(), texts, strict=True)))
+    return Axis(label, positions, list(zip(at.tolist(), texts, strict=True)))
 
 
 def _axis(name: str, values: list[Any], *, log: bool) -> Axis:
@@ -120,20 +122,22 @@ def _axis(name: str, values: list[Any], *, log: bool) -> Axis:
     if not few_values(name, values):
         return number_axis(symbol, np.array(values, float), log=log and min(values) > 0)
     kinds = sorted(set(values))
-    places = {kind: place / (len(kinds) - 1) if len(kinds) > 1 else 0.5 for place, kind in enumerate(kinds)}
+    positions = {
+        kind: position / (len(kinds) - 1) if len(kinds) > 1 else 0.5 for position, kind in enumerate(kinds)
+    }
     return Axis(
         symbol,
-        np.array([places[value] for value in values]),
-        [(place, wording.value(kind)) for kind, place in places.items()],
+        np.array([positions[value] for value in values]),
+        [(position, wording.value(kind)) for kind, position in positions.items()],
     )
 
 
-def _write_ticks(axes: Any, place: int, ticks: Sequence[tuple[float, str]], *, left: bool) -> None:
+def _write_ticks(axes: Any, position: int, ticks: Sequence[tuple[float, str]], *, left: bool) -> None:
     """Numbers beside an upright axis, on white since the trials' lines run under them."""
     for height, text in ticks:
         axes.annotate(
             text,
-            (place, height),
+            (position, height),
             (-6 if left else 6, 0),
             textcoords="offset points",
             ha="right" if left else "left",
@@ -144,4 +148,6 @@ def _write_ticks(axes: Any, place: int, ticks: Sequence[tuple[float, str]], *, l
             annotation_clip=False,
             zorder=4,
         )
-        axes.plot(place, height, marker=0 if left else 1, color=BLACK, markersize=3, clip_on=False, zorder=3)
+        axes.plot(
+            position, height, marker=0 if left else 1, color=BLACK, markersize=3, clip_on=False, zorder=3
+        )

@@ -40,14 +40,14 @@ def draw(seeds: Sequence[SeedScores]) -> Figure:
     figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
     axes = figure.subplots()
     several = len(seeds) > 1
-    for place, seed in enumerate(seeds):
+    for index, seed in enumerate(seeds):
         precision, recall = curve(seed)
         name = (
             f"{f'seed {seed.seed}: ' if several else ''}AP {100 * seed.ap_trapezoid:.2f} % trapezoidal, "
             f"{100 * seed.ap:.2f} % step-wise"
         )
-        style: Any = {"color": COLOURS[0]} if place == 0 else {"color": GREY, "zorder": 1}
-        style |= {"linewidth": 1.6 if place == 0 else 0.8, "drawstyle": "steps-post", "label": name}
+        style: Any = {"color": COLOURS[0]} if index == 0 else {"color": GREY, "zorder": 1}
+        style |= {"linewidth": 1.6 if index == 0 else 0.8, "drawstyle": "steps-post", "label": name}
         axes.plot(recall, precision, **style)
     rate = seeds[0].positive.sum() / (seeds[0].frames * len(seeds[0].positive))
     axes.axhline(

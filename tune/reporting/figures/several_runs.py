@@ -23,8 +23,8 @@ def draw_runs(compared: Sequence[Compared], folder: Path) -> list[SavedFigure]:
     """Write the figures that there are data for into `folder`."""
     drawn = [_results(compared, folder)]
     drawn += [
-        _rows(place, sweep, group, folder)
-        for place, (sweep, group) in enumerate(shared_sweeps(compared).items(), start=1)
+        _rows(index, sweep, group, folder)
+        for index, (sweep, group) in enumerate(shared_sweeps(compared).items(), start=1)
     ]
     return [figure for figure in drawn if figure is not None]
 
@@ -50,7 +50,7 @@ def intervals(
     for number, (name, figures) in enumerate(series):
         offset = _SPREAD * ((number + 0.5) / len(series) - 0.5)
         colour, mark = COLOURS[number % len(COLOURS)], _MARKS[number % len(_MARKS)]
-        for place, figure in enumerate(figures):
+        for index, figure in enumerate(figures):
             if figure is None:
                 continue
             reach = None
@@ -58,10 +58,10 @@ def intervals(
                 reach = [[100 * (figure.mean - figure.low)], [100 * (figure.high - figure.mean)]]
             if figure.values:  # of two seeds, in the place of an interval
                 two = [100 * value for value in figure.values]
-                axes.plot(two, [place + offset] * len(two), "|", color=colour, markersize=8)
+                axes.plot(two, [index + offset] * len(two), "|", color=colour, markersize=8)
             axes.errorbar(
                 100 * figure.mean,
-                place + offset,
+                index + offset,
                 xerr=reach,
                 fmt=mark,
                 color=colour,
@@ -92,7 +92,7 @@ def _results(compared: Sequence[Compared], folder: Path) -> SavedFigure | None:
     return save_drawing(drawing, folder, "runs")
 
 
-def _rows(place: int, sweep: str, group: Sequence[Compared], folder: Path) -> SavedFigure | None:
+def _rows(index: int, sweep: str, group: Sequence[Compared], folder: Path) -> SavedFigure | None:
     column, rule = headline_column(group[0].results)
     by_run = [(each.name, {row.name: row for row in sweep_rows(each.results)}) for each in group]
     names = list(dict.fromkeys(name for _, rows in by_run for name in rows))
@@ -107,4 +107,4 @@ def _rows(place: int, sweep: str, group: Sequence[Compared], folder: Path) -> Sa
         f"Dots with intervals: the {len(names)} rows of sweep {sweep}, each with {len(group)} runs.",
         lambda: intervals(names, series, f"test AP (%), trapezoidal, {rule}"),
     )
-    return save_drawing(drawing, folder, f"rows-{place}")
+    return save_drawing(drawing, folder, f"rows-{index}")

@@ -124,10 +124,10 @@ def draw(rows: Sequence[DotRow], label: str, publisher: str = "paper") -> Figure
     axes = figure.subplots()
     several = any(len(row.values) > 1 for row in rows)
     ours = "this run, mean over seeds" if several else "this run (one seed)"
-    for place, row in enumerate(rows):
-        if row.begins and place:
-            axes.axhline(place - 0.5, color=GREY, linewidth=0.6)
-        _draw_dot(axes, row, place, ours, "paper (one seed)" if publisher == "paper" else publisher)
+    for index, row in enumerate(rows):
+        if row.begins and index:
+            axes.axhline(index - 0.5, color=GREY, linewidth=0.6)
+        _draw_dot(axes, row, index, ours, "paper (one seed)" if publisher == "paper" else publisher)
     list_rows(axes, [shorten(row.name, 52) for row in rows])
     shown = [mark for row in rows for mark in (*row.values, row.mean, row.best, row.published)]
     axes.set_xlim(view([mark for mark in shown if mark is not None], [row.interval for row in rows]))
@@ -136,19 +136,19 @@ def draw(rows: Sequence[DotRow], label: str, publisher: str = "paper") -> Figure
     return figure
 
 
-def _draw_dot(axes: Axes, row: DotRow, place: int, ours: str, published: str) -> None:
+def _draw_dot(axes: Axes, row: DotRow, index: int, ours: str, published: str) -> None:
     if row.interval:
-        axes.plot(row.interval, [place, place], "-", color=COLOURS[0], linewidth=1.8, label="95 % t interval")
+        axes.plot(row.interval, [index, index], "-", color=COLOURS[0], linewidth=1.8, label="95 % t interval")
     if row.mean is not None:
-        axes.plot(row.mean, place, "o", color=COLOURS[0], markersize=5.5, label=ours, zorder=4)
+        axes.plot(row.mean, index, "o", color=COLOURS[0], markersize=5.5, label=ours, zorder=4)
     if len(row.values) > 1:
-        where = [place] * len(row.values)
+        where = [index] * len(row.values)
         axes.plot(row.values, where, "|", color=BLACK, markersize=8, label="one seed", zorder=5)
     hollow: Any = {"markerfacecolor": "white", "zorder": 3}
     if row.best is not None:
-        axes.plot(row.best, place, "s", markeredgecolor=SKY, label="best test epoch (convention)", **hollow)
+        axes.plot(row.best, index, "s", markeredgecolor=SKY, label="best test epoch (convention)", **hollow)
     if row.published is not None:
-        axes.plot(row.published, place, "D", markeredgecolor=COLOURS[1], label=published, **hollow)
+        axes.plot(row.published, index, "D", markeredgecolor=COLOURS[1], label=published, **hollow)
 
 
 def _as(row: RowResult) -> str:

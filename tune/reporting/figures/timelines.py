@@ -90,12 +90,12 @@ def choose_timelines(
         (i for i, own in enumerate(own_labels) if not own.any()), key=lambda i: -own_scores[i].max()
     )
     chosen: dict[int, str] = {}
-    for place, why in ((0, "highest AP"), (len(mixed) // 2, "median AP"), (-1, "lowest AP")):
+    for index, why in ((0, "highest AP"), (len(mixed) // 2, "median AP"), (-1, "lowest AP")):
         if mixed:
-            chosen.setdefault(mixed[place], why)
-    for place, why in ((0, "normal, highest peak"), (len(normal) // 2, "normal, median peak")):
+            chosen.setdefault(mixed[index], why)
+    for index, why in ((0, "normal, highest peak"), (len(normal) // 2, "normal, median peak")):
         if normal:
-            chosen.setdefault(normal[place], why)
+            chosen.setdefault(normal[index], why)
     return [
         Timeline(why, labels.names[i], own_scores[i], own_labels[i], precision.get(i))
         for i, why in chosen.items()

@@ -39,7 +39,7 @@ from tune.reporting.text import run_facts as summary
 from tune.reporting.text.border_warnings import border_warnings
 from tune.reporting.text.contrast_warnings import contrast_fact, contrast_warnings
 from tune.reporting.text.sweep_verdict import verdicts
-from tune.results.label_access import needs_opening, read_openings
+from tune.results.label_access import needs_label_access, read_label_accesses
 from tune.results.next_commands import report_command
 from tune.results.run import RunResults
 
@@ -53,7 +53,7 @@ def run_page(results: RunResults, folder: Path, *, figures: bool = True) -> Page
     found = outcome.find_outcome(results)
     intervals = model_intervals(results, found.trials if len(found.trials) == 1 else ())
     results = replace(
-        results, openings=read_openings(results.path, [])
+        results, label_accesses=read_label_accesses(results.path, [])
     )  # an interval may have needed the labels
     trial = found.replayed
     blocks: list[tuple[str, str, list[Block]]] = [
@@ -66,7 +66,7 @@ def run_page(results: RunResults, folder: Path, *, figures: bool = True) -> Page
         ("figures", "Figures", _figures(results, folder) if figures else [Text("Not drawn: --no-figures.")]),
         ("steering", "What steered the search, and the test AP", _steering(results)),
         ("details", "What was run, in full", [Pairs((*summary.facts(results), *_terms(results)))]),
-        ("openings", "Openings of the test labels", _openings(results)),
+        ("openings", "Openings of the test labels", _label_accesses(results)),
         ("replay", "Replay", _replay(results, found)),
         ("configuration", "Configuration of the reported training", _tables(_configuration(found))),
         ("record", "Record of the run", [Pairs(tuple(summary.record(results, trial)), exact=True)]),
@@ -80,7 +80,7 @@ def run_page(results: RunResults, folder: Path, *, figures: bool = True) -> Page
         answers=firstscreen.answers(results, found, intervals),
         sections=parts,
         beside="report.html, report.md, trials.parquet, trials.csv, epochs.parquet, every figure as PNG and SVG",
-        rebuild=report_command(results.place.shown),
+        rebuild=report_command(results.location.shown),
         written=now(),
         version=__version__,
     )
@@ -118,11 +118,11 @@ def _steering(results: RunResults) -> list[Block]:
     return [*([Text(verdict)] if verdict else []), *_tables(steering_table(results))]
 
 
-def _openings(results: RunResults) -> list[Block]:
+def _label_accesses(results: RunResults) -> list[Block]:
     table = sections.openings_table(results)
     if table is not None:
         return [Sheet(table)]
-    if needs_opening(results):
+    if needs_label_access(results):
         return [Text("The test labels have not been opened.")]
     return [
         Text(
@@ -167,7 +167,7 @@ def _configuration(found: outcome.Outcome) -> Table | None:
         sections.Column("Value", number=True),
         sections.Column("Default", number=True),
     )
-    other = frozenset(place for place, (_, _, value, default) in enumerate(rows) if value != default)
+    other = frozenset(index for index, (_, _, value, default) in enumerate(rows) if value != default)
     name = found.replayed_name
     caption = (
         f"{name[:1].upper()}{name[1:]}. Marked: other than the default (section 5.2, switches as released)."

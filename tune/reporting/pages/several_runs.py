@@ -20,7 +20,7 @@ from tune.reporting.pages.first_screen import what_was_run
 from tune.reporting.pages.run_page import DEMO, embed
 from tune.reporting.statistics import outcome
 from tune.reporting.statistics.comparability import incomparable, verdict
-from tune.reporting.tables.several_runs import Compared, name_runs, place_of, rows_tables, runs_table
+from tune.reporting.tables.several_runs import Compared, name_runs, rows_tables, runs_table, shown_location
 from tune.reporting.text import run_facts as summary
 from tune.reporting.text import wording
 from tune.results.next_commands import report_command
@@ -57,7 +57,7 @@ def write_comparison(runs: Sequence[RunResults], unread: Sequence[tuple[str, str
 def comparison_folder(runs: Sequence[RunResults]) -> Path:
     """comparison-NAMES beside the first run, or in the current folder when that one lies elsewhere."""
     first = runs[0]
-    remote = first.location is not None and first.location.remote is not None
+    remote = first.location.remote is not None
     names = "+".join(re.sub(r"[^A-Za-z0-9._-]", "_", run.path.name) for run in runs)
     if len(names) > _LONGEST_NAME:
         digest = hashlib.blake2b(names.encode(), digest_size=4).hexdigest()
@@ -101,7 +101,7 @@ def comparison_page(compared: Sequence[Compared], unread: Sequence[tuple[str, st
         sections=sections,
         beside="comparison.html, comparison.md, trials.parquet and trials.csv of all runs, every figure as PNG and "
         "SVG; each run's own report lies in its folder",
-        rebuild=report_command(*map(place_of, runs), out=folder.absolute()),
+        rebuild=report_command(*map(shown_location, runs), out=folder.absolute()),
         written=now(),
         version=__version__,
     )

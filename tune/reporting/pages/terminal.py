@@ -61,13 +61,13 @@ def print_ending(console: Console, results: RunResults) -> None:
 def _narrow(table: sections.Table) -> sections.Table:
     """A sweep's table for a terminal: without what is in the report only."""
     kept = [
-        place
-        for place, column in enumerate(table.columns)
+        index
+        for index, column in enumerate(table.columns)
         if column.group == "Components" or not (column.title in _REPORT_ONLY or column.group == "Parameters")
     ]
-    columns = tuple(table.columns[place] for place in kept)
+    columns = tuple(table.columns[index] for index in kept)
     return replace(
-        table, columns=columns, rows=tuple(tuple(row[place] for place in kept) for row in table.rows)
+        table, columns=columns, rows=tuple(tuple(row[index] for index in kept) for row in table.rows)
     )
 
 

@@ -172,7 +172,7 @@ def confirmation_table(results: RunResults) -> Table | None:
         )
         for row in rows
     )
-    marked = frozenset(place for place, row in enumerate(rows) if row.winner)
+    marked = frozenset(index for index, row in enumerate(rows) if row.winner)
     notes = [
         *(note for column, ends in _SHOWN.items() for note in _notes(rows, column, ends)),
         *wording.interval_notes((item.difference for item in differences.values()), POINTS),

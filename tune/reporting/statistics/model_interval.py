@@ -117,11 +117,11 @@ def model_intervals(results: RunResults, trials: Sequence[TrialRow]) -> dict[str
 def _measure(results: RunResults, trial: TrialRow, stamp: str) -> _Kept | None:
     """None while labels or scores cannot be read. What reading them gave is kept, also that there is no interval."""
     path = newest_scores(results.path / trial.trial_dir)
-    place = results.info.get("data")
-    if path is None or not place:
+    location = results.info.get("data")
+    if path is None or not location:
         return None
     try:
-        store = FeatureStore.open(str(place))
+        store = FeatureStore.open(str(location))
         scores = read_scores(path, trial.epoch_rule.__eq__)[trial.epoch_rule]
         labels = _labels(results, trial, store, stamp)
     except (DataError, UsageError, KeyError):
@@ -149,7 +149,7 @@ def _labels(results: RunResults, trial: TrialRow, store: FeatureStore, stamp: st
     if read_measured(results.path, [])[0] != store.labels_hash:
         raise DataError(f"{store.path} has other test labels than those that the run was measured with")
     folder = trial.trial_dir
-    return open_for(results.place, store, {folder: stamp}, f"interval of {folder}")
+    return open_for(results.location, store, {folder: stamp}, f"interval of {folder}")
 
 
 def _read(run: Path) -> dict[str, _Kept]:

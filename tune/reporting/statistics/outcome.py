@@ -102,7 +102,7 @@ def replay(results: RunResults, trial: TrialRow | None) -> str:
     """The command that trains `trial` again; "" without one."""
     if trial is None:
         return ""
-    return replay_command(results.place.shown, trial.trial_dir.removeprefix("trials/"))
+    return replay_command(results.location.shown, trial.trial_dir.removeprefix("trials/"))
 
 
 def expected(trial: TrialRow | None) -> list[tuple[str, str]]:

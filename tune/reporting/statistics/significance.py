@@ -183,20 +183,20 @@ def rank_correlation(
         None for fewer than three trainings, or where all of one side are equal.
     """
     names = range(len(ours)) if trainings is None else trainings
-    places = {name: place for place, name in enumerate(dict.fromkeys(names))}
-    if len(places) < _FEWEST_RANKED or min(len(set(ours)), len(set(published))) == 1:
+    indices = {name: index for index, name in enumerate(dict.fromkeys(names))}
+    if len(indices) < _FEWEST_RANKED or min(len(set(ours)), len(set(published))) == 1:
         return None
-    group = np.array([places[name] for name in names])
-    values = np.empty(len(places))
+    group = np.array([indices[name] for name in names])
+    values = np.empty(len(indices))
     values[group] = ours
     kendall = float(stats.kendalltau(ours, published).statistic)
     return RankCorrelation(
         len(ours),
-        len(places),
+        len(indices),
         float(stats.spearmanr(ours, published).statistic),
         kendall,
-        _permutation_p(values, group, np.asarray(published)) if len(places) >= FEWEST_PERMUTED else None,
-        len(places) <= MOST_PERMUTED,
+        _permutation_p(values, group, np.asarray(published)) if len(indices) >= FEWEST_PERMUTED else None,
+        len(indices) <= MOST_PERMUTED,
     )
 
 

@@ -56,7 +56,7 @@ def comparison_table(results: RunResults) -> Table | None:
     return tabulate(caption, columns, others, marked)
 
 
-def _comparison_columns(place: str, comparisons: dict[str, Paired]) -> list[_Cell]:
+def _comparison_columns(group: str, comparisons: dict[str, Paired]) -> list[_Cell]:
     def difference(row: RowResult) -> str:
         if row.name not in comparisons:
             return NOT_MEASURED
@@ -69,9 +69,9 @@ def _comparison_columns(place: str, comparisons: dict[str, Paired]) -> list[_Cel
             return NOT_MEASURED
         return _p_text(comparisons[row.name].adjusted) or f"needs {FEWEST_PAIRS} pairs"
 
-    columns: list[_Cell] = [(Column("Difference (points)", place, number=True), difference)]
+    columns: list[_Cell] = [(Column("Difference (points)", group, number=True), difference)]
     if any(item.adjusted is not None for item in comparisons.values()):
-        columns.append((Column("p (Holm)", place, number=True), adjusted))
+        columns.append((Column("p (Holm)", group, number=True), adjusted))
     return columns
 
 

@@ -99,7 +99,7 @@ def leaderboard_table(results: RunResults) -> Table | None:
     caption = f"{wording.ap_basis(results.protocol, rows[0].epoch_rule, 1)} {ranking}"
     caption += _visual_note(rows)
     winner = winner_name(results)
-    marked = [place for place, row in enumerate(shown) if row.name == winner]
+    marked = [index for index, row in enumerate(shown) if row.name == winner]
     trials = [row for row in counted_trials(results) if row.kind == "search"]
     every = sum(row.kind == "search" for row in results.trial_rows)
     if every > len(trials):
@@ -138,12 +138,12 @@ def failures_table(results: RunResults) -> Table | None:
 
 def openings_table(results: RunResults) -> Table | None:
     """When the test labels were opened; None when they never were."""
-    if not results.openings:
+    if not results.label_accesses:
         return None
-    digests = [entry.get("scores_hash") for entry in results.openings]
+    digests = [entry.get("scores_hash") for entry in results.label_accesses]
     changes = len(set(digests))
     note = "all on the same scores" if changes == 1 else f"on {changes} different sets of scores"
-    times = len(results.openings)
+    times = len(results.label_accesses)
     said = "once" if times == 1 else f"{times} times, {note}"
     caption = (
         f"The test labels were opened {said}. A configuration chosen after the first opening is chosen on the "
@@ -158,7 +158,7 @@ def openings_table(results: RunResults) -> Table | None:
         (Column("Scores"), lambda entry: wording.value(entry.get("scores_hash"))),
     ]
     return tabulate(
-        caption, columns, [{"n": n, **entry} for n, entry in enumerate(results.openings, start=1)]
+        caption, columns, [{"n": n, **entry} for n, entry in enumerate(results.label_accesses, start=1)]
     )
 
 

@@ -17,7 +17,7 @@ from tune.reporting.tables.run_tables import Column, Table
 from tune.reporting.text import run_facts as summary
 from tune.reporting.text import wording
 from tune.reporting.text.wording import NOT_MEASURED
-from tune.results.label_access import read_openings
+from tune.results.label_access import read_label_accesses
 from tune.results.run import RunResults
 
 
@@ -89,8 +89,8 @@ def runs_table(compared: Sequence[Compared]) -> Table:
             "Time of training, all",
             lambda each: wording.duration(sum(each.results.trials["seconds"].drop_null().to_pylist())),
         ),
-        ("Openings of the test labels", lambda each: str(len(read_openings(each.results.path, [])))),
-        ("Folder", lambda each: place_of(each.results)),
+        ("Openings of the test labels", lambda each: str(len(read_label_accesses(each.results.path, [])))),
+        ("Folder", lambda each: shown_location(each.results)),
     ]
     if any(each.results.protocol == "published" for each in compared):
         lines.insert(13, ("Test AP (%), best test epoch (convention)", _best))
@@ -119,9 +119,9 @@ def rows_tables(compared: Sequence[Compared]) -> list[Table]:
     return [_rows_table(sweep, group) for sweep, group in shared_sweeps(compared).items()]
 
 
-def place_of(run: RunResults) -> str:
+def shown_location(run: RunResults) -> str:
     """The path or URI of a run, as it is to be typed."""
-    return str(run.location.shown if run.location else run.path)
+    return run.location.shown
 
 
 def _rows_table(sweep: str, group: Sequence[Compared]) -> Table:

@@ -93,10 +93,10 @@ def _value(name: str) -> Callable[[RowResult], str]:
 
 def _measured_columns(results: RunResults, rows: Sequence[RowResult], asked: int) -> list[_Cell]:
     _, rule = headline_column(results)
-    place, best = f"Test AP (%), {rule}", "Best test epoch"
+    group, best = f"Test AP (%), {rule}", "Best test epoch"
     several = any(len(row.finished) > 1 for row in rows)
 
-    def estimates(title: str, place: str, column: str, *, deviation: bool) -> list[_Cell]:
+    def estimates(title: str, group: str, column: str, *, deviation: bool) -> list[_Cell]:
         def mean(row: RowResult) -> str:
             figure = row.estimate(column)
             return _with_mark(wording.estimate_text(figure), figure, row, asked)
@@ -105,11 +105,11 @@ def _measured_columns(results: RunResults, rows: Sequence[RowResult], asked: int
             figure = row.estimate(column)
             return wording.percent(figure.deviation if figure else None)
 
-        cells: list[_Cell] = [(Column(title, place, number=True), mean)]
-        return [*cells, (Column("SD", place, number=True), spread)] if deviation and several else cells
+        cells: list[_Cell] = [(Column(title, group, number=True), mean)]
+        return [*cells, (Column("SD", group, number=True), spread)] if deviation and several else cells
 
-    columns = estimates("Trapezoidal", place, "ap_trapezoid", deviation=True)
-    columns += estimates("Step-wise", place, "ap", deviation=False)
+    columns = estimates("Trapezoidal", group, "ap_trapezoid", deviation=True)
+    columns += estimates("Step-wise", group, "ap", deviation=False)
     if results.protocol == "published":
         columns += estimates("Trapezoidal", best, "ap_trapezoid_best", deviation=False)
     return columns
@@ -127,13 +127,13 @@ def _published_columns(results: RunResults, rows: Sequence[RowResult], asked: in
             return NOT_MEASURED
         return _with_mark(wording.points_text(found, scale=1), found, row, asked)
 
-    place = "Paper (one seed)" if publisher(results) == "paper" else "Published"
+    group = "Paper (one seed)" if publisher(results) == "paper" else "Published"
     return [
         (
-            Column("AP (%)", place, number=True),
+            Column("AP (%)", group, number=True),
             lambda row: NOT_MEASURED if row.published is None else f"{row.published:.2f}",
         ),
-        (Column("Difference", place, number=True), difference),
+        (Column("Difference", group, number=True), difference),
     ]
 
 

@@ -78,7 +78,7 @@ def _again(results: RunResults) -> list[tuple[str, str]]:
     given, trials = results.info.get("given"), results.info.get("trials")
     if given is None or results.plan.get("confirm"):  # `given` is not in runs of an earlier version
         return []
-    name, storage = name_and_storage(results.place.shown)
+    name, storage = name_and_storage(results.location.shown)
     if results.info.get("sweep"):
         sweep = str(given.get("--sweep"))
         if len(results.info.get("seeds") or []) >= FEWEST_SEEDS or not (

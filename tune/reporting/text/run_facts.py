@@ -38,7 +38,7 @@ def banners(results: RunResults) -> list[str]:
     if results.status in _STATES:
         phase = _phase(results)
         go_on = (
-            f"Go on with: {resume_command(results.place.shown, results.info.get('address'))}"
+            f"Go on with: {resume_command(results.location.shown, results.info.get('address'))}"
             if results.status == "interrupted"
             else ""
         )
@@ -106,8 +106,8 @@ def data_in_short(results: RunResults) -> str:
         sizes = f" ({counts['train']} training, {counts['test']} test videos)"
     if is_demo(results):
         return f"Demo data, generated{sizes}"
-    place = _given_data(results)
-    return f"Data {Path(place).name if place else 'unknown'}{sizes}"
+    location = _given_data(results)
+    return f"Data {Path(location).name if location else 'unknown'}{sizes}"
 
 
 def facts(results: RunResults) -> list[tuple[str, str]]:

@@ -200,7 +200,7 @@ def _standing(results: RunResults, rows: Sequence[RowResult]) -> list[str]:
     reference = own.name if own else ""
     if reference not in means or len(means) < 2:
         return []
-    place = 1 + sum(mean > means[reference] for mean in means.values())
+    rank = 1 + sum(mean > means[reference] for mean in means.values())
     other = max((row for row in trained if row.name in means and row != own), key=lambda row: means[row.name])
     found = against_reference(results, rows, column).get(other.name)
     if found is None:
@@ -208,10 +208,10 @@ def _standing(results: RunResults, rows: Sequence[RowResult]) -> list[str]:
     apart = f"row {other.title}, is {wording.points_text(found.difference, scale=1)} points from it"
     text = f"By the mean ({rule}), {reference_title(results)} is"
     count = f"{len(means)} trainings" if _collapsed(rows) else f"{len(means)}"
-    if place == 1:
+    if rank == 1:
         return [f"{text} the first of {count}; the next, {apart}."]
     flatters = " To be picked as the best of several flatters a row." if len(means) > 2 else ""
-    return [f"{text} number {place} of {count}; the first, {apart}.{flatters}"]
+    return [f"{text} number {rank} of {count}; the first, {apart}.{flatters}"]
 
 
 def _reproduced(results: RunResults, rows: Sequence[RowResult], noise: Noise) -> list[str]:

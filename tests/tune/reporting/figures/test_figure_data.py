@@ -19,7 +19,7 @@ from tests.support.sweep_runs import sweep_results
 from tune.reporting.figures import figure_data as module
 from tune.reporting.figures.figure_data import FigureData, weights_of
 from tune.reporting.statistics.outcome import find_outcome
-from tune.results.label_access import open_labels, read_openings
+from tune.results.label_access import open_labels, read_label_accesses
 from tune.results.measured import read_measured, write_measured
 from tune.results.run import RunResults, load_run
 from tune.storage.names import ACCESS_LOG
@@ -72,7 +72,7 @@ def test_opened_labels_give_the_scores_of_the_tables(
     assert (found.ap, found.ap_trapezoid) == (row["ap"], row["ap_trapezoid"])
     assert found.positive.sum() == demo_store.test_labels().frame_labels.sum()
     assert len(found.scores) == demo_store.videos("test").lengths.sum()
-    assert len(read_openings(run, [])) == 1, "a picture is no opening"
+    assert len(read_label_accesses(run, [])) == 1, "a picture is no opening"
 
 
 def test_other_labels_than_those_of_the_opening_stay_closed(

@@ -72,7 +72,7 @@ def test_every_upright_axis_has_its_symbol_and_plain_numbers_beside_one_another(
 
 
 @pytest.mark.parametrize(
-    ("values", "log", "places", "texts"),
+    ("values", "log", "positions", "texts"),
     [
         ([0.0, 5.0, 10.0], False, [0, 0.5, 1], ["0", "2", "4", "6", "8", "10"]),
         ([0.8, 0.9, 1.0], False, [0, 0.5, 1], ["0.80", "0.85", "0.90", "0.95", "1.00"]),
@@ -81,10 +81,10 @@ def test_every_upright_axis_has_its_symbol_and_plain_numbers_beside_one_another(
     ],
 )
 def test_an_axis_reaches_from_the_lowest_to_the_highest_value(
-    values: list[float], log: bool, places: list[float], texts: list[str]
+    values: list[float], log: bool, positions: list[float], texts: list[str]
 ) -> None:
     axis = number_axis("x", np.array(values), log=log)
-    np.testing.assert_allclose(axis.places, places, atol=1e-12)
+    np.testing.assert_allclose(axis.positions, positions, atol=1e-12)
     assert [text for _, text in axis.ticks] == texts
 
 

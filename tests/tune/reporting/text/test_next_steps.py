@@ -103,10 +103,10 @@ def test_the_search_is_begun_again_as_it_was_under_a_name_that_is_free(run: Path
 def test_a_run_of_a_cluster_names_it(run: Path) -> None:
     words = steps(change(run, address="auto"))[CONFIRM]
     assert words[-3:] == ["--address", "auto", "--shared-storage"]
-    place = RunLocation(run, "s3://bucket/runs/first?region=x&scheme=http")
-    words = steps(replace(load_run(run), location=place))[CONFIRM]
+    location = RunLocation(run, "s3://bucket/runs/first?region=x&scheme=http")
+    words = steps(replace(load_run(run), found_at=location))[CONFIRM]
     assert words[-4:] == ["--storage", "s3://bucket/runs?region=x&scheme=http", "--address", "auto"]
-    assert shlex.split(resume_command(place.shown, "auto"))[-6:] == ["--resume", "first", *words[-4:]]
+    assert shlex.split(resume_command(location.shown, "auto"))[-6:] == ["--resume", "first", *words[-4:]]
 
 
 def test_a_sweep_scores_with_its_reported_training_and_asks_for_more_seeds(run: Path) -> None:
