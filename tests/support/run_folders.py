@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -15,8 +14,6 @@ from macil.data import FeatureStore
 from macil.evaluation.protocols import Protocol, epoch_rule
 from macil.io.files import write_json_atomic
 from macil.training.trainer import Trainer, save_checkpoint
-from tests.support.run_rows import epoch_rows, trial_rows
-from tune.results.run import RunResults
 from tune.storage.saved_epochs import SavedEpochs
 
 EPOCHS = 3
@@ -125,34 +122,6 @@ class RunFolder:
                 f"{error}\n"
             )
         return trainer
-
-
-def made_results(
-    rows: Sequence[Mapping[str, Any]],
-    epochs: Sequence[Mapping[str, Any]] = (),
-    plan: Mapping[str, Any] | None = None,
-    path: Path = Path("nowhere"),
-    **info: Any,
-) -> RunResults:
-    """A run that was never on disk: columns of its trainings, those that are left out as of a finished trial."""
-    protocol = str(info.get("protocol", "heldout"))
-    base = {
-        **BASE.to_dict(),
-        "kind": "search",
-        "status": "finished",
-        "protocol": protocol,
-        "epochs_run": EPOCHS,
-    }
-    base |= {"epoch_rule": epoch_rule(protocol), "chosen_epoch": EPOCHS, "seed": 0}
-    full = [{**base, **row} for row in rows]
-    return RunResults(
-        path=path,
-        info={"name": "made", "status": "finished", "protocol": protocol, "demo": False, **info},
-        trial_rows=trial_rows(full),
-        epoch_rows=epoch_rows(epochs),
-        problems=[],
-        plan=dict(plan or {}),
-    )
 
 
 def write_report_line(folder: Path, content: dict[str, Any]) -> None:

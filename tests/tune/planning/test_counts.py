@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from tests.support.run_rows import trial_rows
-from tests.support.search_runs import search_results, spread
+from tests.support.made_runs import search_results, spread, trial_rows
 from tune.planning.counts import counted_rows, epochs_text
 from tune.planning.options import Options
 from tune.planning.resolve import resolve_plan

@@ -15,8 +15,8 @@ from macil.config import TrialConfig
 from macil.data.store.feature_store import FeatureStore
 from macil.errors import UsageError
 from macil.io.files import read_json, write_json_atomic
+from tests.support.made_runs import Seeds, sweep_results
 from tests.support.run_folders import RunFolder
-from tests.support.sweep_runs import Seeds, sweep_results
 from tune.execution.batches import trials_batch
 from tune.planning.equal_rows import equal_rows, planned_equal_rows
 from tune.planning.options import Options
@@ -127,6 +127,9 @@ def test_a_training_is_shown_in_all_its_rows_and_n_does_not_grow() -> None:
     assert [row[0] for row in pairs.rows] == [ALIKE[1], "03", "06", "09", "12"]
     what, best, better, _ = answers(results, find_outcome(results), {})
     assert "12 rows that are 6 trainings × 3 seeds" in what.said[0]
+    assert f"Row {ALIKE[0]}, the best of 6 trainings" in best.said[0]
+    running = dataclasses.replace(results, info={**results.info, "status": "running"})
+    _, best, _, _ = answers(running, find_outcome(running), {})
     assert f"Row {ALIKE[0]}, the best so far of 6 trainings" in best.said[0]
     assert better.said[0] == "The best row is the reference itself."
     said = " ".join(verdicts(results))

@@ -24,9 +24,9 @@ from macil.commands import cli
 from macil.data import FeatureStore
 from macil.io.command_line import from_any_folder
 from macil.io.files import read_json, write_json_atomic
+from tests.support.made_runs import epoch_rows, trial_rows
 from tests.support.repository import REPORT_SCRIPT, ROOT
 from tests.support.run_folders import RunFolder, edit_report
-from tests.support.run_rows import epoch_rows, trial_rows
 from tune.commands.report import report as command
 from tune.reporting.figures.drawing import Drawing, save_drawing
 from tune.reporting.figures.epochs import Group

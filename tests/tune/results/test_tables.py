@@ -16,9 +16,8 @@ import pytest
 
 from macil.config import TrialConfig, hyperparameters
 from macil.errors import ConfigError
+from tests.support.made_runs import made_results, trial_rows
 from tests.support.repository import ROOT
-from tests.support.run_folders import made_results
-from tests.support.run_rows import trial_rows
 from tune.results.rows import Column, TrialRow, epoch_columns, trial_columns
 from tune.results.tables import EPOCHS_SCHEMA, TRIALS_SCHEMA, write_table
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.support.search_runs import search_results
+from tests.support.made_runs import search_results
 from tune.reporting.figures.captions import basis
 
 

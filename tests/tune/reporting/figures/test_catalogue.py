@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from macil.data import FeatureStore
 from macil.io import pictures as look
 from macil.io.files import read_json, write_json_atomic
+from tests.support.made_runs import search_results, spread
 from tests.support.run_folders import RunFolder
-from tests.support.search_runs import search_results, spread
 from tune.reporting.figures import catalogue, figure_data
 from tune.reporting.figures.catalogue import Drawn, draw_figures
 from tune.reporting.pages.rendering import markdown

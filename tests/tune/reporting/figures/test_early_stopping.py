@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from tests.support.run_rows import trial_rows
-from tests.support.search_runs import search_results, spread
+from tests.support.made_runs import search_results, spread, trial_rows
 from tune.algorithms.stopping.asha import REDUCTION, rung_epochs
 from tune.reporting.figures.early_stopping import draw, rungs, saved_share, stopping
 

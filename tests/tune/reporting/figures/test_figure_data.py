@@ -14,8 +14,8 @@ from macil.data import FeatureStore
 from macil.errors import DataError
 from macil.io.files import read_json, write_json_atomic
 from macil.training.checkpoint import load_network
+from tests.support.made_runs import sweep_results
 from tests.support.run_folders import RunFolder
-from tests.support.sweep_runs import sweep_results
 from tune.reporting.figures import figure_data as module
 from tune.reporting.figures.figure_data import FigureData, weights_of
 from tune.reporting.statistics.outcome import find_outcome

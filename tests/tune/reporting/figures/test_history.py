@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from macil.errors import DataError
-from tests.support.search_runs import search_results, spread
+from tests.support.made_runs import search_results, spread
 from tune.reporting.figures.history import draw, history
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tests.support.search_runs import SPACE, search_results, spread
+from tests.support.made_runs import SPACE, search_results, spread
 from tune.reporting.figures.hyperparameters import draw
 
 

@@ -11,7 +11,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, create_trial
 
 from macil.errors import DataError
-from tests.support.search_runs import SPACE, search_results, spread
+from tests.support.made_runs import SPACE, search_results, spread
 from tune.reporting.figures import importances as module
 from tune.reporting.figures.hyperparameters import searched
 from tune.reporting.figures.importances import (

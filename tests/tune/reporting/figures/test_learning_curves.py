@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tests.support.run_rows import epoch_rows, trial_rows
+from tests.support.made_runs import epoch_rows, trial_rows
 from tune.reporting.figures.epochs import Group
 from tune.reporting.figures.learning_curves import draw, draw_losses
 

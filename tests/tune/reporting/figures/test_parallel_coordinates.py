@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from macil.errors import DataError
 from macil.io.pictures import STYLE
-from tests.support.search_runs import search_results, spread
+from tests.support.made_runs import search_results, spread
 from tune.reporting.figures.parallel_coordinates import number_axis, parallel_coordinates
 
 

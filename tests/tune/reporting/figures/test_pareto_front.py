@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.search_runs import search_results
+from tests.support.made_runs import search_results
 from tune.reporting.figures.pareto_front import draw, front, pareto_front
 
 

@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from macil.io.pictures import STYLE
-from tests.support.sweep_runs import sweep_results
+from tests.support.made_runs import sweep_results
 from tune.planning.paper_sweeps import SWEEPS
 from tune.reporting.figures.catalogue import entries
 from tune.reporting.figures.drawing import Drawing

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.axes import Axes
 
-from tests.support.run_rows import trial_rows
+from tests.support.made_runs import trial_rows
 from tune.reporting.figures.epochs import Curves, Group
 from tune.reporting.figures.training_curves import draw
 from tune.results.rows import EpochRow

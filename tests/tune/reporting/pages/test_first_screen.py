@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from macil.config import TrialConfig
-from tests.support.run_folders import made_results
-from tests.support.sweep_runs import sweep_results
+from tests.support.made_runs import made_results, sweep_results
 from tests.tune.reporting.statistics.test_confirmation import CONFIRM, confirmed
 from tune.reporting.pages.blocks import Answer
 from tune.reporting.pages.first_screen import answers

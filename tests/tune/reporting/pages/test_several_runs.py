@@ -17,7 +17,8 @@ from scipy import stats
 from macil.commands import cli
 from macil.data import FeatureStore
 from macil.io.files import write_json_atomic
-from tests.support.run_folders import RunFolder, made_results
+from tests.support.made_runs import made_results
+from tests.support.run_folders import RunFolder
 from tune.commands.report import report as command
 from tune.reporting.figures.several_runs import intervals
 from tune.reporting.pages.several_runs import comparison_folder, comparison_page

@@ -7,9 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from tests.support.run_folders import made_results
-from tests.support.search_runs import search_results
-from tests.support.sweep_runs import sweep_results
+from tests.support.made_runs import made_results, search_results, sweep_results
 from tune.reporting.pages.terminal import print_ending
 from tune.results.run import RunResults
 

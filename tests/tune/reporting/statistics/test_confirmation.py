@@ -12,7 +12,8 @@ from scipy import stats
 
 from macil.data import FeatureStore
 from macil.io.files import write_json_atomic
-from tests.support.run_folders import RunFolder, made_results
+from tests.support.made_runs import made_results
+from tests.support.run_folders import RunFolder
 from tune.reporting.pages.run_page import run_page
 from tune.reporting.pages.terminal import print_ending
 from tune.reporting.statistics.confirmation import (

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from tests.support.sweep_runs import sweep_results
+from tests.support.made_runs import sweep_results
 from tune.reporting.figures.catalogue import entries
 from tune.reporting.figures.several_runs import intervals
 from tune.reporting.pages.first_screen import answers

@@ -7,9 +7,7 @@ from typing import Any
 import pytest
 
 from macil.config import TrialConfig, departures
-from tests.support.run_folders import made_results
-from tests.support.run_rows import trial_rows
-from tests.support.search_runs import search_results
+from tests.support.made_runs import made_results, search_results, trial_rows
 from tune.planning.space import reference_title
 from tune.reporting.pages.run_page import run_page
 from tune.reporting.statistics.reference import reference_in_full

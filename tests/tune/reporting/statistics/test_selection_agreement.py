@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.run_folders import made_results
+from tests.support.made_runs import made_results
 from tune.reporting.statistics.selection_agreement import agreements, steering_table, steering_verdict
 from tune.results.run import RunResults
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from scipy import stats
 
-from tests.support.sweep_runs import sweep_results
+from tests.support.made_runs import sweep_results
 from tune.reporting.tables.reference_table import comparison_table
 from tune.reporting.text.wording import NOT_MEASURED, points
 

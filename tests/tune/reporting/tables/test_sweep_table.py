@@ -10,8 +10,7 @@ import pytest
 from scipy import stats
 
 from macil.config import TrialConfig
-from tests.support.run_folders import made_results
-from tests.support.sweep_runs import Seeds, sweep_results
+from tests.support.made_runs import Seeds, made_results, sweep_results
 from tune.planning.paper_sweeps import SWEEPS
 from tune.reporting.statistics.sweep_rows import measured_noise, published_source, reference_title, sweep_rows
 from tune.reporting.tables.run_tables import Table

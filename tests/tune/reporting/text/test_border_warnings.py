@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from macil.config import TrialConfig
-from tests.support.run_folders import made_results
-from tests.support.search_runs import SPACE
+from tests.support.made_runs import SPACE, made_results
 from tune.planning.space import describe
 from tune.reporting.statistics.outcome import find_outcome
 from tune.reporting.text.border_warnings import border_warnings

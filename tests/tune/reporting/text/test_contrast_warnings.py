@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.support.run_folders import made_results
+from tests.support.made_runs import made_results
 from tune.reporting.statistics.outcome import find_outcome
 from tune.reporting.text.contrast_warnings import contrast_fact, contrast_warnings
 from tune.results.run import RunResults

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from tests.support.sweep_runs import Seeds, sweep_results
+from tests.support.made_runs import Seeds, sweep_results
 from tune.planning.paper_sweeps import SWEEPS
 from tune.reporting.tables.sweep_table import sweep_table
 from tune.reporting.text.sweep_verdict import verdicts
