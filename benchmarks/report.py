@@ -84,8 +84,8 @@ def _write_trial(
             for name, value in line.items()
             if isinstance(value, float)
         }
-        steering = {"selection_score": float(best[epoch - 1]), "chosen_epoch": chosen[epoch - 1]}
-        report = {**line, **drawn, **steering, "epoch": epoch, "diverged": False, "done": epoch == run}
+        selection = {"selection_score": float(best[epoch - 1]), "chosen_epoch": chosen[epoch - 1]}
+        report = {**line, **drawn, **selection, "epoch": epoch, "diverged": False, "done": epoch == run}
         report |= {
             "trial_id": trial_id,
             "training_iteration": epoch,

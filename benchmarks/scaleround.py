@@ -484,7 +484,7 @@ def _run_product(task: Round, folder: Path, meter: Meter, address: str) -> dict[
             seed=0,
             epochs=task.epochs,
             startup=_STARTUP,
-            first=(published_point(space),),
+            initial=(published_point(space),),
         ),
         scheduler=partial(AshaScheduler, task.grace, task.epochs),
     )

@@ -25,7 +25,7 @@ from macil.evaluation.whole_videos import score_videos
 from macil.inference.loading import load_trained
 from macil.inference.score_folder import check_target, write_folder
 from macil.inference.score_tables import TableFormat
-from macil.inference.scored_videos import ScoredVideos, require_widths, score_loose, score_store
+from macil.inference.scored_videos import ScoredVideos, require_widths, score_files, score_store
 from macil.inference.segments import SegmentRule
 from macil.io.text import printable
 from macil.io.wording import plural
@@ -246,7 +246,7 @@ def _score(
     if wrong := [name for name, value in given.items() if value]:
         raise UsageError(f"{', '.join(wrong)}: for a data folder only, not for {features[0]}")
     frames = choice.snippet_frames or SNIPPET_FRAMES
-    return score_loose(network, videos_of_files(features), frames, fill_audio=choice.fill_audio), None
+    return score_files(network, videos_of_files(features), frames, fill_audio=choice.fill_audio), None
 
 
 def _score_folder(
@@ -258,9 +258,9 @@ def _score_folder(
     if looks_like_store(folder):
         return _score_store(network, FeatureStore.open(folder), split, choice, device)
     require_layout(folder)
-    loose = videos_of_folder(folder, split, choice.names)
+    files = videos_of_folder(folder, split, choice.names)
     frames = choice.snippet_frames or SNIPPET_FRAMES
-    scored = score_loose(network, loose, frames, fill_audio=choice.fill_audio)
+    scored = score_files(network, files, frames, fill_audio=choice.fill_audio)
     if not choice.with_labels:
         return scored, None
     lengths = dict(zip(scored.names, scored.lengths.tolist(), strict=True))

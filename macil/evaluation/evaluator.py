@@ -36,7 +36,7 @@ class Evaluation(NamedTuple):
     figures: dict[str, Any]
     """Fields of `macil.training.metrics.EpochMetrics`; None for what the protocol does not measure."""
     selection_metric: float | None
-    """What steers the choice of epoch and configuration; None where nothing does."""
+    """The selection metric, by which epoch and configuration are chosen; None without one."""
     test_scores: dict[str, np.ndarray]
     """Test snippet scores of the audio-visual network ("") and of the visual network ("visual_")."""
     degenerate: str | None

@@ -1,4 +1,4 @@
-"""What steers a search when test labels stay closed."""
+"""Selection metrics of a search whose test labels stay closed."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def heldout_score(predictions: np.ndarray, labels: np.ndarray) -> float:
     """The selection metric of `heldout`, in [-1, 1]: the mean prediction of the violent videos less the normal ones'.
 
     Video-level AP reaches 1.0 early on easy data and then ties everything. Of the figures compared on made-up and on
-    real features (`benchmarks/steering.py`, figures in docs/search.md) this margin had the best rank correlation with
-    the test AP of the trials, and the only one that was positive on every data set. It was fixed by that evidence; the
-    test labels of a user's data have no part in it.
+    real features (`benchmarks/selection_metric.py`, figures in docs/search.md) this margin had the best rank
+    correlation with the test AP of the trials, and the only one that was positive on every data set. It was fixed by
+    that comparison; the test labels of a user's data have no part in it.
     """
     p, violent = np.asarray(predictions, np.float64), labels == 1
     return float(p[violent].mean() - p[~violent].mean())

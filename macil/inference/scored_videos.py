@@ -1,4 +1,4 @@
-"""Scores of many videos, each whole, from a store or from loose files."""
+"""Scores of many videos, each whole, from a store or from feature files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from macil.data.choosing import choose
 from macil.data.store.feature_store import FeatureStore
 from macil.data.xd.annotations import SNIPPET_FRAMES
 from macil.data.xd.arrays import ArrayError
-from macil.data.xd.feature_files import LooseVideo, LooseVideos, header_faults, load_finite, stack_crops
+from macil.data.xd.feature_files import FeatureFiles, VideoFiles, header_faults, load_finite, stack_crops
 from macil.errors import DataError
 from macil.evaluation.whole_videos import score_arrays, score_videos
 from macil.io.progress import Advance, show_progress
@@ -99,9 +99,9 @@ def score_store(
     return _sound(found, lambda _: str(store.path))
 
 
-def score_loose(
+def score_files(
     network: TwoStreamNetwork,
-    loose: LooseVideos,
+    files: FeatureFiles,
     snippet_frames: int = SNIPPET_FRAMES,
     *,
     fill_audio: bool = False,
@@ -112,34 +112,36 @@ def score_loose(
 
     Args:
         network: In evaluation mode.
-        loose: The files.
+        files: The files.
         snippet_frames: Frames of a snippet.
         fill_audio: Cut audio of any length, or fill it with zeros; else at most a row.
 
     Raises:
-        DataError: Names everything that is wrong: `loose.problems`, headers, values.
+        DataError: Names everything that is wrong: `files.problems`, headers, values.
     """
     widths = network.fc_v.in_features, network.fc_a.in_features
     faults: dict[Path, str] = {}
-    for video in loose.videos:
+    for video in files.videos:
         faults |= header_faults(video, *widths, fill_audio=fill_audio)
-    scores, heard = [], []
-    with _progress(len(loose.videos)) as advance:
-        for video in loose.videos:
+    scores, audio_lengths = [], []
+    with _progress(len(files.videos)) as advance:
+        for video in files.videos:
             arrays = _load(video, faults)
-            if not (faults or loose.problems):
+            if not (faults or files.problems):
                 visual, audio = stack_crops(video, arrays), arrays[video.audio]
                 scores.append(score_arrays(network, visual, audio, fill_audio=fill_audio))
-                heard.append(len(audio))
+                audio_lengths.append(len(audio))
             advance(1)
-    problems = [*loose.problems, *(f"{path}: {reason}" for path, reason in faults.items())]
+    problems = [*files.problems, *(f"{path}: {reason}" for path, reason in faults.items())]
     if problems:
         raise DataError("these features cannot be scored:", problems)
     lengths = np.array([len(each) for each in scores], np.int64)
-    names = tuple(video.name for video in loose.videos)
-    found = ScoredVideos(names, lengths, np.concatenate(scores), snippet_frames, np.array(heard, np.int64))
-    files = {video.name: str(video.visual[0]) for video in loose.videos}
-    return _sound(found, files.__getitem__)
+    names = tuple(video.name for video in files.videos)
+    found = ScoredVideos(
+        names, lengths, np.concatenate(scores), snippet_frames, np.array(audio_lengths, np.int64)
+    )
+    paths = {video.name: str(video.visual[0]) for video in files.videos}
+    return _sound(found, paths.__getitem__)
 
 
 def require_widths(network: TwoStreamNetwork, store: FeatureStore) -> None:
@@ -166,7 +168,7 @@ def _sound(scored: ScoredVideos, where: Callable[[str], str]) -> ScoredVideos:
     return scored
 
 
-def _load(video: LooseVideo, faults: dict[Path, str]) -> dict[Path, np.ndarray]:
+def _load(video: VideoFiles, faults: dict[Path, str]) -> dict[Path, np.ndarray]:
     """The arrays of the files without a fault; new faults go into `faults`."""
     arrays = {}
     for path in video.files:

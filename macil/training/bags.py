@@ -107,8 +107,10 @@ class TrainingBags:
         lengths = np.zeros(samples, np.int64)
         for i, video in enumerate(chosen):
             rows = sampled_rows(int(videos.lengths[video]), max_snippets)
-            heard = videos.audio_offsets[video] + sampled_rows(int(videos.audio_lengths[video]), max_snippets)
-            audio_count[i] = fit_audio(heard, audio_rows[i])
+            audio_positions = videos.audio_offsets[video] + sampled_rows(
+                int(videos.audio_lengths[video]), max_snippets
+            )
+            audio_count[i] = fit_audio(audio_positions, audio_rows[i])
             for crop in range(store.crops):
                 sample = i * store.crops + crop
                 own = videos.visual_offsets[video] + crop * videos.lengths[video] + rows

@@ -68,21 +68,27 @@ def step_losses(
         noise: The step's dropout.
         temperature: As in `macil.objective.loss_parts`.
     """
-    heard = linear(p, "fc_a", audio)
+    audio_features = linear(p, "fc_a", audio)
     if teacher is None:
-        seen = linear(p, "fc_v", visual)
+        visual_features = linear(p, "fc_v", visual)
     else:
         # Both networks look at the same features: one product reads them once.
         weight, bias = (
             torch.cat([p[f"fc_v.{kind}"], teacher[f"fc_v.{kind}"]], 1) for kind in ("weight", "bias")
         )
-        seen, seen_by_teacher = affine(visual, weight, bias).chunk(2, dim=-1)
+        visual_features, teacher_features = affine(visual, weight, bias).chunk(2, dim=-1)
     parts = two_stream_losses(
-        p, [seen, heard], labels, layout, switches, noise.of(noise.audio_visual), temperature
+        p,
+        [visual_features, audio_features],
+        labels,
+        layout,
+        switches,
+        noise.of(noise.audio_visual),
+        temperature,
     )
     if teacher is None:
         return torch.stack([*parts, torch.zeros_like(parts[0])], 1)
-    loss = visual_loss(teacher, seen_by_teacher, labels, layout, switches, noise.of(noise.visual))
+    loss = visual_loss(teacher, teacher_features, labels, layout, switches, noise.of(noise.visual))
     return torch.stack([*parts, loss], 1)
 
 
@@ -204,11 +210,13 @@ def _output(scope: _Scope) -> NetworkOutput:
         [part[..., None] for part in layout.split(stream_logits(scope.p, x), 2)], layout.width
     )
     embeddings = layout.pad(layout.split(x, 2), layout.width)  # (S, 2, B, T, d)
-    seen, heard = embeddings.unbind(1)
+    visual_embeddings, audio_embeddings = embeddings.unbind(1)
     visual, audio = logits[..., 0].unbind(1)
     fused = visual + audio
     video_logits = k_max_mean(fused, layout.lengths)
-    return NetworkOutput(seen, heard, visual, audio, fused, video_logits, layout.lengths)
+    return NetworkOutput(
+        visual_embeddings, audio_embeddings, visual, audio, fused, video_logits, layout.lengths
+    )
 
 
 def _every_row(scope: _Scope) -> list[Tensor]:

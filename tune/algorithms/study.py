@@ -60,7 +60,7 @@ class SearchStudy:
         seed: Seed of the search; each suggestion has its own, derived from this and its number.
         epochs: Epochs of a whole training; a trial that ends earlier was stopped.
         startup: Finished trials before the model of the scores is used; random suggestions until then.
-        first: Points to try before anything else; enqueued when the study is made.
+        initial: Configurations to try before anything else; enqueued when the study is made.
         histories: What trials logged before, by number: the study is repaired from it.
         log, stop: See `tune.storage.retry.with_retry`.
 
@@ -76,7 +76,7 @@ class SearchStudy:
         seed: int,
         epochs: int,
         startup: int,
-        first: tuple[Mapping[str, Any], ...] = (),
+        initial: tuple[Mapping[str, Any], ...] = (),
         histories: Mapping[int, TrialHistory] | None = None,
         log: Callable[[str], None] | None = None,
         stop: Callable[[], bool] = lambda: False,
@@ -101,7 +101,7 @@ class SearchStudy:
         repair_study(self.study, space, histories, epochs)
         rows = self.study.get_trials(deepcopy=False)
         if not rows:
-            for point in first:
+            for point in initial:
                 self.study.enqueue_trial(dict(point))
         begun = [row for row in rows if row.state != TrialState.WAITING]
         self._again = deque(row for row in begun if is_resumable(row, histories.get(row.number)))

@@ -38,7 +38,7 @@ def trials_batch(run: Workspace, plan: Plan, store: FeatureStore) -> Batch:
         seed=plan.search_seed or 0,
         epochs=plan.base.epochs,
         startup=plan.startup,
-        first=(plan.first,),
+        initial=(plan.first,),
     )
     return _batch(plan, "trials", spec, total=plan.trials, study=study, scheduler=scheduler)
 

@@ -111,8 +111,8 @@ class DemoVideo:
     categories: tuple[str, ...]
     length: int
     audio_length: int
-    seen: tuple[Interval, ...]
-    heard: tuple[Interval, ...]
+    visual_events: tuple[Interval, ...]
+    audio_events: tuple[Interval, ...]
 
     @property
     def violent(self) -> bool:
@@ -123,7 +123,7 @@ class DemoVideo:
     def intervals(self) -> list[Interval]:
         """Violent frames: whatever is seen or heard, merged and sorted."""
         merged: list[Interval] = []
-        for start, end in sorted((*self.seen, *self.heard)):
+        for start, end in sorted((*self.visual_events, *self.audio_events)):
             if merged and start <= merged[-1][1]:
                 merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
             else:
@@ -145,8 +145,8 @@ class DemoGenerator:
         rng = self._rng("features", video.split, video.index)
         source = self._rng("source", str(video.source))
         distractors = _place_distractors(rng, video.length)
-        visual = self._visual.draw(rng, source, video, video.length, video.seen, distractors[0])
-        audio = self._audio.draw(rng, source, video, video.audio_length, video.heard, distractors[1])
+        visual = self._visual.draw(rng, source, video, video.length, video.visual_events, distractors[0])
+        audio = self._audio.draw(rng, source, video, video.audio_length, video.audio_events, distractors[1])
         return self._draw_crops(rng, *visual), (0.5 * sum(audio) + 0.5 * _noise(rng, audio[0].shape)).astype(
             np.float32
         )
@@ -182,10 +182,18 @@ class DemoGenerator:
         categories = tuple(
             str(c) for c in rng.permutation(_CATEGORIES)[: rng.choice((1, 2, 3), p=(0.7, 0.2, 0.1))]
         )
-        seen, heard = _place_events(rng, length) if violent else ((), ())
+        visual_events, audio_events = _place_events(rng, length) if violent else ((), ())
         name = _make_name(rng, self._rng("name", str(source)), source, index, categories if violent else ())
         return DemoVideo(
-            split, index, source, name, categories if violent else (), length, audio_length, seen, heard
+            split,
+            index,
+            source,
+            name,
+            categories if violent else (),
+            length,
+            audio_length,
+            visual_events,
+            audio_events,
         )
 
 
@@ -240,7 +248,7 @@ class _Modality:
 def _place_events(rng: np.random.Generator, length: int) -> tuple[tuple[Interval, ...], tuple[Interval, ...]]:
     """Place one to three violent events: when they are seen and, shifted and of another length, heard."""
     frames = SNIPPET_FRAMES * length
-    seen, heard = [], []
+    visual_events, audio_events = [], []
     for _ in range(rng.integers(1, 4)):
         duration = min(
             int(rng.integers(3 * SNIPPET_FRAMES, 10 * SNIPPET_FRAMES)), max(frames // 2, SNIPPET_FRAMES)
@@ -248,14 +256,14 @@ def _place_events(rng: np.random.Generator, length: int) -> tuple[tuple[Interval
         # Some events run to the very end of their video.
         start = frames - duration if rng.random() < 0.1 else int(rng.integers(0, frames - duration + 1))
         shift = int(rng.integers(-4 * SNIPPET_FRAMES, 4 * SNIPPET_FRAMES + 1))
-        heard_start = min(max(start + shift, 0), frames - SNIPPET_FRAMES)
-        heard_end = min(heard_start + int(duration * rng.uniform(0.6, 1.2)) + 1, frames)
+        audio_start = min(max(start + shift, 0), frames - SNIPPET_FRAMES)
+        audio_end = min(audio_start + int(duration * rng.uniform(0.6, 1.2)) + 1, frames)
         kind = rng.choice(("both", "seen", "heard"), p=(0.85, 0.075, 0.075))
         if kind != "heard":
-            seen.append((start, start + duration))
+            visual_events.append((start, start + duration))
         if kind != "seen":
-            heard.append((heard_start, heard_end))
-    return tuple(seen), tuple(heard)
+            audio_events.append((audio_start, audio_end))
+    return tuple(visual_events), tuple(audio_events)
 
 
 def _place_distractors(rng: np.random.Generator, length: int) -> tuple[list[Interval], list[Interval]]:

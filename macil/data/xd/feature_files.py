@@ -33,7 +33,7 @@ _Audio = dict[str, list[Path]]
 
 
 @dataclass(frozen=True)
-class LooseVideo:
+class VideoFiles:
     """The files of a video. `visual`: a file (T, Dv) for each crop, or one file that may be (crops, T, Dv)."""
 
     name: str
@@ -46,46 +46,46 @@ class LooseVideo:
         return (*self.visual, self.audio)
 
 
-class LooseVideos(NamedTuple):
+class FeatureFiles(NamedTuple):
     """Videos, and what is wrong with the rest, a text each that begins with the file."""
 
-    videos: tuple[LooseVideo, ...]
+    videos: tuple[VideoFiles, ...]
     problems: tuple[str, ...]
 
 
-def videos_of_files(paths: Iterable[Path]) -> LooseVideos:
+def videos_of_files(paths: Iterable[Path]) -> FeatureFiles:
     """Group files into videos by their names, in the order of their first file."""
     given = list(paths)
     unfit = {path: reason for path in given if (reason := _unfit(path))}
     problems = [f"{path}: {reason}" for path, reason in unfit.items()]
-    pairs, heard = _pair([path for path in given if path not in unfit], problems)
-    found: dict[str, LooseVideo] = {}
+    pairs, audio_files = _pair([path for path in given if path not in unfit], problems)
+    found: dict[str, VideoFiles] = {}
     named: set[str] = set()
     folders: dict[Path, _Crops] = {}
     beside: dict[Path, _Audio] = {}
     for path, audio in pairs:
         if audio is not None:
-            _add(LooseVideo(normalise_name(path.stem), (path,), audio), found, problems)
+            _add(VideoFiles(normalise_name(path.stem), (path,), audio), found, problems)
             continue
         name = _name_of(path)
         named.add(name)
         if path.parent not in folders:
             folders[path.parent] = _crops_by_name(path.parent.iterdir())
-        audios = heard.get(name) or _find_audio(path.parent, name, beside)
+        audios = audio_files.get(name) or _find_audio(path.parent, name, beside)
         present = folders[path.parent]
         video = _complete(path.parent / name, present[name], audios, problems, _usual_crops(present))
         if video is not None:
             _add(video, found, problems)
     problems += [
         f"{path}: is the audio of {name}, of which no visual file ({name}__0.npy) was given"
-        for name, paths in heard.items()
+        for name, paths in audio_files.items()
         for path in paths
         if name not in named
     ]
-    return LooseVideos(tuple(found.values()), tuple(dict.fromkeys(problems)))
+    return FeatureFiles(tuple(found.values()), tuple(dict.fromkeys(problems)))
 
 
-def videos_of_folder(root: Path, split: SplitName, names: Sequence[str] = ()) -> LooseVideos:
+def videos_of_folder(root: Path, split: SplitName, names: Sequence[str] = ()) -> FeatureFiles:
     """Videos of a split of a folder in the layout, in the order of `names`, or all; lists and labels are not read.
 
     Raises:
@@ -95,7 +95,7 @@ def videos_of_folder(root: Path, split: SplitName, names: Sequence[str] = ()) ->
     if not visual:
         expected = f"expected {FOLDERS['visual', split][0]}/NAME__0.npy in it"
         raise DataError(f"{root} holds no {split} video; {expected}")
-    heard = _audio_by_name(_entries(root, FOLDERS["audio", split]))
+    audio_files = _audio_by_name(_entries(root, FOLDERS["audio", split]))
     beside: dict[Path, _Audio] = {}
     usual = _usual_crops(visual)
     present = sorted(visual)
@@ -105,13 +105,13 @@ def videos_of_folder(root: Path, split: SplitName, names: Sequence[str] = ()) ->
     for name in chosen:
         crops = visual[name]
         folder = next(iter(crops.values()))[0].parent
-        audios = heard.get(name) or _find_audio(folder, name, beside)
+        audios = audio_files.get(name) or _find_audio(folder, name, beside)
         found.append(_complete(folder / name, crops, audios, problems, usual))
-    return LooseVideos(tuple(video for video in found if video is not None), tuple(problems))
+    return FeatureFiles(tuple(video for video in found if video is not None), tuple(problems))
 
 
 def header_faults(
-    video: LooseVideo, visual_dim: int, audio_dim: int, *, fill_audio: bool = False
+    video: VideoFiles, visual_dim: int, audio_dim: int, *, fill_audio: bool = False
 ) -> dict[Path, str]:
     """What is wrong with the headers of a video's files, for a network that reads these widths; no value is read.
 
@@ -143,7 +143,7 @@ def header_faults(
 
 
 def _length_faults(
-    video: LooseVideo, shapes: Mapping[Path, tuple[int, ...]], fill_audio: bool
+    video: VideoFiles, shapes: Mapping[Path, tuple[int, ...]], fill_audio: bool
 ) -> dict[Path, str]:
     """Which lengths disagree, of the files whose shapes are known."""
     faults: dict[Path, str] = {}
@@ -191,7 +191,7 @@ def load_finite(path: Path) -> np.ndarray:
     return features
 
 
-def stack_crops(video: LooseVideo, arrays: Mapping[Path, np.ndarray]) -> np.ndarray:
+def stack_crops(video: VideoFiles, arrays: Mapping[Path, np.ndarray]) -> np.ndarray:
     """The visual features (crops, T, Dv) of a video whose files were loaded."""
     visual = [arrays[path] for path in video.visual]
     return visual[0] if visual[0].ndim == 3 else np.stack(visual)
@@ -210,7 +210,7 @@ def _unfit(path: Path) -> str | None:
 def _pair(paths: Sequence[Path], problems: list[str]) -> tuple[list[tuple[Path, Path | None]], _Audio]:
     """Visual files, each with the audio file that follows it (None: of the layout), and audio files of the layout."""
     visuals: list[tuple[Path, Path | None]] = []
-    heard: _Audio = {}
+    audio_files: _Audio = {}
     waiting: Path | None = None
     for path in paths:
         is_visual, audio_of = match_visual_file(path.name) is not None, match_audio_file(path.name)
@@ -222,11 +222,11 @@ def _pair(paths: Sequence[Path], problems: list[str]) -> tuple[list[tuple[Path, 
             waiting = None
             visuals.append((path, None))
         elif audio_of is not None:
-            heard[audio_of] = list(dict.fromkeys([*heard.get(audio_of, ()), path]))
+            audio_files[audio_of] = list(dict.fromkeys([*audio_files.get(audio_of, ()), path]))
         else:
             waiting = path
     problems += _alone(waiting)
-    return visuals, heard
+    return visuals, audio_files
 
 
 def _alone(path: Path | None) -> list[str]:
@@ -243,7 +243,7 @@ def _name_of(path: Path) -> str:
     return matched[0]
 
 
-def _add(video: LooseVideo, found: dict[str, LooseVideo], problems: list[str]) -> None:
+def _add(video: VideoFiles, found: dict[str, VideoFiles], problems: list[str]) -> None:
     first = found.setdefault(video.name, video)
     if first != video:
         problems.append(f"{video.visual[0]}: is a second video called {video.name}, beside {first.visual[0]}")
@@ -275,7 +275,7 @@ def _usual_crops(videos: _Crops) -> int:
 
 def _complete(
     stem: Path, crops: dict[int, list[Path]], audios: Sequence[Path], problems: list[str], usual: int
-) -> LooseVideo | None:
+) -> VideoFiles | None:
     """The video of these crops, called as `stem` is; None, and the reasons, where something is missing.
 
     `usual` is the number of crops of the videos beside it: a mean over others would be another score.
@@ -303,7 +303,7 @@ def _complete(
     problems += faults
     if faults:
         return None
-    return LooseVideo(stem.name, tuple(crops[crop][0] for crop in sorted(crops)), audios[0])
+    return VideoFiles(stem.name, tuple(crops[crop][0] for crop in sorted(crops)), audios[0])
 
 
 def _audio_folders(visual: Path) -> Iterator[Path]:

@@ -1,4 +1,4 @@
-"""The steering score of held-out videos."""
+"""The selection score of held-out videos."""
 
 from __future__ import annotations
 

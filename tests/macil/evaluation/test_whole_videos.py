@@ -19,11 +19,11 @@ def one_at_a_time(network: TwoStreamNetwork, store: FeatureStore) -> tuple[np.nd
     videos = store.videos("test")
     snippet_scores, video_scores = [], []
     for i, length in enumerate(videos.lengths.tolist()):
-        start, heard = int(videos.visual_offsets[i]), int(videos.audio_offsets[i])
+        start, audio_offset = int(videos.visual_offsets[i]), int(videos.audio_offsets[i])
         visual = torch.stack([store.visual[start + c * length :][:length] for c in range(videos.crops)])
         audio = torch.zeros(length, store.audio_dim)
         known = min(length, int(videos.audio_lengths[i]))
-        audio[:known] = store.audio[heard : heard + known]
+        audio[:known] = store.audio[audio_offset : audio_offset + known]
         with torch.no_grad():
             output = network.eval()(visual, audio.expand(videos.crops, -1, -1))  # lengths=None: the test rule
         snippet_scores.append(torch.sigmoid(output.fused_logits).mean(0).numpy())

@@ -16,7 +16,7 @@ from macil.data.xd.feature_files import videos_of_files, videos_of_folder
 from macil.errors import DataError
 from macil.evaluation.evaluator import Evaluator
 from macil.evaluation.whole_videos import score_arrays
-from macil.inference.scored_videos import ScoredVideos, score_loose, score_store
+from macil.inference.scored_videos import ScoredVideos, score_files, score_store
 from macil.model import TwoStreamNetwork
 
 CONFIG = TrialConfig(hidden_dim=16, feedforward_dim=16, seed=4)
@@ -35,27 +35,27 @@ def test_store_layout_and_evaluator_agree(
 ) -> None:
     evaluated = Evaluator(demo_store, "published", None, torch.device("cpu")).evaluate(network, None)
     stored = score_store(network, demo_store, "test")
-    loose = score_loose(network, videos_of_folder(demo_layout, "test"))
+    videos = score_files(network, videos_of_folder(demo_layout, "test"))
     np.testing.assert_array_equal(stored.scores, evaluated.test_scores[""])
     assert np.ptp(stored.scores) > 0.1
-    np.testing.assert_allclose(loose.scores, stored.scores, atol=2e-6)
-    assert loose.names == stored.names == demo_store.videos("test").names
-    np.testing.assert_array_equal(loose.lengths, stored.lengths)
-    assert loose.snippet_frames == stored.snippet_frames == 16
+    np.testing.assert_allclose(videos.scores, stored.scores, atol=2e-6)
+    assert videos.names == stored.names == demo_store.videos("test").names
+    np.testing.assert_array_equal(videos.lengths, stored.lengths)
+    assert videos.snippet_frames == stored.snippet_frames == 16
 
 
 def test_a_pair_of_arrays_scores_as_the_files_of_the_layout(
     network: TwoStreamNetwork, demo_layout: Path, tmp_path: Path
 ) -> None:
-    loose = videos_of_folder(demo_layout, "test")
-    expected = dict(score_loose(network, loose))
-    uneven = [v for v in loose.videos if len(np.load(v.audio)) != len(np.load(v.visual[0]))]
+    videos = videos_of_folder(demo_layout, "test")
+    expected = dict(score_files(network, videos))
+    uneven = [v for v in videos.videos if len(np.load(v.audio)) != len(np.load(v.visual[0]))]
     assert uneven, "audio of another length is part of what is tested"
-    for video in [*uneven[:2], loose.videos[0]]:
+    for video in [*uneven[:2], videos.videos[0]]:
         crops = np.stack([np.load(path) for path in video.visual])
         np.save(tmp_path / "clip.npy", crops)
         np.save(tmp_path / "sound.npy", np.load(video.audio))
-        ((name, scores),) = score_loose(
+        ((name, scores),) = score_files(
             network, videos_of_files([tmp_path / "clip.npy", tmp_path / "sound.npy"])
         )
         assert name == "clip"
@@ -63,13 +63,13 @@ def test_a_pair_of_arrays_scores_as_the_files_of_the_layout(
         # A single crop, and audio that was cut: by hand.
         np.save(tmp_path / "clip.npy", crops[0])
         np.save(tmp_path / "sound.npy", np.load(video.audio)[:3])
-        ((_, scores),) = score_loose(
+        ((_, scores),) = score_files(
             network, videos_of_files([tmp_path / "clip.npy", tmp_path / "sound.npy"]), fill_audio=True
         )
-        heard = torch.zeros(1, crops.shape[1], network.fc_a.in_features)
-        heard[0, :3] = torch.from_numpy(np.load(video.audio)[:3])
+        audio = torch.zeros(1, crops.shape[1], network.fc_a.in_features)
+        audio[0, :3] = torch.from_numpy(np.load(video.audio)[:3])
         with torch.no_grad():
-            logits = network(torch.from_numpy(crops[:1]), heard).fused_logits[0]
+            logits = network(torch.from_numpy(crops[:1]), audio).fused_logits[0]
         np.testing.assert_allclose(scores, torch.sigmoid(logits).numpy(), atol=2e-6)
 
 
@@ -83,16 +83,16 @@ def test_audio_of_another_length_is_filled_on_purpose_only_and_counted(
             np.save(tmp_path / f"{what}.npy", rng.normal(size=shape).astype(np.float32))
             files.append(tmp_path / f"{what}.npy")
     with pytest.raises(DataError) as caught:
-        score_loose(network, videos_of_files(files))
+        score_files(network, videos_of_files(files))
     assert list(caught.value.problems) == [
         f"{tmp_path / name}-sound.npy: has {rows} rows, the visual features {tmp_path / name}.npy have 5 snippets; at "
         "most one row of difference is expected. Give the audio of this video; with --fill-audio it is cut, or filled "
         "with zeros"
         for name, rows in (("short", 2), ("long", 9))
     ]
-    near = score_loose(network, videos_of_files(files[2:-2]))
+    near = score_files(network, videos_of_files(files[2:-2]))
     assert near.audio_gaps.tolist() == [-1, 0, 1]
-    filled = score_loose(network, videos_of_files(files), fill_audio=True)
+    filled = score_files(network, videos_of_files(files), fill_audio=True)
     assert filled.count_audio() == {"rows_cut": 5, "videos_cut": 2, "rows_filled": 4, "videos_filled": 2}
     np.testing.assert_array_equal(dict(filled)["less"], dict(near)["less"])
     assert filled.lengths.tolist() == [5] * 5
@@ -121,9 +121,9 @@ def test_axes_that_the_lengths_contradict_are_refused_by_name(
 ) -> None:
     np.save(tmp_path / "clip.npy", np.ones(shape, np.float32))
     np.save(tmp_path / "sound.npy", np.ones((rows, 16), np.float32))
-    loose = videos_of_files([tmp_path / "clip.npy", tmp_path / "sound.npy"])
+    videos = videos_of_files([tmp_path / "clip.npy", tmp_path / "sound.npy"])
     with pytest.raises(DataError) as caught:
-        score_loose(network, loose, fill_audio=fill)
+        score_files(network, videos, fill_audio=fill)
     (problem,) = caught.value.problems
     assert problem.startswith((f"{tmp_path / 'clip.npy'}: ", f"{tmp_path / 'sound.npy'}: "))
     assert text in problem
@@ -148,8 +148,8 @@ def test_crops_come_first_where_the_lengths_allow_it(
 ) -> None:
     np.save(tmp_path / "clip.npy", np.ones(shape, np.float32))
     np.save(tmp_path / "sound.npy", np.ones((rows, 16), np.float32))
-    loose = videos_of_files([tmp_path / "clip.npy", tmp_path / "sound.npy"])
-    assert score_loose(network, loose, fill_audio=fill).lengths.tolist() == [shape[1]]
+    videos = videos_of_files([tmp_path / "clip.npy", tmp_path / "sound.npy"])
+    assert score_files(network, videos, fill_audio=fill).lengths.tolist() == [shape[1]]
 
 
 def test_arrays_that_disagree_are_not_scored(network: TwoStreamNetwork) -> None:
@@ -209,9 +209,9 @@ def test_every_fault_of_every_file_is_told_at_once(network: TwoStreamNetwork, tm
     good, sound = save("good.npy", np.ones((3, 64))), save("sound.npy", np.ones((3, 16)))
     wide, holed = save("wide.npy", np.ones((3, 65))), save("holed.npy", np.full((3, 64), np.nan))
     deaf = save("deaf.npy", np.full((3, 16), np.inf))
-    loose = videos_of_files([good, sound, wide, deaf, holed, sound, tmp_path / "absent.npy"])
+    videos = videos_of_files([good, sound, wide, deaf, holed, sound, tmp_path / "absent.npy"])
     with pytest.raises(DataError) as caught:
-        score_loose(network, loose)
+        score_files(network, videos)
     assert [problem.split(":")[0] for problem in caught.value.problems] == [
         str(tmp_path / name) for name in ("absent.npy", "wide.npy", "deaf.npy", "holed.npy")
     ]

@@ -192,14 +192,14 @@ def test_streams_and_lengths_that_disagree_are_refused_and_not_broadcast(
     audio: tuple[int, ...], lengths: tuple[int, ...] | None
 ) -> None:
     network = TwoStreamNetwork(TrialConfig(hidden_dim=8, feedforward_dim=8), 6, 4)
-    visual, heard = torch.ones(2, 5, 6), torch.ones(*audio, 4)
+    visual, audio_features = torch.ones(2, 5, 6), torch.ones(*audio, 4)
     valid = None if lengths is None else torch.full(lengths, 5)
     with pytest.raises(
         DataError, match=r"shapes \(2, 5, 6\).* disagree; expected visual \(B, T, features\), audio"
     ):
-        network(visual, heard, valid)
+        network(visual, audio_features, valid)
     with pytest.raises(DataError, match="disagree"):
-        network.snippet_logits(visual, heard, torch.full(lengths or (2,), 5))
+        network.snippet_logits(visual, audio_features, torch.full(lengths or (2,), 5))
 
 
 def test_fused_logits_are_the_sum_of_the_streams() -> None:

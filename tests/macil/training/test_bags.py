@@ -20,14 +20,14 @@ CPU = torch.device("cpu")
 def literal_sample(store: FeatureStore, video: int, crop: int, limit: int) -> tuple[np.ndarray, np.ndarray]:
     """One crop of one video as the released loader makes it: subsample what is too long, each by its own length."""
     videos = store.videos("train")
-    length, heard = int(videos.lengths[video]), int(videos.audio_lengths[video])
+    length, audio_length = int(videos.lengths[video]), int(videos.audio_lengths[video])
     start = int(videos.visual_offsets[video]) + crop * length
     visual = store.visual[start : start + length].numpy()
-    audio = store.audio[int(videos.audio_offsets[video]) :][:heard].numpy()
+    audio = store.audio[int(videos.audio_offsets[video]) :][:audio_length].numpy()
     if length > limit:
         visual = visual[[int(np.floor(x)) for x in np.linspace(0, length - 1, limit)]]
-    if heard > limit:
-        audio = audio[[int(np.floor(x)) for x in np.linspace(0, heard - 1, limit)]]
+    if audio_length > limit:
+        audio = audio[[int(np.floor(x)) for x in np.linspace(0, audio_length - 1, limit)]]
     return visual, audio
 
 

@@ -49,8 +49,8 @@ def bags(lengths: list[int], beyond: list[int], seed: int) -> tuple[Tensor, Tens
     visual = torch.randn(len(lengths), WIDTH, VISUAL, generator=generator, dtype=torch.float64)
     audio = torch.randn(len(lengths), WIDTH, AUDIO, generator=generator, dtype=torch.float64)
     present = [min(length + more, WIDTH) for length, more in zip(lengths, beyond, strict=False)]
-    for bag, (length, heard) in enumerate(zip(lengths, present, strict=True)):
-        visual[bag, length:], audio[bag, heard:] = 0, 0
+    for bag, (length, audio_length) in enumerate(zip(lengths, present, strict=True)):
+        visual[bag, length:], audio[bag, audio_length:] = 0, 0
     return visual, audio, torch.tensor(lengths), torch.tensor(present)
 
 

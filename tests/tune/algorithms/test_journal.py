@@ -19,7 +19,7 @@ SPACE = search_space(TrialConfig())
 
 
 def search(journal: Path) -> SearchStudy:
-    return SearchStudy(SPACE, journal, seed=3, epochs=4, startup=3, first=(published_point(SPACE),))
+    return SearchStudy(SPACE, journal, seed=3, epochs=4, startup=3, initial=(published_point(SPACE),))
 
 
 def suggestions(journal: Path, count: int) -> list[dict[str, Any]]:

@@ -28,7 +28,7 @@ def make(folder: Path, seed: int = 0, histories: dict[int, TrialHistory] | None 
         seed=seed,
         epochs=EPOCHS,
         startup=3,
-        first=(published_point(SPACE),),
+        initial=(published_point(SPACE),),
         histories=histories,
     )
     return StudySearch(study)

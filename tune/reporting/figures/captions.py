@@ -44,4 +44,4 @@ def basis(
 
 def score_basis(results: RunResults, seeds: str = ONE_SEED) -> str:
     """`basis` of the selection scores of a search's trials."""
-    return basis(results, seeds, rule=f"selection score: {wording.steering(results.protocol)} so far")
+    return basis(results, seeds, rule=f"selection score: {wording.selection_metric(results.protocol)} so far")

@@ -67,7 +67,7 @@ def confirmation(results: RunResults) -> Drawing | None:
             results,
             f"one seed in the search, up to {most} fresh"
             + (", 95 % t interval" if most >= FEWEST_SEEDS else ""),
-            rule=f"selection score: {wording.steering(results.protocol)} of the training",
+            rule=f"selection score: {wording.selection_metric(results.protocol)} of the training",
         )
     )
     falls = [

@@ -108,7 +108,9 @@ def _found(results: RunResults, outcome: Outcome, intervals: Mapping[str, ModelI
         what = wording.ap_definition("ap_trapezoid", results.protocol, epoch_rule(results.protocol))
         lines = standing(results, outcome, intervals, question)
         if not any("%" in line.number for line in lines):
-            what = f"selection score: {wording.steering(results.protocol)}; protocol {results.protocol}"
+            what = (
+                f"selection score: {wording.selection_metric(results.protocol)}; protocol {results.protocol}"
+            )
         return Answer(question, lines=lines, said=(said,), small=_capital(what))
     figure = headline_estimate(outcome, intervals)
     number = "test AP not measured"

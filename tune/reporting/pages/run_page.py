@@ -30,7 +30,7 @@ from tune.reporting.pages.blocks import (
 from tune.reporting.statistics import outcome
 from tune.reporting.statistics.confirmation import confirmation_table, confirmation_verdicts
 from tune.reporting.statistics.model_interval import model_intervals
-from tune.reporting.statistics.selection_agreement import steering_table, steering_verdict
+from tune.reporting.statistics.selection_agreement import agreement_table, agreement_verdict
 from tune.reporting.tables import run_tables as sections
 from tune.reporting.tables.reference_table import comparison_table
 from tune.reporting.tables.run_tables import Table
@@ -64,7 +64,7 @@ def run_page(results: RunResults, folder: Path, *, figures: bool = True) -> Page
         ("status", "Status of the trials", _tables(sections.failures_table(results))),
         ("missing", "Missing or damaged", _items(results.problems)),
         ("figures", "Figures", _figures(results, folder) if figures else [Text("Not drawn: --no-figures.")]),
-        ("steering", "What steered the search, and the test AP", _steering(results)),
+        ("steering", "What steered the search, and the test AP", _selection_agreement(results)),
         ("details", "What was run, in full", [Pairs((*summary.facts(results), *_terms(results)))]),
         ("openings", "Openings of the test labels", _label_accesses(results)),
         ("replay", "Replay", _replay(results, found)),
@@ -113,9 +113,9 @@ def _sweep(results: RunResults) -> list[Block]:
     return [*_items(verdicts(results)), Sheet(table), *_tables(comparison_table(results))]
 
 
-def _steering(results: RunResults) -> list[Block]:
-    verdict = steering_verdict(results)
-    return [*([Text(verdict)] if verdict else []), *_tables(steering_table(results))]
+def _selection_agreement(results: RunResults) -> list[Block]:
+    verdict = agreement_verdict(results)
+    return [*([Text(verdict)] if verdict else []), *_tables(agreement_table(results))]
 
 
 def _label_accesses(results: RunResults) -> list[Block]:

@@ -1,4 +1,4 @@
-"""How well what steers a search agrees with the test AP, looked at when it is too late to choose by it."""
+"""Agreement of the selection metric with the test AP, measured when nothing is chosen by it any more."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def _measured(results: RunResults) -> list[TrialRow]:
     ]
 
 
-def steering_table(results: RunResults) -> Table | None:
+def agreement_table(results: RunResults) -> Table | None:
     """The rank correlations; None where `agreements` has none."""
     every = agreements(results)
     if not every:
@@ -116,7 +116,7 @@ def steering_table(results: RunResults) -> Table | None:
     return Table(caption, columns, cells)
 
 
-def steering_verdict(results: RunResults) -> str:
+def agreement_verdict(results: RunResults) -> str:
     """What the table says of this search, in a sentence, or why there is none; "" where nothing was measured."""
     found = agreements(results)
     measured = _measured(results)

@@ -33,7 +33,7 @@ DEFINITIONS = {
 SHORT_DEFINITIONS = {"ap_trapezoid": "trapezoidal", "ap": "step-wise"}
 
 
-def steering(protocol: str) -> str:
+def selection_metric(protocol: str) -> str:
     """What the selection score is the best of, in words."""
     return "best test AP" if protocol == "published" else "best held-out score"
 

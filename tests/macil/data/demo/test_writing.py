@@ -85,11 +85,15 @@ def test_events_are_seen_and_heard_at_different_times_in_violent_videos_only() -
         assert video.violent == bool(video.intervals) == ("_label_A" not in video.name)
         for start, end in video.intervals:
             assert 0 <= start < end <= 16 * video.length
-    both = [video for video in videos if video.seen and video.heard]
+    both = [video for video in videos if video.visual_events and video.audio_events]
     assert len(both) > 50
-    assert all(video.seen != video.heard for video in both)
+    assert all(video.visual_events != video.audio_events for video in both)
     # Shifted by up to four snippets, so some are apart and most overlap.
-    pairs = [(video.seen[0], video.heard[0]) for video in both if len(video.seen) == len(video.heard) == 1]
+    pairs = [
+        (video.visual_events[0], video.audio_events[0])
+        for video in both
+        if len(video.visual_events) == len(video.audio_events) == 1
+    ]
     overlap = np.mean([a[0] < b[1] and b[0] < a[1] for a, b in pairs])
     assert 0.5 < overlap < 1
 

@@ -10,7 +10,7 @@ import pytest
 
 from macil.data.xd.arrays import ArrayError
 from macil.data.xd.feature_files import (
-    LooseVideo,
+    VideoFiles,
     header_faults,
     load_finite,
     stack_crops,
@@ -43,7 +43,7 @@ def pair(folder: Path, name: str, shape: tuple[int, ...] = (4, 6), audio_rows: i
 ])  # fmt: skip
 def test_one_crop_names_the_whole_video(layout: Path, folder: str, audio: str, name: str) -> None:
     crops = crops_of(layout, name, folder)
-    expected = LooseVideo(name, crops, layout / audio / f"{name}__vggish.npy")
+    expected = VideoFiles(name, crops, layout / audio / f"{name}__vggish.npy")
     for given in (crops[:1], crops[1:2], crops):
         assert videos_of_files(given) == ((expected,), ())
 
@@ -79,13 +79,13 @@ def test_other_names_are_pairs_in_the_order_given(layout: Path, tmp_path: Path) 
     videos, problems = videos_of_files([*first, named, second[0], first[1]])
     assert problems == ()
     assert [video.name for video in videos] == ["first", layouts.TEST_NORMAL, "second"]
-    assert videos[2] == LooseVideo("second", (second[0],), first[1]), "two videos may share their audio"
+    assert videos[2] == VideoFiles("second", (second[0],), first[1]), "two videos may share their audio"
 
 
 def test_audio_named_as_in_the_layout_may_follow_a_visual_file_of_another_name(tmp_path: Path) -> None:
     visual, audio = pair(tmp_path, "clip")
     renamed = audio.rename(tmp_path / "clip__vggish.npy")
-    assert videos_of_files([visual, renamed]) == ((LooseVideo("clip", (visual,), renamed),), ())
+    assert videos_of_files([visual, renamed]) == ((VideoFiles("clip", (visual,), renamed),), ())
 
 
 def test_everything_wrong_with_the_names_is_told_at_once(layout: Path, tmp_path: Path) -> None:

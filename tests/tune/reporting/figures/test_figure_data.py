@@ -152,11 +152,11 @@ def test_the_sample_is_seeded_balanced_and_what_the_network_sees(
     expected = {}
     start = 0
     for video, length in enumerate(videos.lengths.tolist()):
-        offset, heard = int(videos.visual_offsets[video]), int(videos.audio_offsets[video])
+        offset, audio_offset = int(videos.visual_offsets[video]), int(videos.audio_offsets[video])
         visual = demo_store.visual[offset : offset + length].float()
         audio = torch.zeros(length, demo_store.audio_dim)
         have = min(length, int(videos.audio_lengths[video]))
-        audio[:have] = demo_store.audio[heard : heard + have]
+        audio[:have] = demo_store.audio[audio_offset : audio_offset + have]
         with torch.inference_mode():
             output = network(visual[None], audio[None])
         for t in range(length):

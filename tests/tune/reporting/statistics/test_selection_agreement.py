@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.made_runs import made_results
-from tune.reporting.statistics.selection_agreement import agreements, steering_table, steering_verdict
+from tune.reporting.statistics.selection_agreement import agreement_table, agreement_verdict, agreements
 from tune.results.run import RunResults
 
 
@@ -52,25 +52,25 @@ def test_a_loss_counts_with_its_sign_turned_at_the_chosen_epoch_and_a_constant_i
     found = {each.name: each.rho for each in agreements(results)}
     assert found["− held-out loss"] == pytest.approx(1.0)
     assert found["held-out AP, video level"] is None
-    table = steering_table(results)
+    table = agreement_table(results)
     assert table is not None
     assert ["saturated: all equal" in row[1] for row in table.rows].count(True) == 1
     assert "took no part in the choice" in table.caption
-    assert "The held-out AP, video level is saturated: all 5 trials are equal in it." in steering_verdict(
+    assert "The held-out AP, video level is saturated: all 5 trials are equal in it." in agreement_verdict(
         results
     )
-    assert "ρ = 1.00 (p 0.017, permutation test)" in steering_verdict(results), "2 of 120 orders"
+    assert "ρ = 1.00 (p 0.017, permutation test)" in agreement_verdict(results), "2 of 120 orders"
 
 
 def test_it_is_shown_only_for_opened_held_out_searches_of_five_trials() -> None:
     scores, aps, losses = [0.1, 0.2, 0.3, 0.4, 0.5], [0.5, 0.6, 0.7, 0.8, 0.9], [1.0] * 5
     four = search(scores[:4], [*aps[:4]], losses[:4])
-    assert steering_table(four) is None
-    assert steering_verdict(four).startswith("4 trials have a test AP; at least 5 are needed")
-    assert steering_table(search(scores, [None] * 5, losses)) is None
-    assert steering_table(search(scores, [*aps], losses, protocol="published")) is None
-    assert steering_table(search(scores, [*aps], losses, sweep="table3")) is None
-    assert steering_verdict(search(scores, [None] * 5, losses)) == ""
+    assert agreement_table(four) is None
+    assert agreement_verdict(four).startswith("4 trials have a test AP; at least 5 are needed")
+    assert agreement_table(search(scores, [None] * 5, losses)) is None
+    assert agreement_table(search(scores, [*aps], losses, protocol="published")) is None
+    assert agreement_table(search(scores, [*aps], losses, sweep="table3")) is None
+    assert agreement_verdict(search(scores, [None] * 5, losses)) == ""
 
 
 @pytest.mark.parametrize("scores", [[0.1, 0.2, 0.3, 0.5, 0.4], [0.3, 0.1, 0.1, 0.5, 0.4, 0.2]])
@@ -84,7 +84,7 @@ def test_the_p_counts_the_orders_that_agree_as_much(scores: list[float]) -> None
 
 def test_an_agreement_that_chance_gives_too_is_said_to_be_no_evidence() -> None:
     aps = [0.5, 0.6, 0.7, 0.8, 0.9, 0.55]
-    assert "no evidence of an agreement" in steering_verdict(
+    assert "no evidence of an agreement" in agreement_verdict(
         search([0.3, 0.1, 0.4, 0.2, 0.5, 0.25], [*aps], [1.0] * 6)
     )
 
@@ -112,9 +112,9 @@ def test_a_training_that_was_suggested_again_counts_once() -> None:
     ]
     repeated = made_results([*rows, *again], [*epochs, *lines])
     assert agreements(repeated) == agreements(whole)
-    table = steering_table(repeated)
+    table = agreement_table(repeated)
     assert table is not None
     assert table.caption.endswith("Each training counts once: 2 trials repeated another's.")
-    assert steering_verdict(repeated) == steering_verdict(whole).replace("trials", "different trainings")
+    assert agreement_verdict(repeated) == agreement_verdict(whole).replace("trials", "different trainings")
     few = made_results([*rows[:3], *again], [*epochs, *lines])
-    assert steering_verdict(few).startswith("4 different trainings have a test AP; at least 5 are needed")
+    assert agreement_verdict(few).startswith("4 different trainings have a test AP; at least 5 are needed")

@@ -8,7 +8,7 @@ for each candidate: the rank correlation over the trials of its best value with 
 chosen trial's AP is against the mean and the best of all trials at their last epochs, and how many trials tie at the
 top. Trainings are appended to RESULTS as they end; a second call does the missing ones.
 
-    python -m benchmarks.steering steering.jsonl --data DEMO --data REAL-AV
+    python -m benchmarks.selection_metric selection.jsonl --data DEMO --data REAL-AV
 """
 
 from __future__ import annotations
@@ -206,7 +206,7 @@ def _train_missing(results: Path, tasks: Sequence[Task], processes: int) -> None
 
 def _table(judged: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Table:
     table = make_table(
-        "Candidates for the steering score, means over the data sets: Spearman's ρ and Kendall's τ with the test AP,\n"
+        "Candidates for the selection score, means over the data sets: Spearman's ρ and Kendall's τ with the test AP,\n"
         "test AP (%) of the trial chosen, what that is above the mean of all trials at their last epochs",
         ["candidate"],
         ["ρ", "least\nρ", "τ", "AP", "gain", "ties"],

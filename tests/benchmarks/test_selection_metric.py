@@ -12,8 +12,8 @@ import pytest
 from click.testing import CliRunner
 from sklearn.metrics import average_precision_score
 
-from benchmarks import steering
-from benchmarks.steering import TEST_AP, candidates, judge
+from benchmarks import selection_metric
+from benchmarks.selection_metric import TEST_AP, candidates, judge
 from macil.data.store.feature_store import FeatureStore
 from macil.evaluation.whole_videos import VideoScores
 
@@ -63,14 +63,14 @@ def test_a_candidate_is_judged_by_the_trials_that_it_would_have_chosen() -> None
 def test_the_study_runs_and_goes_on_where_it_stopped(demo_store: FeatureStore, tmp_path: Path) -> None:
     results = tmp_path / "results.jsonl"
     options = ["--data", str(demo_store.path), "--epochs", "2", "--processes", "1"]
-    first = CliRunner().invoke(steering.main, [str(results), *options, "--trials", "3"])
+    first = CliRunner().invoke(selection_metric.main, [str(results), *options, "--trials", "3"])
     assert first.exit_code == 0, first.output
     assert "video AP and exp(-loss)" in first.output
     lines = results.read_text().splitlines()
     assert [json.loads(line)["number"] for line in lines] == [0, 1, 2]
     assert all(len(json.loads(line)["epochs"]) == 2 for line in lines)
     results.write_text("\n".join(lines[:2]) + "\n")
-    again = CliRunner().invoke(steering.main, [str(results), *options, "--trials", "3"])
+    again = CliRunner().invoke(selection_metric.main, [str(results), *options, "--trials", "3"])
     assert again.exit_code == 0, again.output
     assert "1/1 trainings" in again.output
     assert results.read_text().splitlines() == lines, "the same digits"
