@@ -54,6 +54,7 @@ from benchmarks.synthetic import (
     training_lengths,
 )
 from macil.config import TrialConfig
+from macil.io.wording import duration
 from macil.training.checkpoint import save_checkpoint
 from macil.training.trainer import Trainer
 from tune.execution.session import ROOT, quiet_ray
@@ -435,25 +436,16 @@ def _gpus_table(found: Mapping[str, Any]) -> Table:
         table.add_row(
             f"{search['epoch']:g}",
             str(search["gpus"]),
-            in_words(sweep["seconds"]),
+            duration(sweep["seconds"]),
             str(sweep["used"]),
-            in_words(search["seconds"]),
-            in_words(search["before"]),
-            in_words(search["refit"]),
+            duration(search["seconds"]),
+            duration(search["before"]),
+            duration(search["refit"]),
             f"{search['share']:.0%}",
             f"{search['used']:.0%}",
             f"{search['driver_share']:.0%}",
         )
     return table
-
-
-def in_words(seconds: float) -> str:
-    """A duration, for people."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if seconds < 2 * 3600:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"
 
 
 def _ms(seconds: float | None) -> str:

@@ -16,17 +16,6 @@ from macil.evaluation.protocols import Protocol
 from macil.evaluation.whole_videos import score_whole, shared_videos
 from macil.model import TwoStreamNetwork, VisualNetwork
 
-_FIGURES = (
-    "ap",
-    "ap_trapezoid",
-    "visual_ap",
-    "heldout_ap",
-    "heldout_loss",
-    "heldout_score",
-    "video_accuracy",
-)
-
-
 _WHOSE = {"": "", "visual_": "of the visual network, "}
 
 
@@ -34,7 +23,7 @@ class Evaluation(NamedTuple):
     """What was found after one epoch."""
 
     figures: dict[str, Any]
-    """Fields of `macil.training.metrics.EpochMetrics`; None for what the protocol does not measure."""
+    """Fields of `macil.training.metrics.EpochMetrics`, without what the protocol does not measure."""
     selection_metric: float | None
     """The selection metric, by which epoch and configuration are chosen; None without one."""
     test_scores: dict[str, np.ndarray]
@@ -73,7 +62,7 @@ class Evaluator:
 
     def evaluate(self, network: TwoStreamNetwork, visual_network: VisualNetwork | None) -> Evaluation:
         """Score the test videos, and measure what the protocol allows."""
-        figures: dict[str, Any] = dict.fromkeys(_FIGURES)
+        figures: dict[str, Any] = {}
         test = score_whole(network, self._test)
         scores = {"": test.snippets}
         if visual_network is not None:

@@ -11,9 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from macil.data.pairing import EXPECTED, are_far_apart, axes_look_swapped, fit_audio
+from macil.data.pairing import fit_audio
 from macil.data.store.feature_store import FeatureStore, VideoSet
-from macil.errors import DataError
 from macil.model.networks import TwoStreamNetwork, VisualNetwork
 from macil.model.pooling import k_max_mean
 
@@ -182,51 +181,6 @@ def score_videos(
 ) -> VideoScores:
     """Score videos once: `score_whole` of `WholeVideos`, read as they are needed; arguments as of both."""
     return score_whole(network, WholeVideos(store, videos, chosen, device, resident=False), advance)
-
-
-@torch.inference_mode()
-def score_arrays(
-    network: TwoStreamNetwork, visual: np.ndarray, audio: np.ndarray, *, fill_audio: bool = False
-) -> np.ndarray:
-    """Snippet scores (T,) float32 of one video by the test rule, without a store.
-
-    Args:
-        network: In evaluation mode; the arrays go to its device.
-        visual: (crops, T, Dv) float32.
-        audio: (T, Da) float32; a row too many or too few is cut or zero.
-        fill_audio: Cut audio of any length, or fill it with zeros.
-
-    Raises:
-        DataError: Other shapes than these; says which.
-    """
-    _require_pair(network, visual.shape, audio.shape, fill_audio)
-    crops, length, _ = visual.shape
-    weight = network.fc_v.weight
-    sizes = torch.full((crops,), length, device=weight.device)
-    fitted = np.empty((length, audio.shape[1]), audio.dtype)
-    fit_audio(audio, fitted)
-    both = [torch.from_numpy(x).to(weight.device, weight.dtype) for x in (visual, fitted)]
-    logits = network.snippet_logits(both[0], both[1].expand(crops, -1, -1), sizes).float()
-    return torch.sigmoid(logits).mean(0).cpu().numpy()
-
-
-def _require_pair(
-    network: TwoStreamNetwork, visual: tuple[int, ...], audio: tuple[int, ...], fill_audio: bool
-) -> None:
-    widths = network.fc_v.in_features, network.fc_a.in_features
-    shapes = f"visual features of shape {visual} and audio of shape {audio}"
-    if len(visual) != 3 or len(audio) != 2 or (visual[2], audio[1]) != widths or 0 in (*visual, *audio):
-        raise DataError(
-            f"{shapes}; expected (crops, snippets, {widths[0]}) and (snippets, {widths[1]}), none of them empty"
-        )
-    if axes_look_swapped(visual, audio[0], fill_audio=fill_audio):
-        raise DataError(
-            f"{shapes}: the axes look like (snippets, crops, features); expected (crops, snippets, features)"
-        )
-    if are_far_apart(visual[1], audio[0]) and not fill_audio:
-        raise DataError(
-            f"{shapes}: {visual[1]} snippets and {audio[0]} rows of audio; {EXPECTED}, or fill_audio=True"
-        )
 
 
 def _similar(lengths: np.ndarray, crops: int, rows: int) -> Iterator[np.ndarray]:

@@ -12,12 +12,13 @@ import numpy as np
 import torch
 
 from macil.data.choosing import choose
+from macil.data.pairing import EXPECTED, are_far_apart, axes_look_swapped, fit_audio
 from macil.data.store.feature_store import FeatureStore
 from macil.data.xd.annotations import SNIPPET_FRAMES
 from macil.data.xd.arrays import ArrayError
 from macil.data.xd.feature_files import FeatureFiles, VideoFiles, header_faults, load_finite, stack_crops
 from macil.errors import DataError
-from macil.evaluation.whole_videos import score_arrays, score_videos
+from macil.evaluation.whole_videos import score_videos
 from macil.io.progress import Advance, show_progress
 from macil.model import TwoStreamNetwork
 
@@ -144,6 +145,32 @@ def score_files(
     return _sound(found, paths.__getitem__)
 
 
+@torch.inference_mode()
+def score_arrays(
+    network: TwoStreamNetwork, visual: np.ndarray, audio: np.ndarray, *, fill_audio: bool = False
+) -> np.ndarray:
+    """Snippet scores (T,) float32 of one video by the test rule, without a store.
+
+    Args:
+        network: In evaluation mode; the arrays go to its device.
+        visual: (crops, T, Dv) float32.
+        audio: (T, Da) float32; a row too many or too few is cut or zero.
+        fill_audio: Cut audio of any length, or fill it with zeros.
+
+    Raises:
+        DataError: Other shapes than these; says which.
+    """
+    _require_pair(network, visual.shape, audio.shape, fill_audio)
+    crops, length, _ = visual.shape
+    weight = network.fc_v.weight
+    sizes = torch.full((crops,), length, device=weight.device)
+    fitted = np.empty((length, audio.shape[1]), audio.dtype)
+    fit_audio(audio, fitted)
+    both = [torch.from_numpy(x).to(weight.device, weight.dtype) for x in (visual, fitted)]
+    logits = network.snippet_logits(both[0], both[1].expand(crops, -1, -1), sizes).float()
+    return torch.sigmoid(logits).mean(0).cpu().numpy()
+
+
 def require_widths(network: TwoStreamNetwork, store: FeatureStore) -> None:
     """Refuse a store of other features than the network was trained on.
 
@@ -155,6 +182,25 @@ def require_widths(network: TwoStreamNetwork, store: FeatureStore) -> None:
         raise DataError(
             f"the network reads visual features of width {wanted[0]} and audio of {wanted[1]}; "
             f"{store.path} has {store.visual_dim} and {store.audio_dim}"
+        )
+
+
+def _require_pair(
+    network: TwoStreamNetwork, visual: tuple[int, ...], audio: tuple[int, ...], fill_audio: bool
+) -> None:
+    widths = network.fc_v.in_features, network.fc_a.in_features
+    shapes = f"visual features of shape {visual} and audio of shape {audio}"
+    if len(visual) != 3 or len(audio) != 2 or (visual[2], audio[1]) != widths or 0 in (*visual, *audio):
+        raise DataError(
+            f"{shapes}; expected (crops, snippets, {widths[0]}) and (snippets, {widths[1]}), none of them empty"
+        )
+    if axes_look_swapped(visual, audio[0], fill_audio=fill_audio):
+        raise DataError(
+            f"{shapes}: the axes look like (snippets, crops, features); expected (crops, snippets, features)"
+        )
+    if are_far_apart(visual[1], audio[0]) and not fill_audio:
+        raise DataError(
+            f"{shapes}: {visual[1]} snippets and {audio[0]} rows of audio; {EXPECTED}, or fill_audio=True"
         )
 
 

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+from macil.errors import UsageError
 from macil.io.files import TEMPORARY
 
 _REPLACED = ".old"
@@ -42,6 +43,19 @@ def replace_folder(built: Path, target: Path) -> None:
     os.replace(built, target)
     _sync(target.parent)
     remove_replaced(target)
+
+
+def require_creatable(folder: Path) -> None:
+    """Refuse a folder that cannot be made, before any work for it is done.
+
+    Raises:
+        UsageError: A file is there, or the folder to make it in may not be written to.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file; name a folder that does not exist yet")
+    parent = next(each for each in folder.parents if each.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise UsageError(f"cannot write {folder}: {parent} is not a folder you may write to")
 
 
 def remove_unfinished(target: Path) -> None:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EpochMetrics:
     """The numbers of one epoch; None is what a configuration or a protocol does not have."""
 
@@ -16,19 +16,19 @@ class EpochMetrics:
     """Steers the search: the running best of `heldout_score`, or of `ap_trapezoid` under the published protocol."""
     chosen_epoch: int
     """First epoch with the best selection metric so far; the last one where there is none."""
-    ap: float | None
+    ap: float | None = None
     """Test frames, step-wise definition; null while test labels are closed."""
-    ap_trapezoid: float | None
+    ap_trapezoid: float | None = None
     """Test frames, trapezoidal area: the definition of the published figures."""
-    visual_ap: float | None
+    visual_ap: float | None = None
     """As `ap`, of the visual network."""
-    heldout_ap: float | None
+    heldout_ap: float | None = None
     """Video-level average precision on the held-out training videos."""
-    heldout_loss: float | None
+    heldout_loss: float | None = None
     """Cross-entropy of the video-level predictions on the held-out training videos."""
-    heldout_score: float | None
+    heldout_score: float | None = None
     """See `macil.evaluation.heldout.heldout_score`."""
-    video_accuracy: float | None
+    video_accuracy: float | None = None
     """Share of videos whose prediction p > 0.5 is right: held-out videos, or test videos when published."""
     loss_mil: float
     """Mean over the epoch's bags."""

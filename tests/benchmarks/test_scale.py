@@ -153,12 +153,3 @@ def test_the_driver_is_saturated_where_its_time_for_all_reports_is_an_epochs() -
     assert driver_per_epoch(512, DRIVER, 0.5) == pytest.approx(0.008 + (0.02 + 0.03) / 25)
     assert DRIVER.report_of(2000) == 0.008
     assert 0.004 < DRIVER.report_of(16) < 0.008
-
-
-def test_times_are_told_in_few_digits() -> None:
-    assert [scale.in_words(seconds) for seconds in (7.4, 125, 7300, 200_000)] == [
-        "7 s",
-        "2 min",
-        "2.0 h",
-        "2.3 days",
-    ]

@@ -29,6 +29,7 @@ from tune.execution.tune_scheduler import for_tune
 from tune.execution.worker_messages import post
 from tune.planning.run_spec import HostRequirements, RunSpec, compose_config
 from tune.storage.file_model import parse
+from tune.storage.history import mean_score
 from tune.storage.names import CHECKPOINT_PREFIX, RECORD_FILE, SAVED_FILE, SCORES_FILE, TRAINER_FILE
 from tune.storage.retry import with_retry
 from tune.storage.saved_epochs import SavedEpochs
@@ -238,11 +239,9 @@ def _results(trainer: Trainer, epoch: int) -> dict[str, dict[str, Any]]:
 
 def _result_of_group(members: dict[str, dict[str, Any]], epoch: int, *, done: bool) -> dict[str, Any]:
     """The results of several seeds as one: their mean score, for whoever watches."""
-    scores = [member["selection_score"] for member in members.values()]
-    known = [score for score in scores if score is not None]
     result: dict[str, Any] = {
         "epoch": epoch,
-        "selection_score": sum(known) / len(known) if known else None,
+        "selection_score": mean_score(member["selection_score"] for member in members.values()),
         "diverged": all(member["diverged"] for member in members.values()),
         "done": done,
         MEMBERS: members,

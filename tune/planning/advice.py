@@ -89,6 +89,11 @@ def distinct_points(space: Mapping[str, BaseDistribution]) -> int | None:
     return None if None in sizes else math.prod(size for size in sizes if size)
 
 
+def points_text(points: int) -> str:
+    """How a number of configurations of a space is written."""
+    return "1 point" if points == 1 else f"{points} distinct points"
+
+
 def distinct_trainings(base: TrialConfig, space: Mapping[str, BaseDistribution]) -> int | None:
     """How many different trainings a space holds, as `macil.training.equivalence` tells them apart; None: any number.
 
@@ -145,7 +150,7 @@ def _repeated(base: TrialConfig, space: Mapping[str, BaseDistribution], trials: 
     points = distinct_points(space)
     what = plural(different, "training" if different == 1 else "different training")
     if points == different:
-        what = f"1 point ({what})" if points == 1 else f"{points} distinct points"
+        what = points_text(points) + (f" ({what})" if points == 1 else "")
     repeats = "trial repeats" if trials - different == 1 else "trials repeat"
     note = (
         f"the space holds only {what} in {plural(base.epochs, 'epoch')}, fewer than the {trials} trials: all have one "

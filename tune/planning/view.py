@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from macil.config import departures
-from tune.planning.advice import distinct_points
+from tune.planning.advice import distinct_points, points_text
 from tune.planning.counts import counted_rows, epochs_text
 from tune.planning.plan import Plan
 from tune.planning.run_spec import compose_config
@@ -61,7 +61,7 @@ def _plan_lines(plan: Plan, address: str | None) -> Iterator[tuple[str, str]]:
             f"{plan.trials} suggestions of up to {epochs} epochs; {plan.startup} random ones, then TPE",
         )
         points = distinct_points(plan.space)
-        yield "space", "continuous: any number of points" if points is None else _points(points)
+        yield "space", "continuous: any number of points" if points is None else points_text(points)
         for name, text in describe(plan.space).items():
             yield f"search {name}", f"{text}; first {plan.first.get(name, 'suggested')}"
         yield "ASHA", "no" if plan.asha is None else f"keeps the best third after {_rungs(plan)} epochs"
@@ -95,10 +95,6 @@ def _plan_lines(plan: Plan, address: str | None) -> Iterator[tuple[str, str]]:
             "one copy of the training bags on each GPU and worker, loaded from this host's one memory map",
         )
     yield "where", f"the Ray cluster at {address}" if address else "this machine"
-
-
-def _points(number: int) -> str:
-    return "1 point" if number == 1 else f"{number} distinct points"
 
 
 def _together(lockstep: bool) -> str:

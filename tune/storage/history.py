@@ -9,7 +9,7 @@ is never taken back.
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -110,7 +110,7 @@ def _read_point(experiment: Path, point: Mapping[str, Any]) -> TrialHistory:
         name=folder_name(point),
         epochs=epochs,
         scores={
-            epoch: _mean([history.scores.get(epoch) for history in histories])
+            epoch: mean_score(history.scores.get(epoch) for history in histories)
             for epoch in range(1, epochs + 1)
         },
         done=all(history.done for history in histories),
@@ -121,8 +121,8 @@ def _read_point(experiment: Path, point: Mapping[str, Any]) -> TrialHistory:
     )
 
 
-def _mean(scores: Sequence[float | None]) -> float | None:
-    """A group's score, as its worker reports it (`tune.execution.trainable`)."""
+def mean_score(scores: Iterable[float | None]) -> float | None:
+    """The score of a group of seeds: the mean over those that have one."""
     known = [score for score in scores if score is not None]
     return sum(known) / len(known) if known else None
 

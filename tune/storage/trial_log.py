@@ -11,13 +11,14 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from macil.config import hyperparameters
 from macil.io.files import write_text_atomic
 from macil.io.reading import open_file, parse_json, read_text
+from macil.training.metrics import EpochMetrics
 
 # Names in a report that deciding is done upon: what is to be large, and the epoch as Ray Tune counts it.
 METRIC = "selection_score"
@@ -32,7 +33,9 @@ _Whole = Annotated[int, Field(gt=-(2**63), lt=2**63)]
 
 
 class EpochReport(BaseModel):
-    """What is read of a line. A value that is absent, or of no use, is None; Ray Tune adds as much again.
+    """What is read of a line, beside the metrics. A value that is absent, or of no use, is None.
+
+    Ray Tune adds as much again, which is not read.
 
     Attributes:
         epoch: From 1.
@@ -46,22 +49,6 @@ class EpochReport(BaseModel):
 
     epoch: int = Field(validation_alias=AliasChoices("epoch", TIME), ge=1, le=_MOST_EPOCHS)
     selection_score: _Number | None = None
-    ap: _Number | None = None
-    ap_trapezoid: _Number | None = None
-    visual_ap: _Number | None = None
-    heldout_ap: _Number | None = None
-    heldout_loss: _Number | None = None
-    heldout_score: _Number | None = None
-    video_accuracy: _Number | None = None
-    loss_mil: _Number | None = None
-    loss_v2b: _Number | None = None
-    loss_v2n: _Number | None = None
-    loss_visual: _Number | None = None
-    learning_rate: _Number | None = None
-    parameters: _Whole | None = None
-    parameters_published: _Whole | None = None
-    seconds: _Number | None = None
-    chosen_epoch: _Whole | None = None
     diverged: bool = False
     done: bool = False
     reason: str | None = None
@@ -71,12 +58,21 @@ class EpochReport(BaseModel):
     config: dict[str, Any] | None = None
 
     def metrics(self) -> dict[str, Any]:
-        """What the epoch measured: all but what is of the trial or of the moment."""
-        return {name: getattr(self, name) for name in _METRICS}
+        """What the epoch measured: fields of `EpochMetrics`, and whether it diverged."""
+        return {name: getattr(self, name) for name in (*_METRICS, "diverged")}
 
 
-_OTHERS = {"done", "reason", "trial_id", "hostname", "timestamp", "config"}
-_METRICS = tuple(name for name in EpochReport.model_fields if name not in _OTHERS)
+# Metric to its type: a log may lack any of them, as that of an epoch that diverged does.
+_METRICS = {
+    name: (_Whole if kind is int else _Number) | None for name, kind in get_type_hints(EpochMetrics).items()
+}
+_OWN = EpochReport.model_fields
+# A report with every metric.
+_Report = create_model(
+    "_Report",
+    __base__=EpochReport,
+    **{name: (kind, None) for name, kind in _METRICS.items() if name not in _OWN},  # type: ignore[call-overload]
+)
 
 
 @dataclass(frozen=True)
@@ -181,7 +177,7 @@ def _read_lines(text: str, wrong: dict[str, Any]) -> Iterator[tuple[int, str, Ep
 
 def _parse(line: str, wrong: dict[str, Any]) -> EpochReport | None:
     try:
-        return EpochReport.model_validate_json(line)
+        return _Report.model_validate_json(line)
     except ValidationError:
         pass  # found out below; nearly all lines are whole, and this is the fast way
     try:
@@ -198,12 +194,12 @@ def _fitting_part(values: dict[str, Any], wrong: dict[str, Any]) -> EpochReport:
         ValidationError: It does not say its epoch.
     """
     try:
-        return EpochReport.model_validate(values)
+        return _Report.model_validate(values)
     except ValidationError as error:
         for name in {str(each["loc"][0]) for each in error.errors()}:
             if _says_something(value := values.pop(name, None)):
                 wrong.setdefault(name, value)
-    return EpochReport.model_validate(values)
+    return _Report.model_validate(values)
 
 
 def _says_something(value: Any) -> bool:

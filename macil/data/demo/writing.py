@@ -16,7 +16,7 @@ from macil.data.xd.arrays import ArrayError, read_header
 from macil.data.xd.folders import FOLDERS, SPLITS
 from macil.errors import DataError, UsageError, WriteError
 from macil.io.files import is_full, refusal
-from macil.io.folders import replace_folder
+from macil.io.folders import replace_folder, require_creatable
 from macil.io.formats import FileFormat
 from macil.io.notes import note
 from macil.io.progress import show_progress
@@ -84,8 +84,6 @@ def write_demo(
 
 
 def _check_target(out: Path, overwrite: bool) -> None:
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"{out} is a file; name a folder that does not exist yet")
     if out.is_dir() and any(out.iterdir()):
         # Only what this function wrote may be deleted by it.
         is_demo = (out / DEMO_FILE).is_file()
@@ -95,9 +93,7 @@ def _check_target(out: Path, overwrite: bool) -> None:
             raise UsageError(
                 f"{out} holds a demo already; name another folder, or replace it with --overwrite"
             )
-    parent = next(folder for folder in out.parents if folder.exists())
-    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        raise UsageError(f"cannot write {out}: {parent} is not a folder you may write to")
+    require_creatable(out)
 
 
 def _prepare(partial: Path, description: DemoFile) -> None:

@@ -42,7 +42,7 @@ from macil.data.store.writer import JOURNAL, Plan, PlannedVideo, StoreWriter, Vi
 from macil.data.xd.audit import AuditReport, audit, video_rows
 from macil.errors import DataError, UsageError, WriteError
 from macil.io.files import is_full, refusal
-from macil.io.folders import remove_replaced, replace_folder, sync_folder
+from macil.io.folders import remove_replaced, replace_folder, require_creatable, sync_folder
 from macil.io.locks import exclusive
 from macil.io.notes import note
 from macil.io.progress import show_progress
@@ -165,13 +165,9 @@ def make_plan(report: AuditReport, dtype: Dtype, state: FolderState) -> Plan:
 
 def _check_target(out: Path) -> None:
     """Refuse what would be lost or cannot be written, before any work."""
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"{out} is a file; name a folder that does not exist yet")
     if out.is_dir() and any(out.iterdir()) and not _was_written_here(out):
         raise UsageError(f"{out} is not empty and not a store; name a folder that does not exist yet")
-    parent = next(folder for folder in out.parents if folder.exists())
-    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        raise UsageError(f"cannot write {out}: {parent} is not a folder you may write to")
+    require_creatable(out)
 
 
 def _was_written_here(out: Path) -> bool:

@@ -15,8 +15,7 @@ from macil.data.store.feature_store import FeatureStore
 from macil.data.xd.feature_files import videos_of_files, videos_of_folder
 from macil.errors import DataError
 from macil.evaluation.evaluator import Evaluator
-from macil.evaluation.whole_videos import score_arrays
-from macil.inference.scored_videos import ScoredVideos, score_files, score_store
+from macil.inference.scored_videos import ScoredVideos, score_arrays, score_files, score_store
 from macil.model import TwoStreamNetwork
 
 CONFIG = TrialConfig(hidden_dim=16, feedforward_dim=16, seed=4)
