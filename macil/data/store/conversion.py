@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from macil.data.demo.writing import DEMO_FILE
+from macil.data.store import columns
 from macil.data.store.arrow_files import Columns, make_table, measure_frame, write_table
 from macil.data.store.feature_store import (
     AUDIO,
@@ -341,7 +342,7 @@ def _hash_frame(path: Path) -> FrameHash:
 
 def _write_index(path: Path, source: SourceFolder, digests: list[str]) -> None:
     # Of a video's features: tells which one is damaged. The content hash is made of these.
-    write_table(path, make_table({**source.columns, "digest": (pa.string(), digests)}))
+    write_table(path, make_table({**source.columns, columns.DIGEST: (pa.string(), digests)}))
 
 
 def _index_columns(plan: Plan) -> Columns:
@@ -351,16 +352,19 @@ def _index_columns(plan: Plan) -> Columns:
     trained = [video.files.split == "train" for video in videos]
     parsed = [video.files.parsed for video in videos]
     return {
-        "name": (pa.string(), [video.files.name for video in videos]),
-        "source": (pa.string(), [name.source for name in parsed]),
-        "split": (pa.string(), [video.files.split for video in videos]),
-        "category": (pa.string(), [p.category if t else None for p, t in zip(parsed, trained, strict=True)]),
-        "label": (pa.int8(), [p.label if t else None for p, t in zip(parsed, trained, strict=True)]),
-        "length": (pa.int64(), [video.length for video in videos]),
-        "visual_offset": (pa.int64(), [video.visual_offset for video in videos]),
-        "audio_offset": (pa.int64(), [video.audio_offset for video in videos]),
-        "audio_length": (pa.int64(), [video.audio_length for video in videos]),
-        "crops": (pa.int32(), [plan.crops] * len(videos)),
+        columns.NAME: (pa.string(), [video.files.name for video in videos]),
+        columns.SOURCE: (pa.string(), [name.source for name in parsed]),
+        columns.SPLIT: (pa.string(), [video.files.split for video in videos]),
+        columns.CATEGORY: (
+            pa.string(),
+            [p.category if t else None for p, t in zip(parsed, trained, strict=True)],
+        ),
+        columns.LABEL: (pa.int8(), [p.label if t else None for p, t in zip(parsed, trained, strict=True)]),
+        columns.LENGTH: (pa.int64(), [video.length for video in videos]),
+        columns.VISUAL_OFFSET: (pa.int64(), [video.visual_offset for video in videos]),
+        columns.AUDIO_OFFSET: (pa.int64(), [video.audio_offset for video in videos]),
+        columns.AUDIO_LENGTH: (pa.int64(), [video.audio_length for video in videos]),
+        columns.CROPS: (pa.int32(), [plan.crops] * len(videos)),
     }
 
 
@@ -368,13 +372,13 @@ def _write_labels(path: Path, plan: Plan, report: AuditReport) -> None:
     videos = [video.files for video in plan.videos if video.files.split == "test"]
     frames = report.frame_labels.snippet_frames
     labels = [report.frame_labels.labels[video.name].reshape(-1, frames) for video in videos]
-    columns: Columns = {
-        "name": (pa.string(), [video.name for video in videos]),
-        "category": (pa.string(), [video.parsed.category for video in videos]),
-        "label": (pa.int8(), [video.parsed.label for video in videos]),
-        "frame_labels": (pa.large_list(pa.list_(pa.uint8(), frames)), [list(rows) for rows in labels]),
+    labels_table: Columns = {
+        columns.NAME: (pa.string(), [video.name for video in videos]),
+        columns.CATEGORY: (pa.string(), [video.parsed.category for video in videos]),
+        columns.LABEL: (pa.int8(), [video.parsed.label for video in videos]),
+        columns.FRAME_LABELS: (pa.large_list(pa.list_(pa.uint8(), frames)), [list(rows) for rows in labels]),
     }
-    write_table(path, make_table(columns))
+    write_table(path, make_table(labels_table))
 
 
 def _hash_test_labels(report: AuditReport) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from macil.data.pairing import EXPECTED, are_far_apart
+from macil.data.store import columns
 from macil.io.text import brief, is_printable
 
 if TYPE_CHECKING:
@@ -36,10 +37,10 @@ def index_faults(sets: Mapping[str, VideoSet], rows: int, visual_rows: int, audi
             faults.append(f"a label of the {split} videos is neither 0 nor 1")
         # Each number by itself first: their sum may not fit 64 bits.
         numbers = {
-            "length": (videos.lengths, 1, visual_rows // max(videos.crops, 1)),
-            "audio_length": (videos.audio_lengths, 1, audio_rows),
-            "visual_offset": (videos.visual_offsets, 0, visual_rows),
-            "audio_offset": (videos.audio_offsets, 0, audio_rows),
+            columns.LENGTH: (videos.lengths, 1, visual_rows // max(videos.crops, 1)),
+            columns.AUDIO_LENGTH: (videos.audio_lengths, 1, audio_rows),
+            columns.VISUAL_OFFSET: (videos.visual_offsets, 0, visual_rows),
+            columns.AUDIO_OFFSET: (videos.audio_offsets, 0, audio_rows),
         }
         wrong = [name for name, (values, low, high) in numbers.items() if _outside(values, low, high)]
         faults += [f"{name} of a {split} video is out of range" for name in wrong]

@@ -23,6 +23,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from macil.data.store import columns
 from macil.data.store.arrow_files import FEATURES, NONZERO, map_batch
 from macil.data.store.faults import index_faults
 from macil.data.store.meta import FORMAT, META, StoreMeta
@@ -170,10 +171,10 @@ class FeatureStore:
         _require_hash(path, self.meta)
         batch = map_batch(path)
         try:
-            names = tuple(batch.column("name").to_pylist())
-            categories = tuple(batch.column("category").to_pylist())
-            video_labels = batch.column("label").to_numpy().astype(np.int64)
-            column = batch.column("frame_labels")
+            names = tuple(batch.column(columns.NAME).to_pylist())
+            categories = tuple(batch.column(columns.CATEGORY).to_pylist())
+            video_labels = batch.column(columns.LABEL).to_numpy().astype(np.int64)
+            column = batch.column(columns.FRAME_LABELS)
             frame_labels = column.flatten().flatten().to_numpy(zero_copy_only=False).astype(np.uint8)
             snippets = column.value_lengths().to_numpy()
             frames = self.snippet_frames * snippets.sum()
@@ -315,10 +316,10 @@ def _as_tensor(path: Path, batch: pa.RecordBatch, width: int, dtype: str) -> tor
 def _read_index(path: Path, store: FeatureStore) -> dict[str, VideoSet]:
     batch = map_batch(path)
     try:
-        columns = {name: batch.column(name) for name in batch.schema.names}
-        splits = np.array(columns["split"].to_pylist())
+        arrays = {name: batch.column(name) for name in batch.schema.names}
+        splits = np.array(arrays[columns.SPLIT].to_pylist())
         sets = {
-            split: _select(columns, np.flatnonzero(splits == split), split, store.crops)
+            split: _select(arrays, np.flatnonzero(splits == split), split, store.crops)
             for split in ("train", "test")
         }
     except (KeyError, TypeError, ValueError, OverflowError, pa.ArrowException) as error:
@@ -328,26 +329,26 @@ def _read_index(path: Path, store: FeatureStore) -> dict[str, VideoSet]:
     return sets
 
 
-def _select(columns: dict[str, pa.Array], rows: np.ndarray, split: str, crops: int) -> VideoSet:
+def _select(arrays: dict[str, pa.Array], rows: np.ndarray, split: str, crops: int) -> VideoSet:
     # Through lists: Arrow's `take` and `to_numpy` import pandas, half a second and 30 MB in every process.
     def texts(name: str) -> tuple[str, ...]:
-        values = columns[name].to_pylist()
+        values = arrays[name].to_pylist()
         return tuple(values[row] or "" for row in rows)
 
     def numbers(name: str) -> np.ndarray:
-        values = columns[name].to_pylist()
+        values = arrays[name].to_pylist()
         picked = np.array([values[row] for row in rows], np.int64)
         picked.flags.writeable = False
         return picked
 
     return VideoSet(
-        names=texts("name"),
-        sources=texts("source"),
-        categories=texts("category"),
-        lengths=numbers("length"),
-        visual_offsets=numbers("visual_offset"),
-        audio_offsets=numbers("audio_offset"),
-        audio_lengths=numbers("audio_length"),
-        labels=numbers("label") if split == "train" else None,
+        names=texts(columns.NAME),
+        sources=texts(columns.SOURCE),
+        categories=texts(columns.CATEGORY),
+        lengths=numbers(columns.LENGTH),
+        visual_offsets=numbers(columns.VISUAL_OFFSET),
+        audio_offsets=numbers(columns.AUDIO_OFFSET),
+        audio_lengths=numbers(columns.AUDIO_LENGTH),
+        labels=numbers(columns.LABEL) if split == "train" else None,
         crops=crops,
     )

@@ -19,6 +19,7 @@ from typing import ClassVar, Literal, NamedTuple
 import numpy as np
 
 from macil.data.demo.writing import DEMO_FILE
+from macil.data.store import columns
 from macil.data.store.arrow_files import Columns, map_batch
 from macil.data.store.feature_store import INDEX, FeatureStore, hash_content
 from macil.data.store.meta import FORMAT_VERSION as STORE_VERSION
@@ -198,7 +199,7 @@ class Comparison:
         return [
             i
             for i, (key, video) in enumerate(zip(_keys(plan), plan.videos, strict=True))
-            if unchanged.get(key) != video.signature or "digest" not in index
+            if unchanged.get(key) != video.signature or columns.DIGEST not in index
         ]
 
     def difference(self, store: FeatureStore, suspects: Iterable[int]) -> str | None:
@@ -210,14 +211,14 @@ class Comparison:
         """
         plan, suspects = self._source.plan, list(suspects)
         index = map_batch(store.path / INDEX).to_pydict()
-        digests: list[str] = list(index.get("digest", [""] * len(plan.videos)))
+        digests: list[str] = list(index.get(columns.DIGEST, [""] * len(plan.videos)))
         with show_progress("comparing", len(suspects), "videos", enabled=self._progress) as advance:
             for i in suspects:
                 video, found = plan.videos[i], self._hash(i)
                 marks = store.nonzero[video.visual_offset :][: video.length * plan.crops]
                 if (
                     found is None
-                    or ("digest" in index and found[0] != digests[i])
+                    or (columns.DIGEST in index and found[0] != digests[i])
                     or not np.array_equal(found[1], marks)
                 ):
                     return f"the features of {video.files.name}"

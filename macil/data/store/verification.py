@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from macil.data.store import columns
 from macil.data.store.arrow_files import locate_buffers, map_batch, read_blocks
 from macil.data.store.feature_store import AUDIO, INDEX, VISUAL, FeatureStore, hash_content
 from macil.errors import DataError
@@ -46,16 +47,16 @@ def _verify_features(store: FeatureStore, progress: bool) -> list[str]:
             try:
                 digest, nonzero = _read(store, video)
             except OSError as error:
-                problems.append(f"{error.filename} cannot be read at {video['name']}: {error.strerror}")
+                problems.append(f"{error.filename} cannot be read at {video[columns.NAME]}: {error.strerror}")
                 continue
             # A store of an earlier version has one hash of all videos, and none of each.
-            if digest != video.get("digest", digest):
+            if digest != video.get(columns.DIGEST, digest):
                 problems.append(
-                    f"{store.path / VISUAL} or {AUDIO}: the features of {video['name']} are not what was converted"
+                    f"{store.path / VISUAL} or {AUDIO}: the features of {video[columns.NAME]} are not what was converted"
                 )
             elif not _marked(store, video, nonzero):
                 problems.append(
-                    f"{store.path / VISUAL}: the marks of the rows of {video['name']} that are all zero are damaged"
+                    f"{store.path / VISUAL}: the marks of the rows of {video[columns.NAME]} that are all zero are damaged"
                 )
             digests.append(digest)
             advance(1)
@@ -74,8 +75,8 @@ def _read(store: FeatureStore, video: dict[str, Any]) -> tuple[str, np.ndarray]:
     digest, nonzero = hashlib.blake2b(digest_size=16), []
     dtype = np.dtype(store.dtype)
     for name, first, count, width in (
-        (VISUAL, video["visual_offset"], video["length"] * store.crops, store.visual_dim),
-        (AUDIO, video["audio_offset"], video["audio_length"], store.audio_dim),
+        (VISUAL, video[columns.VISUAL_OFFSET], video[columns.LENGTH] * store.crops, store.visual_dim),
+        (AUDIO, video[columns.AUDIO_OFFSET], video[columns.AUDIO_LENGTH], store.audio_dim),
     ):
         path, size = store.path / name, width * dtype.itemsize
         start = locate_buffers(path).values + first * size
@@ -92,10 +93,11 @@ def _read(store: FeatureStore, video: dict[str, Any]) -> tuple[str, np.ndarray]:
 
 def _marked(store: FeatureStore, video: dict[str, Any], nonzero: np.ndarray) -> bool:
     """Whether the marks are those of the rows; a tiny value of the input may have become zero in half precision."""
-    marked = store.nonzero[video["visual_offset"] :][: len(nonzero)]
+    marked = store.nonzero[video[columns.VISUAL_OFFSET] :][: len(nonzero)]
     return bool((marked == nonzero).all() if store.dtype == "float32" else (marked >= nonzero).all())
 
 
 def _content_hash(store: FeatureStore, videos: list[dict[str, Any]], digests: list[str]) -> str:
-    rows = ((v["split"], v["name"], v["label"], v["length"], v["audio_length"]) for v in videos)
+    names = (columns.SPLIT, columns.NAME, columns.LABEL, columns.LENGTH, columns.AUDIO_LENGTH)
+    rows = (tuple(video[name] for name in names) for video in videos)
     return hash_content(store.dtype, store.crops, (store.visual_dim, store.audio_dim), rows, digests)
