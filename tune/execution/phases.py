@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import shutil
 from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 
 from rich.console import Console
 
 from macil.data.store.feature_store import FeatureStore
+from macil.io.files import atomic_path
 from macil.io.wording import plural, plural_s
+from macil.training.files import newest_checkpoint
 from tune.cluster.host_check import set_terms
 from tune.cluster.workers import Needs, joined
 from tune.execution.batch_runner import Batch, run_batch
 from tune.execution.batches import confirm_batch, refit_batch, trials_batch
 from tune.execution.interrupts import Interrupts
 from tune.execution.progress import Display
-from tune.execution.published_model import publish_model
 from tune.execution.session import ray_running
 from tune.planning.plan import Plan
 from tune.planning.resolve import check_resources
@@ -23,12 +26,14 @@ from tune.planning.resources import this_machine
 from tune.planning.space import reference_title
 from tune.results.ranking import (
     Confirmation,
+    NoWinnerError,
     Winner,
     choose_confirmed,
     choose_to_confirm,
     choose_winner,
 )
 from tune.results.run import load_run
+from tune.storage.names import ERROR_FILE, TRAINER_FILE
 from tune.storage.run_folder import Workspace
 
 
@@ -95,8 +100,21 @@ def train(
                 run.update(refit={"trial_dir": folders[0], "trial_dirs": folders, "epochs": winner.epochs})
                 model = run.path / folders[0]
             run.sync.fetch(model)
-            publish_model(model, run.model)
+            _publish_model(model, run.model)
         run.update(phase="report")
+
+
+def _publish_model(trial: Path, target: Path) -> None:
+    """Copy a trial's newest checkpoint to `target`, in one step.
+
+    Raises:
+        NoWinnerError: The trial left none.
+    """
+    newest = newest_checkpoint(trial)
+    if newest is None:
+        raise NoWinnerError(f"{trial} left no checkpoint; see {trial / ERROR_FILE}")
+    with atomic_path(target) as temporary:
+        shutil.copyfile(newest / TRAINER_FILE, temporary)
 
 
 def _confirmation_text(confirmation: Confirmation, plan: Plan) -> str:

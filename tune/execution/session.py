@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -110,8 +109,3 @@ def _hushed(debug: bool) -> Iterator[None]:
             warnings.simplefilter("ignore", FutureWarning)
             logging.getLogger("ray").setLevel(logging.CRITICAL)
         yield
-
-
-def on_terminal() -> bool:
-    """Whether progress can be redrawn in place."""
-    return sys.stdout.isatty()

@@ -18,16 +18,15 @@ import pyarrow as pa
 from macil.data.store.feature_store import TestLabels
 from macil.errors import DataError
 from macil.evaluation.protocols import CLOSED_PROTOCOLS, epoch_rule
-from macil.io.files import read_json
 from macil.io.reading import read_text
 from tune.results.measured import measured_chance, read_measured, stamp_of
-from tune.results.origin import is_demo
 from tune.results.ranking import winner_of
 from tune.results.rows import EpochRow, TrialRow, trial_columns
-from tune.results.run_info import usable_info, usable_plan
+from tune.results.run_info import is_demo, usable_info, usable_plan
 from tune.results.tables import EPOCHS_SCHEMA, TRIALS_SCHEMA, build_table
 from tune.results.trainings import standing_for
 from tune.results.trial_folder import TrialFolder, read_trial
+from tune.storage.file_model import read_table
 from tune.storage.location import RunLocation, locate_run
 from tune.storage.names import (
     CONFIG_FILE,
@@ -346,15 +345,7 @@ def _read_mapping(path: Path, problems: list[str], *, needed: bool = False) -> d
         if needed:
             problems.append(f"{path.name} is missing: the run's protocol, data set and status are not known")
         return {}
-    try:
-        content = read_json(path)
-    except DataError as error:
-        problems.append(str(error))
-        return {}
-    if isinstance(content, dict):
-        return content
-    problems.append(f"{path} holds no table of names and values")
-    return {}
+    return read_table(path, problems, str(path))
 
 
 def _read_base(path: Path, problems: list[str]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from macil.config import TrialConfig
+from macil.data.origin import is_demo_data
 from macil.io.text import brief
 from tune.planning.plan import Plan, SearchedDistribution
 from tune.planning.space import describe
@@ -51,6 +52,28 @@ def usable_plan(content: Mapping[str, Any], problems: list[str]) -> dict[str, An
         except (AttributeError, ValidationError):
             problems.append(f"{PLAN_FILE}: space = {brief(plan.pop('space'))} is of no use; left out")
     return plan
+
+
+def is_demo(info: Mapping[str, Any]) -> bool:
+    """Whether the run of this run.json was made on generated data.
+
+    Its field `demo` says so; without the field: no --data was given, or the data are a demo's folder or were converted
+    from one, as far as they can be reached.
+    """
+    if isinstance(info.get("demo"), bool):
+        return bool(info["demo"])
+    known, given = given_data(info)
+    if known and given is None:
+        return True
+    return any(is_demo_data(str(location)) for location in (given, info.get("data")) if place)
+
+
+def given_data(info: Mapping[str, Any]) -> tuple[bool, str | None]:
+    """Whether run.json says what --data was, and that; the version before recorded all options."""
+    options, given = info.get("options"), info.get("given")
+    if isinstance(options, Mapping) and "data" in options:
+        return True, options["data"]
+    return isinstance(given, Mapping), given.get("--data") if isinstance(given, Mapping) else None
 
 
 def _hyperparameters(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,13 +10,13 @@ from typing import Any
 import pyarrow as pa
 
 from macil.config import TrialConfig
-from macil.errors import ConfigError, DataError
-from macil.io.files import read_json
+from macil.errors import ConfigError
 from macil.io.reading import read_text
 from macil.io.text import brief
 from macil.training.files import newest_checkpoint
 from tune.results.rows import EpochRow, epoch_columns
 from tune.storage.checkpoints import WENT_ON
+from tune.storage.file_model import read_table
 from tune.storage.names import ERROR_FILE, LOG_FILE, NOTES_FILE, PARAMS_FILE, RECORD_FILE, SCORES_FILE
 from tune.storage.trial_log import TrialLog, read_log
 from tune.storage.trial_params import TrialParams, read_params
@@ -73,7 +73,8 @@ def read_trial(path: Path, base: dict[str, Any], kind: str = "search") -> TrialF
         kind: "search", or "refit" for the winner's training on all training videos.
     """
     problems: list[str] = []
-    record = _mapping(path / RECORD_FILE, problems)
+    recorded = path / RECORD_FILE
+    record = read_table(recorded, problems, RECORD_FILE) if recorded.is_file() else {}
     params = read_params(path / PARAMS_FILE, problems)
     log = _read_log(path / LOG_FILE, problems)
     last = log.last
@@ -178,20 +179,6 @@ def _is_valid(name: str, value: Any) -> bool:
     except ConfigError as error:
         return "is not divisible by" in str(error)  # which is for two of them to agree on
     return True
-
-
-def _mapping(path: Path, problems: list[str]) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        content = read_json(path)
-    except DataError as error:
-        problems.append(str(error).replace(f"{path}", path.name))
-        return {}
-    if not isinstance(content, dict):
-        problems.append(f"{path.name} holds no table of names and values")
-        return {}
-    return content
 
 
 def _as_mapping(value: Any) -> dict[str, Any]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from macil.errors import DataError
+from macil.io.files import read_json
 from macil.io.text import brief
 
 M = TypeVar("M", bound="FileModel")
@@ -53,6 +55,25 @@ def told(error: ValidationError) -> list[str]:
         else:
             lines.append(f"{name} = {brief(fault['input'])}: {fault['msg']}")
     return lines
+
+
+def read_table(path: Path, problems: list[str], called: str) -> dict[str, Any]:
+    """The names and values that a JSON file holds; none where it cannot be read, which is a problem.
+
+    Args:
+        path: The file.
+        problems: Appended to.
+        called: What problems call it.
+    """
+    try:
+        content = read_json(path)
+    except DataError as error:
+        problems.append(str(error).replace(f"{path}", called))
+        return {}
+    if isinstance(content, dict):
+        return content
+    problems.append(f"{called} holds no table of names and values")
+    return {}
 
 
 def usable(

@@ -9,9 +9,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from macil.config import TrialConfig
-from macil.errors import DataError
-from macil.io.files import read_json, write_json_atomic
+from macil.io.files import write_json_atomic
 from macil.io.text import brief
+from tune.storage.file_model import read_table
 
 
 class TrialParams(BaseModel):
@@ -48,14 +48,7 @@ def read_params(path: Path, problems: list[str]) -> TrialParams:
     """What a file holds, without what is of no use, each of which is a problem; nothing where there is none."""
     if not path.is_file():
         return TrialParams()
-    try:
-        content = read_json(path)
-    except DataError as error:
-        problems.append(str(error).replace(f"{path}", path.name))
-        return TrialParams()
-    if not isinstance(content, dict):
-        problems.append(f"{path.name} holds no table of names and values")
-        return TrialParams()
+    content = read_table(path, problems, path.name)
     unknown = sorted(set(content) - set(TrialParams.model_fields) - set(TrialConfig.model_fields))
     if unknown:
         problems.append(f"{path.name} has fields that this version does not know: {brief(unknown)}; left out")

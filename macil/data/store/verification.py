@@ -44,19 +44,20 @@ def _verify_features(store: FeatureStore, progress: bool) -> list[str]:
     problems, digests = [], []
     with show_progress("reading the features", len(videos), "videos", enabled=progress) as advance:
         for video in videos:
+            name = video[columns.NAME]
             try:
                 digest, nonzero = _read(store, video)
             except OSError as error:
-                problems.append(f"{error.filename} cannot be read at {video[columns.NAME]}: {error.strerror}")
+                problems.append(f"{error.filename} cannot be read at {name}: {error.strerror}")
                 continue
             # A store of an earlier version has one hash of all videos, and none of each.
             if digest != video.get(columns.DIGEST, digest):
                 problems.append(
-                    f"{store.path / VISUAL} or {AUDIO}: the features of {video[columns.NAME]} are not what was converted"
+                    f"{store.path / VISUAL} or {AUDIO}: the features of {name} are not what was converted"
                 )
             elif not _marked(store, video, nonzero):
                 problems.append(
-                    f"{store.path / VISUAL}: the marks of the rows of {video[columns.NAME]} that are all zero are damaged"
+                    f"{store.path / VISUAL}: the marks of the rows of {name} that are all zero are damaged"
                 )
             digests.append(digest)
             advance(1)

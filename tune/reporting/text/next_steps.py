@@ -18,8 +18,8 @@ from tune.planning.resolve import confirmable
 from tune.reporting.statistics.intervals import FEWEST_SEEDS
 from tune.reporting.statistics.outcome import find_outcome
 from tune.results.next_commands import begin_command, name_and_storage, open_command
-from tune.results.origin import given_data
 from tune.results.run import RunResults
+from tune.results.run_info import given_data
 
 # Characters of a run's name that leave room for what is added to it.
 _NAME = 80

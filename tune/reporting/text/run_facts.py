@@ -15,11 +15,11 @@ from macil.io.wording import plural
 from tune.planning.counts import counted_rows, epochs_text
 from tune.reporting.statistics.sweep_rows import sweep_rows, trained_rows
 from tune.reporting.text import wording
-from tune.results import origin
+from tune.results import run_info
 from tune.results.next_commands import resume_command
-from tune.results.origin import given_data
 from tune.results.rows import TrialRow
 from tune.results.run import RunResults, planned_confirmation, read_record
+from tune.results.run_info import given_data
 from tune.results.trainings import trained_epochs
 
 _STATES = {
@@ -66,7 +66,7 @@ def data_notes(results: RunResults) -> list[str]:
 
 def is_demo(results: RunResults) -> bool:
     """Whether the run was made on the generated data set."""
-    return origin.is_demo(results.info)
+    return run_info.is_demo(results.info)
 
 
 def status_counts(results: RunResults, kind: str = "search") -> Counter[str]:

@@ -10,7 +10,7 @@ import pytest
 from macil.data import FeatureStore
 from macil.data.origin import is_demo_data
 from macil.io.files import read_json, write_json_atomic
-from tune.results.origin import is_demo
+from tune.results.run_info import is_demo
 
 
 def test_a_demo_folder_and_a_store_made_from_it_are_demo_data(
