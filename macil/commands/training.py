@@ -33,6 +33,7 @@ from macil.io.files import (
 from macil.io.locks import exclusive
 from macil.io.notes import note
 from macil.io.text import printable
+from macil.training.checkpoint import load_checkpoint, save_checkpoint
 from macil.training.files import (
     BEST_FILE,
     CONFIG_FILE,
@@ -44,7 +45,7 @@ from macil.training.files import (
 )
 from macil.training.record import TrainingRecord
 from macil.training.silent_terms import WHY, silence_text, silent_epochs
-from macil.training.trainer import Trainer, load_checkpoint, save_checkpoint, trainer_from_record
+from macil.training.trainer import Trainer, trainer_from_record
 
 # The newest first: both are whole trainings to go on from.
 _CHECKPOINTS = (LAST_FILE, BEST_FILE)

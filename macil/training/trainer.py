@@ -23,23 +23,11 @@ from macil.evaluation.evaluator import Evaluator
 from macil.evaluation.protocols import Protocol
 from macil.model import TwoStreamNetwork, VisualNetwork, parameter_counts
 from macil.training.bags import shared_bags
-from macil.training.checkpoint import load_checkpoint, save_checkpoint
 from macil.training.device import choose_device
 from macil.training.distillation import momentum_at
 from macil.training.engine import Engine, Precision
 from macil.training.member import KeptScores, Member
 from macil.training.record import TrainingRecord, describe_environment, require_equal
-
-__all__ = [
-    "BagDtype",
-    "KeptScores",
-    "Precision",
-    "Trainer",
-    "learning_rate_at",
-    "load_checkpoint",
-    "save_checkpoint",
-    "trainer_from_record",
-]
 
 BagDtype = Literal["float32", "float16"]
 

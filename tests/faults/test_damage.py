@@ -21,7 +21,7 @@ from macil.data.store.arrow_files import locate_buffers
 from macil.data.store.verification import verify_store
 from macil.errors import DataError
 from macil.io.files import read_json, write_json_atomic
-from macil.training.trainer import load_checkpoint
+from macil.training.checkpoint import load_checkpoint
 from tests.support.faults import contents, flip
 from tests.support.fuzzing import Outcome, call
 from tests.support.layouts import write_layout

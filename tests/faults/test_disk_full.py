@@ -16,7 +16,7 @@ import pytest
 from macil.data import FeatureStore, convert, write_demo
 from macil.errors import WriteError
 from macil.io.files import atomic_path, write_text_atomic
-from macil.training.trainer import load_checkpoint
+from macil.training.checkpoint import load_checkpoint
 from tests.faults.test_killed import (
     DEMO,
     VIDEOS,

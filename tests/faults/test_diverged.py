@@ -19,7 +19,8 @@ from macil.errors import DivergedError
 from macil.evaluation.evaluator import Evaluator
 from macil.evaluation.protocols import Protocol
 from macil.model import TwoStreamNetwork, VisualNetwork
-from macil.training.trainer import Trainer, save_checkpoint
+from macil.training.checkpoint import save_checkpoint
+from macil.training.trainer import Trainer
 from tests.support.fuzzing import Outcome, call
 from tests.support.layouts import annotate, save
 

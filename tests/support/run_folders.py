@@ -13,7 +13,8 @@ from macil.config import TrialConfig
 from macil.data import FeatureStore
 from macil.evaluation.protocols import Protocol, epoch_rule
 from macil.io.files import write_json_atomic
-from macil.training.trainer import Trainer, save_checkpoint
+from macil.training.checkpoint import save_checkpoint
+from macil.training.trainer import Trainer
 from tune.storage.saved_epochs import SavedEpochs
 
 EPOCHS = 3

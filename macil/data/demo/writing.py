@@ -1,4 +1,4 @@
-"""Write the made-up data set of `demo_generator` as a folder in the XD-Violence layout."""
+"""Write the made-up data set of `macil.data.demo.generator` as a folder in the XD-Violence layout."""
 
 from __future__ import annotations
 

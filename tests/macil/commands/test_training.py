@@ -126,7 +126,8 @@ def test_numbers_on_the_demo_are_labelled_and_others_are_not(
 
 
 def test_resume_continues_and_finishes(trained: Path, demo_store: FeatureStore, tmp_path: Path) -> None:
-    from macil.training.trainer import Trainer, load_checkpoint, save_checkpoint
+    from macil.training.checkpoint import load_checkpoint, save_checkpoint
+    from macil.training.trainer import Trainer
 
     state = load_checkpoint(trained / "last.pt")
     from macil.training.trainer import trainer_from_record

@@ -21,9 +21,10 @@ from macil.config import TrialConfig
 from macil.data.split import Split, make_split
 from macil.data.store.feature_store import FeatureStore
 from macil.io.files import write_json_atomic
+from macil.training.checkpoint import load_checkpoint
 from macil.training.member import Member
 from macil.training.metrics import EpochMetrics
-from macil.training.trainer import Trainer, load_checkpoint, trainer_from_record
+from macil.training.trainer import Trainer, trainer_from_record
 from tune.algorithms.study import REASON, SearchStudy, load_study
 from tune.execution.batch_runner import Batch, run_batch
 from tune.execution.interrupts import Interrupts
