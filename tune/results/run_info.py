@@ -65,7 +65,7 @@ def is_demo(info: Mapping[str, Any]) -> bool:
     known, given = given_data(info)
     if known and given is None:
         return True
-    return any(is_demo_data(str(location)) for location in (given, info.get("data")) if place)
+    return any(is_demo_data(str(location)) for location in (given, info.get("data")) if location)
 
 
 def given_data(info: Mapping[str, Any]) -> tuple[bool, str | None]:
