@@ -102,9 +102,9 @@ def _run(command: click.Command, arguments: list[str], *, debug: bool) -> int:
     except click.exceptions.Exit as stop:
         return int(stop.exit_code)
     except click.ClickException as error:
-        said = io.StringIO()
-        error.show(said)
-        _complain(said.getvalue().rstrip("\n"))
+        output = io.StringIO()
+        error.show(output)
+        _complain(output.getvalue().rstrip("\n"))
         return error.exit_code
     except MacilError as error:
         if debug:

@@ -247,7 +247,7 @@ class Cluster:
         Raises:
             UsageError: That cannot come true, or has not for as long as `MACIL_WORKERS_PATIENCE` says.
         """
-        began = said = time.monotonic()
+        began = last_logged = time.monotonic()
         first = True
         autoscaler_log = _AutoscalerLog()
         impossible_since: float | None = None
@@ -275,9 +275,9 @@ class Cluster:
                 limit = _wait_limit(scaler)
                 if limit is not None and now - began >= limit:
                     raise UsageError(self._refusal(missing, hosts, now - began, impossible=False))
-                if first or now - said >= _REMIND:
+                if first or now - last_logged >= _REMIND:
                     self._log(self._waits(missing, hosts, scaler, 0.0 if first else now - began))
-                    first, said = False, now
+                    first, last_logged = False, now
                 self._check()
                 time.sleep(_POLL)
         self._check()

@@ -97,17 +97,17 @@ def _print_summary(
     for name, text in _summary(results, rows, lasts):
         table.add_row(name, text)
     console.print(table, markup=False)
-    said = []
+    messages = []
     if running and (silent := _silence(results, rows, lasts)) is not None:
-        said.append(
+        messages.append(
             f"note: nothing was written for {duration(silent)}; the search may have been killed on another host, or "
             f"its network may be cut. If it is gone, go on: {_resume(results)}"
         )
     if not running and not done:
-        said.append(f"go on: {_resume(results)}")
+        messages.append(f"go on: {_resume(results)}")
     if done:
-        said.append(_look(results))
-    for line in said:
+        messages.append(_look(results))
+    for line in messages:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
@@ -183,18 +183,18 @@ def _total(results: RunResults, kind: str) -> int:
 
 def _epochs(results: RunResults, rows: Sequence[TrialRow], lasts: Mapping[str, Last]) -> str:
     spent = trained_epochs(rows)
-    done, said = sum(spent.values()), f"{epochs_text(spent)} done"
+    done, messages = sum(spent.values()), f"{epochs_text(spent)} done"
     most = results.plan.get("most_epochs")
     if not isinstance(most, int):
-        return said
+        return messages
     over = [row for row in rows if row.status in (*_ENDED, *_FAILED)]
     # What was stopped early, or failed, is not trained any more.
     never = sum(max(0, (row.epochs or 0) - row.epochs_run) for row in over)
     left = max(0, most - never - done)
     if results.status == "finished" or not left:
-        return said
+        return messages
     pace = _seconds_an_epoch(rows)
-    text = f"{said}, at most {left:,} to go"
+    text = f"{messages}, at most {left:,} to go"
     at_once = sum(row.status == "running" and lasts[row.trial_dir].age is not None for row in rows)
     if results.status != "running" or pace is None or not at_once:
         return text

@@ -69,7 +69,7 @@ class Display:
         self._ended: deque[_Line] = deque(maxlen=_ROWS)
         self._done = 0
         self._best: _Line | None = None
-        self._began = self._said = self._drawn = time.monotonic()
+        self._began = self._last_logged = self._drawn = time.monotonic()
 
     def log(self, text: str) -> None:
         """One line of plain text, above the table if there is one."""
@@ -117,7 +117,7 @@ class Display:
             self._draw(self._live)
         elif state != "running":
             self.log(f"[{self._clock()}] {self._describe(line)}  |  {self.summary}")
-            self._said = time.monotonic()
+            self._last_logged = time.monotonic()
 
     def tick(self) -> None:
         """Show that time passes."""
@@ -125,8 +125,8 @@ class Display:
             self.cluster.tick(self.total[self._kind] - self._done)
         if self._live:
             self._draw(self._live)
-        elif time.monotonic() - self._said > _HEARTBEAT:
-            self._said = time.monotonic()
+        elif time.monotonic() - self._last_logged > _HEARTBEAT:
+            self._last_logged = time.monotonic()
             self.log(f"[{self._clock()}] {self.summary}")
 
     @property

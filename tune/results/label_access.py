@@ -286,8 +286,8 @@ def _stale_epochs(trial: TrialRow, checkpoint: Path, where: str, problems: list[
     try:
         saved = read_saved_epochs(checkpoint).model_dump()
     except DataError as error:
-        said = " ".join(str(error).replace(str(checkpoint), where).split())
-        problems.append(f"{said}; its scores are left out")
+        reason = " ".join(str(error).replace(str(checkpoint), where).split())
+        problems.append(f"{reason}; its scores are left out")
         return {"last", "chosen"}
     logged = {"last": trial.epochs_run, "chosen": trial.chosen_epoch}
     stale = {rule for rule in saved if saved[rule] != logged[rule]}

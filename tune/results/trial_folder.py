@@ -145,8 +145,8 @@ def _read_error(path: Path, problems: list[str]) -> tuple[str | None, int]:
         if _EXCEPTION.match(lines[index]):
             reason = " ".join(line.strip() for line in lines[index : index + 6] if line.strip())
             return reason[:400], failures
-    said = [line.strip() for line in lines if line.strip()]
-    return (said[-1][:400] if said else "unknown: error.txt is empty"), failures
+    messages = [line.strip() for line in lines if line.strip()]
+    return (messages[-1][:400] if messages else "unknown: error.txt is empty"), failures
 
 
 def _read_notes(path: Path) -> list[str]:

@@ -76,7 +76,7 @@ def with_retry(
         StorageError: It waited as long as `MACIL_STORAGE_PATIENCE` says (600 s), or was told to stop.
     """
     log = log or _to_stderr
-    began = said = None
+    began = last_logged = None
     while True:
         try:
             result = write()
@@ -91,8 +91,8 @@ def with_retry(
                 raise StorageError(
                     f"{reason}, for {now - began:.0f} s; make room or reconnect the storage, then go on with --resume"
                 ) from error
-            if said is None or now - said >= REMIND:
-                said = now
+            if last_logged is None or now - last_logged >= REMIND:
+                last_logged = now
                 log(f"{reason}; waiting for the storage")
             time.sleep(_PAUSE)
         else:

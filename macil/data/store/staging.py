@@ -40,7 +40,7 @@ Tell = Callable[[str], None]
 # "always" or "never"; else a store is copied when it lies on a network file system.
 STAGING = "MACIL_STAGING"
 # Seconds between two messages about one copy.
-_SAY = 5.0
+_LOG_INTERVAL = 5.0
 _CHUNK = 8 * 1024**2
 # Room for what else is written meanwhile.
 _MARGIN = 64 * 1024**2
@@ -231,7 +231,7 @@ def _turn(lock: Path, what: str, tell: Tell) -> Iterator[None]:
             except WriteError:
                 raise
             except UsageError:
-                if time.monotonic() - told > 6 * _SAY:
+                if time.monotonic() - told > 6 * _LOG_INTERVAL:
                     told = time.monotonic()
                     tell(f"another trial is {what}; waiting for it")
                 time.sleep(0.2)
@@ -286,14 +286,14 @@ def _in_place(source: Source, target: Path, why: str, tell: Tell) -> Path:
 
 def _progress(total: int, tell: Tell) -> Callable[[int], None]:
     lock = threading.Lock()
-    done, said = 0, time.monotonic()
+    done, last_logged = 0, time.monotonic()
 
     def advance(count: int) -> None:
-        nonlocal done, said
+        nonlocal done, last_logged
         with lock:
             done += count
-            if time.monotonic() - said > _SAY:
-                said = time.monotonic()
+            if time.monotonic() - last_logged > _LOG_INTERVAL:
+                last_logged = time.monotonic()
                 tell(f"copied {done / 1e9:.2f} of {total / 1e9:.2f} GB ({done / max(1, total):.0%})")
 
     return advance

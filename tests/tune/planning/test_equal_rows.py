@@ -126,12 +126,12 @@ def test_a_training_is_shown_in_all_its_rows_and_n_does_not_grow() -> None:
     assert pairs is not None
     assert [row[0] for row in pairs.rows] == [ALIKE[1], "03", "06", "09", "12"]
     what, best, better, _ = answers(results, find_outcome(results), {})
-    assert "12 rows that are 6 trainings × 3 seeds" in what.said[0]
-    assert f"Row {ALIKE[0]}, the best of 6 trainings" in best.said[0]
+    assert "12 rows that are 6 trainings × 3 seeds" in what.messages[0]
+    assert f"Row {ALIKE[0]}, the best of 6 trainings" in best.messages[0]
     running = dataclasses.replace(results, info={**results.info, "status": "running"})
     _, best, _, _ = answers(running, find_outcome(running), {})
-    assert f"Row {ALIKE[0]}, the best so far of 6 trainings" in best.said[0]
-    assert better.said[0] == "The best row is the reference itself."
+    assert f"Row {ALIKE[0]}, the best so far of 6 trainings" in best.messages[0]
+    assert better.messages[0] == "The best row is the reference itself."
     said = " ".join(verdicts(results))
     assert "Of 5 other trainings" in said
     assert "is the first of 6 trainings" in said
@@ -232,7 +232,7 @@ def test_the_reference_may_be_any_row_of_its_training() -> None:
     results = table4(ONCE | {"03": [90.0, 90.5, 91.0]})
     better = answers(results, find_outcome(results), {})[2]
     assert better.small.startswith("Row 03 minus row 10, test AP")
-    assert "picked as the best of 6" in better.said[0]
+    assert "picked as the best of 6" in better.messages[0]
     other = dataclasses.replace(results, plan={**results.plan, "reference": "none of them"})
     assert comparison_table(other) is None
 

@@ -30,15 +30,15 @@ def basis(
     """
     protocol = protocol or results.protocol
     rule = rule or epoch_rule(protocol)
-    said = [f"protocol {protocol}", _RULES.get(rule, rule)]
+    messages = [f"protocol {protocol}", _RULES.get(rule, rule)]
     if definition is not None:
-        said.append(
+        messages.append(
             {"ap_trapezoid": "trapezoidal AP, the published definition"}.get(definition, "step-wise AP")
         )
-    said.append(wording.seeds(seeds) if isinstance(seeds, int) else seeds)
+    messages.append(wording.seeds(seeds) if isinstance(seeds, int) else seeds)
     if is_demo(results):
-        said.append("demo data, generated")
-    text = "; ".join(part for part in said if part)
+        messages.append("demo data, generated")
+    text = "; ".join(part for part in messages if part)
     return f"{text[0].upper()}{text[1:]}."
 
 

@@ -70,11 +70,11 @@ def draw_figures(results: RunResults, folder: Path) -> Drawn:
         except WriteError:
             raise  # the page could not be written either, and the figure that is there is still good
         except MacilError as error:
-            said = error.message if isinstance(error, DataError) else str(error)
-            drawn.absent.append(Missing(entry.group, f"{entry.title}: {said}"))
+            message = error.message if isinstance(error, DataError) else str(error)
+            drawn.absent.append(Missing(entry.group, f"{entry.title}: {message}"))
         except Exception as error:  # plotting libraries raise anything; the report goes on without the figure
-            said = " ".join(str(error).split())[:300]
-            reason = f"{entry.title}: could not be drawn ({type(error).__name__}: {said})"
+            message = " ".join(str(error).split())[:300]
+            reason = f"{entry.title}: could not be drawn ({type(error).__name__}: {message})"
             drawn.absent.append(Missing(entry.group, reason))
         if figure is not None:
             drawn.figures.append(figure)

@@ -49,7 +49,7 @@ def stopping(results: RunResults, trials: Sequence[TrialRow]) -> Drawing | None:
         kinds = list(_LOOKS)
         trials = sorted(trials, key=lambda trial: (kinds.index(_kind(trial)), -trial.epochs_run))
         order = "sorted by the number of epochs"
-    said = basis(results, "one seed a trial, no interval", rule="epochs spent")
+    message = basis(results, "one seed a trial, no interval", rule="epochs spent")
     caption = (
         f"Epochs that each trial was given, {wording.count(spent)} {among}"
         + ("" if share is None else f"; {sum(counts.values())} whole trainings would have taken ")
@@ -58,7 +58,7 @@ def stopping(results: RunResults, trials: Sequence[TrialRow]) -> Drawing | None:
             if share is None
             else f"{wording.count(_whole(trials))}, of which {100 * share:.0f} % were saved"
         )
-        + f". Rungs: ASHA goes on with the best third of the selection scores. {said}"
+        + f". Rungs: ASHA goes on with the best third of the selection scores. {message}"
     )
     alt = f"Bars: {counts['finished']} trials trained to the end, {counts['stopped']} stopped early; {saved}."
     title = f"Early stopping: {saved}" if saved else "Early stopping"

@@ -124,8 +124,8 @@ class FigureData:
     def basis(self, seeds: int, definition: str = "", rule: str | None = None) -> str:
         """`captions.basis` of a picture with a line for each of so many seeds."""
         first = self.trials[0]
-        said = "one seed, no interval" if seeds == 1 else f"{seeds} seeds, a line each"
-        text = "; ".join(part for part in (definition, said) if part)
+        message = "one seed, no interval" if seeds == 1 else f"{seeds} seeds, a line each"
+        text = "; ".join(part for part in (definition, message) if part)
         return basis(self.results, text, protocol=first.protocol, rule=rule or first.epoch_rule)
 
     def sample(self, seed: int = 0) -> Sample:
@@ -229,10 +229,10 @@ def _stored_scores(folder: Path, rule: str) -> np.ndarray:
     try:
         return read_scores(path, rule.__eq__)[rule]
     except KeyError:
-        said = f"it holds no scores of the {rule} epoch"
+        message = f"it holds no scores of the {rule} epoch"
     except DataError as error:
-        said = error.message
-    raise DataError(f"{folder.name}/{path.parent.name}/{SCORES_FILE} cannot be read: {said}")
+        message = error.message
+    raise DataError(f"{folder.name}/{path.parent.name}/{SCORES_FILE} cannot be read: {message}")
 
 
 def _first_crop(store: FeatureStore, video: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -79,14 +79,14 @@ def intervals(
 
 def _results(compared: Sequence[Compared], folder: Path) -> SavedFigure | None:
     names, found = [each.name for each in compared], [each.headline for each in compared]
-    said = ", ".join(
+    message = ", ".join(
         f"{name} {100 * each.mean:.2f} %" for name, each in zip(names, found, strict=True) if each
     )
     drawing = Drawing(
         "Results of the runs",
         "Test AP of each run's result, trapezoidal (the published definition), with its 95 % interval: over three "
         "seeds or more, or for a single model over test videos (see Interval in the table).",
-        f"Dots with intervals, a row a run: {said}.",
+        f"Dots with intervals, a row a run: {message}.",
         lambda: intervals(names, [("", found)], "test AP (%), trapezoidal"),
     )
     return save_drawing(drawing, folder, "runs")

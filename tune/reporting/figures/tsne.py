@@ -31,16 +31,16 @@ def embeddings(data: FigureData) -> Drawing:
     sample = data.sample()
     layouts = {panel: project(rows) for panel, rows in sample.features.items()}
     violent, count = int(sample.violent.sum()), len(sample.violent)
-    said = f"{count - violent} background and {violent} violent snippets"
+    message = f"{count - violent} background and {violent} violent snippets"
     of = "all" if sample.videos < MOST_VIDEOS else "randomly chosen"
     caption = (
-        f"t-SNE of raw features and of the embeddings by {data.reported}: {said}, drawn at random (seed 0) from "
+        f"t-SNE of raw features and of the embeddings by {data.reported}: {message}, drawn at random (seed 0) from "
         f"the first crop of {sample.videos} test videos ({of}); violent: more than half of a snippet's frames. "
         f"Settings: perplexity {perplexity(count):g}, {SETTINGS['max_iter']} iterations, PCA initialisation, "
         "seed 0; wider than 50, features are reduced to 50 principal components first. Distances between clusters mean "
         f"nothing. {data.basis(1, rule='last saved epoch')}"
     )
-    alt = f"Four scatter plots of {said}: visual and audio, raw features and embeddings."
+    alt = f"Four scatter plots of {message}: visual and audio, raw features and embeddings."
     return Drawing(
         "Raw features and embeddings (t-SNE, as Figure 5 of the paper)",
         caption,

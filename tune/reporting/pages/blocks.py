@@ -108,7 +108,7 @@ class Answer:
 
     question: str
     number: str = ""
-    said: tuple[str, ...] = ()
+    messages: tuple[str, ...] = ()
     small: str = ""
     command: str = ""
     lines: tuple[Tile, ...] = ()

@@ -48,12 +48,12 @@ def answers(
     """The four answers, each with a number where one was measured."""
     command = replay(results, outcome.replayed)
     return (
-        Answer("What was run", said=(what_was_run(results),)),
+        Answer("What was run", messages=(what_was_run(results),)),
         _found(results, outcome, intervals),
         better_than_reference(results, outcome),
         Answer(
             "Train it again",
-            said=() if command else ("No trial has a result to replay yet.",),
+            messages=() if command else ("No trial has a result to replay yet.",),
             small=f"{_capital(outcome.replayed_name)}." if command else "",
             command=command,
         ),
@@ -93,7 +93,7 @@ def better_than_reference(results: RunResults, outcome: Outcome) -> Answer:
 def _found(results: RunResults, outcome: Outcome, intervals: Mapping[str, ModelInterval]) -> Answer:
     question = "Best row" if results.info.get("sweep") else _question(results, outcome)
     if not outcome.trials:
-        return Answer(question, said=(outcome.subject,))
+        return Answer(question, messages=(outcome.subject,))
     first = outcome.trials[0]
     names = (
         _common(results, outcome.row.alike)
@@ -103,7 +103,7 @@ def _found(results: RunResults, outcome: Outcome, intervals: Mapping[str, ModelI
     setting = ", ".join(
         f"{name} {wording.value(first.config[name], digits=3)}" for name in names if name in first.config
     )
-    said = f"{outcome.subject}" + (f" With {setting}." if setting else "")
+    messages = f"{outcome.subject}" + (f" With {setting}." if setting else "")
     if outcome.row is None:
         what = wording.ap_definition("ap_trapezoid", results.protocol, epoch_rule(results.protocol))
         lines = standing(results, outcome, intervals, question)
@@ -111,12 +111,12 @@ def _found(results: RunResults, outcome: Outcome, intervals: Mapping[str, ModelI
             what = (
                 f"selection score: {wording.selection_metric(results.protocol)}; protocol {results.protocol}"
             )
-        return Answer(question, lines=lines, said=(said,), small=_capital(what))
+        return Answer(question, lines=lines, messages=(messages,), small=_capital(what))
     figure = headline_estimate(outcome, intervals)
     number = "test AP not measured"
     if figure is not None:
         number = f"AP {wording.estimate_text(figure)} %{wording.chance_beside(results.chance)}"
-    return Answer(question, number, (said,), _capital(basis(outcome, intervals)))
+    return Answer(question, number, (messages,), _capital(basis(outcome, intervals)))
 
 
 def _common(results: RunResults, names: tuple[str, ...]) -> list[str]:
@@ -139,11 +139,11 @@ def _question(results: RunResults, outcome: Outcome) -> str:
 def _winner_against_reference(results: RunResults, outcome: Outcome) -> Answer:
     reference, searched = reference_trial(results), outcome.searched
     if searched is None:
-        return Answer("Better than the reference?", said=("Not known yet.",))
+        return Answer("Better than the reference?", messages=("Not known yet.",))
     if reference is None:
         return Answer(
             "Better than the reference?",
-            said=("Not known: no trial of this search has the paper's values of what was searched.",),
+            messages=("Not known: no trial of this search has the paper's values of what was searched.",),
         )
     question = f"Better than {reference_title(reference.config)}?"
     if reference.name == searched.name:
@@ -152,7 +152,7 @@ def _winner_against_reference(results: RunResults, outcome: Outcome) -> Answer:
         which = f"The {_question(results, outcome).lower()} is {reference_title(reference.config)} itself"
         return Answer(
             question,
-            said=(f"{which}: the search found nothing better {by}.",),
+            messages=(f"{which}: the search found nothing better {by}.",),
             small=_capital(reference_in_full(reference)),
         )
     for column, what in (("ap_trapezoid", "points of test AP"), ("selection_score", "of selection score")):
@@ -243,17 +243,17 @@ def _row_against_reference(results: RunResults, outcome: Outcome) -> Answer:
     if reference is not None and is_papers(results):
         question = "Better than the paper's setting?"
     if outcome.row is None:
-        return Answer(question, said=("Not known yet.",))
+        return Answer(question, messages=("Not known yet.",))
     if reference is None:
-        return Answer(question, said=("Not known: this sweep names no reference row.",))
+        return Answer(question, messages=("Not known: this sweep names no reference row.",))
     if reference in (outcome.row.name, *outcome.row.alike):
         # Nothing else stands in this place: a long verdict has room.
-        return Answer(question, said=("The best row is the reference itself.", *verdicts(results)[:1]))
+        return Answer(question, messages=("The best row is the reference itself.", *verdicts(results)[:1]))
     column, rule = headline_column(results)
     found = row_against_reference(results, sweep_rows(results), column).get(outcome.row.name)
     if found is None:
         return Answer(
-            question, said=(f"Not known: {row_title(results)} has no finished seed in common with it.",)
+            question, messages=(f"Not known: {row_title(results)} has no finished seed in common with it.",)
         )
     # Rows are compared in points already.
     number = wording.points_text(found.difference, scale=1)
@@ -295,7 +295,7 @@ def _picked(results: RunResults, found: Paired) -> str:
 
 
 def _first_verdict(results: RunResults) -> list[str]:
-    return [said for said in verdicts(results)[:1] if len(said) <= _ROOM]
+    return [message for message in verdicts(results)[:1] if len(message) <= _ROOM]
 
 
 def _capital(text: str) -> str:

@@ -95,11 +95,11 @@ def embed(figures: Iterable[SavedFigure]) -> tuple[Picture, ...]:
 
 
 def _result(results: RunResults, found: outcome.Outcome, tiles: Sequence[Any]) -> list[Block]:
-    said: list[Block] = [Text(found.subject)] if found.subject else []
+    messages: list[Block] = [Text(found.subject)] if found.subject else []
     if tiles:
-        said.append(Tiles(tuple(tiles)))
-    said += _items([*border_warnings(results, found), *contrast_warnings(results, found)])
-    return [*said, *_tables(sections.result_table(results))]
+        messages.append(Tiles(tuple(tiles)))
+    messages += _items([*border_warnings(results, found), *contrast_warnings(results, found)])
+    return [*messages, *_tables(sections.result_table(results))]
 
 
 def _confirmation(results: RunResults) -> list[Block]:

@@ -124,11 +124,11 @@ def _answers(compared: Sequence[Compared], warnings: Sequence[str]) -> tuple[Ans
     what = tuple(f"{each.name}: {what_was_run(each.results)}" for each in compared)
     results = tuple(f"{each.name}: {_result(each)} {each.found.subject}" for each in compared)
     return (
-        Answer("What is compared", said=what),
+        Answer("What is compared", messages=what),
         Answer(
-            "Results", said=results, small="Test AP, frame level, trapezoidal (the published definition)."
+            "Results", messages=results, small="Test AP, frame level, trapezoidal (the published definition)."
         ),
-        Answer("May they be compared?", said=(verdict(warnings),)),
+        Answer("May they be compared?", messages=(verdict(warnings),)),
         Answer(
             "Train a result again",
             command="\n".join(

@@ -44,15 +44,15 @@ def print_ending(console: Console, results: RunResults) -> None:
     intervals = model_intervals(results, found.trials if len(found.trials) == 1 else ())
     shown = answers(results, found, intervals)[1:]
     for answer in shown:
-        said = " ".join(part for part in (answer.number, *answer.said, answer.command) if part)
+        messages = " ".join(part for part in (answer.number, *answer.messages, answer.command) if part)
         console.print(f"[bold]{answer.question}[/bold]", highlight=False)
         for each in answer.lines:
             console.print(
                 f"  {each.name}: {each.number}, {each.basis}", highlight=False, markup=False, soft_wrap=True
             )
-        if said:
-            console.print(f"  {said}", highlight=False, markup=False, soft_wrap=True)
-    told = {line for answer in shown for line in answer.said}
+        if messages:
+            console.print(f"  {messages}", highlight=False, markup=False, soft_wrap=True)
+    told = {line for answer in shown for line in answer.messages}
     more = [*verdicts(results)[:1], *border_warnings(results, found), *contrast_warnings(results, found)]
     for line in [line for line in more if line not in told]:
         console.print(line, highlight=False, markup=False, soft_wrap=True)

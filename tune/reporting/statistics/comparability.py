@@ -18,10 +18,10 @@ def incomparable(runs: Mapping[str, RunResults]) -> list[str]:
     Args:
         runs: By the name that a sentence calls them.
     """
-    said = []
+    messages = []
     demo = [name for name, run in runs.items() if summary.is_demo(run)]
     if 0 < len(demo) < len(runs):
-        said.append(f"{NO}: generated demo data in {', '.join(demo)}, and other data in the rest.")
+        messages.append(f"{NO}: generated demo data in {', '.join(demo)}, and other data in the rest.")
     for what, field, short in (
         ("training and test data", "store_hash", DIGEST),
         ("test labels", "labels_hash", DIGEST),
@@ -31,19 +31,19 @@ def incomparable(runs: Mapping[str, RunResults]) -> list[str]:
         values = {name: str(run.info[field])[:short] for name, run in runs.items() if run.info.get(field)}
         if len(set(values.values())) > 1:
             each = ", ".join(f"{name} {value}" for name, value in values.items())
-            said.append(f"{NO}: they differ in their {what} ({each}).")
+            messages.append(f"{NO}: they differ in their {what} ({each}).")
         unknown = [name for name in runs if name not in values]
         if unknown:
-            said.append(f"{UNKNOWN}: the {what} of {', '.join(unknown)} is not recorded.")
+            messages.append(f"{UNKNOWN}: the {what} of {', '.join(unknown)} is not recorded.")
     splits = {
         name: run.plan.get("split_seed") or 0 for name, run in runs.items() if run.protocol == "heldout"
     }
     if len(set(splits.values())) > 1:
-        said.append(
+        messages.append(
             "Selection scores are not comparable: the held-out videos were drawn with different seeds "
             f"({', '.join(f'{name} {seed}' for name, seed in splits.items())})."
         )
-    return said
+    return messages
 
 
 def verdict(reasons: Sequence[str]) -> str:

@@ -202,15 +202,15 @@ def _regression(first: Confirmed) -> list[str]:
         return []
     score = wording.decimal(first.searched.selection_score)
     fresh = wording.score_text(first.estimate("selection_score"))
-    said = (
+    message = (
         f"The best searched score, {score} (trial {first.name}, one seed), came to {fresh} on fresh seeds: "
     )
     if first.regression < 0:
         amount = wording.decimal(-first.regression)
-        return [f"{said}{amount} less. The best of many trials is partly luck: this is how much."]
+        return [f"{message}{amount} less. The best of many trials is partly luck: this is how much."]
     if first.regression == 0:
-        return [f"{said}the same. The search did not flatter it."]
-    return [f"{said}{wording.decimal(first.regression)} more. The search did not flatter it."]
+        return [f"{message}the same. The search did not flatter it."]
+    return [f"{message}{wording.decimal(first.regression)} more. The search did not flatter it."]
 
 
 def _decision(results: RunResults, first: Confirmed) -> list[str]:

@@ -134,16 +134,16 @@ def basis(outcome: Outcome, intervals: Mapping[str, ModelInterval], column: str 
     first = outcome.trials[0]
     figure = headline_estimate(outcome, intervals, column)
     seeds = figure.n if figure else len(outcome.trials)
-    said = wording.ap_statement(column, str(first.protocol), first.epoch_rule, seeds)
+    message = wording.ap_statement(column, str(first.protocol), first.epoch_rule, seeds)
     if figure is None:
-        return f"not measured ({said})"
+        return f"not measured ({message})"
     if figure.n == 1 and figure.low is not None:
         videos = next(iter(intervals.values())).videos
-        said = said.replace(
+        message = message.replace(
             wording.seeds(1),
             f"one seed; 95 % bootstrap interval over the {videos} test videos, without the noise between seeds",
         )
-    return "; ".join([said, *wording.cut_notes([figure], PERCENT)])
+    return "; ".join([message, *wording.cut_notes([figure], PERCENT)])
 
 
 def result_tiles(

@@ -30,10 +30,10 @@ def reference_in_full(trial: TrialRow) -> str:
 def departures_in_words(values: Mapping[str, Any]) -> str:
     """As in "epochs 20 (paper: 50), batch_size 16 (paper: 128)"; "" for the paper's setting."""
     other = departures(values)
-    said = [
+    messages = [
         f"{name} {wording.value(values.get(name))} (paper: {wording.value(paper)})"
         for name, paper in list(other.items())[:_MOST_NAMED]
     ]
     if len(other) > _MOST_NAMED:
-        said.append(f"{len(other) - _MOST_NAMED} more")
-    return ", ".join(said)
+        messages.append(f"{len(other) - _MOST_NAMED} more")
+    return ", ".join(messages)

@@ -79,38 +79,38 @@ def _comparison_caption(
     results: RunResults, rows: Sequence[RowResult], comparisons: dict[str, Paired]
 ) -> str:
     most = max((item.difference.n for item in comparisons.values()), default=0)
-    said = [DEMO] if is_demo(results) else []
-    said.append(
+    messages = [DEMO] if is_demo(results) else []
+    messages.append(
         f"Each row minus {reference_title(results)}, on the seeds that both have finished; test AP, trapezoidal, "
         f"in points; protocol {results.protocol}."
     )
     if any(len(row.alike) > 1 for row in rows):
-        said.append("Rows that are the same training stand in one line.")
+        messages.append("Rows that are the same training stand in one line.")
     if most >= FEWEST_SEEDS:
-        said.append(
+        messages.append(
             f"Mean [95 % t interval]; {DIFFERS} where the interval leaves zero out. Each interval stands for itself: "
             "of 20 rows without any difference, about one would be marked."
         )
     elif most == 1:
-        said.append("One pair a row: no interval and no p.")
+        messages.append("One pair a row: no interval and no p.")
     tested = sum(item.p is not None for item in comparisons.values())
     if tested:
         least = least_p(most)
-        said.append(
+        messages.append(
             f"p: the differences with their signs flipped, two-sided, with Holm's correction over {tested} rows. "
             f"{most} pairs can give no p below {_p_text(least)}, "
             f"and after the correction none below {_p_text(min(1.0, tested * least))}."
         )
     elif most > 1:
-        said.append(
+        messages.append(
             f"No p: {FEWEST_PAIRS} pairs are the fewest whose least attainable p, {_p_text(least_p(FEWEST_PAIRS))}, "
             f"is below 0.05; {most} give {_p_text(least_p(most))} at best."
         )
     if any(row.stopped for row in rows):
-        said.append(
+        messages.append(
             "Pairs are missing where seeds were stopped early, which favours the rows that lost some."
         )
-    return " ".join(said)
+    return " ".join(messages)
 
 
 def _p_text(p: float | None) -> str:

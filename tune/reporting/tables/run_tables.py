@@ -144,9 +144,9 @@ def openings_table(results: RunResults) -> Table | None:
     changes = len(set(digests))
     note = "all on the same scores" if changes == 1 else f"on {changes} different sets of scores"
     times = len(results.label_accesses)
-    said = "once" if times == 1 else f"{times} times, {note}"
+    message = "once" if times == 1 else f"{times} times, {note}"
     caption = (
-        f"The test labels were opened {said}. A configuration chosen after the first opening is chosen on the "
+        f"The test labels were opened {message}. A configuration chosen after the first opening is chosen on the "
         f"test set. Log: {ACCESS_LOG}."
     )
     columns: list[Cell[dict[str, Any]]] = [

@@ -197,4 +197,4 @@ def _best(each: Compared) -> str:
 
 def _against_reference(each: Compared) -> str:
     answer = better_than_reference(each.results, each.found)
-    return " – ".join(part for part in (answer.number, *answer.said) if part)
+    return " – ".join(part for part in (answer.number, *answer.messages) if part)

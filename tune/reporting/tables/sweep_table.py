@@ -153,32 +153,34 @@ def _caption(results: RunResults, rows: Sequence[RowResult], asked: int) -> str:
     if most > 1:
         interval = " [95 % t interval]" if most >= FEWEST_SEEDS else ""
         seeds = f"mean over seeds{interval}, up to {most} seeds a row; SD: standard deviation over seeds"
-    said = [
+    messages = [
         *([DEMO] if is_demo(results) else []),
         f"Test AP in %, frame level; protocol {results.protocol}; {_rule_text(results)}; {seeds}.",
         "Only seeds with a whole training enter a mean.",
     ]
     if any(not row.stands for row in rows):
-        said.append("(as …): the same training as that row in so many epochs, shown again and counted once.")
-    said += wording.interval_notes(
+        messages.append(
+            "(as …): the same training as that row in so many epochs, shown again and counted once."
+        )
+    messages += wording.interval_notes(
         (row.estimate(column) for row in rows for column in _shown(results)), PERCENT
     )
     if any(0 < len(row.finished) < asked for row in rows):
-        said.append(f"{FEWER} Over fewer seeds than the {asked} asked for: the column Seeds says why.")
+        messages.append(f"{FEWER} Over fewer seeds than the {asked} asked for: the column Seeds says why.")
     if any(row.stopped for row in rows):
-        said.append(
+        messages.append(
             f"{STOPPED} Stopped early: not a whole training, and in no mean. The seeds that were let finish are the "
             "better ones, so the mean of such a row flatters."
         )
     if results.protocol == "published":
-        said.append(
+        messages.append(
             "The best test epoch is the published convention: chosen on the test set, which flatters."
         )
     if any(row.published is not None for row in rows):
-        said += _published_notes(results, rows)
+        messages += _published_notes(results, rows)
     if any(row.name == reference_name(results) for row in rows):
-        said.append(f"Marked: {reference_title(results)}, which the others are compared with.")
-    return " ".join([*said, *_costs(rows)])
+        messages.append(f"Marked: {reference_title(results)}, which the others are compared with.")
+    return " ".join([*messages, *_costs(rows)])
 
 
 def _shown(results: RunResults) -> list[str]:
@@ -191,16 +193,16 @@ def _shown(results: RunResults) -> list[str]:
 
 
 def _costs(rows: Sequence[RowResult]) -> list[str]:
-    said = []
+    messages = []
     counts = _parameters(rows)
     if len(counts) == 1:
         ((used, published),) = counts
-        said.append(f"Parameters in every row: {used} in use, {published} in the published convention.")
+        messages.append(f"Parameters in every row: {used} in use, {published} in the published convention.")
     seconds = [figure.mean for row in rows if (figure := estimate(trial.seconds for trial in row.finished))]
     if seconds:
         low, high = wording.duration(min(seconds)), wording.duration(max(seconds))
-        said.append(f"Time a seed: {low}." if low == high else f"Time a seed: {low} to {high}.")
-    return said
+        messages.append(f"Time a seed: {low}." if low == high else f"Time a seed: {low} to {high}.")
+    return messages
 
 
 def _parameters(rows: Sequence[RowResult]) -> set[tuple[str, str]]:
@@ -238,14 +240,14 @@ def _seed_text(row: RowResult, asked: int) -> str:
     finished, asked = len(row.finished), max(asked, len(row.trials))
     mark = f" {FEWER}" if 0 < finished < asked else ""
     others = Counter(trial.status for trial in row.trials if trial.status != "finished")
-    said = [
+    messages = [
         f"{number} {status}{f' {STOPPED}' if status == 'stopped' else ''}"
         for status, number in sorted(others.items())
     ]
     missing = asked - len(row.trials)
     if missing:
-        said.append(f"{missing} not started")
-    return ", ".join([f"{finished}/{asked}{mark}", *said])
+        messages.append(f"{missing} not started")
+    return ", ".join([f"{finished}/{asked}{mark}", *messages])
 
 
 def _with_mark(text: str, figure: Estimate | None, row: RowResult, asked: int) -> str:

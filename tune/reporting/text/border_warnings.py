@@ -30,7 +30,7 @@ def border_warnings(results: RunResults, outcome: Outcome) -> list[str]:
     space, trial = results.plan.get("space"), outcome.searched
     if not isinstance(space, dict) or trial is None:
         return []
-    said = []
+    messages = []
     for parameter in hyperparameters():
         value = trial.config.get(parameter.name)
         if parameter.name in space and value is not None:
@@ -40,8 +40,8 @@ def border_warnings(results: RunResults, outcome: Outcome) -> list[str]:
                 continue
             if beyond is not None and _acts(results, trial, parameter.name, beyond):
                 end, text, _, further = beyond
-                said.append(_sentence(parameter, value, end, text, further, trial.name))
-    return said
+                messages.append(_sentence(parameter, value, end, text, further, trial.name))
+    return messages
 
 
 def _acts(results: RunResults, trial: TrialRow, name: str, beyond: tuple[str, str, float, float]) -> bool:

@@ -21,12 +21,12 @@ def contrast_fact(results: RunResults) -> str:
 def contrast_warnings(results: RunResults, outcome: Outcome) -> list[str]:
     """Sentences where the terms were silent: in the reported training, and in trainings in which they never acted."""
     by_trial = _epochs(results)
-    said = []
+    messages = []
     for trial in outcome.trials[:1]:
         silent, epochs = silent_epochs(row.contrast for row in by_trial.get(trial.key, []))
         if silent:
             terms = f"the contrastive terms were {silence_text(silent, epochs)}"
-            said.append(f"In {_called(trial)} {terms}: {WHY}.")
+            messages.append(f"In {_called(trial)} {terms}: {WHY}.")
     trained = [trial for trial in results.trial_rows if by_trial.get(trial.key)]
     never = [trial for trial in trained if not any(_acts(trial, epoch) for epoch in by_trial[trial.key])]
     if never:
@@ -41,8 +41,8 @@ def contrast_warnings(results: RunResults, outcome: Outcome) -> list[str]:
             else "the weight λ of the contrastive terms, which grows by r an epoch from 0 in the first on, was exactly "
             "0 in every epoch."
         )
-        said.append(f"In {which} Λ, r and τ had no effect: {why}")
-    return said
+        messages.append(f"In {which} Λ, r and τ had no effect: {why}")
+    return messages
 
 
 def _epochs(results: RunResults) -> dict[tuple[str, str], list[EpochRow]]:

@@ -34,7 +34,7 @@ _SAID = {"stopped": "stopped early", "pending": "not reported"}
 
 def banners(results: RunResults) -> list[str]:
     """Sentences that a reader must see before any number; empty for a whole run."""
-    said = []
+    messages = []
     if results.status in _STATES:
         phase = _phase(results)
         go_on = (
@@ -42,16 +42,16 @@ def banners(results: RunResults) -> list[str]:
             if results.status == "interrupted"
             else ""
         )
-        said.append(" ".join(part for part in (_STATES[results.status], phase, go_on) if part))
+        messages.append(" ".join(part for part in (_STATES[results.status], phase, go_on) if part))
     counts = status_counts(results)
     wrong = counts["failed"] + counts["diverged"]
     if wrong:
-        said.append(
+        messages.append(
             f"{wrong} of {sum(counts.values())} trials failed or diverged; reasons stand under “Status of the trials”."
         )
     if is_demo(results):
-        said.append("Demo data, generated: no number here says anything about XD-Violence.")
-    return [*said, *data_notes(results)]
+        messages.append("Demo data, generated: no number here says anything about XD-Violence.")
+    return [*messages, *data_notes(results)]
 
 
 def data_notes(results: RunResults) -> list[str]:
@@ -199,8 +199,8 @@ def _data(results: RunResults) -> str:
         parts = [f"{given or 'unknown'}{' (demo data, generated)' if is_demo(results) else ''}"]
     counts = info.get("dataset")
     if isinstance(counts, dict):
-        said = {"train": "training videos", "test": "test videos"}
-        parts += [f"{wording.value(item)} {said.get(key, key)}" for key, item in _flat(counts)]
+        messages = {"train": "training videos", "test": "test videos"}
+        parts += [f"{wording.value(item)} {messages.get(key, key)}" for key, item in _flat(counts)]
     if info.get("store_hash"):
         parts.append(f"content hash {info['store_hash']}")
     return "; ".join(parts)

@@ -181,14 +181,14 @@ def _against_reference(results: RunResults, rows: Sequence[RowResult]) -> list[s
         f"{reference} beyond the 95 % interval of the difference on the same {counted} seeds (trapezoidal AP, {rule})"
     )
     notes = wording.interval_notes((item.difference for item in differ.values()), POINTS)
-    said = " ".join([_sentence(f"{text}{_named_rows(differ, rows)}"), *notes])
+    messages = " ".join([_sentence(f"{text}{_named_rows(differ, rows)}"), *notes])
     best, best_rule = compared_column(results)
     if best != column:
         also = sum(item.differs for item in against_reference(results, rows, best).values())
-        said += f" By the {best_rule}: {also or 'none'}."
+        messages += f" By the {best_rule}: {also or 'none'}."
     if differ and len(tested) > 1:
-        said += f" Each interval stands for itself: of 20 {noun}s without any difference, about one would be named."
-    return [said]
+        messages += f" Each interval stands for itself: of 20 {noun}s without any difference, about one would be named."
+    return [messages]
 
 
 def _standing(results: RunResults, rows: Sequence[RowResult]) -> list[str]:
@@ -304,19 +304,19 @@ def _alike(rows: Sequence[RowResult]) -> list[str]:
 
 
 def _missing(results: RunResults, rows: Sequence[RowResult]) -> list[str]:
-    said = []
+    messages = []
     asked = seeds_asked(results, rows)
     fewer = [row.name for row in rows if len(row.finished) < asked]
     if fewer:
         named = (
             f"row {', '.join(fewer)}" if len(fewer) <= _MOST_NAMED else f"{len(fewer)} of {len(rows)} rows"
         )
-        said.append(f"Not every seed has a whole training in {named}: see the column Seeds.")
+        messages.append(f"Not every seed has a whole training in {named}: see the column Seeds.")
     if any(row.stopped for row in rows):
-        said.append(
+        messages.append(
             "Seeds were stopped early: the means of their rows are over the better seeds, and flatter."
         )
-    return said
+    return messages
 
 
 def _degrees(noise: Noise) -> str:

@@ -136,10 +136,10 @@ def interval_notes(figures: Iterable[Estimate | None], within: Bounds) -> list[s
         within: What its numbers lie between, in the table's unit.
     """
     known = [figure for figure in figures if figure is not None]
-    said = []
+    messages = []
     if any(figure.values for figure in known):
-        said.append(f"In round brackets: both values of two seeds, since {NEEDED}.")
-    return [*said, *(f"{note}." for note in cut_notes(known, within))]
+        messages.append(f"In round brackets: both values of two seeds, since {NEEDED}.")
+    return [*messages, *(f"{note}." for note in cut_notes(known, within))]
 
 
 def cut_notes(figures: Iterable[Estimate | None], within: Bounds) -> list[str]:

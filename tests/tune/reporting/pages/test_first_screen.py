@@ -49,19 +49,19 @@ def lines(answer: Answer) -> list[tuple[str, str, str]]:
 
 def test_it_answers_what_was_run_the_winner_better_and_the_command() -> None:
     what, winner, better, again = screen(replace(search(first=0.50, best=0.53), chance=0.287))
-    assert "Search over Λ_v2b: 2 trials of 3 epochs" in what.said[0]
-    assert "protocol heldout" in what.said[0]
+    assert "Search over Λ_v2b: 2 trials of 3 epochs" in what.messages[0]
+    assert "protocol heldout" in what.messages[0]
     each = "one seed, 80 % of the videos"
     assert lines(winner) == [
         ("Winner: trial 00003", "53.00 % (chance 28.70)", each),
         ("Reference: trial 00000", "50.00 % (chance 28.70)", each),
     ]
     assert "protocol heldout; chosen epoch" in winner.small
-    assert "lambda_v2b 0.5" in winner.said[0]
+    assert "lambda_v2b 0.5" in winner.messages[0]
     assert better.question == "Better than the reference?"
     assert better.number == "+3.00 points"
-    assert "noise between seeds was not measured" in better.said[0]
-    assert "a search with --confirm 2 measures it" in better.said[0], (
+    assert "noise between seeds was not measured" in better.messages[0]
+    assert "a search with --confirm 2 measures it" in better.messages[0], (
         "of two trials no three can be confirmed"
     )
     assert f"{each}, each" in better.small
@@ -137,7 +137,7 @@ def test_a_refit_whose_labels_are_closed_has_no_ap() -> None:
 def test_a_confirmation_decides_by_paired_differences(winner: str, number: str, verdict: str) -> None:
     found, better = screen(confirmed(winner={"trial": winner}))[1:3]
     assert better.number.startswith(number)
-    assert better.said[0].startswith(verdict)
+    assert better.messages[0].startswith(verdict)
     assert "paired over 3 fresh seeds" in better.small
     assert [basis for _, _, basis in lines(found)] == ["3 fresh seeds, 80 % of the videos"] * 2
     assert all("[" in number for _, number, _ in lines(found)), "means of the fresh seeds, not the trials"
@@ -146,14 +146,14 @@ def test_a_confirmation_decides_by_paired_differences(winner: str, number: str, 
 def test_a_confirmation_under_way_is_not_final_and_names_no_winner() -> None:
     _, best, better, _ = screen(confirmed(failed="confirm/00004_seed1001", status="interrupted"))
     assert best.question == "Best trial so far"
-    assert better.said[-1] == "Not final: fresh seeds are missing, 1 in all."
+    assert better.messages[-1] == "Not final: fresh seeds are missing, 1 in all."
     assert better.small.startswith("Points of test AP, trial 00004 minus trial 00000")
 
 
 def test_before_the_end_nothing_is_said_of_a_winner_and_of_an_ap_that_is_not_shown() -> None:
     rows = search(first=None, best=None).trials.to_pylist()[:1]
     _, best, better, _ = screen(made_results(rows, plan=PLAN, status="interrupted"))
-    assert better.said == (
+    assert better.messages == (
         "The best trial so far is the reference itself: the search found nothing better on held-out videos.",
     )
     assert best.small == "Selection score: best held-out score; protocol heldout"
@@ -163,7 +163,7 @@ def test_a_winner_that_is_the_reference_is_called_that() -> None:
     _, winner, better, _ = screen(confirmed(winner={"trial": "00000"}))
     (line,) = winner.lines
     assert line.name == "Winner, the reference: trial 00000"
-    assert better.said == (
+    assert better.messages == (
         "The winner is the reference itself: the search found nothing better on held-out videos and fresh seeds.",
     )
 
@@ -172,9 +172,9 @@ def test_a_search_that_the_test_ap_steered_says_so() -> None:
     changes = {"protocol": "published", "epoch_rule": "last"}
     rows = [{**row, **changes} for row in search(first=0.5, best=0.53).trials.to_pylist()]
     _, winner, better, _ = screen(made_results(rows[:1], plan=PLAN, protocol="published"))
-    assert better.said[0].endswith("found nothing better by the test AP that steered it.")
+    assert better.messages[0].endswith("found nothing better by the test AP that steered it.")
     assert winner.lines[0].basis == "one seed, all training videos"
-    assert "the best by selection score, which is its best test AP: it flatters." in winner.said[0]
+    assert "the best by selection score, which is its best test AP: it flatters." in winner.messages[0]
 
 
 def test_a_winner_picked_by_the_test_ap_of_its_fresh_seeds_has_a_reserve_and_its_model_a_line() -> None:
@@ -182,14 +182,14 @@ def test_a_winner_picked_by_the_test_ap_of_its_fresh_seeds_has_a_reserve_and_its
     rows = [{**row, **changes} for row in confirmed().trials.to_pylist()]
     info = {"confirm": confirmed().info["confirm"], "winner": {"trial": "00007"}, "protocol": "published"}
     _, winner, better, _ = screen(made_results(rows, **info))
-    assert better.said[0].startswith("Yes")
-    assert "picked as the best of 3 by the test AP of these trainings" in better.said[0]
-    assert "picked" not in screen(confirmed(winner={"trial": "00007"}))[2].said[0], "by held-out videos"
+    assert better.messages[0].startswith("Yes")
+    assert "picked as the best of 3 by the test AP of these trainings" in better.messages[0]
+    assert "picked" not in screen(confirmed(winner={"trial": "00007"}))[2].messages[0], "by held-out videos"
     assert lines(winner)[0][:2] == ("Winner: trial 00007", "58.00 [53.03, 62.97] %")
     name, number, basis = lines(winner)[-1]
     assert name == "model.pt: trial 00007 in the search"
     assert (number, basis) == ("50.00 %", "one seed, all training videos, last epoch")
-    assert "its training in the search is the run's result" in winner.said[0]
+    assert "its training in the search is the run's result" in winner.messages[0]
 
 
 def test_a_row_is_not_the_papers_setting_for_being_called_so() -> None:
@@ -203,15 +203,15 @@ def test_a_search_without_the_papers_values_has_no_reference() -> None:
     assert reference_trial(results) is not None
     elsewhere = made_results(results.trials.to_pylist(), plan={**PLAN, "first": {"lambda_v2b": 9.0}})
     assert reference_trial(elsewhere) is None
-    assert "no trial of this search has the paper's values" in screen(elsewhere)[2].said[0]
+    assert "no trial of this search has the paper's values" in screen(elsewhere)[2].messages[0]
 
 
 def test_an_empty_run_answers_that_nothing_is_known() -> None:
     what, result, better, again = screen(made_results([], trials=3))
-    assert "3 trials" in what.said[0]
-    assert result.said == ("No trial has a selection score yet.",)
-    assert better.said == ("Not known yet.",)
-    assert again.said == ("No trial has a result to replay yet.",)
+    assert "3 trials" in what.messages[0]
+    assert result.messages == ("No trial has a selection score yet.",)
+    assert better.messages == ("Not known yet.",)
+    assert again.messages == ("No trial has a result to replay yet.",)
 
 
 def sweep(aps: dict[str, tuple[float, ...]], **plan: Any) -> RunResults:
@@ -231,24 +231,24 @@ def sweep(aps: dict[str, tuple[float, ...]], **plan: Any) -> RunResults:
 def test_a_sweep_shows_its_best_row_against_the_reference_on_the_same_seeds() -> None:
     results = sweep({"light": (0.80, 0.82, 0.84), "full": (0.70, 0.72, 0.74)})
     what, best, better, again = screen(results)
-    assert "2 rows × 3 seeds" in what.said[0]
+    assert "2 rows × 3 seeds" in what.messages[0]
     assert best.number.startswith("AP 82.00 [")
-    assert "chosen on the test set" in best.said[0]
+    assert "chosen on the test set" in best.messages[0]
     assert better.number == "+10.00 [+10.00, +10.00] points"
-    assert better.said[0].startswith("Yes")
-    assert "picked as the best of 2" in better.said[0]
+    assert better.messages[0].startswith("Yes")
+    assert "picked as the best of 2" in better.messages[0]
     assert again.command.endswith(" light_seed0")
 
 
 def test_a_sweep_of_one_seed_measures_no_noise() -> None:
     better = screen(sweep({"light": (0.80,), "full": (0.70,)}))[2]
     assert better.number == "+10.00 points"
-    assert "one seed a row measures no noise" in better.said[0]
+    assert "one seed a row measures no noise" in better.messages[0]
 
 
 def test_a_sweep_whose_reference_is_best_or_missing_says_so() -> None:
-    assert "reference itself" in screen(sweep({"light": (0.6, 0.6), "full": (0.7, 0.71)}))[2].said[0]
-    assert "names no reference" in screen(sweep({"light": (0.6, 0.6)}, reference=None))[2].said[0]
+    assert "reference itself" in screen(sweep({"light": (0.6, 0.6), "full": (0.7, 0.71)}))[2].messages[0]
+    assert "names no reference" in screen(sweep({"light": (0.6, 0.6)}, reference=None))[2].messages[0]
 
 
 def test_a_published_confirmation_says_that_the_same_numbers_chose_and_shows_the_model_apart() -> None:
@@ -258,9 +258,9 @@ def test_a_published_confirmation_says_that_the_same_numbers_chose_and_shows_the
     ]
     results = made_results(rows, protocol="published", confirm=CONFIRM, winner={"trial": "00007"})
     _, winner, better, _ = screen(results)
-    assert better.said[0].startswith("Yes")
-    assert "picked as the best of 3 by the test AP of these trainings" in better.said[0]
+    assert better.messages[0].startswith("Yes")
+    assert "picked as the best of 3 by the test AP of these trainings" in better.messages[0]
     assert winner.lines[-1].name == "model.pt: trial 00007 in the search"
     assert winner.lines[-1].basis == "one seed, all training videos, last epoch"
-    assert "its training in the search is the run's result" in winner.said[0]
-    assert "picked" not in screen(confirmed(winner={"trial": "00007"}))[2].said[0]
+    assert "its training in the search is the run's result" in winner.messages[0]
+    assert "picked" not in screen(confirmed(winner={"trial": "00007"}))[2].messages[0]

@@ -179,7 +179,7 @@ def test_no_readable_run_at_all_is_an_error_and_out_is_obeyed(storage: Path, tmp
 
 def test_chance_stands_beside_each_result(tmp_path: Path) -> None:
     runs = [replace(sweep("x/one", ONE), chance=0.287), sweep("x/two", TWO)]
-    first, second = comparison_page(name_runs(runs), [], tmp_path).answers[1].said
+    first, second = comparison_page(name_runs(runs), [], tmp_path).answers[1].messages
     assert "% (chance 28.70). Row light" in first
     assert "chance" not in second, "it is not known"
 

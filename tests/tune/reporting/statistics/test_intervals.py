@@ -107,7 +107,7 @@ def test_no_table_of_two_seeds_has_an_interval_and_each_says_why() -> None:
     others = sweep_results({"a": [84.0, 81.0], "c": [50.0, 52.0]}, reference="c")
     better = answers(others, find_outcome(others), {})[2]
     assert better.number == "+31.50 (+34.00 and +29.00) points"
-    assert better.said[0] == (
+    assert better.messages[0] == (
         "Not known: 2 seeds are too few to measure the noise between them; an interval needs three or more."
     )
     drawing = entries(results)[0].make()
