@@ -189,7 +189,7 @@ class TrialConfig(BaseModel):
 
     @property
     def switches(self) -> StepSwitches:
-        """What the code of a training step depends on."""
+        """The switches on which the code of a training step depends."""
         return StepSwitches(*(getattr(self, name) for name in StepSwitches._fields))
 
     def save(self, path: str | Path) -> None:
@@ -382,7 +382,7 @@ def _explain(error: ValidationError, values: dict[str, Any]) -> str:
 
 
 def _number_hint(value: Any) -> str:
-    """What to do about a number that arrived as text, as 4e-4 does from YAML, which wants a point in it."""
+    """Advice about a number that arrived as text, as 4e-4 does from YAML, which wants a point in it."""
     if not isinstance(value, str):
         return ""
     try:

@@ -1,4 +1,4 @@
-"""What a user can get wrong, as exceptions whose text is the whole message."""
+"""Errors that a user can cause, as exceptions whose text is the whole message."""
 
 from __future__ import annotations
 

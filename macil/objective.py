@@ -85,7 +85,7 @@ def objective(
 
 
 def total_loss(parts: Sequence[Tensor], weights: Sequence[float] | Sequence[Tensor]) -> Tensor:
-    """Eq. 8: loss_mil + λ_v2b(t) loss_v2b + λ_v2n(t) loss_v2n, for `parts` as of `loss_parts`, each (...).
+    """Eq. 8: loss_mil + λ_v2b(t) loss_v2b + λ_v2n(t) loss_v2n, for the `parts` of `loss_parts`, each (...).
 
     `objective` and the training step (`macil.training.engine`) both weight by this function; a step gives the weights
     as tensors, so that a recorded step reads those of its epoch.

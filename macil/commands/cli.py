@@ -1,4 +1,4 @@
-"""What every command line of the project shares: options derived from `TrialConfig`, errors without tracebacks."""
+"""Parts shared by every command line of the project: options derived from `TrialConfig`, errors without tracebacks."""
 
 from __future__ import annotations
 

@@ -225,7 +225,7 @@ def score(checkpoint: Path, features: tuple[Path, ...], out: Path, **options: An
 
 
 class _Choice(NamedTuple):
-    """What was asked of the features."""
+    """The options that choose and describe the features to score."""
 
     split: Literal["train", "test"] | None
     names: tuple[str, ...]

@@ -111,7 +111,7 @@ def train(data: Path, out: Path, resume: bool, overwrite: bool, **options: Any) 
 
 
 def _print_what_to_know(trainer: Trainer) -> None:
-    """What belongs to the numbers: doubts about the labels, terms that never acted, made-up data."""
+    """Print the notes that belong to the numbers: doubts about the labels, terms that never acted, made-up data."""
     for doubt in trainer.store.label_notes:
         click.echo(f"note: {printable(doubt)}")
     silent, epochs = silent_epochs(trainer.history)

@@ -28,7 +28,7 @@ def truth_of_store(store: FeatureStore) -> dict[str, np.ndarray]:
 
 
 def truth_of_layout(root: Path, lengths: Mapping[str, int], snippet_frames: int) -> dict[str, np.ndarray]:
-    """As `truth_of_store`, of the test videos in `lengths` (name to snippets) that `root` annotates.
+    """Like `truth_of_store`, for the test videos in `lengths` (name to snippets) that `root` annotates.
 
     Raises:
         DataError: There are neither annotations.txt nor gt.npy, or they have faults; names all of them.

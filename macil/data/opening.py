@@ -1,4 +1,4 @@
-"""What `--data` means: a store, a layout folder (converted once into the cache), or nothing (the demo)."""
+"""The meaning of `--data`: a store, a layout folder (converted once into the cache), or nothing (the demo)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a protocol measures after an epoch, and which labels it may read for that."""
+"""The evaluation after an epoch under each protocol, and the labels that it may read."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _WHOSE = {"": "", "visual_": "of the visual network, "}
 
 
 class Evaluation(NamedTuple):
-    """What was found after one epoch."""
+    """The result of an evaluation after one epoch."""
 
     figures: dict[str, Any]
     """Fields of `macil.training.metrics.EpochMetrics`, without what the protocol does not measure."""

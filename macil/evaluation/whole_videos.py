@@ -179,7 +179,7 @@ def score_videos(
     device: torch.device | str = "cpu",
     advance: Callable[[int], None] | None = None,
 ) -> VideoScores:
-    """Score videos once: `score_whole` of `WholeVideos`, read as they are needed; arguments as of both."""
+    """Score videos once: `score_whole` of `WholeVideos`, read as they are needed; arguments are those of both."""
     return score_whole(network, WholeVideos(store, videos, chosen, device, resident=False), advance)
 
 

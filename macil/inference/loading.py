@@ -27,7 +27,7 @@ class Trained(NamedTuple):
     """On the CPU, in evaluation mode."""
     file: Path
     origin: dict[str, Any]
-    """What is known of the training, plain values: `epoch`, `protocol`, `seed`; or `origin`, in words."""
+    """Facts about the training, plain values: `epoch`, `protocol`, `seed`; or `origin`, in words."""
 
 
 def load_trained(path: str | Path, *, released: bool = False, num_heads: int | None = None) -> Trained:

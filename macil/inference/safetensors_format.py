@@ -27,7 +27,7 @@ KIND: Literal["macil network"] = "macil network"
 
 
 class NetworkMetadata(FileFormat):
-    """What a file says of the network in it; in the file every value is a text, JSON where it is more than that."""
+    """The metadata of the network in a file; there every value is a text, JSON where it is more than that."""
 
     WHAT: ClassVar[str] = "a network of this project"
     MARK: ClassVar[str | None] = "kind"
@@ -41,7 +41,7 @@ class NetworkMetadata(FileFormat):
     audio_dim: Annotated[int, Field(ge=1)]
     macil_version: str = __version__
     origin: dict[str, Any]
-    """What is known of the training, plain values"""
+    """Facts about the training, plain values"""
 
     @classmethod
     def from_texts(cls, texts: Mapping[str, str], where: str) -> NetworkMetadata:
@@ -56,14 +56,14 @@ class NetworkMetadata(FileFormat):
         return cls.parse(content, where)
 
     def to_texts(self) -> dict[str, str]:
-        """As a file has them."""
+        """The values as texts, as they are written into a file."""
         return {
             name: value if isinstance(value, str) else json.dumps(value) for name, value in dict(self).items()
         }
 
 
 class Loaded(NamedTuple):
-    """What a file holds."""
+    """The content of a file."""
 
     network: TwoStreamNetwork
     """On the CPU, in evaluation mode."""
@@ -104,7 +104,7 @@ def load_safetensors(path: str | Path) -> Loaded:
 
 
 def metadata_of(network: TwoStreamNetwork, origin: Mapping[str, Any]) -> NetworkMetadata:
-    """What a file says of the network in it."""
+    """Read the metadata of the network in a file."""
     return NetworkMetadata(
         config=network.config.to_dict(),
         visual_dim=network.fc_v.in_features,

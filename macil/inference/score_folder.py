@@ -59,7 +59,7 @@ class SegmentsFile(FileFormat):
 
 @dataclass(frozen=True)
 class Written:
-    """What a folder holds."""
+    """The content of a folder of scores."""
 
     snippets: int
     frames: int

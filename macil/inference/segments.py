@@ -21,7 +21,7 @@ class Segment(NamedTuple):
 
 
 class SegmentRule(NamedTuple):
-    """What counts as a segment.
+    """The rule for what counts as a segment.
 
     A snippet is violent when its score is above `threshold`; neighbouring violent snippets are one segment. Segments
     at most `merge_seconds` apart are joined, and then those shorter than `min_seconds` are dropped.

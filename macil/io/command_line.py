@@ -75,7 +75,7 @@ def _from_here(path: Path) -> str:
 
 
 def _search_path(program: str) -> list[str]:
-    """What a checkout that is not installed needs before `python -m macil`, away from its folder."""
+    """The prefix that a checkout that is not installed needs before `python -m macil`, away from its folder."""
     if program != "macil":
         return []
     sources = _ROOT / "macil" / "__init__.py"

@@ -23,13 +23,13 @@ class FileFormat(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     WHAT: ClassVar[str]
-    """What such a file is, with its article: "a split"."""
+    """The kind of file, with its article: "a split"."""
     MARK: ClassVar[str | None] = None
     """The field that holds one fixed text in every such file and in no other."""
     READABLE: ClassVar[tuple[int, ...]] = (1,)
     """Values of `format_version` that this version of the package reads."""
     ADVICE: ClassVar[str] = ""
-    """What to do about a file that is damaged or of another version, as the end of a sentence."""
+    """Advice for a file that is damaged or of another version, as the end of a sentence."""
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Self:
@@ -66,7 +66,7 @@ class FileFormat(BaseModel):
 
     @classmethod
     def _unlike(cls, content: Any) -> str | None:
-        """What tells that this is from another kind of file."""
+        """Why the content is of another kind of file; None when it is of this kind."""
         if not isinstance(content, dict):
             return f"it holds {brief(content)}, expected a table"
         if cls.MARK is not None:
@@ -79,7 +79,7 @@ class FileFormat(BaseModel):
 
 
 def faults_of(error: ValidationError, model: type[BaseModel], content: Mapping[str, Any]) -> list[str]:
-    """What is wrong with the fields of `content`, one text a field."""
+    """The faults of the fields of `content`, one text a field."""
     faults: dict[str, str] = {}
     for fault in error.errors(include_url=False):
         name = str(fault["loc"][0]) if fault["loc"] else ""

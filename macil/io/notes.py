@@ -1,4 +1,4 @@
-"""What a command says besides its results."""
+"""Notes that a command prints besides its results."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def read_text(path: str | os.PathLike[str], encoding: str = "utf-8", errors: str
 
 
 def parse_json(text: str) -> Any:
-    """What a JSON text holds; half a surrogate pair, which no UTF-8 file can hold, becomes a question mark.
+    """The value of a JSON text; half a surrogate pair, which no UTF-8 file can hold, becomes a question mark.
 
     Raises:
         ValueError: It is no JSON.

@@ -270,7 +270,7 @@ def bring(remote: Remote, folder: Path, wanted: Mapping[str, Entry | None]) -> s
 
 
 def said_by(error: BaseException) -> str:
-    """What a remote file system said, in one line, without names that whoever asks knows."""
+    """The message of a remote file system, in one line, without the names that the caller knows."""
     text = getattr(error, "strerror", None) or str(error)
     text = text[max(text.find("AWS Error"), 0) :].partition("; Details: ")[0]
     return " ".join(_REQUEST.sub("", text).split()) or type(error).__name__

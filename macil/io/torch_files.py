@@ -16,7 +16,7 @@ from macil.io.reading import require_file
 
 
 def dump_tensors(content: Any) -> memoryview:
-    """What `torch.save` would write, to be written by Python: where torch meets a full disk it hides the reason.
+    """The bytes that `torch.save` would write, for Python to write: torch hides the reason when the disk is full.
 
     Equal content gives equal bytes; into a file, torch would note the file's name as well.
     """

@@ -53,7 +53,7 @@ class Folded(NamedTuple):
 
 
 class Context(NamedTuple):
-    """What the queries of a block attend to."""
+    """The keys and values that the queries of a block attend to."""
 
     keys: Tensor
     """(S, D, G, H, L, d / H)"""

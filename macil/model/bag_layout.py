@@ -70,7 +70,7 @@ class Layout(NamedTuple):
     def contexts(
         self, streams: Sequence[Tensor], num_heads: int, *, mask_padding: bool, kept: float
     ) -> list[Context]:
-        """What the queries of every block attend to.
+        """The keys and values that the queries of every block attend to.
 
         Args:
             streams: Keys and values of each stream, (S, R, 2 d); see `macil.model.attention.heads_of`.

@@ -87,7 +87,7 @@ class Noise(NamedTuple):
         return 1 - self.rates.inner / _LEVELS
 
     def scale(self, site: Site) -> float:
-        """What a kept element is multiplied by: 1 / (1 - rate), of the rate that is really met."""
+        """The factor of a kept element: 1 / (1 - rate), for the rate that is really met."""
         return _LEVELS / (_LEVELS - self.rates.at(site))
 
     def drop(self, site: Site, x: Tensor, rows: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ AUDIO_DIM = 128  # VGGish
 
 
 class NetworkOutput(NamedTuple):
-    """What MA-CIL needs to know of a two-stream network, any network."""
+    """The output of any two-stream network that MA-CIL reads."""
 
     visual_embeddings: Tensor
     """(B, T, d)"""
@@ -51,7 +51,7 @@ class NetworkOutput(NamedTuple):
 
 
 class VisualOutput(NamedTuple):
-    """What the visual network gives."""
+    """The output of the visual network."""
 
     logits: Tensor
     """(B, T)"""
@@ -62,7 +62,7 @@ class VisualOutput(NamedTuple):
 
 
 class _Network(nn.Module):
-    """What both networks share: initialisation, the layer for whole batches, dropout that never repeats."""
+    """The base of both networks: initialisation, the layer for whole batches, dropout that never repeats."""
 
     def __init__(self, config: TrialConfig) -> None:
         super().__init__()
@@ -176,7 +176,7 @@ class TwoStreamNetwork(_Network):
     def snippet_logits(self, visual: Tensor, audio: Tensor, lengths: Tensor) -> Tensor:
         """Fused logits (B, T) of whole videos batched together; padding is invisible, unlike in training.
 
-        Arguments and errors as of `forward`, with lengths.
+        Arguments and errors are those of `forward`, with lengths.
         """
         _require_shapes(lengths, visual, audio)
         mask = torch.arange(visual.shape[1], device=visual.device) < lengths[:, None]
@@ -225,7 +225,7 @@ class VisualNetwork(_Network):
         return VisualOutput(logits, k_max_mean(logits, lengths), lengths)
 
     def snippet_logits(self, visual: Tensor, audio: Tensor, lengths: Tensor) -> Tensor:
-        """As `TwoStreamNetwork.snippet_logits`; `audio` is not looked at."""
+        """See `TwoStreamNetwork.snippet_logits`; `audio` is ignored."""
         return self._encode(visual, torch.arange(visual.shape[1], device=visual.device) < lengths[:, None])
 
     def _encode(self, visual: Tensor, key_mask: Tensor | None) -> Tensor:

@@ -54,7 +54,7 @@ class Accelerator:
 
     @property
     def mode(self) -> str:
-        """What is really used, known after some steps: "eager", "compiled", "graph" or "compiled graph"."""
+        """The mode really used, known after some steps: "eager", "compiled", "graph" or "compiled graph"."""
         parts = ["compiled"] if self._compile_wanted else []
         return " ".join([*parts, "graph"] if self._graph is not None else parts) or "eager"
 

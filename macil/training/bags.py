@@ -290,7 +290,7 @@ def shared_bags(
 ) -> TrainingBags:
     """The training bags, kept from one trial of a process to the next: on a GPU they are an upload of gigabytes.
 
-    Arguments and errors as of `TrainingBags`; one set of bags is kept, the last one asked for.
+    Arguments and errors are those of `TrainingBags`; one set of bags is kept, the last one asked for.
     """
     chosen = hashlib.blake2b("\n".join(sorted(names)).encode()).hexdigest() if names is not None else "all"
     key = f"{store.path} {store.content_hash} {chosen} {max_snippets} {device} {dtype}"

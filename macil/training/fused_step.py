@@ -66,7 +66,7 @@ def step_losses(
         layout: How the bags lie.
         switches: What is the same in all S trainings.
         noise: The step's dropout.
-        temperature: As in `macil.objective.loss_parts`.
+        temperature: See `macil.objective.loss_parts`.
     """
     audio_features = linear(p, "fc_a", audio)
     if teacher is None:
@@ -110,7 +110,7 @@ def two_stream_losses(
         layout: How the bags lie.
         switches: What is the same in all S trainings.
         noise: The step's dropout.
-        temperature: As in `macil.objective.loss_parts`.
+        temperature: See `macil.objective.loss_parts`.
     """
     scope = _make_scope(p, layout, switches, noise, streams)
     if switches.contrast and switches.background_pool == "batch":

@@ -20,14 +20,14 @@ KeptScores = Literal["ends", "all"]
 
 
 class Member:
-    """What a trainer remembers of one of its seeds.
+    """The state that a trainer keeps of one of its seeds.
 
     Args:
         config: What is trained, with this seed.
         network: The audio-visual network; a view of what the engine trains.
         visual_network: The visual network likewise; None without self-distillation.
         parameters: Of both networks.
-        keep_scores: As of `macil.training.trainer.Trainer`.
+        keep_scores: See `macil.training.trainer.Trainer`.
 
     Attributes:
         epoch: Epochs trained.
@@ -99,7 +99,7 @@ class Member:
         self.history.append(metrics.to_dict())
 
     def state_dict(self) -> dict[str, Any]:
-        """What `load_state_dict` takes, but for the networks: plain values and tensors."""
+        """The state for `load_state_dict`, without the networks: plain values and tensors."""
         return {
             "epoch": self.epoch,
             "history": self.history,

@@ -1,4 +1,4 @@
-"""What one epoch reports, each number under one name everywhere: training, study, tables and report."""
+"""The metrics of one epoch, each under one name everywhere: training, study, tables and report."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class EpochMetrics:
     ap_trapezoid: float | None = None
     """Test frames, trapezoidal area: the definition of the published figures."""
     visual_ap: float | None = None
-    """As `ap`, of the visual network."""
+    """The `ap` of the visual network."""
     heldout_ap: float | None = None
     """Video-level average precision on the held-out training videos."""
     heldout_loss: float | None = None

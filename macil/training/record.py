@@ -1,4 +1,4 @@
-"""What the digits of a training depend on, written down so that it can be run again."""
+"""The record of a training: everything its digits depend on, so that it can be run again."""
 
 from __future__ import annotations
 

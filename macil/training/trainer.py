@@ -191,7 +191,7 @@ class Trainer:
         return record.model_dump()
 
     def state_of(self, member: Member) -> dict[str, Any]:
-        """What there is to know of one seed: record, epochs, scores, weights and optimisers."""
+        """Everything about one seed: record, epochs, scores, weights and optimisers."""
         return {
             "record": self.record(member),
             **member.state_dict(),

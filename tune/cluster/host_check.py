@@ -1,4 +1,4 @@
-"""What every host of a cluster must have in common with the search before it trains anything.
+"""Checks that a host of a cluster equals the search's own host, made before it trains anything.
 
 The same code and versions, and, for storage that hosts share, the same folder: each host proves it by reading what the
 search wrote there. A host that does not is no trial's fault; the search stops and names it.
@@ -58,7 +58,7 @@ def code_here() -> str:
 
 
 def differences(terms: HostRequirements, host: str) -> list[str]:
-    """What this process has otherwise than the search, one line each."""
+    """The differences between this process and the search, one line each."""
     here = versions_here()
     found = [
         f"{name} {here.get(name, 'missing')} on {host}, {version} in the search"

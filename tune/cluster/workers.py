@@ -60,7 +60,7 @@ Log = Callable[[str], None]
 
 @dataclass(frozen=True)
 class TrialResources:
-    """What one trial takes of a host."""
+    """The CPUs and GPUs that one trial takes of a host."""
 
     cpus: float
     gpus: float
@@ -70,13 +70,13 @@ class TrialResources:
 
     @property
     def bundle(self) -> dict[str, float]:
-        """As Ray writes it."""
+        """The resources as Ray writes them."""
         return {"CPU": self.cpus, **({"GPU": self.gpus} if self.gpus else {})}
 
 
 @dataclass(frozen=True)
 class Needs:
-    """What a search takes.
+    """The resources that a search needs.
 
     Attributes:
         trial: Of each trial.
@@ -97,7 +97,7 @@ class Needs:
 
     @classmethod
     def of(cls, plan: Plan) -> Needs:
-        """What a plan takes."""
+        """The resources that a plan needs."""
         trial = TrialResources(plan.cpus_per_trial, plan.gpus_per_trial)
         refit = TrialResources(plan.refit_cpus, plan.gpus_per_trial) if plan.refits else None
         return cls(trial, min(plan.concurrent, plan.tune_trials), plan.tune_trials, refit)
@@ -143,7 +143,7 @@ def hosts_now() -> list[Host]:
 
 @dataclass(frozen=True)
 class Autoscaler:
-    """What the cluster's autoscaler says.
+    """The state of the cluster's autoscaler.
 
     Attributes:
         there: Whether there is one that can start workers; None while that is not known.
@@ -161,7 +161,7 @@ class Autoscaler:
 
 
 def ask_autoscaler() -> Autoscaler:
-    """What the autoscaler has told Ray's control service: the first one by its key, the second one by its state."""
+    """Ask Ray's control service for the autoscaler: for the first kind by its key, for the second by its state."""
     told = autoscaler_report()
     return _first_autoscaler(told) if told else _second_autoscaler(cluster_status(_RPC))
 

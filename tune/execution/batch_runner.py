@@ -145,12 +145,12 @@ def trial_folder_name(trial: Trial) -> str:
 
 
 def _ended(histories: Mapping[str, TrialHistory]) -> list[TrialHistory]:
-    """Those that are not run again."""
+    """The trials that have ended and are not run again."""
     return [history for history in histories.values() if history.ended or history.failed]
 
 
 def _log_what_is_there(batch: Batch, histories: Mapping[str, TrialHistory], display: Display) -> None:
-    """What a resumed run finds."""
+    """Log how many trials a resumed run finds, by state."""
     begun = [history for history in histories.values() if history.begun]
     if not begun:
         return

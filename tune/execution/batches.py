@@ -72,7 +72,7 @@ def refit_batch(run: Workspace, plan: Plan, store: FeatureStore, winner: Winner)
 
 
 def run_spec(run: Workspace, plan: Plan, store: FeatureStore) -> RunSpec:
-    """What the trials of the search or the sweep share."""
+    """The run specification that the trials of the search or the sweep share."""
     heldout = plan.protocol == "heldout"
     return RunSpec(
         **plan.training_settings(),

@@ -1,4 +1,4 @@
-"""What the driver writes of each trial, as it happens: configuration, epoch log, error, notes.
+"""The driver's records of each trial, written as it runs: configuration, epoch log, error, notes.
 
 A run is resumed from these files and the checkpoints (`tune.storage.history`). An epoch is in the log before anything
 that follows from it is done; what was logged stays as it is, also where a trial repeats it after a loss.

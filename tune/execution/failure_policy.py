@@ -1,4 +1,4 @@
-"""What is done about trials that fail, hang, or fail all in the same way; and about a wish to stop.
+"""The treatment of trials that fail, hang, or all fail in the same way; and of a request to stop.
 
 Lost workers and hosts are Tune's to make good, up to `MAX_WORKER_FAILURES` times a trial. A trial's own exception is
 tried once more, from its last checkpoint. Equal exceptions of several trials in a row are not the trials' fault.
@@ -192,7 +192,7 @@ def reason_of(trial: Trial) -> str:
 
 
 def _kind(trial: Trial, reason: str) -> str:
-    """What makes two failures equal: of lost workers the text names processes and hosts."""
+    """The key by which failures are equal: the type for lost workers, whose text names processes and hosts."""
     error = failure(trial)
     return type(error).__name__ if isinstance(error, RayActorError) and "Timeout" not in reason else reason
 

@@ -1,4 +1,4 @@
-"""What a run does, phase by phase: the trials, the confirmation of the best, the winner's refit."""
+"""The phases of a run: the trials, the confirmation of the best, the winner's refit."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ def run_to_end(
 
 
 def _advice(run: Workspace, address: str | None, error: BaseException) -> str:
-    """What to do after a failed run; a resume trains nothing again that has failed for good."""
+    """Advice after a failed run; a resume trains nothing again that has failed for good."""
     from tune.results.ranking import NoWinnerError
 
     if isinstance(error, NoWinnerError):

@@ -91,7 +91,7 @@ class Display:
                 self._live = None
 
     def callback(self, policy: FailurePolicy) -> Callback:
-        """What tells this display about Tune's trials."""
+        """The callback that tells this display about Tune's trials."""
         return _TrialReporter(self, policy)
 
     def recall(self, histories: Iterable[TrialHistory]) -> None:

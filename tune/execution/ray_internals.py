@@ -145,13 +145,13 @@ def take_messages(namespace: bytes, prefix: str) -> list[bytes]:
 
 
 def autoscaler_report() -> bytes | None:
-    """What Ray's first autoscaler has told the control service, as JSON."""
+    """The status of Ray's first autoscaler in the control service, as JSON."""
     told: bytes | None = internal_kv._internal_kv_get(b"__autoscaling_status")
     return told
 
 
 def cluster_status(timeout: float) -> GetClusterStatusReply:
-    """What the control service knows of the cluster and of Ray's second autoscaler."""
+    """The status of the cluster and of Ray's second autoscaler in the control service."""
     reply = GetClusterStatusReply()
     reply.ParseFromString(_control().get_cluster_status(timeout_s=timeout))
     return reply

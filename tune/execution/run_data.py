@@ -17,7 +17,7 @@ from tune.storage.run_folder import Workspace
 
 
 def open_data(run: Workspace, plan: Plan) -> FeatureStore:
-    """What --data gives; for a run that was begun with other data, the store that it was begun with.
+    """The store of --data; for a run that was begun with other data, the store that it was begun with.
 
     A folder comes to another content hash when its files have changed, or when another version of this package reads
     its names otherwise.

@@ -40,7 +40,7 @@ class AshaScheduler(FIFOScheduler):
         epochs: Epochs of a whole training.
         histories: What trials reported before, by folder. Without them a trial that goes on would be compared with
             nobody.
-        reduction: As of `Asha`.
+        reduction: See `Asha`.
     """
 
     def __init__(

@@ -36,7 +36,7 @@ def tolerating_worker_failures(recovers: Recovers | None = None) -> Iterator[Non
 
 
 def as_worker_failure(error: Exception) -> Exception:
-    """What Tune is told for an error of Ray: a trial's own exception and a dead actor as they are, all else as a loss.
+    """The error passed to Tune: a trial's own exception and a dead actor unchanged, other errors as a worker failure.
 
     That includes what no worker can help, a full object store say: it is tried again as often as a loss, and then the
     trial has failed with this reason. An error that is not Ray's is one of this process.

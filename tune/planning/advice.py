@@ -1,4 +1,4 @@
-"""What a person should know about a plan before it is run."""
+"""Advice about a plan before it is run."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def distinct_trainings(base: TrialConfig, space: Mapping[str, BaseDistribution])
 def _compared_early(
     base: TrialConfig, space: Mapping[str, BaseDistribution], grace: int, usual_grace: int
 ) -> list[str]:
-    """What trials are one training when ASHA first compares them, if it is the options that make it so."""
+    """The trials that are one training when ASHA first compares them, if the options make it so."""
     largest = max(
         (_ends(space[name])[1] for name in ("lambda_v2b", "lambda_v2n") if name in space), default=0.0
     )

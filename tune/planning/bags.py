@@ -39,7 +39,7 @@ def bags_of(plan: Plan, store: FeatureStore, split: Split | None) -> list[str]:
 
 
 def bags_at_hand(plan: Plan) -> list[str]:
-    """As `bags_of`, where that takes no conversion and no download; else that it is counted later."""
+    """See `bags_of`; where it would take a conversion or a download, a text that the bags are counted later."""
     try:
         store = at_hand(plan.data)
         if store is None:

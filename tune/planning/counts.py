@@ -17,6 +17,6 @@ def counted_rows(rows: int, trainings: int, seeds: int) -> str:
 
 
 def epochs_text(by_kind: Mapping[str, int]) -> str:
-    """Their sum, and what they were spent on where that is not one thing: "178 (170 in the trials, 8 in the refit)"."""
+    """The sum of the epochs, with their shares if there are several: "178 (170 in the trials, 8 in the refit)"."""
     parts = [f"{by_kind[kind]:,} {where}" for kind, where in _SPENT_ON.items() if by_kind.get(kind)]
     return f"{sum(by_kind.values()):,}" + (f" ({', '.join(parts)})" if len(parts) > 1 else "")

@@ -16,7 +16,7 @@ _NO_FLAGS = ("hyperparameters", "base")
 
 
 class Options(BaseModel):
-    """What was typed; None where a default applies."""
+    """The options as typed; None where a default applies."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 

@@ -1,4 +1,4 @@
-"""What a run will do, resolved once; `plan.json` holds it, and a resume goes on by what is recorded there."""
+"""The plan of a run, resolved once; `plan.json` holds it, and a resume goes on by the recorded plan."""
 
 from __future__ import annotations
 
@@ -71,14 +71,14 @@ class Plan(TrainingSettings):
     fixed: dict[str, Scalar]
     """Hyperparameters that the command line, or a default of this kind of run, sets."""
     space: dict[str, SearchedDistribution]
-    """What is searched; empty for a sweep."""
+    """The search space; empty for a sweep."""
     first: dict[str, Scalar]
     """The first suggestion: the paper's values of what is searched."""
     startup: Count
     """Random suggestions before the model of the scores is used."""
     search_seed: int | None
     sweep: str | None
-    """Its name; None for a search."""
+    """The sweep's name; None for a search."""
     title: str | None
     source: str | None
     reference: str | None

@@ -255,7 +255,7 @@ def _resources(options: Options, machine: Machine | None, trials: int) -> tuple[
 
 
 def _refit_cpus(options: Options, machine: Machine | None, cpus: float, gpus: float, seeds: int) -> float:
-    """What the trials left free: all CPUs of this machine, shared between the seeds."""
+    """The CPUs free after the trials: all of this machine, shared between the seeds."""
     if machine is None or gpus or options.cpus_per_trial is not None:
         return cpus
     return float(max(1, machine.cpus // seeds))

@@ -1,4 +1,4 @@
-"""What this machine can run."""
+"""The resources of this machine, and how many trials they hold."""
 
 from __future__ import annotations
 

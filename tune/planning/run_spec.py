@@ -1,4 +1,4 @@
-"""What all trials of a run share, and how a trial's configuration is composed."""
+"""The specification that all trials of a run share, and how a trial's configuration is composed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class TrainingSettings(FileModel):
 
 
 class HostRequirements(FileModel):
-    """What a host of a cluster must show before it trains anything."""
+    """The requirements that a host of a cluster must meet before it trains anything."""
 
     versions: dict[str, str]
     """Name -> version; of Python without its last number, of packages without the tag of a build."""
@@ -42,11 +42,11 @@ class HostRequirements(FileModel):
     marker: str | None
     """Path of a file in the run's folder, for storage that hosts share; None when they share none."""
     token: str
-    """What is in it."""
+    """The content of the marker file."""
 
 
 class RunSpec(TrainingSettings):
-    """What all trials of a batch share; the rest of a trial's configuration are its own hyperparameters."""
+    """Settings that all trials of a batch share; the rest of a trial's configuration are its own hyperparameters."""
 
     base: TrialConfig
     """The run's configuration."""
@@ -56,11 +56,11 @@ class RunSpec(TrainingSettings):
     labels_hash: str | None = None
     """Of the test labels of the store."""
     data: str | None = None
-    """What the store was made from: a layout folder, or None for the demo data set."""
+    """The folder that the store was made from; None for the demo data set."""
     bucket: str | None = None
     """URI of the run, where it lies in a bucket."""
     hosts: HostRequirements | None = None
-    """What every host must show; None on one machine."""
+    """The requirements of every host; None on one machine."""
     split: str | None = None
     """Absolute path of the split's file, for `heldout`."""
     split_hash: str | None = None

@@ -69,7 +69,7 @@ def published_point(space: Space) -> dict[str, Any]:
 
 
 def reference_title(values: Mapping[str, Any]) -> str:
-    """What a configuration that others are compared with is called: the paper's setting only where it is that."""
+    """The name of the reference configuration: "the paper's setting" only where it is that."""
     return "the reference" if departures(values) else "the paper's setting"
 
 

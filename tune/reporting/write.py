@@ -187,7 +187,7 @@ def _with_labels(results: RunResults, labels: Labels) -> RunResults:
 
 
 def _with_chance(results: RunResults) -> RunResults:
-    """What guessing has, of a run by an earlier version, which did not record it; its trainings read the labels."""
+    """The AP of guessing, for a run of an earlier version, which did not record it; its trainings read the labels."""
     if results.chance is None and results.protocol == "published":
         with contextlib.suppress(DataError):
             return replace(results, chance=_store_of(results).test_labels().violent_share)

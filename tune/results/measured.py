@@ -29,7 +29,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Measured(BaseModel):
-    """What one trial's stored scores gave; `stamp` tells which scores, `problems` what they did not give."""
+    """Metrics of one trial's stored scores; `stamp` identifies the scores, `problems` lists missing metrics."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 

@@ -44,17 +44,17 @@ class Winner:
 
     @property
     def name(self) -> str:
-        """What its trial is called."""
+        """The name of the winner's trial."""
         return self.trial.name
 
     @property
     def score(self) -> float:
-        """Its selection score in the search."""
+        """The winner's selection score in the search."""
         return _score(self.trial)
 
     @property
     def refit_config(self) -> TrialConfig:
-        """What the refit trains: as many epochs as the winner needed. No schedule depends on their number."""
+        """The epochs of the refit: as many as the winner needed. No schedule depends on their number."""
         return self.trial.configuration().replace(epochs=self.epochs)
 
     def to_dict(self) -> dict[str, Any]:
@@ -76,7 +76,7 @@ class Winner:
 
 @dataclass(frozen=True)
 class Confirmation:
-    """What is confirmed: the best different configurations, best first, and the reference.
+    """The configurations to confirm: the best different ones, best first, and the reference.
 
     Attributes:
         best: Fewer than were asked for where the search tried fewer.
@@ -184,7 +184,7 @@ def fresh_trainings(trials: Iterable[TrialRow], name: str) -> list[TrialRow]:
 
 
 def finished_trainings(trainings: Iterable[TrialRow]) -> list[TrialRow]:
-    """Those that were trained and saved to the end."""
+    """The trials that were trained and saved to the end."""
     return [row for row in trainings if row.status == "finished" and row.error is None]
 
 

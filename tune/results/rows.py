@@ -160,12 +160,12 @@ class TrialRow:
 
     @property
     def name(self) -> str:
-        """What the trial is called: its folder, which is also where to look."""
+        """The trial's name: its folder, which is also where to look."""
         return self.trial_dir.rsplit("/", 1)[-1]
 
     @property
     def key(self) -> tuple[str, str]:
-        """What finds the training's epochs: `EpochRow.key` of each is equal to it."""
+        """The key that finds the training's epochs: `EpochRow.key` of each is equal to it."""
         return self.kind, self.trial_id
 
     @property
@@ -206,7 +206,7 @@ class TrialRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpochRow:
-    """What a training reported of one epoch."""
+    """The metrics that a training reported of one epoch."""
 
     trial_id: str = _column("as in the trials")
     kind: str = _column("as in the trials; `trial_id` and `kind` together find the trial")
@@ -250,7 +250,7 @@ class EpochRow:
 
     @property
     def key(self) -> tuple[str, str]:
-        """What finds the training: `TrialRow.key`."""
+        """The key that finds the training: `TrialRow.key`."""
         return self.kind, self.trial_id
 
     @property

@@ -80,7 +80,7 @@ class RunResults:
 
     @cached_property
     def epochs(self) -> pa.Table:
-        """Their epochs as a table of `EPOCHS_SCHEMA`."""
+        """The epochs of the trainings as a table of `EPOCHS_SCHEMA`."""
         return build_table(self.epoch_rows, EPOCHS_SCHEMA)
 
     @property

@@ -1,4 +1,4 @@
-"""What run.json and plan.json say that a report builds on: each field of the type it has, or absent and named.
+"""The fields of run.json and plan.json that a report reads: each has its type, or is absent and named.
 
 A run folder may come from another lab or version, or have been edited by hand.
 """
@@ -28,7 +28,7 @@ def usable_info(content: Mapping[str, Any], problems: list[str]) -> dict[str, An
 
 
 def usable_plan(content: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
-    """As `usable_info`, of plan.json; the space is in words."""
+    """Like `usable_info`, for plan.json; the space is in words."""
     plan = dict(content)
     for field in ("first", "base", "fixed"):
         values = plan.get(field)

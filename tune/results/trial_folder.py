@@ -33,7 +33,7 @@ _EXCEPTION = re.compile(r"^([A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt|War
 
 @dataclass(frozen=True)
 class TrialFolder:
-    """What one trial left on disk.
+    """The files of one trial, read from its folder.
 
     `epochs` holds one row per epoch, in order. `done` says that the trial ended with the last of them, by itself or
     stopped; `diverged` that this one gave no result.
@@ -150,7 +150,7 @@ def _read_error(path: Path, problems: list[str]) -> tuple[str | None, int]:
 
 
 def _read_notes(path: Path) -> list[str]:
-    """What went wrong on the way; to go on from a checkpoint is what a resume is for."""
+    """Events of a trial's course; going on from a checkpoint is normal for a resume and is left out."""
     try:
         lines = read_text(path, errors="replace").splitlines()
     except OSError:

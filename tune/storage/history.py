@@ -1,4 +1,4 @@
-"""What a batch of trials has behind it, read from their folders: a run is resumed from nothing else.
+"""The histories of a batch of trials, read from their folders: a run is resumed from nothing else.
 
 A trial's folder holds its configuration (`params.json`), every epoch that was reported (`result.json`, appended before
 anything is decided upon the next one), and its newest checkpoints. Ray Tune's own state is not needed: a training is a
@@ -25,7 +25,7 @@ from tune.storage.trial_params import read_params
 
 @dataclass(frozen=True)
 class TrialHistory:
-    """What one trial has behind it.
+    """The history of one trial.
 
     Attributes:
         name: Its folder's name.

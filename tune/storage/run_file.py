@@ -32,7 +32,7 @@ class AshaSettings(FileModel):
 
 
 class RunConfirmation(FileModel):
-    """What is confirmed: the trials of the best configurations and of the reference, and the fresh seeds."""
+    """The confirmation: the trials of the best configurations and of the reference, and the fresh seeds."""
 
     rows: tuple[str, ...] = ()
     reference: str | None = None
@@ -79,13 +79,13 @@ class RunInfo(FileModel):
     name: str | None = None
     status: Status | None = None
     phase: Phase | None = None
-    """What a resume goes on with; `report` when everything is trained."""
+    """The phase with which a resume goes on; `report` when everything is trained."""
     created: str | None = None
     updated: str | None = None
     command: tuple[str, ...] | None = None
     """The command line that began the run."""
     given: dict[str, Scalar] | None = None
-    """Its flags, without any default."""
+    """The flags of the command, without any default."""
     protocol: str | None = None
     epoch_rule: str | None = None
     sweep: str | None = None
@@ -112,7 +112,7 @@ class RunInfo(FileModel):
 
 
 def read_run_info(run: Path) -> RunInfo:
-    """What `run.json` says.
+    """Read `run.json`.
 
     Raises:
         DataError: It is missing, damaged or of another version.

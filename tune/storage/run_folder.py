@@ -64,7 +64,7 @@ class Workspace:
 
     @property
     def storage(self) -> str:
-        """What `--storage` was."""
+        """The value of `--storage`."""
         return self.sync.remote.parent.uri if isinstance(self.sync, BucketSync) else str(self.path.parent)
 
     @property
@@ -93,7 +93,7 @@ class Workspace:
 
     @property
     def info(self) -> RunInfo:
-        """What `run.json` says.
+        """The content of `run.json`.
 
         Raises:
             DataError: It is missing, damaged or of another version.

@@ -78,11 +78,11 @@ class RunSync:
         """Bring the newest checkpoint of a trial here, with its weights."""
 
     def tell(self, log: Callable[[str], None], stop: Callable[[], bool]) -> None:
-        """Where to say from now on that it waits, and whether it should give up (`tune.storage.retry.with_retry`)."""
+        """Set what logs messages and what ends the waiting (see `tune.storage.retry.with_retry`)."""
 
 
 class BucketSync(RunSync):
-    """Of a run in a bucket.
+    """Keeps the storage of a run in a bucket up to date.
 
     Args:
         remote: Where the run lies.
@@ -104,7 +104,7 @@ class BucketSync(RunSync):
         self._stop: Callable[[], bool] = lambda: False
 
     def tell(self, log: Callable[[str], None], stop: Callable[[], bool]) -> None:
-        """As `RunSync.tell`."""
+        """See `RunSync.tell`."""
         self._log, self._stop = log, stop
 
     def peek(self) -> None:
@@ -168,7 +168,7 @@ class BucketSync(RunSync):
             self._release()
 
     def stop(self) -> None:
-        """As `RunSync.stop`: one more attempt, without waiting for storage that is out of reach.
+        """See `RunSync.stop`: one more attempt, without waiting for storage that is out of reach.
 
         If that fails the lease stays, and with it the knowledge that this copy is the newest.
         """
@@ -190,7 +190,7 @@ class BucketSync(RunSync):
             (self._folder / LEASE_FILE).unlink(missing_ok=True)
 
     def check(self) -> None:
-        """As `RunSync.check`.
+        """See `RunSync.check`.
 
         Raises:
             StorageError: It stayed out of reach, or another process has taken the run over.
@@ -201,10 +201,10 @@ class BucketSync(RunSync):
             self.flush()
 
     def flush(self) -> None:
-        """As `RunSync.flush`.
+        """See `RunSync.flush`.
 
         Raises:
-            StorageError: As `check`.
+            StorageError: See `check`.
         """
         if self._lost:
             raise self._lost  # what is there is another's now
@@ -212,7 +212,7 @@ class BucketSync(RunSync):
         self._failed = False
 
     def clear(self) -> None:
-        """As `RunSync.clear`."""
+        """See `RunSync.clear`."""
         with self._lock:
             for name in self.remote.files():
                 if name != LEASE_FILE:
@@ -220,7 +220,7 @@ class BucketSync(RunSync):
             self._put.clear()
 
     def pull(self) -> None:
-        """As `RunSync.pull`; checkpoints that were removed in the bucket are removed here.
+        """See `RunSync.pull`; checkpoints that were removed in the bucket are removed here.
 
         Raises:
             StorageError: The bucket stayed out of reach.
@@ -249,7 +249,7 @@ class BucketSync(RunSync):
             self._download({ACCESS_LOG: there})
 
     def fetch(self, trial: Path) -> None:
-        """As `RunSync.fetch`.
+        """See `RunSync.fetch`.
 
         Raises:
             StorageError: The bucket stayed out of reach.
@@ -321,7 +321,7 @@ class BucketSync(RunSync):
         return None if self._put.get(name) == stamp else stamp
 
     def _names(self) -> list[str]:
-        """What the driver has written: everything but temporary files and what came from the workers."""
+        """The driver's own files: everything but temporary files and the workers' files."""
         names = []
         for root, folders, files in os.walk(self._folder):
             inside = os.path.relpath(root, self._folder)

@@ -45,7 +45,7 @@ class TrialParams(BaseModel):
 
 
 def read_params(path: Path, problems: list[str]) -> TrialParams:
-    """What a file holds, without what is of no use, each of which is a problem; nothing where there is none."""
+    """The content of a file without unusable values, each of which is a problem; empty without a file."""
     if not path.is_file():
         return TrialParams()
     content = read_table(path, problems, path.name)

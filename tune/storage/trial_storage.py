@@ -38,7 +38,7 @@ class TrialStorage(Protocol):
         """Put a small file."""
 
     def last_good(self, warn: Callable[[str], None]) -> dict[str, Any] | None:
-        """As `tune.storage.checkpoints.last_good`."""
+        """See `tune.storage.checkpoints.last_good`."""
 
     def newest_number(self) -> int:
         """The highest number of a checkpoint, also of one that is damaged; -1 without any."""
@@ -61,35 +61,35 @@ class FolderStorage:
 
     @property
     def name(self) -> str:
-        """As in `TrialStorage`."""
+        """See `TrialStorage.name`."""
         return self._folder.name
 
     def sibling(self, name: str) -> FolderStorage:
-        """As in `TrialStorage`."""
+        """See `TrialStorage.sibling`."""
         return FolderStorage(self._folder.parent / name)
 
     def write_json(self, name: str, content: Any) -> None:
-        """As in `TrialStorage`."""
+        """See `TrialStorage.write_json`."""
         write_json_atomic(self._folder / name, content)
 
     def last_good(self, warn: Callable[[str], None]) -> dict[str, Any] | None:
-        """As in `TrialStorage`."""
+        """See `TrialStorage.last_good`."""
         return last_good(self._folder, warn)
 
     def newest_number(self) -> int:
-        """As in `TrialStorage`."""
+        """See `TrialStorage.newest_number`."""
         there = self._folder.is_dir()
         return highest_number(path.name for path in self._folder.iterdir()) if there else -1
 
     def put(self, source: Path, checkpoint: str) -> str:
-        """As in `TrialStorage`."""
+        """See `TrialStorage.put`."""
         target = self._folder / checkpoint
         put(source, target)
         prune(self._folder)
         return str(target)
 
     def put_over(self, source: Path, checkpoint: str) -> None:
-        """As in `TrialStorage`."""
+        """See `TrialStorage.put_over`."""
         for file in _weights_last(source):
             with atomic_path(self._folder / checkpoint / file.name) as temporary:
                 shutil.copyfile(file, temporary)
@@ -106,19 +106,19 @@ class BucketStorage:
 
     @property
     def name(self) -> str:
-        """As in `TrialStorage`."""
+        """See `TrialStorage.name`."""
         return self._remote.name
 
     def sibling(self, name: str) -> BucketStorage:
-        """As in `TrialStorage`."""
+        """See `TrialStorage.sibling`."""
         return BucketStorage(self._remote.parent.child(name))
 
     def write_json(self, name: str, content: Any) -> None:
-        """As in `TrialStorage`."""
+        """See `TrialStorage.write_json`."""
         self._remote.write(name, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
 
     def last_good(self, warn: Callable[[str], None]) -> dict[str, Any] | None:
-        """As in `TrialStorage`."""
+        """See `TrialStorage.last_good`."""
         with tempfile.TemporaryDirectory(prefix="macil-") as scratch:
 
             def load(name: str) -> dict[str, Any]:
@@ -130,11 +130,11 @@ class BucketStorage:
             return newest_readable(bucket_checkpoints(self._remote), load, self._set_aside, warn)
 
     def newest_number(self) -> int:
-        """As in `TrialStorage`."""
+        """See `TrialStorage.newest_number`."""
         return highest_number(name.partition("/")[0] for name in self._remote.files())
 
     def put(self, source: Path, checkpoint: str) -> str:
-        """As in `TrialStorage`."""
+        """See `TrialStorage.put`."""
         self.put_over(source, checkpoint)
         for name in bucket_checkpoints(self._remote)[:-KEPT]:
             # The weights first: what is left of it if this is cut short is no checkpoint.
@@ -143,7 +143,7 @@ class BucketStorage:
         return self._remote.child(checkpoint).uri
 
     def put_over(self, source: Path, checkpoint: str) -> None:
-        """As in `TrialStorage`."""
+        """See `TrialStorage.put_over`."""
         for file in _weights_last(source):
             self._remote.upload(file, f"{checkpoint}/{file.name}")
 

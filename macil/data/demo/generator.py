@@ -102,7 +102,7 @@ class DemoSize(FileFormat):
 
 @dataclass(frozen=True)
 class DemoVideo:
-    """What is decided about a video before its features are drawn. Intervals of frames are half-open."""
+    """The properties of a video that are fixed before its features are drawn. Intervals of frames are half-open."""
 
     split: SplitName
     index: int

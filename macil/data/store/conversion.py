@@ -90,7 +90,7 @@ def convert(
 
 
 def read_source(root: str | os.PathLike[str], options: Options, *, progress: bool = False) -> SourceFolder:
-    """Read everything of a layout folder but the features; arguments as of `convert`.
+    """Read everything of a layout folder but the features; see `convert` for arguments.
 
     Raises:
         DataError: The data have faults; all are listed.
@@ -104,7 +104,7 @@ def read_source(root: str | os.PathLike[str], options: Options, *, progress: boo
 
 
 def write_store(source: SourceFolder, out: Path, *, overwrite: bool = False, progress: bool = False) -> Path:
-    """Write the store `out` of a folder, or leave it where it holds just that; arguments and errors as of `convert`."""
+    """Write the store `out` of a folder, or keep an equal one; see `convert` for arguments and errors."""
     partial = out.with_name(out.name + ".partial")
     with _writing_to(out), exclusive(out.with_name(out.name + ".lock"), f"converting to {out}"):
         if not _is_taken(out, source, overwrite, progress):

@@ -1,4 +1,4 @@
-"""What a store must be to be used: a store may come from anybody, and a wrong number in it would be an address."""
+"""Checks of a store before it is used: it may come from anybody, and a wrong number in it would be an address."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MOST_NAMED = 5
 
 
 def index_faults(sets: Mapping[str, VideoSet], rows: int, visual_rows: int, audio_rows: int) -> list[str]:
-    """What is wrong with the videos that the index lists: names that are no names, rows that are not there.
+    """Faults of the videos that the index lists: invalid names, rows that do not exist.
 
     Args:
         sets: The videos of either split.

@@ -39,7 +39,7 @@ FrameHash = Annotated[tuple[_Bytes, _Bytes, str], Field(strict=False)]
 
 
 class StoreDescription(FileFormat):
-    """What is known of a store before its features are read: the folder that it is made from decides it."""
+    """The part of meta.json that the source folder alone decides, known before its features are read."""
 
     WHAT: ClassVar[str] = "the description of a feature store"
     MARK: ClassVar[str | None] = "format"
@@ -58,7 +58,7 @@ class StoreDescription(FileFormat):
     label_notes: Annotated[
         list[Annotated[str, AfterValidator(_require_sentence)]] | None, Field(description="sentences")
     ] = None
-    """What the test labels rest on that no file proves; None: version 1 does not say"""
+    """Assumptions behind the test labels that no file proves; None: version 1 does not record them"""
     counts: Annotated[dict[str, int] | None, Field(description="numbers by name")] = None
     made_up: bool | None = None
     """Whether the data were generated; None: an older store does not say"""
@@ -78,5 +78,5 @@ class StoreMeta(StoreDescription):
 
     @property
     def description(self) -> StoreDescription:
-        """What the folder alone decides."""
+        """The part that the source folder alone decides."""
         return StoreDescription(**{name: getattr(self, name) for name in StoreDescription.model_fields})

@@ -1,4 +1,4 @@
-"""What a store was made from, and whether that is still what lies there.
+"""The folder that a store was made from, and whether that folder is still the same.
 
 A store keeps a small file for every layout folder that it is known to hold, with what the file system said of the
 folder's files: size, time of change, inode, and time of change of the inode. While it says the same, nothing is read.
@@ -38,7 +38,7 @@ NOTES = "provenance-*.json"
 
 @dataclass(frozen=True)
 class FolderState:
-    """What the file system says of the files of a layout folder; `stamps` by name relative to it, "" for no file."""
+    """Stamps of the files of a layout folder, from the file system, by name relative to the folder; "" for no file."""
 
     root: Path
     stamps: Mapping[str, str]
@@ -66,7 +66,7 @@ class FolderState:
 
 
 class Options(NamedTuple):
-    """What is asked of a store beside the folder that it is made from; by default as for the cache."""
+    """Options of a conversion beside the source folder; the defaults are those of the cache."""
 
     dtype: Dtype = "float32"
     snippet_frames: int | None = None
@@ -88,7 +88,7 @@ class SourceFolder(NamedTuple):
 
 
 class Provenance(FileFormat):
-    """What a store says of one folder that it was made from."""
+    """A store's record of one folder that it was made from."""
 
     WHAT: ClassVar[str] = "a note on what a store was made from"
     MARK: ClassVar[str | None] = "kind"
@@ -203,7 +203,7 @@ class Comparison:
         ]
 
     def difference(self, store: FeatureStore, suspects: Iterable[int]) -> str | None:
-        """What the folder holds that the store does not; None when they are equal.
+        """The difference between the folder and the store, in words; None when they are equal.
 
         Args:
             store: One that has suspects.
@@ -239,7 +239,7 @@ class Comparison:
 
 
 def _recall(store: Path, state: FolderState) -> Provenance | None:
-    """What a store says of a folder; None where it says nothing that can be used."""
+    """A store's record of a folder; None without a usable one."""
     path = note_path(store, state)
     try:
         if not path.is_file():

@@ -55,7 +55,7 @@ class Source(Protocol):
     """A store elsewhere."""
 
     def meta(self) -> StoreMeta:
-        """Its meta.json.
+        """Read the store's meta.json.
 
         Raises:
             DataError: There is none that can be read.
@@ -78,15 +78,15 @@ class FolderSource:
         return str(self.path)
 
     def meta(self) -> StoreMeta:
-        """As in `Source`."""
+        """See `Source.meta`."""
         return FeatureStore.open(self.path).meta
 
     def sizes(self) -> dict[str, int]:
-        """As in `Source`."""
+        """See `Source.sizes`."""
         return {name: (self.path / name).stat().st_size for name in _FILES if (self.path / name).is_file()}
 
     def copy(self, name: str, target: Path, advance: Callable[[int], None]) -> None:
-        """As in `Source`."""
+        """See `Source.copy`."""
         with (self.path / name).open("rb") as source, target.open("wb") as file:
             while block := source.read(_CHUNK):
                 file.write(block)
@@ -105,7 +105,7 @@ class RemoteSource:
         return self.remote.uri
 
     def meta(self) -> StoreMeta:
-        """As in `Source`."""
+        """See `Source.meta`."""
         try:
             content = json.loads(self.remote.read(META))
         except FileNotFoundError:
@@ -120,14 +120,14 @@ class RemoteSource:
         return StoreMeta.parse(content, f"{self}: {META}")
 
     def sizes(self) -> dict[str, int]:
-        """As in `Source`."""
+        """See `Source.sizes`."""
         try:
             return {name: entry.size for name, entry in self.remote.files().items() if name in _FILES}
         except RemoteError as error:
             raise DataError(f"{self} cannot be read: {said_by(error)}") from None
 
     def copy(self, name: str, target: Path, advance: Callable[[int], None]) -> None:
-        """As in `Source`."""
+        """See `Source.copy`."""
         try:
             self.remote.download(name, target, advance)
         except (RemoteError, FileNotFoundError) as error:

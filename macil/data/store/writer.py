@@ -91,7 +91,7 @@ class Plan:
 
     @property
     def hashed(self) -> list[tuple[str, str, int | None, int, int]]:
-        """What `hash_content` is told of each video."""
+        """The description of each video that enters `hash_content`."""
         return [
             (
                 video.files.split,

@@ -24,7 +24,7 @@ class ArrayError(Exception):
 
 @dataclass(frozen=True)
 class ArrayHeader:
-    """What the header of a two-dimensional `.npy` file promises: `rows` snippets of `width` features."""
+    """The header of a two-dimensional `.npy` file: `rows` snippets of `width` features."""
 
     rows: int
     width: int

@@ -113,7 +113,7 @@ def videos_of_folder(root: Path, split: SplitName, names: Sequence[str] = ()) ->
 def header_faults(
     video: VideoFiles, visual_dim: int, audio_dim: int, *, fill_audio: bool = False
 ) -> dict[Path, str]:
-    """What is wrong with the headers of a video's files, for a network that reads these widths; no value is read.
+    """Faults in the headers of a video's files, for a network that reads these widths; no value is read.
 
     Args:
         video: The files.

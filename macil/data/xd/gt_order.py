@@ -45,7 +45,7 @@ def cut_in_every_order(
 
 
 def contradictions(attempt: Attempt, videos: list[VideoFiles]) -> list[str]:
-    """What the names of the videos say against an order: violent frames of a normal video, or a violent one of none."""
+    """Contradictions between an order and the names: a normal video with violent frames, a violent one without."""
     return [
         f"gives {video.name} {'no violent frame' if video.parsed.label else 'violent frames'}, against its name"
         for video in videos
@@ -54,7 +54,7 @@ def contradictions(attempt: Attempt, videos: list[VideoFiles]) -> list[str]:
 
 
 def order_doubt(taken: Attempt, possible: list[Attempt]) -> str:
-    """What is to be said of labels that were cut in an order which is only `possible`, without annotations."""
+    """The note about labels that were cut in an order which is only `possible`, without annotations."""
     doubt = (
         f"the order of the videos in it is an assumption, since there is no annotations.txt: {taken.order}. The names "
         "prove only that no normal video holds a violent frame then, and every violent one some; in another order "

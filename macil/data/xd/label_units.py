@@ -22,7 +22,7 @@ _CHANCE = 1e-4
 
 
 def too_early(ends: Sequence[int], frames: Sequence[int], snippet_frames: int) -> str | None:
-    """What to say when the violence of nearly every video is over as early as numbers of another unit would have it.
+    """A note for when the violence of nearly every video ends as early as numbers of another unit would make it end.
 
     Args:
         ends: Of each violent video, the frame after its last violent one; 0: none is violent.
@@ -50,7 +50,7 @@ def too_early(ends: Sequence[int], frames: Sequence[int], snippet_frames: int) -
 
 
 def too_late(ends: Sequence[int], frames: Sequence[int], snippet_frames: int) -> str | None:
-    """What to say when at least half of several videos are annotated beyond their end; arguments as `too_early`."""
+    """A note for when at least half of several videos are annotated beyond their end; see `too_early` for arguments."""
     last, length = np.array(ends, float), np.array(frames, float)
     beyond = last > length + snippet_frames
     if len(length) < 2 or beyond.mean() < 0.5:

@@ -42,7 +42,7 @@ class VideoFiles:
 
 @dataclass
 class Layout:
-    """What a folder holds: training videos, then test videos, each by name; `unreadable_names` are left out."""
+    """The videos of a folder: training videos, then test videos, each by name; `unreadable_names` are left out."""
 
     root: Path
     videos: tuple[VideoFiles, ...] = ()

@@ -18,7 +18,7 @@ from macil.io.reading import read_text
 
 @dataclass
 class ListedVideos:
-    """What the lists of one split say: the videos of its visual lists in their order, None without such a list."""
+    """The lists of one split: the videos of its visual lists in their order, None without such a list."""
 
     names: tuple[str, ...] | None = None
     faults: list[Finding] = field(default_factory=list)

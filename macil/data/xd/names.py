@@ -1,4 +1,4 @@
-"""What the name of a video says: `SOURCE__#..._label_CATEGORY`."""
+"""Names of videos, which hold source and categories: `SOURCE__#..._label_CATEGORY`."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def normalise_name(name: str) -> str:
 
 
 def source_doubts(names: Sequence[str], sources: Sequence[str]) -> list[str]:
-    """What makes the sources of training videos doubtful, a sentence each; `sources` as read from `names`."""
+    """Reasons to doubt the sources of training videos, a sentence each; `sources` are read from `names`."""
     if len(sources) > 1 and len(set(sources)) == len(sources):
         alone = f"each of the {len(sources)} training videos counts as a source of its own"
         split = "a held-out split is by video then, and cannot keep the clips of a film together"

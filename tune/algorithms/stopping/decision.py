@@ -1,4 +1,4 @@
-"""What a stopping rule says after an epoch."""
+"""The decision of a stopping rule after an epoch."""
 
 from __future__ import annotations
 

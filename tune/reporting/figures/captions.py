@@ -1,4 +1,4 @@
-"""What every picture says below it: protocol, epoch rule, definition, seeds, and whether the data are generated."""
+"""Captions of the figures: protocol, epoch rule, definition, seeds, and whether the data are generated."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class Missing(NamedTuple):
     group: str
     """The heading it would stand under"""
     reason: str
-    """Its title, and why"""
+    """The title of the figure and the reason"""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def draw_figures(results: RunResults, folder: Path) -> Drawn:
 
 
 def entries(results: RunResults) -> list[Entry]:
-    """What a run gets: a sweep or a search, then the reported training, then all trainings."""
+    """The figures of a run: of a sweep or a search, then of the reported training, then of all trainings."""
     own = _sweep(results) if results.info.get("sweep") else _search(results)
     return [*own, *_reported(results), *_all_trainings(results)]
 

@@ -29,7 +29,7 @@ class Confirmation:
     searched: float | None
     fresh: tuple[float, ...]
     within: Bounds = MARGIN
-    """What the scores lie between."""
+    """The bounds of the scores."""
 
     @property
     def mean(self) -> Estimate | None:

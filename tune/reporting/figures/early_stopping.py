@@ -1,4 +1,4 @@
-"""What early stopping spared: the epochs that each trial was given, against the budget of a whole training."""
+"""Savings of early stopping: the epochs of each trial against the budget of a whole training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was measured epoch by epoch, as curves are drawn from it."""
+"""Measurements by epoch, from which curves are drawn."""
 
 from __future__ import annotations
 
@@ -28,6 +28,6 @@ def curves_of(results: RunResults) -> Curves:
 
 
 def measured(epoch: EpochRow, metric: str) -> float | None:
-    """What was measured of an epoch, by the name of its column."""
+    """A measurement of an epoch, by the name of its column."""
     value: float | None = getattr(epoch, metric)
     return value

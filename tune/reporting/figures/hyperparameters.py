@@ -44,7 +44,7 @@ def searched(results: RunResults) -> list[str]:
 
 
 def logarithmic(results: RunResults) -> frozenset[str]:
-    """Those that are searched by factors."""
+    """The hyperparameters that are searched by factors."""
     return frozenset(name for name, text in _space(results).items() if "logarithmic" in str(text))
 
 

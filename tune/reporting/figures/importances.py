@@ -151,7 +151,7 @@ class _Given(InMemoryStorage):
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
-        """As Optuna asks for them, never copied: they are only read."""
+        """The trials for Optuna, never copied: they are only read."""
         del study_id, deepcopy
         return [trial for trial in self._given if states is None or trial.state in states]
 
@@ -174,7 +174,7 @@ def _quiet_optuna() -> Iterator[None]:
 
 
 def _distributions(results: RunResults, trials: Sequence[TrialRow]) -> dict[str, BaseDistribution]:
-    """Those of the plan where they hold every value that was tried, else of the values: a space may have changed."""
+    """The plan's space if it holds every value that was tried, else one of the values: a space may have changed."""
     planned = _planned(results)
     found: dict[str, BaseDistribution] = {}
     for name in searched(results):

@@ -1,4 +1,4 @@
-"""What the figures of a sweep say alike, and the numbers of a row in percent."""
+"""Texts that all figures of a sweep share, and the numbers of a row in percent."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def equal_note(rows: Sequence[RowResult]) -> str:
 
 
 def as_published(results: RunResults, rows: Sequence[RowResult], beside: str) -> str:
-    """What the diamonds are; `beside` is what to compare them with, "" for nothing."""
+    """A sentence about the diamonds; `beside` names the numbers to compare them with, "" for none."""
     if all(row.published is None for row in rows):
         return ""
     whose = (
@@ -47,7 +47,7 @@ def as_published(results: RunResults, rows: Sequence[RowResult], beside: str) ->
 
 
 def swept_value(results: RunResults, row: RowResult, name: str) -> Any:
-    """What the row sets, else what its trials were trained with, else the run's."""
+    """The value that the row sets, else that of its trials, else the run's."""
     base = results.plan.get("base")
     default = base.get(name) if isinstance(base, dict) else None
     trained = next((trial.config[name] for trial in row.trials if name in trial.config), default)

@@ -1,4 +1,4 @@
-"""What a page is made of, before it is HTML or Markdown: both templates walk through the same blocks."""
+"""The blocks of a page, before it is HTML or Markdown: both templates walk through the same blocks."""
 
 from __future__ import annotations
 

@@ -222,13 +222,13 @@ def _one_seed_answer(results: RunResults, searched: TrialRow, reference: TrialRo
 
 
 def _incomplete(results: RunResults) -> list[str]:
-    """That fresh seeds are still missing, if so."""
+    """A note that fresh seeds are still missing, if they are."""
     missing = sum(row.asked - len(row.finished) for row in confirmed_rows(results))
     return [f"Not final: fresh seeds are missing, {missing} in all."] if missing else []
 
 
 def _how(results: RunResults) -> str:
-    """What measures the noise between seeds."""
+    """The step that measures the noise between seeds."""
     rows = confirmed_rows(results)
     if _incomplete(results):
         return "the confirmation on fresh seeds is not complete"

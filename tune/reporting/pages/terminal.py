@@ -1,4 +1,4 @@
-"""What stands on the terminal at the end of a run: the result in a few lines, tables, and where to look further."""
+"""The text on the terminal at the end of a run: the result in a few lines, tables, and where to look further."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def incomparable(runs: Mapping[str, RunResults]) -> list[str]:
 
 
 def verdict(reasons: Sequence[str]) -> str:
-    """What the reasons of `incomparable` come to."""
+    """The verdict over the reasons of `incomparable`."""
     if any(reason.startswith(NO) for reason in reasons):
         return "No: see the warnings above."
     if any(reason.startswith(UNKNOWN) for reason in reasons):

@@ -45,7 +45,7 @@ class Confirmed:
 
     @property
     def notes(self) -> list[str]:
-        """What else is to be said of it beside its name."""
+        """The notes that stand beside the configuration's name."""
         called = reference_called(self.searched) if self.searched else "reference"
         return [text for text, holds in (("winner", self.winner), (called, self.reference)) if holds]
 
@@ -64,7 +64,7 @@ class Confirmed:
         return estimate(self.by_seed(column).values(), self.bounds(column))
 
     def bounds(self, column: str) -> Bounds:
-        """What a column of its trainings lies between."""
+        """The interval of a column of the configuration's trainings."""
         return bounds_of(column, str(self.trainings[0].protocol) if self.trainings else "")
 
     @property
@@ -127,7 +127,7 @@ def tied_with(results: RunResults) -> list[str]:
 
 
 def trials_text(names: Sequence[str]) -> str:
-    """As in "trials 00002, 00005 and 00000"."""
+    """The trials as text: "trials 00002, 00005 and 00000"."""
     *others, last = names
     return f"trials {', '.join(others)} and {last}" if others else f"trial {last}"
 
@@ -182,7 +182,7 @@ def confirmation_table(results: RunResults) -> Table | None:
 
 
 def confirmation_verdicts(results: RunResults) -> list[str]:
-    """What the confirmation says, in sentences; empty before a configuration has a finished training."""
+    """The result of the confirmation, in sentences; empty before a configuration has a finished training."""
     rows = confirmed_rows(results)
     if not any(row.estimate("selection_score") for row in rows):
         return []
@@ -191,13 +191,13 @@ def confirmation_verdicts(results: RunResults) -> list[str]:
 
 
 def _searched_score(row: Confirmed) -> float:
-    """What it reached in the search; less than anything where that is not known."""
+    """The configuration's score in the search; minus infinity where that is not known."""
     score = row.searched.selection_score if row.searched else None
     return float("-inf") if score is None else float(score)
 
 
 def _regression(first: Confirmed) -> list[str]:
-    """What became of the best searched score on fresh seeds."""
+    """Sentences that compare the best searched score with its mean on fresh seeds."""
     if first.regression is None or first.searched is None:
         return []
     score = wording.decimal(first.searched.selection_score)

@@ -77,10 +77,10 @@ def around(n: int, mean: float, deviation: float | None, margin: float, within: 
 
 
 def of_differences(within: Bounds) -> Bounds:
-    """What the difference of two numbers lies between that both lie within the same bounds."""
+    """The bounds of the difference of two numbers that lie within the same bounds."""
     return within[0] - within[1], within[1] - within[0]
 
 
 def bounds_of(column: str, protocol: str) -> Bounds:
-    """What a column of the trials lies between: an AP is a share, and under `heldout` the selection score a margin."""
+    """The bounds of a column of the trials: an AP is a share, and under `heldout` the selection score a margin."""
     return MARGIN if column == "selection_score" and protocol == "heldout" else SHARE

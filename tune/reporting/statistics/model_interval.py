@@ -153,7 +153,7 @@ def _labels(results: RunResults, trial: TrialRow, store: FeatureStore, stamp: st
 
 
 def _read(run: Path) -> dict[str, _Kept]:
-    """What is kept; nothing when it is damaged or of another version, since it can be computed again."""
+    """The stored intervals by trial folder; empty when the file is damaged or of another version."""
     try:
         kept = _IntervalsFile.read(kept_file(run, INTERVALS_FILE))
     except DataError:

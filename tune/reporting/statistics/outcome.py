@@ -1,4 +1,4 @@
-"""What a run found: whose numbers are the result, the numbers with all they depend on, and how to get them again."""
+"""The outcome of a run: the training whose numbers are the result, these numbers, and how to get them again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a search's winner is compared with: the trial of the first suggestion, and when it is the paper's setting."""
+"""The reference of a search's winner: the trial of the first suggestion, and when it is the paper's setting."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def reference_in_full(trial: TrialRow) -> str:
 
 
 def departures_in_words(values: Mapping[str, Any]) -> str:
-    """As in "epochs 20 (paper: 50), batch_size 16 (paper: 128)"; "" for the paper's setting."""
+    """The departures as text: "epochs 20 (paper: 50), batch_size 16 (paper: 128)"; "" for the paper's setting."""
     other = departures(values)
     messages = [
         f"{name} {wording.value(values.get(name))} (paper: {wording.value(paper)})"

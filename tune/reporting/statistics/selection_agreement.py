@@ -117,7 +117,7 @@ def agreement_table(results: RunResults) -> Table | None:
 
 
 def agreement_verdict(results: RunResults) -> str:
-    """What the table says of this search, in a sentence, or why there is none; "" where nothing was measured."""
+    """The table's result for this search, in a sentence, or why there is none; "" where nothing was measured."""
     found = agreements(results)
     measured = _measured(results)
     trials = different_trainings(measured)

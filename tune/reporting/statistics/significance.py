@@ -1,4 +1,4 @@
-"""What can be told apart from chance: noise between seeds, differences on the same seeds, orders of rows.
+"""Statistical tests against chance: noise between seeds, differences on the same seeds, orders of rows.
 
 All numbers are in one unit, which the caller chooses (the report: points of AP in percent).
 """
@@ -36,7 +36,7 @@ class Noise:
 
     @property
     def limit(self) -> float:
-        """What 95 % of the differences between two single trainings of one configuration stay below.
+        """The bound of 95 % of the differences between two single trainings of one configuration.
 
         t(0.975, degrees) × √2 × deviation: the least significant difference of one pair that was named beforehand.
         """

@@ -119,14 +119,14 @@ def repeated(results: RunResults) -> int:
 
 
 def compared_column(results: RunResults) -> tuple[str, str]:
-    """What stands beside the published number: the best test epoch under `published`, as the paper has it."""
+    """The number beside the published one: the best test epoch under `published`, as in the paper."""
     if results.protocol == "published":
         return "ap_trapezoid_best", "best test epoch"
     return "ap_trapezoid", "chosen epoch"
 
 
 def headline_column(results: RunResults) -> tuple[str, str]:
-    """What rows are compared by among themselves: no choice of an epoch on the test set."""
+    """The number by which rows are compared with each other: no choice of an epoch on the test set."""
     return "ap_trapezoid", f"{epoch_rule(results.protocol)} epoch"
 
 

@@ -1,4 +1,4 @@
-"""What to do next with a run that has ended: commands to paste, and only those that work for it."""
+"""Next steps after a run has ended: commands to paste, and only those that work for it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _ANY: tuple[str | Path, ...] = ("VISUAL.npy", "AUDIO.npy")
 
 
 def next_steps(results: RunResults, page: Path) -> list[tuple[str, str]]:
-    """What for, and the command.
+    """A command and its purpose.
 
     Args:
         results: The run.
@@ -65,7 +65,7 @@ def _features(results: RunResults) -> tuple[str | Path, ...]:
 
 
 def _model(results: RunResults) -> Path | None:
-    """What `score` and `export` can read here: of a search its model, of a sweep the training that is reported."""
+    """The path for `score` and `export`: of a search its model, of a sweep the reported training."""
     if (results.path / MODEL_FILE).is_file():
         return results.path
     trial = find_outcome(results).replayed if results.info.get("sweep") else None

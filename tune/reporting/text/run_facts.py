@@ -1,4 +1,4 @@
-"""What was run and in which state it is, in words."""
+"""Facts about a run and its state, in words."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def banners(results: RunResults) -> list[str]:
 
 
 def data_notes(results: RunResults) -> list[str]:
-    """What the test labels and the held-out split rest on that no file proves, as the run noted it when it began."""
+    """Assumptions behind the test labels and the held-out split that no file proves, as the run recorded them."""
     notes = results.info.get("data_notes")
     if notes is None and results.info.get("store_hash"):
         notes = [
@@ -99,7 +99,7 @@ def trials_in_short(results: RunResults) -> str:
 
 
 def data_in_short(results: RunResults) -> str:
-    """What the run was trained on, in a few words."""
+    """The data of the run, in a few words."""
     counts = results.info.get("dataset")
     sizes = ""
     if isinstance(counts, dict) and {"train", "test"} <= set(counts):
@@ -160,7 +160,7 @@ def configuration(trial: TrialRow | None) -> list[tuple[str, str, str, str]]:
 
 
 def _phase(results: RunResults) -> str:
-    """What the run is, or was, at: "Phase: confirmation, 4 of 15 trainings finished."; "" where it is not known."""
+    """The phase of the run: "Phase: confirmation, 4 of 15 trainings finished."; "" where it is not known."""
     phase = str(results.info.get("phase") or "")
     if phase == "trials":
         asked, done = results.info.get("trials"), status_counts(results)

@@ -1,4 +1,4 @@
-"""What a sweep shows, in plain sentences: which differences are larger than the noise, and which are not."""
+"""The result of a sweep, in sentences: which differences are larger than the noise, and which are not."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _MOST_NAMED = 6
 
 
 def verdicts(results: RunResults) -> list[str]:
-    """What the sweep shows, the most important sentence first; empty for a search.
+    """The result of the sweep, the most important sentence first; empty for a search.
 
     On features of one's own that is what the measured noise makes of the published table; on the demo data, whose
     noise says nothing about XD-Violence, it is how the run's own rows differ.
@@ -268,7 +268,7 @@ def _orders(results: RunResults, rows: Sequence[RowResult], noise: Noise | None)
 
 
 def _chance(found: RankCorrelation) -> str:
-    """What the p of Kendall's is, and what it speaks of: all rows together, and no pair of them."""
+    """An explanation of Kendall's p: it is about all rows together, and about no pair of them."""
     assert found.p is not None
     p = f"{found.p:.2g}" if found.exact else f"about {found.p:.2g}"
     orders = (

@@ -34,12 +34,12 @@ SHORT_DEFINITIONS = {"ap_trapezoid": "trapezoidal", "ap": "step-wise"}
 
 
 def selection_metric(protocol: str) -> str:
-    """What the selection score is the best of, in words."""
+    """The metric of which the selection score is the best, in words."""
     return "best test AP" if protocol == "published" else "best held-out score"
 
 
 def chance_beside(chance: float | None) -> str:
-    """What guessing reaches, to stand behind an AP; "" where it is not known."""
+    """The AP of guessing, to stand behind an AP; "" where it is not known."""
     return "" if chance is None else f" (chance {percent(chance)})"
 
 
@@ -100,7 +100,7 @@ NEEDED = "an interval needs three or more"
 
 
 def measured_by(flag: str) -> str:
-    """What a person can do to see how far seeds differ."""
+    """Advice on how to measure the differences between seeds."""
     return f"{flag} {FEWEST_SEEDS} measures it"
 
 
@@ -129,7 +129,7 @@ CUT = "(cut)"
 
 
 def interval_notes(figures: Iterable[Estimate | None], within: Bounds) -> list[str]:
-    """What the reader of a table needs to know of its intervals: sentences; none where all are plain ones.
+    """Sentences that explain the intervals of a table; none where all are plain ones.
 
     Args:
         figures: What the table shows.
@@ -143,7 +143,7 @@ def interval_notes(figures: Iterable[Estimate | None], within: Bounds) -> list[s
 
 
 def cut_notes(figures: Iterable[Estimate | None], within: Bounds) -> list[str]:
-    """What `CUT` means, without a full stop; nothing where no interval is cut."""
+    """The meaning of `CUT`, without a full stop; nothing where no interval is cut."""
     if not any(figure and figure.cut for figure in figures):
         return []
     ends = " or ".join(f"{end:g}".replace("-", "−") for end in within)
@@ -156,12 +156,12 @@ def signed(value: float | None, digits: int = 4) -> str:
 
 
 def ap_definition(definition: str, protocol: str, epoch_rule: str) -> str:
-    """What an AP is, but for the seeds: definition, protocol, epoch rule."""
+    """A description of an AP without the seeds: definition, protocol, epoch rule."""
     return f"{DEFINITIONS[definition]}; protocol {protocol}; {EPOCH_RULES.get(epoch_rule, epoch_rule)}"
 
 
 def ap_statement(definition: str, protocol: str, epoch_rule: str, n: int) -> str:
-    """What an AP is: definition, protocol, epoch rule, number of seeds, interval."""
+    """A description of an AP: definition, protocol, epoch rule, number of seeds, interval."""
     return f"{ap_definition(definition, protocol, epoch_rule)}; {seeds(n)}"
 
 
