@@ -270,7 +270,7 @@ def test_no_source_file_calls_an_unsafe_loader() -> None:
 
 
 def test_no_template_switches_escaping_off() -> None:
-    for path in (ROOT / "tune/reporting/templates").iterdir():
+    for path in (ROOT / "tune/reporting/pages/templates").iterdir():
         text = path.read_text(encoding="utf-8")
         assert "|safe" not in text.replace(" ", "")
         assert "autoescape" not in text
