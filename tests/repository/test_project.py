@@ -29,7 +29,7 @@ from tests.support.repository import ROOT
 from tune.results.tables import EPOCHS_SCHEMA, TRIALS_SCHEMA
 
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 SOURCES = [path for package in ("macil", "tune") for path in sorted((ROOT / package).rglob("*.py"))]
 TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
 
@@ -230,6 +230,18 @@ def test_make_targets_in_the_documents_exist() -> None:
         m[1] for path in DOCUMENTS for text in code_segments(path) if (m := re.match(r"make ([a-z]+)", text))
     }
     assert {"search", "test"} <= named <= targets
+
+
+def test_files_of_the_repository_that_the_documents_name_exist() -> None:
+    named = {
+        (path.name, name)
+        for path in DOCUMENTS
+        for name in re.findall(
+            r"`((?:macil|tune|tests|docs|deploy|benchmarks)/[\w/.-]+\.\w+)`", path.read_text(encoding="utf-8")
+        )
+    }
+    assert len(named) > 40
+    assert {(page, name) for page, name in named if not (ROOT / name).is_file()} == set()
 
 
 @pytest.mark.parametrize("path", [*DOCUMENTS, ROOT / "CHANGELOG.md"], ids=relative)
