@@ -13,7 +13,7 @@ class EpochMetrics:
     epoch: int
     """Epochs completed, from 1."""
     selection_score: float | None
-    """Steers the search: the running best of `heldout_score`, or of `ap_trapezoid` under the published protocol."""
+    """The selection metric: the running best of `heldout_score`, or of `ap_trapezoid` under the published protocol."""
     chosen_epoch: int
     """First epoch with the best selection metric so far; the last one where there is none."""
     ap: float | None = None

@@ -136,13 +136,13 @@ class Chaos:
         return next((line.seen for line in self.search.lines if line.seen > self._struck), self._struck)
 
     def _look(self, *, recovers: bool = True) -> None:
-        told = len(self.search.losses)
+        told = len(self.search.worker_failures)
         new = self.search.look()
         now = time.monotonic()
-        for loss in self.search.losses[told:] if self.faults else []:
+        for failure in self.search.worker_failures[told:] if self.faults else []:
             fault = self.faults[-1]
             fault.noticed = now - self._began - fault.at if fault.noticed is None else fault.noticed
-            fault.lost += {loss.trial} - set(fault.lost)
+            fault.lost += {failure.trial} - set(fault.lost)
         if not new:
             return
         self._progress = now
@@ -262,7 +262,7 @@ class Outcome:
     faults: list[Fault]
     resumes: int
     epochs: int
-    losses: int
+    worker_failures: int
     failed: list[tuple[int, str, int]]
 
 
@@ -287,7 +287,7 @@ def survive(place: Path, seed: int, trials: int, log: Callable[[str], None] = pr
         chaos.faults,
         chaos.resumes,
         len(search.lines),
-        len(search.losses),
+        len(search.worker_failures),
         failed_trials(search.run),
     )
 
@@ -296,10 +296,11 @@ def describe(outcome: Outcome) -> str:
     """The figures."""
     head = (
         f"seed {outcome.seed}: {outcome.trials} trials, {outcome.epochs} epochs, {outcome.seconds:.0f} s, "
-        f"{len(outcome.faults)} faults, {outcome.resumes} resumes, {outcome.losses} workers replaced"
+        f"{len(outcome.faults)} faults, {outcome.resumes} resumes, {outcome.worker_failures} workers replaced"
     )
     failed = [
-        f"failed: trial {number:05d} after {losses} losses: {text}" for number, text, losses in outcome.failed
+        f"failed: trial {number:05d} after {worker_failures} worker failures: {text}"
+        for number, text, worker_failures in outcome.failed
     ]
     return "\n".join(
         [head, *failed, *(_describe(kind, outcome.faults) for kind in WEIGHTS), "the promise was kept"]

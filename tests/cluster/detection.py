@@ -114,13 +114,13 @@ def health_checks(values: str) -> dict[str, str]:
 
 def _lose(search: Search, workers: list[Host], fault: str) -> Detection:
     (host,) = [worker for worker in workers if search.unfinished(worker)]
-    losses, before = len(search.losses), len(search.lines)
+    worker_failures, before = len(search.worker_failures), len(search.lines)
     began = time.monotonic()
     FAULTS[fault](host)
-    search.wait_for(lambda: len(search.losses) > losses)
+    search.wait_for(lambda: len(search.worker_failures) > worker_failures)
     search.wait_for(lambda: any(line.address != host.address for line in search.lines[before:]))
     elsewhere = next(line for line in search.lines[before:] if line.address != host.address)
-    return Detection(fault, search.losses[losses].seen - began, elsewhere.seen - began)
+    return Detection(fault, search.worker_failures[worker_failures].seen - began, elsewhere.seen - began)
 
 
 def _mend(search: Search, head: Host, workers: list[Host]) -> None:

@@ -99,12 +99,12 @@ def _subsets(values: Sequence[float]) -> chain[tuple[float, ...]]:
 
 def assert_failures_deserved(run: Path) -> None:
     """No trial failed but by divergence, or because it was lost more often than it may be."""
-    for row, reason, losses in failed_trials(run):
-        assert losses > MAX_WORKER_FAILURES or "diverged" in reason, (row, reason)
+    for row, reason, worker_failures in failed_trials(run):
+        assert worker_failures > MAX_WORKER_FAILURES or "diverged" in reason, (row, reason)
 
 
 def failed_trials(run: Path) -> list[tuple[int, str, int]]:
-    """Number, last words and losses of each trial that failed."""
+    """Number, last words and worker failures of each trial that failed."""
     found: list[tuple[int, str, int]] = []
     rows: list[Any] = load_study(run / "study.journal").trials
     for row in rows:

@@ -66,7 +66,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Loss:
+class WorkerFailure:
     """The search has said that a trial's worker was lost.
 
     Attributes:
@@ -89,7 +89,7 @@ class Search:
         process: Its present life.
         host: Where that is.
         lines: Epochs in the logs as of the last `look`, in the order in which they were seen.
-        losses: Lost workers that it has told of.
+        worker_failures: Lost workers that it has told of.
     """
 
     def __init__(self, lab: Lab, name: str = "run") -> None:
@@ -100,7 +100,7 @@ class Search:
         self.process: subprocess.Popen[bytes] | None = None
         self.host: Host | None = None
         self.lines: list[Line] = []
-        self.losses: list[Loss] = []
+        self.worker_failures: list[WorkerFailure] = []
         self._looks = 0
         self._read: dict[Path, int] = {}
 
@@ -152,7 +152,7 @@ class Search:
         for text in self._new_lines(self.log):
             if found := _LOST.match(text):
                 kind = "refit" if found[1].startswith("seed") else "trials"
-                self.losses.append(Loss(f"{kind}/{found[1]}", found[2], now))
+                self.worker_failures.append(WorkerFailure(f"{kind}/{found[1]}", found[2], now))
         return new
 
     def _new_lines(self, file: Path) -> Iterator[str]:

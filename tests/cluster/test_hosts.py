@@ -59,9 +59,9 @@ def lose(search: Search, workers: Sequence[Host], hit: Callable[[Host], None]) -
 def node_lost(lab: Lab, hit: Callable[[Host], None]) -> None:
     search, workers = begin(lab, *TWO)
     before = digits(search.run)
-    losses, at = len(search.losses), len(search.lines)
+    worker_failures, at = len(search.worker_failures), len(search.lines)
     host = lose(search, workers, hit)
-    assert search.wait_for(lambda: len(search.losses) > losses) <= NOTICED
+    assert search.wait_for(lambda: len(search.worker_failures) > worker_failures) <= NOTICED
     search.wait_for(lambda: any(line.address != host.address for line in search.lines[at:]))
     output = search.finish()
     assert "Traceback" not in output
@@ -126,7 +126,7 @@ def test_lost_nodes_and_a_trials_own_exception_are_counted_apart(tmp_path: Path)
         assert raised.exists()
         lose(search, workers, kill_raylet)
         search.finish()
-        assert len(search.losses) == 3
+        assert len(search.worker_failures) == 3
         assert_whole(search.run, 1)
         assert search.lines[-1].epoch == 40 or search.lines[-1].trial.startswith("refit")
         assert len(lines_of(search.run / "trials/00000/result.json")) == 40

@@ -761,7 +761,7 @@ MUTATIONS: dict[str, tuple[Patch, Scenario]] = {
         {"tune.execution.failure_policy": "MAX_WORKER_FAILURES = 0\n"},
         lambda place, store, _, patch: worker_killed(place, store, patch),
     ),
-    "losses that Tune does not know": (
+    "worker failures that Tune does not know": (
         {
             "tune.execution.worker_failures": "import contextlib\ntolerating_losses = contextlib.nullcontext\n",
         },

@@ -1,7 +1,7 @@
 """The driver's records of each trial, written as it runs: configuration, epoch log, error, notes.
 
 A run is resumed from these files and the checkpoints (`tune.storage.history`). An epoch is in the log before anything
-that follows from it is done; what was logged stays as it is, also where a trial repeats it after a loss.
+that follows from it is done; what was logged stays as it is, also where a trial repeats it after a worker failure.
 """
 
 from __future__ import annotations

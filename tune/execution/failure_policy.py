@@ -110,11 +110,12 @@ class FailurePolicy(Callback):
             self.stopped = self.stopped or _outside(error)
 
     def recovers(self, trial: Trial, error: Exception) -> bool:
-        """Whether a trial goes on after a failure: its own exceptions and its losses are counted apart.
+        """Whether a trial goes on after a failure: its own exceptions and its worker failures are counted apart.
 
         Args:
             trial: Which.
-            error: A `RayActorError` is a loss; one of a node that was taken back with a warning does not count.
+            error: A `RayActorError` is a worker failure; one of a node that was preempted with a warning does not
+                count.
         """
         if trial.trial_id in self._hung:
             return False

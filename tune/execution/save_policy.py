@@ -1,7 +1,8 @@
 """When a training in progress is worth a checkpoint.
 
-A checkpoint saves the training since the last one from being done again after a loss, no more: the digits are the same
-either way, so its moment may depend on time. It is due as soon as writing it costs little beside what it would save.
+A checkpoint only saves the training since the last one from being done again after a worker failure: the digits are
+the same either way, so its moment may depend on time. It is due as soon as writing it costs little beside what it would
+save.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 _COSTS = 50
 # ... and this much of each epoch, in seconds.
 _PER_EPOCH = 0.01
-# Seconds of training that a loss may cost, at most, whatever a save costs ...
+# Seconds of training that a worker failure may cost, at most, whatever a save costs ...
 _LONGEST = 30.0
 # ... but for storage so slow that saves this often would take more than 4 % of the time.
 _LEAST_COSTS = 25

@@ -48,7 +48,7 @@ _MEMBER_CHECKPOINT = f"{CHECKPOINT_PREFIX}000000"
 class MacilTrainable(OwnCheckpoints):
     """Trains the configuration that Tune hands over.
 
-    A training goes on from the last good checkpoint in its folder, whoever asks: a new worker after a loss, or a
+    A training goes on from the last good checkpoint in its folder, whoever asks: a new worker after a failure, or a
     resumed search. Its first result is that of the epoch after the checkpoint, or of the first one that is not in the
     log; what the checkpoint is ahead is reported from its history. A diverged training ends with `diverged` and its
     reason instead of a score; retrying it would give the same. The result asks for a checkpoint when one is due
@@ -169,7 +169,7 @@ class MacilTrainable(OwnCheckpoints):
         return self._retry(partial(storage.put, folder, name), f"{storage}/{name}")
 
     def restore(self, checkpoint_path: Any) -> None:
-        """Go on after a loss. Which checkpoint Tune names does not matter: `setup` has taken the last good one."""
+        """Go on after a worker failure, from the last good checkpoint, which `setup` has loaded, whichever Tune names."""
         if self._reported is not None:
             self._reported = max(self._reported, int(checkpoint_path.metrics.get(TIME, 0)))
         self.count_as_restored()

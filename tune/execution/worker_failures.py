@@ -1,9 +1,9 @@
-"""Losses of infrastructure that Tune does not make good by itself.
+"""Worker failures from which Tune does not recover by itself.
 
-Tune recovers a trial when Ray says that its actor died. Two kinds of loss escape it. When Ray's memory monitor ends a
-worker, or a new one cannot start, Ray says so with another error, upon which Tune gives up the whole run. And a worker
+Tune recovers a trial when Ray says that its actor died. Two kinds of worker failure escape it. When Ray's memory monitor
+ends a worker, or a new one cannot start, Ray says so with another error, upon which Tune gives up the whole run. And a worker
 that is lost between two trials, or while it takes up the next one, counts twice, and that trial is given up. Within
-`tolerating_worker_failures` each of these is one loss of one trial's worker.
+`tolerating_worker_failures` each of these is one worker failure of one trial.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ class WorkerLostError(RayActorError):
 
 @contextlib.contextmanager
 def tolerating_worker_failures(recovers: Recovers | None = None) -> Iterator[None]:
-    """Let Tune recover trials from every loss of infrastructure.
+    """Let Tune recover trials from every worker failure.
 
     Args:
         recovers: Whether a trial is tried again after this failure; asked once for each. None: Tune's `max_failures`
-            says it, which cannot tell the trial's own exceptions from losses.
+            says it, which cannot tell the trial's own exceptions from worker failures.
     """
     with failures_told(as_worker_failure, recovers):
         yield
@@ -38,7 +38,7 @@ def tolerating_worker_failures(recovers: Recovers | None = None) -> Iterator[Non
 def as_worker_failure(error: Exception) -> Exception:
     """The error passed to Tune: a trial's own exception and a dead actor unchanged, other errors as a worker failure.
 
-    That includes what no worker can help, a full object store say: it is tried again as often as a loss, and then the
+    That includes what no worker can help, a full object store say: it is tried again as often, and then the
     trial has failed with this reason. An error that is not Ray's is one of this process.
     """
     if isinstance(error, RayActorError | RayTaskError) or not isinstance(error, RayError):

@@ -137,7 +137,7 @@ class TrialRow:
         "AP over held-out videos, at the epoch of the rule", unit="share", null="not `heldout`"
     )
     selection_score: float | None = _column(
-        "what steered: running best of the held-out score; under `published`, of `ap_trapezoid`",
+        "the selection metric: running best of the held-out score; under `published`, of `ap_trapezoid`",
         unit="score",
         null="`refit`, or no epoch has ended",
     )

@@ -1,4 +1,4 @@
-"""The loss of a worker is one trial's, whatever Ray calls it and whatever the worker was doing."""
+"""A worker failure is one trial's, whatever Ray calls it and whatever the worker was doing."""
 
 from __future__ import annotations
 
@@ -243,7 +243,7 @@ def memory_short(place: Path, *, one_worker: bool, tolerated: bool = True) -> di
 @pytest.mark.nightly
 @pytest.mark.skipif(sys.platform != "linux", reason="Ray's memory monitor is there on Linux only")
 @pytest.mark.parametrize("one_worker", [True, False])
-def test_a_worker_that_the_memory_monitor_ends_is_one_loss_of_its_trial(
+def test_a_worker_that_the_memory_monitor_ends_is_one_failure_of_its_trial(
     one_worker: bool, tmp_path: Path
 ) -> None:
     trials = memory_short(tmp_path, one_worker=one_worker)
@@ -265,13 +265,13 @@ def test_a_worker_that_the_memory_monitor_ends_is_one_loss_of_its_trial(
 
 @pytest.mark.ray
 @pytest.mark.nightly
-def test_a_worker_killed_at_whatever_it_does_is_one_loss_of_its_trial(tmp_path: Path) -> None:
+def test_a_worker_killed_at_whatever_it_does_is_one_failure_of_its_trial(tmp_path: Path) -> None:
     faults = ["setup", "reset", "raise in reset", "step", "save", "restore", "stop"]
     with driving(tmp_path, trials=5, concurrent=1, faults=faults) as driver:
         trials = found(tmp_path, driver)
     assert {path.name for path in tmp_path.glob("fault *")} == {f"fault {fault}" for fault in faults}
     assert_finished(tmp_path, trials)
-    # Whoever is killed when it is no longer needed is no loss.
+    # Whoever is killed when it is no longer needed is no failure.
     assert sum(ended["failures"] for ended in trials.values()) == len(faults) - 1
 
 
@@ -311,11 +311,13 @@ def test_without_it_a_trial_that_is_handed_a_dying_worker_has_failed(fault: str,
         (OutOfDiskError("full"), "OutOfDiskError: full"),
     ],
 )
-def test_what_ray_says_of_a_loss_is_kept_and_said_in_short_at_its_end(error: Exception, reason: str) -> None:
-    loss = cloudpickle.loads(cloudpickle.dumps(as_worker_failure(error)))  # as Tune keeps it
-    assert isinstance(loss, WorkerLostError)
-    assert str(loss).splitlines()[-1].startswith(reason)
-    assert str(loss).startswith(str(error))
+def test_what_ray_says_of_a_worker_failure_is_kept_and_said_in_short_at_its_end(
+    error: Exception, reason: str
+) -> None:
+    failure = cloudpickle.loads(cloudpickle.dumps(as_worker_failure(error)))  # as Tune keeps it
+    assert isinstance(failure, WorkerLostError)
+    assert str(failure).splitlines()[-1].startswith(reason)
+    assert str(failure).startswith(str(error))
 
 
 @pytest.mark.parametrize(
