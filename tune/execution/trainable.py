@@ -169,7 +169,7 @@ class MacilTrainable(OwnCheckpoints):
         return self._retry(partial(storage.put, folder, name), f"{storage}/{name}")
 
     def restore(self, checkpoint_path: Any) -> None:
-        """Go on after a worker failure, from the last good checkpoint, which `setup` has loaded, whichever Tune names."""
+        """Go on after a worker failure, from the last good checkpoint, which `setup` has loaded."""
         if self._reported is not None:
             self._reported = max(self._reported, int(checkpoint_path.metrics.get(TIME, 0)))
         self.count_as_restored()

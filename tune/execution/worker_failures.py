@@ -1,9 +1,9 @@
 """Worker failures from which Tune does not recover by itself.
 
-Tune recovers a trial when Ray says that its actor died. Two kinds of worker failure escape it. When Ray's memory monitor
-ends a worker, or a new one cannot start, Ray says so with another error, upon which Tune gives up the whole run. And a worker
-that is lost between two trials, or while it takes up the next one, counts twice, and that trial is given up. Within
-`tolerating_worker_failures` each of these is one worker failure of one trial.
+Tune recovers a trial when Ray says that its actor died. Two kinds of worker failure escape it. When Ray's memory
+monitor ends a worker, or a new one cannot start, Ray raises another error, upon which Tune gives up the whole run. And
+a worker that is lost between two trials, or while it takes up the next one, counts twice, and that trial is given up.
+Within `tolerating_worker_failures` each of these is one worker failure of one trial.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ def test_rungs_made_of_the_logs_are_those_of_the_unbroken_run() -> None:
 
 
 def test_what_was_decided_is_not_decided_again() -> None:
-    """A trial repeats epochs after a worker failure: it went on at 2 when it was alone, and is stopped again where it was."""
+    """A trial repeats epochs after a failure: it went on at 2 when it was alone, and is stopped again where it was."""
     strong = history(1, [0.5, 0.9, 0.9, 0.9, 0.9, 0.9])
     gone_on = history(2, [0.1, 0.2, 0.3])
     stopped = history(3, [0.1, 0.3], done=True)
