@@ -6,7 +6,7 @@ import io
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -37,19 +37,11 @@ def main(command: click.Command, argv: Sequence[str] | None = None) -> NoReturn:
     sys.exit(_run(command, arguments, debug=debug))
 
 
-def hyperparameter_options(skip: Iterable[str] = ()) -> Callable[[_CommandT], _CommandT]:
-    """Decorator: one option for each hyperparameter, `--lambda_v2b` and `--lambda-v2b` alike, absent unless given.
-
-    Args:
-        skip: Hyperparameters that the command does not offer or defines itself.
-    """
-
-    def decorate(command: _CommandT) -> _CommandT:
-        for parameter in reversed([p for p in hyperparameters() if p.name not in set(skip)]):
-            command = _option(parameter)(command)
-        return command
-
-    return decorate
+def hyperparameter_options(command: _CommandT) -> _CommandT:
+    """Decorator: one option for each hyperparameter, `--lambda_v2b` and `--lambda-v2b` alike, absent unless given."""
+    for parameter in reversed(hyperparameters()):
+        command = _option(parameter)(command)
+    return command
 
 
 def config_options(command: _CommandT) -> _CommandT:

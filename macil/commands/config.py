@@ -12,7 +12,7 @@ from macil.commands.cli import config_options, hyperparameter_options, resolve_c
 
 @click.command()
 @config_options
-@hyperparameter_options()
+@hyperparameter_options
 @click.option("--out", type=click.Path(path_type=Path), help="Write it to this .toml or .yaml file.")
 @click.option("--format", "kind", type=click.Choice(["toml", "yaml"]), default="toml", show_default=True)
 def config(preset: str | None, config_file: Path | None, out: Path | None, kind: str, **options: Any) -> None:

@@ -68,7 +68,7 @@ _CHECKPOINTS = (LAST_FILE, BEST_FILE)
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Default auto.")
 @click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="Default bf16 on a GPU, else fp32.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads; default all.")
-@hyperparameter_options()
+@hyperparameter_options
 def train(data: Path, out: Path, resume: bool, overwrite: bool, **options: Any) -> None:
     """Train one configuration on DATA, a folder in the XD-Violence layout or a converted store.
 

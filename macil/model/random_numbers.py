@@ -25,9 +25,9 @@ def stream_seed(seed: int, purpose: str) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
-def make_generator(seed: int, purpose: str, device: torch.device | str = "cpu") -> torch.Generator:
-    """Return a new generator on `device` for one purpose ("init", ...) of a trial."""
-    generator = torch.Generator(device=device)
+def make_generator(seed: int, purpose: str) -> torch.Generator:
+    """Return a new generator on the CPU for one purpose ("init", ...) of a trial."""
+    generator = torch.Generator()
     generator.manual_seed(stream_seed(seed, purpose))
     return generator
 

@@ -55,7 +55,7 @@ def test_every_hyperparameter_is_an_option_under_both_spellings() -> None:
     seen: dict[str, object] = {}
 
     @click.command()
-    @hyperparameter_options()
+    @hyperparameter_options
     def command(**options: object) -> None:
         seen.update(given_hyperparameters(options))
 

@@ -229,8 +229,8 @@ def _leaderboard_columns(results: RunResults, rows: Sequence[TrialRow]) -> list[
     ]
 
 
-def _text(title: str, cell: Callable[[TrialRow], str], group: str = "") -> Cell[TrialRow]:
-    return Column(title, group), cell
+def _text(title: str, cell: Callable[[TrialRow], str]) -> Cell[TrialRow]:
+    return Column(title), cell
 
 
 def _number(title: str, cell: Callable[[TrialRow], str], group: str = "") -> Cell[TrialRow]:

@@ -43,9 +43,9 @@ def chance_beside(chance: float | None) -> str:
     return "" if chance is None else f" (chance {percent(chance)})"
 
 
-def percent(value: float | None, digits: int = 2) -> str:
+def percent(value: float | None) -> str:
     """A share in percent, without the sign: 0.8340 -> "83.40"."""
-    return NOT_MEASURED if value is None else f"{100 * value:.{digits}f}".replace("-", "−")
+    return NOT_MEASURED if value is None else f"{100 * value:.2f}".replace("-", "−")
 
 
 def points(value: float | None) -> str:
@@ -53,9 +53,9 @@ def points(value: float | None) -> str:
     return NOT_MEASURED if value is None else f"{value:+.2f}".replace("-", "−")
 
 
-def decimal(value: float | None, digits: int = 4) -> str:
+def decimal(value: float | None) -> str:
     """A score with fixed digits."""
-    return NOT_MEASURED if value is None else f"{value:.{digits}f}".replace("-", "−")
+    return NOT_MEASURED if value is None else f"{value:.4f}".replace("-", "−")
 
 
 def count(value: int | None) -> str:
@@ -84,15 +84,15 @@ def seed_count(n: int) -> str:
     return "one seed" if n == 1 else f"{n} seeds"
 
 
-def seeds(n: int, *, interval: bool = True) -> str:
+def seeds(n: int) -> str:
     """Number of seeds and the kind of interval that goes with it."""
     if n == 0:
         return "no seed finished"
     if n == 1:
         return "one seed, no interval"
-    if n < FEWEST_SEEDS and interval:
+    if n < FEWEST_SEEDS:
         return f"{n} seeds, both values: {NEEDED}"
-    return f"{n} seeds, 95 % t interval" if interval else f"{n} seeds"
+    return f"{n} seeds, 95 % t interval"
 
 
 # Of how many seeds `FEWEST_SEEDS` is.
@@ -150,9 +150,9 @@ def cut_notes(figures: Iterable[Estimate | None], within: Bounds) -> list[str]:
     return [f"{CUT}: the interval reached further, and no such number lies beyond {ends}"]
 
 
-def signed(value: float | None, digits: int = 4) -> str:
+def signed(value: float | None) -> str:
     """A difference of two scores with its sign."""
-    return NOT_MEASURED if value is None else f"{value:+.{digits}f}".replace("-", "−")
+    return NOT_MEASURED if value is None else f"{value:+.4f}".replace("-", "−")
 
 
 def ap_definition(definition: str, protocol: str, epoch_rule: str) -> str:
