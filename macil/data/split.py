@@ -43,7 +43,7 @@ class Split:
 
     @property
     def hash(self) -> str:
-        """Of both lists: equal splits have equal hashes, whatever seed or file they came from."""
+        """Hash of both lists: equal splits have equal hashes, whatever seed or file they came from."""
         text = "\n".join(["train", *sorted(self.train), "heldout", *sorted(self.heldout)])
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 

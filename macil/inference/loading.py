@@ -24,7 +24,7 @@ class Trained(NamedTuple):
     """A network and where it comes from."""
 
     network: TwoStreamNetwork
-    """On the CPU, in evaluation mode."""
+    """The network, on the CPU and in evaluation mode."""
     file: Path
     origin: dict[str, Any]
     """Facts about the training, plain values: `epoch`, `protocol`, `seed`; or `origin`, in words."""

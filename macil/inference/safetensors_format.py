@@ -66,7 +66,7 @@ class Loaded(NamedTuple):
     """The content of a file."""
 
     network: TwoStreamNetwork
-    """On the CPU, in evaluation mode."""
+    """The network, on the CPU and in evaluation mode."""
     origin: dict[str, Any]
 
 

@@ -105,7 +105,7 @@ def _acquire(lock: FileLock, *, blocking: bool) -> bool:
 
 
 def _holder(path: Path) -> str:
-    """Who signed a lock file; "" where nobody has."""
+    """The process that signed a lock file; "" for an unsigned one."""
     with contextlib.suppress(OSError):
         return path.read_text(encoding="utf-8", errors="replace").strip()
     return ""

@@ -16,7 +16,7 @@ class ParameterCounts(NamedTuple):
     """Parameters of one configuration: light without self-distillation, full with it."""
 
     parameters: int
-    """Those that take part in the computation."""
+    """Parameters that take part in the computation."""
     parameters_published: int
     """The published convention: with the modules that the released code builds and never calls."""
 

@@ -129,7 +129,7 @@ class TrainingBags:
         self._labels = torch.from_numpy(np.repeat(videos.labels[chosen], store.crops).astype(np.float32))
         accelerated = device.type != "cpu"
         self.dtype = dtype or (torch.float16 if accelerated else store.visual.dtype)
-        """Of the features as kept"""
+        """Type of the features as kept"""
         self.residency: Residency = residency or self._choose_residency()
         self._buffers = RowBuffer(), RowBuffer()
         if self.residency == "resident":

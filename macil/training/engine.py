@@ -60,7 +60,7 @@ class Stack:
             state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(tensor), torch.zeros_like(tensor)
 
     def set_learning_rate(self, rate: float) -> None:
-        """For all steps from now on."""
+        """Set the learning rate for all further steps."""
         group = self.optimizer.param_groups[0]
         if isinstance(group["lr"], Tensor):
             group["lr"].fill_(rate)

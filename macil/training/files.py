@@ -28,7 +28,7 @@ def checkpoint_number(name: str) -> int:
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """Those of `names` that are of checkpoint folders, oldest first."""
+    """The `names` that are of checkpoint folders, oldest first."""
     return sorted((name for name in names if checkpoint_number(name) >= 0), key=checkpoint_number)
 
 

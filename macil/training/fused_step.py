@@ -277,7 +277,7 @@ def _take(x: Tensor, positions: list[Tensor], layout: Layout) -> Tensor:
 
 
 def _by_product(x: Tensor) -> bool:
-    """On a GPU the gradient of an index is summed by atomics, in another order every time."""
+    """One-hot rows in place of an index: on a GPU atomics sum an index's gradient in a different order every time."""
     return x.is_cuda
 
 

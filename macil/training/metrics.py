@@ -39,7 +39,7 @@ class EpochMetrics:
     loss_visual: float | None
     """The visual network's loss."""
     learning_rate: float
-    """Of the audio-visual network in this epoch."""
+    """The learning rate of the audio-visual network in this epoch."""
     parameters: int
     """Parameters in use, with the visual network where it is trained."""
     parameters_published: int

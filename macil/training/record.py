@@ -32,7 +32,7 @@ class TrainingRecord(FileFormat):
     split_hash: str | None
     store_hash: str
     dtype: str
-    """Of the store"""
+    """Type of the features in the store"""
     bags: str
     """Precision of the training features as kept"""
     precision: str

@@ -16,7 +16,7 @@ def is_silent(epoch: Mapping[str, Any]) -> bool:
 
 
 def silent_epochs(epochs: Iterable[Mapping[str, Any]]) -> tuple[int, int]:
-    """Of the epochs that have contrastive terms, those in which they were exactly 0, and all."""
+    """Count the epochs whose contrastive terms were exactly 0, and all epochs that have such terms."""
     found = [is_silent(epoch) for epoch in epochs if epoch.get("loss_v2b") is not None]
     return sum(found), len(found)
 

@@ -92,7 +92,7 @@ class Needs:
 
     @property
     def distinct_resources(self) -> list[TrialResources]:
-        """Each must find a host."""
+        """The different resources of trial and refit; each must find a host."""
         return list(dict.fromkeys([self.trial, *([self.refit] if self.refit else [])]))
 
     @classmethod

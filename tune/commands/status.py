@@ -143,7 +143,7 @@ def _data(info: Mapping[str, Any]) -> str:
 
 
 def _counts(results: RunResults, rows: Sequence[TrialRow], kind: str) -> str:
-    """Of the trials of a phase, those that ended, are under way and failed; "" for a phase that the run has not."""
+    """Counts of a phase's trials that have ended, go on and have failed; "" for a phase that the run has not."""
     total = _total(results, kind)
     if not total and not rows:
         return ""

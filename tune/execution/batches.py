@@ -44,7 +44,7 @@ def trials_batch(run: Workspace, plan: Plan, store: FeatureStore) -> Batch:
 
 
 def confirm_batch(run: Workspace, plan: Plan, store: FeatureStore, candidates: Sequence[TrialRow]) -> Batch:
-    """Each of `candidates` once a fresh seed, trained and measured as it was in the search."""
+    """The batch that trains each of `candidates` once for every fresh seed, measured as in the search."""
     rows = [
         {
             "name": trial.name,

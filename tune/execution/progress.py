@@ -137,7 +137,7 @@ class Display:
         return text if best is None else f"{text}, best {best.score:.4f} ({best.name})"
 
     def _where(self) -> str:
-        """On how many hosts of a cluster, and how many on each."""
+        """The number of hosts of a cluster in use, and of trials on each, as text."""
         if self.cluster is None:
             return ""
         if not self._running and self.cluster.short:

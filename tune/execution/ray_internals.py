@@ -203,7 +203,7 @@ class OwnCheckpoints(tune.Trainable):
 
     @property
     def stored(self) -> Any:
-        """Where Tune has its experiment, folder and next checkpoint; None for a trainable without a run."""
+        """Tune's storage context: experiment, folder and next checkpoint; None for a trainable without a run."""
         return self._storage
 
     def put_checkpoint(self, folder: Path, name: str) -> str:

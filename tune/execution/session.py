@@ -90,7 +90,7 @@ def ray_running(address: str | None, machine: Machine, *, debug: bool) -> Iterat
 
 
 def _code_of_this_checkout() -> dict[str, Any]:
-    """For the workers of a cluster: they run this code, wherever they are, and not what may be installed there."""
+    """The runtime environment of a cluster's workers: they run this code and not a version installed on their host."""
     return {"py_modules": [str(ROOT / "macil"), str(ROOT / "tune")], "excludes": ["__pycache__"]}
 
 

@@ -87,7 +87,7 @@ class Plan(TrainingSettings):
     trials: Positive
     """Suggestions to try, or trainings of the sweep."""
     seeds: tuple[Seed, ...]
-    """Of each row of a sweep, or of the winner's refit."""
+    """Seeds of each row of a sweep, or of the winner's refit."""
     asha: AshaSettings | None
     confirm: PlannedConfirmation | None
     trial_timeout: float

@@ -54,7 +54,7 @@ class RunSpec(TrainingSettings):
     """Absolute path, since a worker's current folder is its trial's; or a URI."""
     store_hash: str
     labels_hash: str | None = None
-    """Of the test labels of the store."""
+    """Hash of the store's test labels."""
     data: str | None = None
     """The folder that the store was made from; None for the demo data set."""
     bucket: str | None = None

@@ -116,7 +116,7 @@ def open_labels(results: RunResults, store: FeatureStore) -> RunResults:
 
 
 def read_label_accesses(run: Path, problems: list[str]) -> list[dict[str, Any]]:
-    """The log of openings, oldest first; a damaged line counts as an opening of unknown time."""
+    """The log of label accesses, oldest first; a damaged line counts as an access of unknown time."""
     try:
         lines = _logged(run)
     except OSError as error:
@@ -188,7 +188,7 @@ def open_for(
     try:
         return store.test_labels()
     except DataError:
-        # No label was read after all: the line above would tell of an opening that did not happen.
+        # No label was read after all: the line above would tell of an access that did not happen.
         _write_log(location.path, before)
         if before:
             location.publish(ACCESS_LOG)
@@ -334,6 +334,6 @@ def _measure(
 
 
 def _digest(stamps: Mapping[str, str]) -> str:
-    """Equal for equal scores: an opening on the same scores shows nothing that an earlier one did not."""
+    """Equal for equal scores: an access with the same scores shows nothing that an earlier one did not."""
     lines = (f"{trial}: {stamps[trial]}\n" for trial in sorted(stamps))
     return hashlib.blake2b("".join(lines).encode(), digest_size=16).hexdigest()

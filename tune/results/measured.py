@@ -82,7 +82,7 @@ def stamp_of(folder: Path, epochs_run: int, chosen_epoch: int | None) -> str:
 
 
 def read_measured(run: Path, problems: list[str]) -> tuple[str | None, dict[str, Measured]]:
-    """Hash of the labels and the trials measured with them, by trial folder; empty before the first opening."""
+    """Hash of the labels and the trials measured with them, by trial folder; empty before the first label access."""
     if not kept_file(run, MEASURED_FILE).exists():
         return None, {}
     try:

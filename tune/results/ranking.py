@@ -58,7 +58,7 @@ class Winner:
         return self.trial.configuration().replace(epochs=self.epochs)
 
     def to_dict(self) -> dict[str, Any]:
-        """For `run.json`."""
+        """The entry of `run.json`."""
         confirmed = None
         if self.confirmed:
             confirmed = {
@@ -94,7 +94,7 @@ class Confirmation:
         return (*self.best, *beside)
 
     def to_dict(self, seeds: Sequence[int]) -> dict[str, Any]:
-        """For `run.json`."""
+        """The entry of `run.json`."""
         return {
             "rows": [trial.name for trial in self.best],
             "reference": self.reference.name if self.reference else None,

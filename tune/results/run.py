@@ -168,7 +168,7 @@ def load_run(run: str | Path, storage: str | Path = "./runs") -> RunResults:
 
 
 def _chance(run: Path, info: dict[str, Any]) -> float | None:
-    """From run.json under `published`, which reads the test labels anyway; else from what an access has measured."""
+    """The AP of guessing: from run.json under `published`, which reads the test labels; else from a label access."""
     return info.get("chance") if info.get("protocol") == "published" else measured_chance(run)
 
 
@@ -260,7 +260,7 @@ def _trial_row(
 
 
 def _with_measured(rows: Sequence[TrialRow], run: Path, problems: list[str]) -> list[TrialRow]:
-    """With the test metrics of trials that were measured at an earlier opening, if their scores are still those."""
+    """The rows with the test metrics that an earlier label access measured, if the scores are unchanged."""
     _, measured = read_measured(run, problems)
     found = []
     for row in rows:
@@ -274,7 +274,7 @@ def _with_measured(rows: Sequence[TrialRow], run: Path, problems: list[str]) -> 
 
 
 def _with_best_test_epoch(row: TrialRow, epochs: Sequence[EpochRow]) -> TrialRow:
-    """With the epoch that the published convention would report: the first best one by the published definition."""
+    """The row with the epoch that the published convention would report: the first best one by that definition."""
     measured = [(epoch.ap_trapezoid, epoch) for epoch in epochs if epoch.ap_trapezoid is not None]
     if not measured:
         return row

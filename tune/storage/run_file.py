@@ -95,7 +95,7 @@ class RunInfo(FileModel):
     asha: AshaSettings | None = None
     versions: dict[str, str] | None = None
     address: str | None = None
-    """Of the Ray cluster; None for one machine."""
+    """Address of the Ray cluster; None for one machine."""
     data: str | None = None
     """The store that is trained on."""
     store_hash: str | None = None

@@ -58,7 +58,7 @@ class EpochReport(BaseModel):
     config: dict[str, Any] | None = None
 
     def metrics(self) -> dict[str, Any]:
-        """What the epoch measured: fields of `EpochMetrics`, and whether it diverged."""
+        """The measurements of the epoch: fields of `EpochMetrics`, and whether it diverged."""
         return {name: getattr(self, name) for name in (*_METRICS, "diverged")}
 
 

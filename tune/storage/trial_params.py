@@ -39,7 +39,7 @@ class TrialParams(BaseModel):
 
     @property
     def hyperparameters(self) -> dict[str, Any]:
-        """By name, as they are in the file."""
+        """The hyperparameters by name, as they are in the file."""
         values = {**(self.model_extra or {}), **(self.config or {})}
         return {name: value for name, value in values.items() if name in TrialConfig.model_fields}
 

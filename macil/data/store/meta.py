@@ -54,7 +54,7 @@ class StoreDescription(FileFormat):
     snippet_frames: Annotated[int, _number(_MOST_FRAMES)]
     dtype: Annotated[Dtype, Field(description=" or ".join(DTYPES))]
     labels_hash: Annotated[_Hash | None, Field(description="a hash")]
-    """Of the test labels; None without any"""
+    """Hash of the test labels; None without any"""
     label_notes: Annotated[
         list[Annotated[str, AfterValidator(_require_sentence)]] | None, Field(description="sentences")
     ] = None
@@ -74,7 +74,7 @@ class StoreMeta(StoreDescription):
     hashes: Annotated[
         dict[str, str | FrameHash], Field(default_factory=dict, description="the hash of each file")
     ]
-    """Of every file; an older store has none"""
+    """Hashes of the files by name; an older store has none"""
 
     @property
     def description(self) -> StoreDescription:

@@ -82,7 +82,7 @@ class SourceFolder(NamedTuple):
     report: AuditReport
     plan: Plan
     description: StoreDescription
-    """Of its meta.json"""
+    """The part of meta.json known before features are read"""
     columns: Columns
     """Columns of index.arrow"""
 
@@ -96,14 +96,14 @@ class Provenance(FileFormat):
     kind: Literal["macil provenance"] = "macil provenance"
     format_version: int = 1
     path: str
-    """Of the folder"""
+    """Path of the folder"""
     content_hash: str
-    """Of the store: one that was put in its place is another one's"""
+    """Content hash of the store, which tells it from another store put in its place"""
     labels_hash: str | None
     plan: str
     """Key of the plan of the store"""
     options: dict[str, str | int | None]
-    """As asked for"""
+    """The options of the conversion"""
     state: str
     """Digest of the folder's state"""
     videos: dict[str, str]

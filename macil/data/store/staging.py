@@ -69,7 +69,7 @@ class Source(Protocol):
 
 
 class FolderSource:
-    """On a file system that this host sees."""
+    """A store on a file system that this host sees."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -96,7 +96,7 @@ class FolderSource:
 
 
 class RemoteSource:
-    """In a bucket."""
+    """A store in a bucket."""
 
     def __init__(self, remote: Remote) -> None:
         self.remote = remote

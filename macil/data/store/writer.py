@@ -43,7 +43,7 @@ class JournalLine(BaseModel, frozen=True, extra="forbid", strict=True):
     video: int
     """Index in the plan"""
     signature: str
-    """Of the video's files as they were read"""
+    """Signature of the video's files as they were read"""
     digest: str
     """Hash of its features"""
 
@@ -86,7 +86,7 @@ class Plan:
 
     @property
     def widths(self) -> tuple[int, int]:
-        """Of the visual and of the audio features."""
+        """Widths of the visual and of the audio features."""
         return self.visual_dim, self.audio_dim
 
     @property

@@ -91,7 +91,7 @@ def entries(results: RunResults) -> list[Entry]:
 
 
 def _search(results: RunResults) -> Iterator[Entry]:
-    """From what a search found to what it cost."""
+    """The figures of a search, from its result to its cost."""
     trials = [row for row in results.trial_rows if row.kind == "search"]
     for name, title, make in (
         ("confirmation", "Confirmation on fresh seeds", lambda: confirmation(results)),

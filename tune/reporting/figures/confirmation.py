@@ -33,7 +33,7 @@ class Confirmation:
 
     @property
     def mean(self) -> Estimate | None:
-        """Of `fresh`, with its interval."""
+        """The mean of `fresh`, with its interval."""
         return estimate(self.fresh, self.within)
 
 

@@ -1,7 +1,7 @@
 """Figure data of one training beyond the tables: its test scores, the labels, features and embeddings.
 
 Test labels are read here only where they are no secret any more: under `published`, whose trainings read them every
-epoch, and of trainings whose scores have been measured at a logged opening (`tune.results.label_access`).
+epoch, and of trainings whose scores have been measured at a logged label access (`tune.results.label_access`).
 """
 
 from __future__ import annotations

@@ -55,17 +55,17 @@ def swept_value(results: RunResults, row: RowResult, name: str) -> Any:
 
 
 def seeds_of(row: RowResult) -> tuple[float, ...]:
-    """Of each finished seed."""
+    """The AP of each finished seed, in percent."""
     return tuple(100 * trial.ap_trapezoid for trial in row.finished if trial.ap_trapezoid is not None)
 
 
 def percent(figure: Estimate | None) -> float | None:
-    """Of the mean."""
+    """The mean in percent."""
     return 100 * figure.mean if figure else None
 
 
 def interval(figure: Estimate | None) -> tuple[float, float] | None:
-    """Of the mean, where it has one."""
+    """The interval of the mean in percent; None without one."""
     if figure is None or figure.low is None or figure.high is None:
         return None
     return 100 * figure.low, 100 * figure.high

@@ -45,7 +45,7 @@ class Agreement:
     distinct: int
     rho: float | None
     p: float | None = None
-    """Of the selection score: how often trials in any order agree as much, two-sided (permutation test)"""
+    """The p of the selection score: how often trials in any order agree as much, two-sided (permutation test)"""
 
 
 def agreements(results: RunResults, *, finished: bool = False) -> list[Agreement]:

@@ -115,7 +115,7 @@ def shared_sweeps(compared: Sequence[Compared]) -> dict[str, list[Compared]]:
 
 
 def rows_tables(compared: Sequence[Compared]) -> list[Table]:
-    """For each shared sweep its rows side by side, with the differences to the first of the runs."""
+    """A table for each shared sweep: its rows side by side, with the differences to the first run."""
     return [_rows_table(sweep, group) for sweep, group in shared_sweeps(compared).items()]
 
 
