@@ -277,7 +277,7 @@ def _take(x: Tensor, positions: list[Tensor], layout: Layout) -> Tensor:
 
 
 def _by_product(x: Tensor) -> bool:
-    """One-hot rows in place of an index: on a GPU atomics sum an index's gradient in a different order every time."""
+    """Whether rows are chosen by a product with one-hot rows: on a GPU the gradient of an index is not reproducible."""
     return x.is_cuda
 
 

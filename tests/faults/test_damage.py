@@ -384,7 +384,7 @@ def test_no_flipped_digit_of_a_measured_number_gets_into_a_report(reported: Path
     assert load_run(run).trials["ap"].equals(load_run(reported).trials["ap"])
 
 
-def test_a_damaged_log_of_openings_is_kept_and_counted(reported: Path, tmp_path: Path) -> None:
+def test_a_damaged_log_of_label_accesses_is_kept_and_counted(reported: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(reported, tmp_path / "search"))
     truncate(run / ACCESS_LOG)
     kept = (run / ACCESS_LOG).read_text()

@@ -384,7 +384,7 @@ FOUND: dict[str, Damage] = {
 
 
 @pytest.mark.parametrize("name", FOUND)
-def test_what_once_broke_a_report_is_said_in_it_or_refused(runs: Path, name: str, tmp_path: Path) -> None:
+def test_what_once_broke_a_report_is_reported_in_it_or_refused(runs: Path, name: str, tmp_path: Path) -> None:
     run = Path(shutil.copytree(runs / "search", tmp_path / "search"))
     (run / "measured.json").unlink()
     FOUND[name](run, random.Random(0))

@@ -317,7 +317,7 @@ def _list(value: str | list[str]) -> list[str]:
     return [value] if isinstance(value, str) else value
 
 
-def test_what_was_not_run_is_said_at_the_top_of_each_file() -> None:
+def test_what_was_not_run_is_reported_at_the_top_of_each_file() -> None:
     for file in (DEPLOY / "kuberay.yaml", DEPLOY / "slurm.sh", DEPLOY / "Dockerfile", ROOT / "cluster.yaml"):
         lines = file.read_text(encoding="utf-8").splitlines()
         comment = itertools.takewhile(lambda line: line.startswith("#"), lines)

@@ -246,7 +246,7 @@ def test_exporting_to_onnx_says_nothing_but_the_result(
     assert "visual 64 and audio 16 wide" in shown.out
 
 
-def test_other_numbers_of_heads_are_said_and_given(
+def test_other_numbers_of_heads_are_reported_and_given(
     demo_store: FeatureStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save_checkpoint(Trainer(CONFIG.replace(num_heads=2), demo_store, threads=1), tmp_path / "two.pt")
@@ -395,7 +395,7 @@ def test_bad_input_is_one_clear_message_and_no_file(
     ("LONG", "6 rows cut from the audio of 1 video, to be as long as the visual features"),
     ("SHORT", "1 row of zeros added to the audio of 1 video, to be as long as the visual features"),
 ])  # fmt: skip
-def test_what_is_done_to_the_audio_is_said(
+def test_what_is_done_to_the_audio_is_reported(
     sound: str, said: str | None, places: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     np.save(tmp_path / "short.npy", np.ones((2, 16), np.float32))

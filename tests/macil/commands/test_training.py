@@ -186,7 +186,7 @@ def test_bad_input_is_one_clear_message(
     assert not (tmp_path / "new").exists()
 
 
-def test_an_order_of_the_labels_that_is_assumed_is_said_beside_every_ap(
+def test_an_order_of_the_labels_that_is_assumed_is_reported_beside_every_ap(
     trained: Path,
     demo_layout: Path,
     tmp_path: Path,
@@ -209,7 +209,7 @@ def test_an_order_of_the_labels_that_is_assumed_is_said_beside_every_ap(
     assert f"note: {said}" in capsys.readouterr().out
 
 
-def test_a_store_that_does_not_say_what_its_labels_rest_on_is_said_to(
+def test_a_store_that_does_not_say_what_its_labels_rest_on_is_reported_to(
     trained: Path, demo_layout: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = convert_as_version_1(demo_layout, tmp_path / "old")
@@ -221,7 +221,7 @@ def test_a_store_that_does_not_say_what_its_labels_rest_on_is_said_to(
     assert json.loads(capsys.readouterr().out)["label_notes"][0].startswith(said)
 
 
-def test_data_whose_names_tell_no_sources_are_split_by_video_and_that_is_said(
+def test_data_whose_names_tell_no_sources_are_split_by_video_and_that_is_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], demo_layout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MACIL_CACHE", str(tmp_path / "cache"))

@@ -273,7 +273,7 @@ def test_a_note_that_is_none_is_as_good_as_absent(
     assert read_by(lambda: resolve(layout), monkeypatch) == []
 
 
-def test_where_the_note_cannot_be_written_the_store_is_used_and_that_is_said(
+def test_where_the_note_cannot_be_written_the_store_is_used_and_that_is_reported(
     layout: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = resolve(layout)

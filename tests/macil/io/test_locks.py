@@ -85,7 +85,7 @@ def test_who_waited_keeps_out_whoever_comes_later(tmp_path: Path, capsys: pytest
     assert not path.exists()
 
 
-def test_a_folder_that_cannot_be_written_is_said_and_not_waited_for() -> None:
+def test_a_folder_that_cannot_be_written_is_reported_and_not_waited_for() -> None:
     with pytest.raises(WriteError, match="cannot write /proc/lock"), exclusive(Path("/proc/lock"), "working"):
         pass
 

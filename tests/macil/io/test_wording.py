@@ -32,7 +32,7 @@ def test_a_count_has_its_noun_in_one_or_in_many(number: float, said: str) -> Non
         (3 * 86400, "72 h 00 min"),
     ],
 )
-def test_a_length_of_time_is_said_in_the_units_that_fit(seconds: float, said: str) -> None:
+def test_a_length_of_time_is_reported_in_the_units_that_fit(seconds: float, said: str) -> None:
     assert duration(seconds) == said
 
 

@@ -379,14 +379,14 @@ def test_of_many_hosts_some_are_named() -> None:
     )
 
 
-def test_a_cluster_that_has_lost_its_workers_is_said_to_wait_for_them() -> None:
+def test_a_cluster_that_has_lost_its_workers_is_reported_to_wait_for_them() -> None:
     shown = display({})
     assert shown.cluster is not None
     shown.cluster.short = True
     assert shown.summary == "0/40 done, 0 running, waiting for workers"
 
 
-def test_on_one_machine_nothing_is_said_of_hosts() -> None:
+def test_on_one_machine_nothing_is_reported_of_hosts() -> None:
     shown = display(None)
     assert shown.summary == "0/40 done, 1 running, best 0.2500 (00000)"
     assert "host" not in drawn(shown)

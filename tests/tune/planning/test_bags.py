@@ -52,7 +52,7 @@ def test_rows_of_a_sweep_may_have_batches_of_their_own(demo_store: FeatureStore,
     assert note.startswith("a batch of 200 holds all")
 
 
-def test_before_a_run_they_are_said_where_the_data_are_at_hand(
+def test_before_a_run_they_are_reported_where_the_data_are_at_hand(
     demo_store: FeatureStore, demo_layout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MACIL_CACHE", str(tmp_path / "cache"))

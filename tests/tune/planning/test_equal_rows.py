@@ -190,7 +190,7 @@ def test_no_p_where_the_noise_was_not_measured_or_trainings_are_too_few() -> Non
     assert order.endswith("(no p: it needs 5 different trainings, these are 4).")
 
 
-def test_more_than_eight_trainings_are_permuted_at_random_and_that_is_said() -> None:
+def test_more_than_eight_trainings_are_permuted_at_random_and_that_is_reported() -> None:
     seeds: dict[str, Seeds] = {
         row.name: [float(row.published_ap or 0) - 20, float(row.published_ap or 0) - 19]
         for row in TABLE4.rows

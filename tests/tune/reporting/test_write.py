@@ -301,9 +301,7 @@ def test_a_partial_run_says_so_first(copy: Path, status: str, said: str) -> None
     assert "2 of 4 trials failed" in html or status == "running"
 
 
-def test_labels_can_be_opened_early_and_the_second_opening_shows(
-    copy: Path, demo_store: FeatureStore
-) -> None:
+def test_labels_can_be_opened_early_and_the_second_access_shows(copy: Path, demo_store: FeatureStore) -> None:
     set_info(copy, status="running")
     write_report(copy, labels="open", figures=False)
     assert "opened once" in (copy / "report/report.html").read_text()

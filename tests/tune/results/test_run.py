@@ -144,7 +144,7 @@ def test_opened_metrics_equal_scikit_learn_on_the_stored_scores(copy: Path, demo
     assert opened.epochs.equals(load_run(copy).epochs)
 
 
-def test_an_opening_is_logged_once_and_its_figures_are_kept(copy: Path, demo_store: FeatureStore) -> None:
+def test_a_label_access_is_logged_once_and_its_figures_are_kept(copy: Path, demo_store: FeatureStore) -> None:
     opened = open_labels(load_run(copy), demo_store)
     again = load_run(copy)
     assert again.trials.equals(opened.trials)
@@ -361,7 +361,7 @@ def test_a_newer_format_is_refused(copy: Path) -> None:
         load_run(copy)
 
 
-def test_damaged_logs_of_openings_are_counted_and_damaged_figures_left_out(
+def test_damaged_logs_of_label_accesses_are_counted_and_damaged_figures_left_out(
     copy: Path, demo_store: FeatureStore
 ) -> None:
     open_labels(load_run(copy), demo_store)

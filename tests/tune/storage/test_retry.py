@@ -43,7 +43,7 @@ def test_it_waits_says_so_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(said) == 2, "once a minute"
 
 
-def test_it_gives_up_after_its_patience_or_when_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_gives_up_after_the_time_to_retry_or_when_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tune.storage.retry._PAUSE", 0.001)
 
     def refuse() -> None:

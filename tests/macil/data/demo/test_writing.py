@@ -79,7 +79,7 @@ def test_crops_agree_without_being_equal() -> None:
     assert (correlation < 0.95).all()
 
 
-def test_events_are_seen_and_heard_at_different_times_in_violent_videos_only() -> None:
+def test_events_are_in_visual_and_audio_features_at_different_times_in_violent_videos_only() -> None:
     videos = DemoGenerator(DemoSize(train_videos=200)).videos
     for video in videos:
         assert video.violent == bool(video.intervals) == ("_label_A" not in video.name)

@@ -465,7 +465,7 @@ def test_a_disk_that_is_too_small_is_refused_beforehand(
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_disk_that_fills_up_is_said_and_what_is_finished_is_kept(
+def test_a_disk_that_fills_up_is_reported_and_what_is_finished_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = write_layout(tmp_path / "data")
@@ -513,6 +513,6 @@ def test_an_empty_folder_may_be_the_output(tmp_path: Path) -> None:
     assert FeatureStore.open(convert(write_layout(tmp_path / "data"), tmp_path / "store")).crops == CROPS
 
 
-def test_a_folder_that_cannot_be_written_is_said_and_not_waited_for(demo_layout: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_reported_and_not_waited_for(demo_layout: Path) -> None:
     with pytest.raises(UsageError, match="cannot write"):
         convert(demo_layout, "/proc/nowhere")

@@ -107,7 +107,7 @@ def test_a_line_is_read_by_its_name_however_a_tool_has_spelt_it(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("annotated", [True, False])
-def test_without_annotations_the_order_of_the_ground_truth_is_said_to_be_an_assumption(
+def test_without_annotations_the_order_of_the_ground_truth_is_reported_to_be_an_assumption(
     tmp_path: Path, annotated: bool
 ) -> None:
     save_ground_truth(write_layout(tmp_path), frame_labels())
@@ -172,7 +172,7 @@ def test_a_snippet_length_that_only_the_ground_truth_says_is_doubted(tmp_path: P
     )
 
 
-def test_annotations_beyond_most_videos_are_said_to_be_in_another_unit(tmp_path: Path) -> None:
+def test_annotations_beyond_most_videos_are_reported_to_be_in_another_unit(tmp_path: Path) -> None:
     annotate(write_layout(tmp_path), {TEST_VIOLENT: [(400, 900)], TEST_VIOLENT_2: [(0, 2600)]})
     result = read_frame_labels(read_layout(tmp_path), LENGTHS)
     assert len(result.faults) == 2

@@ -75,7 +75,7 @@ def test_opened_labels_give_the_scores_of_the_tables(
     assert len(read_label_accesses(run, [])) == 1, "a picture is no opening"
 
 
-def test_other_labels_than_those_of_the_opening_stay_closed(
+def test_other_labels_than_those_of_the_access_stay_closed(
     heldout: Path, demo_store: FeatureStore, tmp_path: Path
 ) -> None:
     run = Path(shutil.copytree(heldout, tmp_path / "search"))

@@ -120,7 +120,7 @@ def test_a_heldout_sweep_claims_no_best_test_epoch() -> None:
     assert "chosen epoch" in caption
 
 
-def test_means_of_seeds_that_survived_are_said_to_flatter() -> None:
+def test_means_of_seeds_that_survived_are_reported_to_flatter() -> None:
     results = sweep_results({"a": [80.0, "stopped"], "b": [70.0, 71.0]})
     assert "let finish, which flatters" in drawing(results).caption
 

@@ -150,7 +150,7 @@ def test_a_confirmation_under_way_is_not_final_and_names_no_winner() -> None:
     assert better.small.startswith("Points of test AP, trial 00004 minus trial 00000")
 
 
-def test_before_the_end_nothing_is_said_of_a_winner_and_of_an_ap_that_is_not_shown() -> None:
+def test_before_the_end_nothing_is_reported_of_a_winner_and_of_an_ap_that_is_not_shown() -> None:
     rows = search(first=None, best=None).trials.to_pylist()[:1]
     _, best, better, _ = screen(made_results(rows, plan=PLAN, status="interrupted"))
     assert better.messages == (

@@ -65,7 +65,7 @@ def test_a_run_without_any_result_still_has_an_ending(results: RunResults) -> No
     assert "Better than" in ending(results)
 
 
-def test_the_refit_in_the_leaderboard_is_said_to_be_at_its_last_epoch() -> None:
+def test_the_refit_in_the_leaderboard_is_reported_to_be_at_its_last_epoch() -> None:
     trials = [{"selection_score": 0.5, "ap": 0.40, "ap_trapezoid": 0.41}]
     assert "; the refit at its last" not in ending(search_results(trials))
     refit = {"trial_dir": "refit/seed0", "kind": "refit", "status": "refit", "protocol": "refit"}

@@ -82,7 +82,7 @@ def test_the_p_counts_the_orders_that_agree_as_much(scores: list[float]) -> None
     assert found.p == pytest.approx(np.mean(np.array(every) >= abs(found.rho) - 1e-9))
 
 
-def test_an_agreement_that_chance_gives_too_is_said_to_be_no_evidence() -> None:
+def test_an_agreement_that_chance_gives_too_is_reported_to_be_no_evidence() -> None:
     aps = [0.5, 0.6, 0.7, 0.8, 0.9, 0.55]
     assert "no evidence of an agreement" in agreement_verdict(
         search([0.3, 0.1, 0.4, 0.2, 0.5, 0.25], [*aps], [1.0] * 6)

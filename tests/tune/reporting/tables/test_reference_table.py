@@ -65,7 +65,7 @@ def test_one_seed_gives_differences_without_interval_and_without_p() -> None:
     assert table.caption.startswith("Demo data, generated")
 
 
-def test_stopped_seeds_are_said_to_favour_their_row() -> None:
+def test_stopped_seeds_are_reported_to_favour_their_row() -> None:
     table = comparison_table(sweep_results({"a": [80.0, 81.0], "b": ["stopped", 81.5]}, reference="a"))
     assert table is not None
     assert "Pairs are missing where seeds were stopped early" in table.caption
