@@ -3,38 +3,35 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from macil.data import FeatureStore, convert, write_demo
+from tests.support import distribution
 from tests.support.s3 import CREDENTIALS, make_bucket, s3_server
 from tests.support.shared_ray import SharedRay
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say what runs in one process, where there are several (`--dist loadgroup`).
-
-    All that starts a Ray, so that no two of them meet on the same cores; it comes first, since it takes longest. All
-    that needs the S3 server. Tests that share a fixture of their file. Every other test runs wherever there is room.
-    """
-    for item in items:
-        if (group := _group_of(item)) is not None:
-            item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests with Ray first; what shares a process is written down."""
+    distribution.order(items)
+    distribution.write_groups(config, items)
 
 
-def _group_of(item: pytest.Item) -> str | None:
-    if item.get_closest_marker("ray"):
-        return "ray"
-    fixtures: dict[str, Sequence[pytest.FixtureDef[object]]] = item._fixtureinfo.name2fixturedefs  # type: ignore[attr-defined]
-    if "s3" in fixtures:
-        return "s3"
-    if any(each.scope in ("module", "class", "package") for found in fixtures.values() for each in found):
-        return item.nodeid.split("::")[0]
-    return None
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """A process of pytest-xdist is being started."""
+    distribution.tell_worker(node)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> distribution.ByGroup | None:
+    """Hand out tests by group, where that is asked for."""
+    return distribution.ByGroup(config, log) if config.getvalue("dist") == "loadgroup" else None
 
 
 @pytest.fixture(scope="session")
@@ -74,8 +71,9 @@ def bucket(s3: str, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.fixture(scope="session")
-def _rays() -> Iterator[SharedRay]:
-    shared = SharedRay()
+def _rays(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[SharedRay]:
+    own = tmp_path_factory.getbasetemp()
+    shared = SharedRay(own.parent if hasattr(request.config, "workerinput") else own)
     yield shared
     shared.stop()
 
