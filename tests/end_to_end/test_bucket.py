@@ -80,7 +80,7 @@ def copied(remote: Remote, target: Path) -> Path:
 def test_a_search_with_data_and_storage_in_a_bucket(
     bucket: str, data: str, demo_store: FeatureStore, tmp_path: Path
 ) -> None:
-    small = [*SMALL, "--epochs", "2", "--trials", "2", "--concurrent", "2"]
+    small = [*SMALL, "--epochs", "2", "--trials", "2", "--concurrent", "1"]
     command = start("--data", data, *small, "--storage", f"{bucket}/runs", "--name", "run", cwd=tmp_path)
     code, output = finish(command)
     assert code == 0, output

@@ -176,6 +176,7 @@ def compiled_epoch(
     return train(engine, 1, first=3)
 
 
+@pytest.mark.nightly
 def test_what_is_searched_never_recompiles_a_step(demo_store: FeatureStore) -> None:
     data = bags(demo_store, "resident")
     config = SMALL.replace(batch_size=len(data) // 4)  # no odd batch at the end

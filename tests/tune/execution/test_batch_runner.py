@@ -183,7 +183,7 @@ def test_a_diverged_trial_fails_with_its_reason_and_is_never_told_as_a_number(
 
 
 @pytest.mark.parametrize(
-    ("epochs", "saved_before"), [(40, False), pytest.param(160, True, marks=pytest.mark.nightly)]
+    ("epochs", "saved_before"), [(20, False), pytest.param(160, True, marks=pytest.mark.nightly)]
 )
 def test_a_trial_whose_worker_is_killed_gives_the_same_digits(
     epochs: int, saved_before: bool, run: Workspace, demo_store: FeatureStore

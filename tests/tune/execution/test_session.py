@@ -17,26 +17,6 @@ from tune.execution.session import ROOT
 
 _LISTEN = "0A"
 
-# In a process of its own: other tests' sessions must not be among what is looked at. The task ends when told to.
-_TASK_RUNNING = """
-import os, time, sys
-from pathlib import Path
-from tune.execution.session import quiet_ray, ray_running
-from tune.planning.resources import Machine
-quiet_ray()
-with ray_running(None, Machine(cpus=1, gpus=0), debug=False):
-    import ray
-
-    @ray.remote
-    def task(started, end):
-        started.with_suffix(".new").write_text(str(os.getpid()))
-        started.with_suffix(".new").rename(started)
-        while not end.exists():
-            time.sleep(0.02)
-
-    ray.get(task.remote(Path(sys.argv[1]), Path(sys.argv[2])))
-"""
-
 # As if a later Ray took the network's address, whatever it is told.
 _ANOTHER_RAY = """
 from ray._private import services
@@ -95,24 +75,31 @@ def descendants(root: int) -> set[int]:
 
 
 @pytest.mark.ray
+@pytest.mark.usefixtures("shared_ray")
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_nothing_listens_beyond_loopback(tmp_path: Path) -> None:
+    import ray
+
     started, end = tmp_path / "started", tmp_path / "end"
-    driver = subprocess.Popen([sys.executable, "-c", _TASK_RUNNING, str(started), str(end)], cwd=ROOT)
+
+    @ray.remote
+    def task(started: Path, end: Path) -> None:
+        started.with_suffix(".new").write_text(str(os.getpid()))
+        started.with_suffix(".new").rename(started)
+        while not end.exists():
+            time.sleep(0.02)
+
+    running = task.remote(started, end)
     try:
         deadline = time.monotonic() + 200
         while not started.exists():
-            assert driver.poll() is None
             assert time.monotonic() < deadline, "no task ran in 200 s"
             time.sleep(0.05)
         worker = int(started.read_text())
-        found = listening(descendants(driver.pid))
-        end.touch()
-        assert driver.wait(timeout=90) == 0
+        found = listening(descendants(os.getpid()))
     finally:
         end.touch()
-        driver.kill()
-        driver.wait()
+        ray.get(running)
     # All that is known to listen was looked at: another name may only be added.
     names = {name.split(" (")[0] for name in found.values()}
     assert {"raylet", "gcs_server", "ray::RuntimeEnv"} <= names, found
