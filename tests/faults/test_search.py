@@ -6,6 +6,9 @@ must fail. Kills at exact moments are kills of the process by itself, put in by 
 
 from __future__ import annotations
 
+import ast
+import importlib
+import operator
 import os
 import shutil
 import signal
@@ -751,7 +754,7 @@ MUTATIONS: dict[str, tuple[Patch, Scenario]] = {
     ),
     "fallback to an older checkpoint": (
         {
-            "tune.storage.checkpoints": "_last = last_good\ndef last_good(trial, warn):\n"
+            "tune.storage.checkpoints": "def last_good(trial, warn):\n"
             "    found = checkpoint_folders(trial)\n"
             "    return load_checkpoint(found[-1] / TRAINER_FILE) if found else None\n"
         },
@@ -763,7 +766,8 @@ MUTATIONS: dict[str, tuple[Patch, Scenario]] = {
     ),
     "worker failures that Tune does not know": (
         {
-            "tune.execution.worker_failures": "import contextlib\ntolerating_losses = contextlib.nullcontext\n",
+            "tune.execution.worker_failures": "import contextlib\n"
+            "tolerating_worker_failures = contextlib.nullcontext\n",
         },
         lambda place, store, _, patch: memory_short(place, store, patch),
     ),
@@ -791,6 +795,28 @@ MUTATIONS: dict[str, tuple[Patch, Scenario]] = {
         lambda place, store, _, patch: two_of_one_name(place, store, patch),
     ),
 }
+
+
+def replaced_names(code: str) -> set[str]:
+    """The names of a module that a patch replaces; those that only the patch itself reads are its own."""
+    tree = ast.parse(code)
+    read = {
+        node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
+    }
+    bound = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    for node in tree.body:
+        if isinstance(node, ast.Assign):
+            bound |= {ast.unparse(target) for target in node.targets}
+    return {name for name in bound if name not in read}
+
+
+@pytest.mark.parametrize("mechanism", MUTATIONS)
+def test_a_safeguard_that_is_taken_away_is_there(mechanism: str) -> None:
+    for module, code in MUTATIONS[mechanism][0].items():
+        names = replaced_names(code)
+        assert names
+        for name in names:
+            operator.attrgetter(name)(importlib.import_module(module))
 
 
 @pytest.mark.mutation
