@@ -123,7 +123,7 @@ def take_turns(
 
 
 def wait_for(device: torch.device | None, *, reset_peak: bool = False) -> None:
-    """Wait until a GPU has done what it was told; nothing elsewhere."""
+    """Wait until a GPU has finished its queue; nothing elsewhere."""
     if device is not None and device.type == "cuda":
         torch.cuda.synchronize(device)
         if reset_peak:

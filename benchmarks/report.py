@@ -108,7 +108,7 @@ def _write_head(
     store: FeatureStore,
     base: TrialConfig,
     space: dict[str, str],
-    first: dict[str, Any],
+    initial: dict[str, Any],
     trials: int,
 ) -> None:
     info = {
@@ -132,7 +132,7 @@ def _write_head(
     }
     write_json_atomic(folder / "run.json", info)
     asha = {"grace_period": max(1, base.epochs // 3), "reduction_factor": 3}
-    plan = {"kind": "search", "space": space, "first": first, "rows": [], "asha": asha, "notes": []}
+    plan = {"kind": "search", "space": space, "first": initial, "rows": [], "asha": asha, "notes": []}
     write_json_atomic(folder / "plan.json", plan)
     base.save(folder / "config.toml")
 
@@ -187,9 +187,9 @@ def main(trials: int, epochs: int, test_videos: int, snippets: int, json_path: P
         ["report"],
         ["seconds", "goal", "peak MiB", "goal", "page MB", "goal"],
     )
-    for said, each in measured.items():
+    for which, each in measured.items():
         table.add_row(
-            said,
+            which,
             f"{each['seconds']:.1f}",
             f"< {GOAL_SECONDS:g}",
             f"{each['peak_bytes'] / 2**20:.0f}",

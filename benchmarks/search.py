@@ -105,7 +105,7 @@ class WatchedStudy(SearchStudy):
 
 @dataclass(frozen=True)
 class Timeline:
-    """One trial, in seconds: `began` is the start of its first step, `ended` when it was saved and told to the study.
+    """One trial, in seconds: `began` is the start of its first step, `ended` when it was saved and in the study.
 
     `steps` are what its worker took for each epoch, `arrived` is when the driver had each.
     """
@@ -231,7 +231,7 @@ def measure_trials(
     check = run_search(folder / "check", store, options.model_copy(update={"trials": 2}), machine)
     for each in check.timelines:
         train_alone(check, each.name, store)
-    told: list[float] = []
+    overheads: list[float] = []
     between: list[float] = []
     under_tune: list[float] = []
     alone: list[float] = []
@@ -249,18 +249,18 @@ def measure_trials(
         between += turnarounds(search.timelines)
         used.append(utilisation(timed))
         shares += [(each.seconds - each.training) / each.seconds for each in timed]
-        told += [(each.seconds - each.training) / len(each.steps) for each in timed]
+        overheads += [(each.seconds - each.training) / len(each.steps) for each in timed]
         under_tune += [each.seconds / len(each.steps) for each in timed]
         alone += [sum(train_alone(search, each.name, store)) / epochs for each in timed]
     return {
-        "trials": len(told),
+        "trials": len(overheads),
         "epochs": epochs,
         "epoch_alone": _spread(alone),
         "epoch_under_tune": _spread(under_tune),
         "ratio": statistics.median(
             together / single for together, single in zip(under_tune, alone, strict=True)
         ),
-        "overhead_per_epoch": _spread(told),
+        "overhead_per_epoch": _spread(overheads),
         "overhead_share": _spread(shares),
         "turnaround": _spread(between),
         "utilisation": _spread(used),

@@ -188,7 +188,7 @@ class Host:
 
 
 def _make(worker: str, given: dict[str, Any]) -> StandIn | Exception:
-    """What Ray tells of a worker that could not start is told by its first call."""
+    """The error of a worker that could not start is raised by its first call."""
     try:
         standin = StandIn(**given)
     except Exception as error:

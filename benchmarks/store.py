@@ -281,7 +281,7 @@ def time_reading(store: Path, bags: Sequence[Bag], repeats: int) -> dict[str, di
 
 
 class Task(NamedTuple):
-    """What a process is told: it imports, reads, and answers."""
+    """The code of a process: it imports, reads, and answers."""
 
     kind: Kind
     store: Path
@@ -291,7 +291,7 @@ class Task(NamedTuple):
 
 
 def hold(task: Task, connection: Connection) -> None:
-    """A process: read everything in random order, send its checksum, live; return freed memory when told to."""
+    """A process: read everything in random order, send its checksum, live; return freed memory when asked to."""
     kind, store, bags, modules, seed = task
     import_all(modules)
     torch.set_num_threads(1)

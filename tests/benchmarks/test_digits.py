@@ -51,7 +51,7 @@ def test_a_digit_of_a_log_a_stop_and_a_weight_are_seen(run: Path, other: Path) -
     name, weights = next((n, w) for n, w in content["network"].items() if w.is_floating_point())
     content["network"][name] = weights + 1e-6
     torch.save(content, newest)
-    assert any(name in place for place in different(run, other)["weights and scores"])
+    assert any(name in each for each in different(run, other)["weights and scores"])
 
 
 def test_another_winner_is_a_difference(run: Path, other: Path) -> None:

@@ -60,7 +60,7 @@ def check_round(found: dict[str, Any]) -> None:
     if not found["round"]["plain"]:
         assert found["rows"] >= found["trials"] > 3
         assert found["log_bytes_per_epoch"] > 300
-        assert found["journal_epochs"] > found["reports"] / 2  # the product's study was told
+        assert found["journal_epochs"] > found["reports"] / 2  # the product's study has the reports
 
 
 @pytest.mark.ray

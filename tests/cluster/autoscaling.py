@@ -115,7 +115,7 @@ def start_autoscaling(lab: Lab, worker: Mapping[str, int], most: int, *, version
         version: Of Ray's autoscaler.
     """
     host = lab.host("head")
-    config = lab.place / "autoscaling.json"
+    config = lab.folder / "autoscaling.json"
     config.write_text(json.dumps(autoscaling_config(host, worker, most, version)))
     settings = {
         "RAY_FAKE_CLUSTER": "1",
@@ -132,7 +132,7 @@ def start_autoscaling(lab: Lab, worker: Mapping[str, int], most: int, *, version
         *("--include-dashboard=false", "--disable-usage-stats", f"--object-store-memory={_OBJECT_STORE}"),
         f"--autoscaling-config={config}",
     ]
-    log = lab.place / "head.ray.log"
+    log = lab.folder / "head.ray.log"
     code = host.start(*command, log=log).wait(timeout=180)
     assert code == 0, f"Ray does not start: {log.read_text()}"
     return Autoscaling(lab, host)

@@ -50,7 +50,7 @@ class Fault:
         at: Seconds since the begin.
         epochs: Epochs in the logs before it.
         lost: Trials that it took from their workers, as far as the logs and the search say.
-        noticed: Seconds until the search said that a worker was lost.
+        noticed: Seconds until the search reported that a worker was lost.
         recovery: Seconds until the next epoch of one of them; None if there was none to go on with.
         alone: Nothing else was hit meanwhile.
     """
@@ -78,7 +78,7 @@ class Chaos:
         self.lab = lab
         self.search = Search(lab)
         self.faults: list[Fault] = []
-        self.seen: list[Digits] = []
+        self.logs: list[Digits] = []
         self.resumes = 0
         self._log = log
         self._draw = random.Random(seed)
@@ -115,7 +115,7 @@ class Chaos:
                 self._strike()
                 due = self._next_due()
             assert time.monotonic() - self._progress < _STUCK, (
-                f"stuck:\n{self.search.said}\n{self.lab.logs()}"
+                f"stuck:\n{self.search.output}\n{self.lab.logs()}"
             )
             time.sleep(0.05)
         self._look()
@@ -136,10 +136,10 @@ class Chaos:
         return next((line.seen for line in self.search.lines if line.seen > self._struck), self._struck)
 
     def _look(self, *, recovers: bool = True) -> None:
-        told = len(self.search.worker_failures)
+        known = len(self.search.worker_failures)
         new = self.search.look()
         now = time.monotonic()
-        for failure in self.search.worker_failures[told:] if self.faults else []:
+        for failure in self.search.worker_failures[known:] if self.faults else []:
             fault = self.faults[-1]
             fault.noticed = now - self._began - fault.at if fault.noticed is None else fault.noticed
             fault.lost += {failure.trial} - set(fault.lost)
@@ -166,11 +166,11 @@ class Chaos:
         kind = self._draw.choices(kinds, [WEIGHTS[kind] for kind in kinds])[0]
         host = self._draw.choice(possible[kind])
         self._look()
-        self.seen.append(digits(self.search.run))
+        self.logs.append(digits(self.search.run))
         for open_one in self._unrecovered():
             open_one.alone = False
         now = time.monotonic()
-        epochs = sum(map(len, self.seen[-1].values()))
+        epochs = sum(map(len, self.logs[-1].values()))
         fault = Fault(kind, host.name, now - self._began, epochs, self.search.unfinished(host))
         fault.alone = not self._unrecovered()
         self.faults.append(fault)
@@ -248,8 +248,8 @@ class Chaos:
 
     def _must_be_hit(self, *kinds: str) -> None:
         """The search may only end before its time because of a fault."""
-        assert self.faults, self.search.said
-        assert self.faults[-1].kind in kinds, f"{self.faults[-1]}\n{self.search.said}"
+        assert self.faults, self.search.output
+        assert self.faults[-1].kind in kinds, f"{self.faults[-1]}\n{self.search.output}"
 
 
 @dataclass(frozen=True)
@@ -266,20 +266,20 @@ class Outcome:
     failed: list[tuple[int, str, int]]
 
 
-def survive(place: Path, seed: int, trials: int, log: Callable[[str], None] = print) -> Outcome:
+def survive(folder: Path, seed: int, trials: int, log: Callable[[str], None] = print) -> Outcome:
     """Run a search through the chaos, and prove what it promises.
 
     Raises:
         AssertionError: It was not kept.
     """
-    with Lab(place, patch=slow(0.3)) as lab:
+    with Lab(folder, patch=slow(0.3)) as lab:
         store = small_store(lab)
         chaos = Chaos(lab, seed, log)
         began = time.monotonic()
         chaos.run(store, trials)
         seconds = time.monotonic() - began
         search = chaos.search
-    assert_promise(search.run, FeatureStore.open(store), trials, chaos.seen, search.lines)
+    assert_promise(search.run, FeatureStore.open(store), trials, chaos.logs, search.lines)
     return Outcome(
         seed,
         trials,

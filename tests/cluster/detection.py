@@ -50,7 +50,7 @@ class Detection:
     """One fault.
 
     Attributes:
-        noticed: Seconds until the search said that the trial's worker was lost.
+        noticed: Seconds until the search reported that the trial's worker was lost.
         running: Seconds until the trial's next epoch was logged, from another host.
     """
 
@@ -59,10 +59,10 @@ class Detection:
     running: float
 
 
-def measure(place: Path, settings: dict[str, str], repeats: int) -> list[Detection]:
+def measure(folder: Path, settings: dict[str, str], repeats: int) -> list[Detection]:
     """Every fault so many times."""
     found: list[Detection] = []
-    with Lab(place, settings, patch={**slow(0.3), **_ENDURING}) as lab:
+    with Lab(folder, settings, patch={**slow(0.3), **_ENDURING}) as lab:
         head, *workers = lab.cluster("head", "left", "right", head_cpus=0)
         search = Search(lab)
         options = ["--trials", "1", "--epochs", "5000", "--no-asha", "--concurrent", "1"]
@@ -79,11 +79,11 @@ def measure(place: Path, settings: dict[str, str], repeats: int) -> list[Detecti
     return found
 
 
-def count_slow_answers(place: Path, timeouts: Sequence[int], seconds: float) -> dict[int, tuple[int, int]]:
+def count_slow_answers(folder: Path, timeouts: Sequence[int], seconds: float) -> dict[int, tuple[int, int]]:
     """Of health checks of nodes that are well, how many are answered later than each timeout, and of how many.
 
     Args:
-        place: Folder for the labs.
+        folder: Folder for the labs.
         timeouts: In milliseconds.
         seconds: How long to look, at all of them at a time.
     """
@@ -92,7 +92,7 @@ def count_slow_answers(place: Path, timeouts: Sequence[int], seconds: float) -> 
         labs = []
         for timeout in timeouts:
             settings = health_checks(f"1000/{period}/{timeout}/1000000")
-            labs.append(stack.enter_context(Lab(place / str(timeout), settings)))
+            labs.append(stack.enter_context(Lab(folder / str(timeout), settings)))
             labs[-1].cluster("head", "worker", head_cpus=0)
         time.sleep(seconds)
         return {
@@ -102,7 +102,7 @@ def count_slow_answers(place: Path, timeouts: Sequence[int], seconds: float) -> 
 
 
 def _lost_checks(lab: Lab) -> int:
-    (log,) = (lab.place / "hosts" / "head" / "ray").glob("session_2*/logs/gcs_server.out")
+    (log,) = (lab.folder / "hosts" / "head" / "ray").glob("session_2*/logs/gcs_server.out")
     return log.read_text(errors="replace").count("Health check failed for node")
 
 

@@ -61,7 +61,7 @@ def ray_environment(config: Mapping[str, Any]) -> dict[str, str]:
 def slowest_notice(environment: Mapping[str, str]) -> float:
     """Seconds after which Ray has given up a node that is silent, at most, with these settings.
 
-    Its control service asks a node when nothing was heard of it for a period, or for the initial delay at first; a
+    Its control service asks a node that was silent for a period, or for the initial delay at first; a
     question is lost after the timeout, and so many lost in a row, a period between them, are the node's end.
     """
     delay, period, timeout, threshold = (
@@ -104,12 +104,12 @@ class Host:
     @property
     def address(self) -> str:
         """Its IP address."""
-        return (self.lab.place / "hosts" / self.name / "address").read_text().strip()
+        return (self.lab.folder / "hosts" / self.name / "address").read_text().strip()
 
     @property
     def powered(self) -> bool:
         """Whether it is switched on."""
-        return (self.lab.place / "running" / self.name).exists()
+        return (self.lab.folder / "running" / self.name).exists()
 
     def power_on(self) -> None:
         """Switch it on and plug it in."""
@@ -117,7 +117,7 @@ class Host:
         self.lab.call("net_up", self.name)
         self.cut = False
         # Where cluster.yaml puts it: the same secret on every node.
-        token = self.lab.place / "hosts" / self.name / "home" / ".ray" / "auth_token"
+        token = self.lab.folder / "hosts" / self.name / "home" / ".ray" / "auth_token"
         token.parent.mkdir(exist_ok=True)
         token.write_text(self.lab.token)
         token.chmod(0o600)
@@ -127,7 +127,7 @@ class Host:
         self.lab.call("host_kill", self.name)
 
     def cut_link(self) -> None:
-        """Pull the cable: nobody is told anything."""
+        """Pull the cable: no connection is closed, packets are lost."""
         self.lab.call("link_cut", self.name)
         self.cut = True
 
@@ -138,7 +138,7 @@ class Host:
 
     def processes(self, part: str = "") -> list[Process]:
         """Its processes whose command line has `part`, but for its first two."""
-        own = _namespace(int((self.lab.place / "running" / self.name).read_text()))
+        own = _namespace(int((self.lab.folder / "running" / self.name).read_text()))
         assert own, f"{self.name} is not switched on"
         found = []
         for folder in Path("/proc").iterdir():
@@ -183,14 +183,14 @@ class Host:
         own = [f"--node-ip-address={self.address}", f"--num-cpus={cpus}"]
         common = ["--object-store-memory=100000000", "--disable-usage-stats"]
         ray = str(Path(sys.executable).with_name("ray"))
-        return self.start(ray, "start", *where, *own, *common, log=self.lab.place / f"{self.name}.ray.log")
+        return self.start(ray, "start", *where, *own, *common, log=self.lab.folder / f"{self.name}.ray.log")
 
 
 class Lab:
     """Hosts that are there within a `with`, however it ends; also when this process is killed.
 
     Args:
-        place: Folder for what the lab keeps; made.
+        folder: Folder for what the lab keeps; made.
         settings: Environment of Ray on the hosts; default that of cluster.yaml.
         patch: Module -> code for the searches and their workers (tests/injected).
 
@@ -199,20 +199,20 @@ class Lab:
     """
 
     def __init__(
-        self, place: Path, settings: Mapping[str, str] | None = None, patch: Mapping[str, str] | None = None
+        self, folder: Path, settings: Mapping[str, str] | None = None, patch: Mapping[str, str] | None = None
     ) -> None:
-        self.place = place
+        self.folder = folder
         self.token = secrets.token_hex(32)
         self.hosts: dict[str, Host] = {}
         self.started: list[subprocess.Popen[bytes]] = []
-        self.shared = place / "shared"
+        self.shared = folder / "shared"
         inherited = {
             name: value
             for name, value in os.environ.items()
             if not name.startswith(("RAY_", "TUNE_", "PYTHONPATH"))
         }
         settings = cluster_environment() if settings is None else settings
-        self.environment = {**inherited, "LAB": str(place), "OMP_NUM_THREADS": "1", **settings}
+        self.environment = {**inherited, "LAB": str(folder), "OMP_NUM_THREADS": "1", **settings}
         if patch:
             self.environment |= {"PYTHONPATH": str(INJECTED), "MACIL_TEST_PATCH": json.dumps(dict(patch))}
 
@@ -257,7 +257,7 @@ class Lab:
 
     def logs(self) -> str:
         """The last words of everything started here, for a failed assertion."""
-        logs = sorted(self.place.glob("*.log"))
+        logs = sorted(self.folder.glob("*.log"))
         return "\n".join(f"{log.name}: {log.read_text(errors='replace')[-2000:]}" for log in logs)
 
     def call(self, *arguments: str) -> None:

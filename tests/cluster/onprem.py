@@ -91,19 +91,19 @@ class Machines:
     """The four machines, as they are before `ray up`; within a `with`.
 
     Args:
-        place: Folder for what they keep; made.
+        folder: Folder for what they keep; made.
         wheels: Folder of wheels from which the nodes install the project; default: they link `environment`.
         environment: Environment with this project's requirements on this machine.
     """
 
-    def __init__(self, place: Path, wheels: Path | None = None, environment: Path | None = None) -> None:
-        self.lab = Lab(place, settings={})
+    def __init__(self, folder: Path, wheels: Path | None = None, environment: Path | None = None) -> None:
+        self.lab = Lab(folder, settings={})
         self.wheels = wheels
         self.environment = Path(sys.prefix) if environment is None else environment
-        self.home = place / "home"  # where every machine has its own
-        self.checkout = place / "checkout"
+        self.home = folder / "home"  # where every machine has its own
+        self.checkout = folder / "checkout"
         self.outcome = Outcome()
-        self._log = place / "output.log"
+        self._log = folder / "output.log"
         self._private: list[Path] = []
 
     def __enter__(self) -> Self:
@@ -135,13 +135,13 @@ class Machines:
 
     def home_of(self, name: str) -> Path:
         """The home of a machine, as it is seen from outside."""
-        return self.lab.place / "hosts" / name / "home"
+        return self.lab.folder / "hosts" / name / "home"
 
     def _set_up(self) -> None:
         began = time.monotonic()
-        place = self.lab.place
+        folder = self.lab.folder
         self.home.mkdir()
-        keys = place / "sshd"
+        keys = folder / "sshd"
         keys.mkdir()
         _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(keys / "host"))
         _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(keys / "user"))
@@ -156,7 +156,7 @@ class Machines:
         (keys / "config").write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
         # The account is root's double, so that it can read the environment of this machine.
         account = f"{ACCOUNT}:x:0:0::{self.home}:/bin/bash\n"
-        (place / "passwd").write_text(account + Path("/etc/passwd").read_text())
+        (folder / "passwd").write_text(account + Path("/etc/passwd").read_text())
         # What the machines keep in /tmp, where Ray's ssh connections would else be taken for each other's.
         user = hashlib.sha256(getpass.getuser().encode()).hexdigest()[:10]
         self._private = [Path(FOLDER), Path(f"/tmp/ray_ssh_{user}")]
@@ -166,12 +166,12 @@ class Machines:
         self._note(f"(four machines, sshd on {len(self.nodes)})", began, "all are up")
 
     def _prepare(self, host: Host) -> None:
-        own = self.lab.place / "hosts" / host.name
+        own = self.lab.folder / "hosts" / host.name
         (own / "home" / ".ray" / "auth_token").unlink()  # `ray up` is to bring it
         (own / "home" / ".bashrc").touch()
         script = [
             f"mount --bind {own / 'home'} {self.home}",
-            f"mount --bind {self.lab.place / 'passwd'} /etc/passwd",
+            f"mount --bind {self.lab.folder / 'passwd'} /etc/passwd",
             "mount -t tmpfs tmpfs /run",
             "mkdir /run/sshd",
         ]
@@ -180,7 +180,7 @@ class Machines:
             folder.mkdir(exist_ok=True)
             script.append(f"mount --bind {own / folder.name} {folder}")
         if host.name != "laptop":
-            script.append(f"/usr/sbin/sshd -f {self.lab.place / 'sshd' / 'config'}")
+            script.append(f"/usr/sbin/sshd -f {self.lab.folder / 'sshd' / 'config'}")
         self.inside(host, " && ".join(script))
         if self.wheels is not None and host.name != "laptop":
             self._offer_wheels(own / "home")
@@ -196,13 +196,13 @@ class Machines:
         tool.chmod(0o755)
         settings = home / ".config" / "uv" / "uv.toml"
         settings.parent.mkdir(parents=True)
-        wheels, cache = str(self.wheels.resolve()), str(self.lab.place / "uv-cache")
+        wheels, cache = str(self.wheels.resolve()), str(self.lab.folder / "uv-cache")
         settings.write_text(f'no-index = true\nfind-links = ["{wheels}"]\ncache-dir = "{cache}"\n')
 
     def _prepare_laptop(self) -> None:
         home = self.home_of("laptop")
         (home / ".ssh").mkdir(mode=0o700)
-        shutil.copy(self.lab.place / "sshd" / "user", home / ".ssh" / "macil-tune")
+        shutil.copy(self.lab.folder / "sshd" / "user", home / ".ssh" / "macil-tune")
         config: dict[str, Any] = yaml.safe_load((ROOT / FILE).read_text(encoding="utf-8"))
         (self.checkout / FILE).parent.mkdir(parents=True)
         for local in config["file_mounts"].values():
@@ -224,7 +224,7 @@ class Machines:
         python = self.environment / "bin" / "python"
         code = "import sys; print(*[path for path in sys.path if path.endswith('site-packages')], sep='\\n')"
         packages = _run(str(python), "-c", code)
-        script = self.lab.place / "link.sh"
+        script = self.lab.folder / "link.sh"
         script.write_text(
             f"set -e\n{python} -m venv --without-pip ~/macil-env\n"
             "cd ~/macil-env/lib/python*/site-packages\n"
@@ -241,12 +241,12 @@ class Machines:
         ]
 
     def inside(self, host: Host, script: str, seconds: float = 60.0) -> str:
-        """Run a script on a host, not over ssh; what it said.
+        """Run a script on a host, not over ssh, and return its output.
 
         Raises:
             AssertionError: It failed.
         """
-        log = self.lab.place / "inside.log"
+        log = self.lab.folder / "inside.log"
         log.unlink(missing_ok=True)
         process = host.start("bash", "-c", script, log=log)
         code = process.wait(timeout=seconds)
@@ -264,34 +264,34 @@ class Machines:
         self,
         command: str,
         asserted: str,
-        check: Callable[[str], None] = lambda said: None,
+        check: Callable[[str], None] = lambda output: None,
         seconds: float = 300.0,
     ) -> str:
         """Type a command on the laptop and wait for its end, which must be a success.
 
         Args:
-            asserted: What `check` asserts, given what the command said.
+            asserted: What `check` asserts, given the output of the command.
 
         Returns:
-            What the command said.
+            The output of the command.
         """
         began = time.monotonic()
-        at = len(self.said)
+        at = len(self.output)
         process = self.begin(command)
         try:
             code = process.wait(timeout=seconds)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"not within {seconds:g} s: {command}\n{self.said[at:]}") from None
+            raise AssertionError(f"not within {seconds:g} s: {command}\n{self.output[at:]}") from None
         took = time.monotonic() - began
-        said = self.said[at:]
-        assert code == 0, f"exit status {code}: {command}\n{said[-3000:]}"
-        check(said)
+        output = self.output[at:]
+        assert code == 0, f"exit status {code}: {command}\n{output[-3000:]}"
+        check(output)
         self._note(command, began, asserted, took)
-        return said
+        return output
 
     @property
-    def said(self) -> str:
-        """All that the commands on the laptop have said."""
+    def output(self) -> str:
+        """The output of all commands on the laptop."""
         return self._log.read_text(errors="replace") if self._log.exists() else ""
 
     def _note(self, command: str, began: float, asserted: str, took: float | None = None) -> None:
@@ -302,7 +302,7 @@ class Machines:
     def wait_for_nodes(self, seconds: float = 240.0) -> None:
         """Wait until Ray knows the head and both workers."""
         began = time.monotonic()
-        script = self.lab.place / "wait.py"
+        script = self.lab.folder / "wait.py"
         script.write_text(
             "import time, ray\nray.init(address='auto', log_to_driver=False, logging_level='ERROR')\n"
             "alive = lambda: [node for node in ray.nodes() if node['Alive']]\n"
@@ -381,17 +381,17 @@ def prove(machines: Machines) -> Outcome:
     other = machines.start_other_cluster()
 
     token = machines.home_of("laptop") / ".ray" / "auth_token"
-    machines.type("ray get-auth-token --generate", "a token", lambda said: _assert(token.is_file(), said))
+    machines.type("ray get-auth-token --generate", "a token", lambda output: _assert(token.is_file(), output))
     machines.type(f"ray up -y {FILE}", "exit status 0")
     machines.wait_for_nodes()
     machines.type(f"ray exec {FILE} 'ray status'", "says what it offers", _assert_says("local.cluster.node"))
     demo = f"python -m macil demo {shared}/demo && python -m macil convert {shared}/demo {shared}/demo.store"
     machines.type(in_project % demo, "80 training videos", _assert_says("80 training and 40 test videos"))
 
-    def on_both(said: str) -> None:
+    def on_both(output: str) -> None:
         outcome.trials = trials_by_address(shared / "runs" / NAME)
         workers = {host.address for host in machines.nodes[1:]}
-        assert set(outcome.trials) == workers, f"{outcome.trials}\n{said[-3000:]}"
+        assert set(outcome.trials) == workers, f"{outcome.trials}\n{output[-3000:]}"
         assert sum(outcome.trials.values()) == TRIALS
 
     sweep = f"{search} --sweep table4 --name {NAME} --epochs 3 {SMALL}"
@@ -399,19 +399,21 @@ def prove(machines: Machines) -> Outcome:
     machines.type(
         f"ray rsync-down {FILE} {shared}/runs/{NAME}/report/ fetched",
         "the report is on the laptop",
-        lambda said: _assert((machines.checkout / "fetched" / "report.html").is_file(), said),
+        lambda output: _assert((machines.checkout / "fetched" / "report.html").is_file(), output),
     )
     machines.type(
         f"ray submit {FILE} tune/search.py -- --address auto {data} {runs} --name submitted {few}",
         "2 trials",
-        lambda said: _assert_trials(shared / "runs" / "submitted", 2),
+        lambda output: _assert_trials(shared / "runs" / "submitted", 2),
     )
     if has_job_client(machines.environment):
         _submit_job(machines, f"cd ~/macil-tune && {search} --name job {few}")
     else:
         print("ray job submit: left out, ray[default] is not installed here", flush=True)
     _change_a_file(machines)
-    machines.type(f"ray down -y {FILE}", "not the other cluster", lambda said: _assert_lives(machines, other))
+    machines.type(
+        f"ray down -y {FILE}", "not the other cluster", lambda output: _assert_lives(machines, other)
+    )
     machines.note_what_is_left(other)
     return outcome
 
@@ -423,7 +425,7 @@ def _submit_job(machines: Machines, command: str) -> None:
     machines.type(
         f"RAY_AUTH_MODE=token ray job submit --address http://localhost:8265 -- bash -c {shlex.quote(command)}",
         "2 trials; `ray dashboard` forwards the port",
-        lambda said: _assert_trials(machines.lab.shared / "runs" / "job", 2),
+        lambda output: _assert_trials(machines.lab.shared / "runs" / "job", 2),
     )
     os.killpg(forwarding.pid, signal.SIGINT)  # Ctrl-C
     forwarding.wait(timeout=30)
@@ -441,12 +443,12 @@ def _change_a_file(machines: Machines) -> None:
         assert copy.read_text().endswith(changed), f"{host.name} has the old file"
 
 
-def _assert(holds: bool, said: str) -> None:
-    assert holds, said[-3000:]
+def _assert(holds: bool, output: str) -> None:
+    assert holds, output[-3000:]
 
 
 def _assert_says(words: str) -> Callable[[str], None]:
-    return lambda said: _assert(words in said, said)
+    return lambda output: _assert(words in output, output)
 
 
 def _assert_lives(machines: Machines, other: Sequence[Process]) -> None:
@@ -490,12 +492,12 @@ def main(wheels: Path | None, environment: Path | None, keep: Path | None) -> No
         flush=True,
     )
     with tempfile.TemporaryDirectory() as scratch:
-        place = (keep or Path(scratch)) / "lab"
-        with Machines(place, wheels, environment) as machines:
+        folder = (keep or Path(scratch)) / "lab"
+        with Machines(folder, wheels, environment) as machines:
             try:
                 outcome = prove(machines)
             except BaseException:
-                print(machines.said[-3000:], flush=True)
+                print(machines.output[-3000:], flush=True)
                 raise
     print(f"trials by worker: {outcome.trials}")
     print(

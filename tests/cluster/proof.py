@@ -22,18 +22,18 @@ from tune.storage.trial_log import METRIC
 
 
 def assert_promise(
-    run: Path, store: FeatureStore, trials: int, seen: Sequence[Digits], lines: Sequence[Line]
+    run: Path, store: FeatureStore, trials: int, logs: Sequence[Digits], lines: Sequence[Line]
 ) -> None:
     """All of the promise that can be checked of a search with several trials at a time.
 
     Args:
-        seen: Every log, whole, before each fault.
+        logs: Every log, whole, before each fault.
         lines: Every epoch, in the order in which it came into the logs.
     """
     assert info(run)["status"] == "finished"
     assert_whole(run, trials)
     assert_params(run)
-    for before in seen:
+    for before in logs:
         assert_kept(before, digits(run))
     assert_seen_once(run, lines)
     assert_decisions(run, lines)

@@ -32,7 +32,7 @@ def slow(seconds: float) -> dict[str, str]:
 def small_store(lab: Lab) -> Path:
     """Made-up data on the storage that all hosts share."""
     layout = write_demo(
-        lab.place / "demo",
+        lab.folder / "demo",
         train_videos=24,
         test_videos=10,
         min_snippets=8,
@@ -67,7 +67,7 @@ class Line:
 
 @dataclass(frozen=True)
 class WorkerFailure:
-    """The search has said that a trial's worker was lost.
+    """The search has reported that a trial's worker was lost.
 
     Attributes:
         trial: Folder below the run.
@@ -89,13 +89,13 @@ class Search:
         process: Its present life.
         host: Where that is.
         lines: Epochs in the logs as of the last `look`, in the order in which they were seen.
-        worker_failures: Lost workers that it has told of.
+        worker_failures: Lost workers that it has reported.
     """
 
     def __init__(self, lab: Lab, name: str = "run") -> None:
         self.lab = lab
         self.name = name
-        self.log = lab.place / f"{name}.log"
+        self.log = lab.folder / f"{name}.log"
         self.run = lab.shared / "runs" / name
         self.process: subprocess.Popen[bytes] | None = None
         self.host: Host | None = None
@@ -139,7 +139,7 @@ class Search:
         assert self.process.wait(timeout=30) != 0, "it had ended by itself"
 
     def look(self) -> list[Line]:
-        """What the logs and the search have said since the last look."""
+        """What is new in the logs and in the output of the search since the last look."""
         now = time.monotonic()
         self._looks += 1
         new = []
@@ -172,27 +172,27 @@ class Search:
         began = time.monotonic()
         self.look()
         while not reached():
-            assert self.code is None, f"it ended too early:\n{self.said}"
+            assert self.code is None, f"it ended too early:\n{self.output}"
             assert time.monotonic() - began < seconds, (
-                f"not within {seconds:g} s:\n{self.said}\n{self.lab.logs()}"
+                f"not within {seconds:g} s:\n{self.output}\n{self.lab.logs()}"
             )
             time.sleep(0.05)
             self.look()
         return time.monotonic() - began
 
     def finish(self, seconds: float = 400.0) -> str:
-        """Wait for its end, which must be a success; what it said."""
+        """Wait for its end, which must be a success, and return its output."""
         assert self.process is not None
         deadline = time.monotonic() + seconds
         while self.code is None and time.monotonic() < deadline:
             time.sleep(0.1)
             self.look()
-        assert self.code == 0, f"exit status {self.code}\n{self.said}"
-        return self.said
+        assert self.code == 0, f"exit status {self.code}\n{self.output}"
+        return self.output
 
     @property
-    def said(self) -> str:
-        """All that it said in its lives."""
+    def output(self) -> str:
+        """The output of all its processes."""
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
     def unfinished(self, host: Host | None = None) -> list[str]:

@@ -27,15 +27,15 @@ LONG = ["--trials", "6", "--no-asha", "--epochs", "20"]
 
 def impossible_is_refused(cluster: Autoscaling, store: Path) -> float:
     """What no worker type could hold is refused without waiting; seconds from the command to its end."""
-    began, log = time.monotonic(), cluster.lab.place / "impossible.log"
+    began, log = time.monotonic(), cluster.lab.folder / "impossible.log"
     storage = ["--storage", str(cluster.lab.shared / "runs"), "--shared-storage", "--name", "impossible"]
     where = ["--address", f"{cluster.host.address}:{PORT}", "--cpus-per-trial", "64"]
     command = [sys.executable, DRIVER, "--data", str(store), *storage, *where]
     code = cluster.host.start(*command, log=log).wait(timeout=120)
-    said = log.read_text()
-    assert code == 2, said
-    assert "no host can hold a trial (64 CPUs)" in said
-    assert "its autoscaler has no worker type that could" in said
+    output = log.read_text()
+    assert code == 2, output
+    assert "no host can hold a trial (64 CPUs)" in output
+    assert "its autoscaler has no worker type that could" in output
     return time.monotonic() - began
 
 
@@ -43,7 +43,7 @@ def gone_again(cluster: Autoscaling) -> float:
     """Seconds until the last worker has gone; the cluster must live on."""
     seconds = cluster.wait_for(lambda workers: workers == 0, 120)
     ray = str(Path(sys.executable).with_name("ray"))
-    log = cluster.lab.place / "status.log"
+    log = cluster.lab.folder / "status.log"
     assert cluster.host.start(ray, "status", log=log).wait(timeout=60) == 0, log.read_text()
     return seconds
 
@@ -52,8 +52,8 @@ def grown(cluster: Autoscaling, search: Search) -> float:
     """Seconds until all workers are there; the search lives meanwhile."""
     began = time.monotonic()
     while cluster.look() < WORKERS:
-        assert search.code is None, search.said
-        assert time.monotonic() - began < 180, f"{cluster.counts}\n{search.said}\n{cluster.lab.logs()}"
+        assert search.code is None, search.output
+        assert time.monotonic() - began < 180, f"{cluster.counts}\n{search.output}\n{cluster.lab.logs()}"
         time.sleep(0.2)
     return time.monotonic() - began
 
@@ -72,9 +72,9 @@ def test_workers_come_for_a_search_and_go_after_it_however_it_ends(version: int,
         search = Search(lab, "whole")
         began = time.monotonic()
         search.begin(cluster.host, store, *LONG)
-        search.wait_for(lambda: "waiting for workers: no host can hold a trial (1 CPU)" in search.said)
+        search.wait_for(lambda: "waiting for workers: no host can hold a trial (1 CPU)" in search.output)
         assert cluster.look() == 0
-        told = time.monotonic() - began
+        waited = time.monotonic() - began
         up = grown(cluster, search)
         while search.code is None:
             cluster.look()
@@ -97,7 +97,7 @@ def test_workers_come_for_a_search_and_go_after_it_however_it_ends(version: int,
         after_kill = gone_again(cluster)
     print(
         f"\nautoscaler {version}: an impossible size refused after {refused:.0f} s; the search says that it waits "
-        f"after {told:.0f} s, {WORKERS} workers {up:.0f} s later, finished {whole:.0f} s after its start, no worker "
+        f"after {waited:.0f} s, {WORKERS} workers {up:.0f} s later, finished {whole:.0f} s after its start, no worker "
         f"{down:.0f} s after its end (idle timeout {IDLE:.0f} s), and {after_kill:.0f} s after a kill -9; "
         f"workers over time: {', '.join(f'{number} at {seconds:.0f} s' for seconds, number in cluster.counts)}"
     )

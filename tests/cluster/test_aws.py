@@ -145,14 +145,17 @@ def _forget_clients() -> None:
     ray_aws.client_cache.cache_clear()
 
 
-def filled_in(said: str) -> dict[str, Any]:
-    """cluster.yaml with what deploy/aws.py said in the places that are marked for it."""
+def filled_in(output: str) -> dict[str, Any]:
+    """cluster.yaml with the output of deploy/aws.py in its placeholders."""
     text = (ROOT / "cluster.yaml").read_text(encoding="utf-8")
-    put = yaml.safe_load(said.partition("For cluster.yaml:\n")[2].partition("  IamInstanceProfile:")[0])
+    put = yaml.safe_load(output.partition("For cluster.yaml:\n")[2].partition("  IamInstanceProfile:")[0])
     assert put["region"] == REGION
-    for place, value in (("ami-" + 17 * "0", put["ImageId"]), ("sg-" + 17 * "0", put["SecurityGroupIds"][0])):
-        assert text.count(place) == 1
-        text = text.replace(place, value)
+    for placeholder, value in (
+        ("ami-" + 17 * "0", put["ImageId"]),
+        ("sg-" + 17 * "0", put["SecurityGroupIds"][0]),
+    ):
+        assert text.count(placeholder) == 1
+        text = text.replace(placeholder, value)
     config: dict[str, Any] = yaml.safe_load(text)
     return config
 
@@ -188,9 +191,9 @@ def start_head(config: dict[str, Any]) -> AWSNodeProvider:
 def test_ray_starts_head_and_workers_on_aws_as_the_file_says_and_ends_them_all(
     cloud: Cloud, tmp_path: Path
 ) -> None:
-    said = cloud.prepare("--bucket", BUCKET, "--ssh-from", MINE)
-    assert said.returncode == 0, said.stderr
-    config = _bootstrap_config(filled_in(said.stdout), no_config_cache=True)
+    prepared = cloud.prepare("--bucket", BUCKET, "--ssh-from", MINE)
+    assert prepared.returncode == 0, prepared.stderr
+    config = _bootstrap_config(filled_in(prepared.stdout), no_config_cache=True)
     group = config["available_node_types"]["head"]["node_config"]["SecurityGroupIds"][0]
     key = cloud.home / ".ssh" / f"{CLUSTER}.pem"
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
@@ -281,8 +284,8 @@ def wait_for(reached: Any, adapter: NodeProviderAdapter) -> None:
 
 def test_without_a_group_of_ones_own_ray_opens_ssh_to_the_world(cloud: Cloud) -> None:
     """Why cluster.yaml names a group, and has no `security_group` of Ray's."""
-    said = cloud.prepare("--bucket", BUCKET, "--ssh-from", MINE)
-    config = filled_in(said.stdout)
+    prepared = cloud.prepare("--bucket", BUCKET, "--ssh-from", MINE)
+    config = filled_in(prepared.stdout)
     for node_type in config["available_node_types"].values():
         node_type["node_config"].pop("SecurityGroupIds", None)
     rule = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": MINE}]}
@@ -294,9 +297,9 @@ def test_without_a_group_of_ones_own_ray_opens_ssh_to_the_world(cloud: Cloud) ->
 
 def test_the_account_is_prepared_once_and_again_for_another_address(cloud: Cloud) -> None:
     for address in (MINE, MINE, "198.51.100.0/24"):
-        said = cloud.prepare("--bucket", BUCKET, "--ssh-from", address)
-        assert said.returncode == 0, said.stderr
-    config = filled_in(said.stdout)
+        prepared = cloud.prepare("--bucket", BUCKET, "--ssh-from", address)
+        assert prepared.returncode == 0, prepared.stderr
+    config = filled_in(prepared.stdout)
     group = config["available_node_types"]["head"]["node_config"]["SecurityGroupIds"][0]
     assert everybody_who_may_enter(cloud, group) == [("-1", None, group), ("tcp", 22, "198.51.100.0/24")]
     assert config["available_node_types"]["gpu_spot"]["node_config"]["ImageId"] == IMAGE  # the newest
@@ -319,15 +322,15 @@ def test_the_account_is_prepared_once_and_again_for_another_address(cloud: Cloud
 
 @pytest.mark.parametrize("world", [*WORLD, "10.0.0.0/7"])
 def test_a_group_open_to_the_world_is_refused(cloud: Cloud, world: str) -> None:
-    said = cloud.prepare("--bucket", BUCKET, "--ssh-from", world)
-    assert said.returncode == 2
-    assert "open to the world" in said.stderr
+    prepared = cloud.prepare("--bucket", BUCKET, "--ssh-from", world)
+    assert prepared.returncode == 2
+    assert "open to the world" in prepared.stderr
     assert cloud.client("s3").list_buckets()["Buckets"] == []
 
 
 def test_the_head_and_the_workers_can_do_with_the_bucket_what_a_search_does(cloud: Cloud) -> None:
-    said = cloud.prepare("--bucket", BUCKET, "--ssh-from", MINE)
-    assert said.returncode == 0, said.stderr
+    prepared = cloud.prepare("--bucket", BUCKET, "--ssh-from", MINE)
+    assert prepared.returncode == 0, prepared.stderr
     cloud.client("s3").create_bucket(
         Bucket="another", CreateBucketConfiguration={"LocationConstraint": REGION}
     )

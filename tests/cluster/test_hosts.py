@@ -218,7 +218,7 @@ def test_a_search_survives_chaos_on_three_hosts_and_its_proof_sees_what_is_wrong
     run, lines = chaos.search.run, chaos.search.lines
     store = FeatureStore.open(lab.shared / "store")
     assert len(chaos.faults) >= 5
-    assert_promise(run, store, trials, chaos.seen, lines)
+    assert_promise(run, store, trials, chaos.logs, lines)
     for what, tamper in TAMPERING.items():
         copy = shutil.copytree(run, tmp_path / what)
         log = copy / "trials" / "00002" / "result.json"

@@ -36,7 +36,7 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
 
 
 def search(head: Host, *arguments: str) -> tuple[int, str]:
-    log = head.lab.place / "search.log"
+    log = head.lab.folder / "search.log"
     process = head.start(
         sys.executable, DRIVER, *TWO, "--address", f"{head.address}:{PORT}", *arguments, log=log
     )
@@ -78,7 +78,7 @@ def test_a_host_with_another_version_is_refused_by_name(lab: Lab, tmp_path: Path
 @contextlib.contextmanager
 def server_on(host: Host) -> Iterator[str]:
     """moto's S3 on a host of the lab, as its network sees it."""
-    log = host.lab.place / "moto.log"
+    log = host.lab.folder / "moto.log"
     with log.open("ab") as output:
         inside = [str(Path(__file__).with_name("hosts.sh")), "in_host", host.name]
         process = subprocess.Popen(
@@ -99,8 +99,8 @@ def test_runs_and_data_in_a_bucket_that_every_host_reaches(lab: Lab, tmp_path: P
         fill = (
             "import sys\nfrom pathlib import Path\nfrom macil.io.remote import Remote\n"
             "from tests.support.s3 import make_bucket\n"
-            f"place = Remote(make_bucket({endpoint!r}, 'lab') + '/xd.store')\n"
-            "for file in Path(sys.argv[1]).iterdir():\n    place.upload(file, file.name)\n"
+            f"remote = Remote(make_bucket({endpoint!r}, 'lab') + '/xd.store')\n"
+            "for file in Path(sys.argv[1]).iterdir():\n    remote.upload(file, file.name)\n"
         )
         head, left, right = lab.cluster("head", "left", "right", head_cpus=0)
         root = str(Path(DRIVER).parent.parent)
@@ -112,14 +112,14 @@ def test_runs_and_data_in_a_bucket_that_every_host_reaches(lab: Lab, tmp_path: P
             "-c",
             fill,
             str(store.path),
-            log=lab.place / "fill.log",
+            log=lab.folder / "fill.log",
         )
         assert filled.wait(timeout=120) == 0, lab.logs()
         code, output = search(head, "--data", "s3://lab/xd.store", "--storage", "s3://lab/runs")
         assert code == 0, output
         assert "run     s3://lab/runs/run, where all of this lies too" in output
         for host in (head, left, right):
-            home = lab.place / "hosts" / host.name / "home"
+            home = lab.folder / "hosts" / host.name / "home"
             copies = list((home / ".cache/macil/staged").iterdir())
             assert len(copies) == 1, f"{host.name}: one copy"
             assert FeatureStore.open(copies[0]).content_hash == store.content_hash
@@ -130,7 +130,7 @@ def test_runs_and_data_in_a_bucket_that_every_host_reaches(lab: Lab, tmp_path: P
         )
         copy = tmp_path / "copy"
         fetched = head.start(
-            "env", f"PYTHONPATH={root}", sys.executable, "-c", fetch, str(copy), log=lab.place / "fetch.log"
+            "env", f"PYTHONPATH={root}", sys.executable, "-c", fetch, str(copy), log=lab.folder / "fetch.log"
         )
         assert fetched.wait(timeout=120) == 0, lab.logs()
     assert_whole(copy, 4)

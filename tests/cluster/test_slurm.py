@@ -41,21 +41,21 @@ class Slurm:
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
         self.hosts = [lab.host(name) for name in ("one", "two")]
-        self.place = lab.place / "slurm"
-        (self.place / "state").mkdir(parents=True)
+        self.folder = lab.folder / "slurm"
+        (self.folder / "state").mkdir(parents=True)
         self.root = lab.shared / "checkout"  # where jobs are submitted
         self.root.mkdir()
         for part in ("deploy", "macil", "tune"):
             (self.root / part).symlink_to(ROOT / part)
         lab.environment |= {
-            "SLURM_CONF": str(self.place / "slurm.conf"),
+            "SLURM_CONF": str(self.folder / "slurm.conf"),
             "MACIL_ENV": str(Path(sys.executable).parent.parent),
             "MACIL_LOCAL": "/tmp/ray",  # of each host alone, in the lab
         }
         self._configure()
         one, *_ = self.hosts
         self._start(one, "munged", "--foreground", "--force", f"--origin={one.address}", *self._munge())
-        _until((self.place / "munge.socket").exists)
+        _until((self.folder / "munge.socket").exists)
         self._start(one, "slurmctld", "-D", "-i")
         for host in self.hosts:
             self._start(host, "slurmd", "-D", "-N", host.name)
@@ -63,18 +63,18 @@ class Slurm:
 
     def _configure(self) -> None:
         nodes = "\n".join(f"NodeName={host.name} NodeAddr={host.address} CPUs=2" for host in self.hosts)
-        (self.place / "slurm.conf").write_text(
+        (self.folder / "slurm.conf").write_text(
             f"""
 ClusterName=lab
 SlurmctldHost=one({self.hosts[0].address})
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-AuthInfo=socket={self.place}/munge.socket,cred_expire=5
-StateSaveLocation={self.place}/state
-SlurmdSpoolDir={self.place}/spool-%n
-SlurmctldPidFile={self.place}/slurmctld.pid
-SlurmdPidFile={self.place}/%n.pid
+AuthInfo=socket={self.folder}/munge.socket,cred_expire=5
+StateSaveLocation={self.folder}/state
+SlurmdSpoolDir={self.folder}/spool-%n
+SlurmctldPidFile={self.folder}/slurmctld.pid
+SlurmdPidFile={self.folder}/%n.pid
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 MpiDefault=none
@@ -90,21 +90,21 @@ PartitionName=high Nodes=ALL PriorityTier=2
 """
         )
         names = "".join(f"{host.address} {host.name}\n" for host in self.hosts)
-        (self.place / "hosts").write_text(f"127.0.0.1 localhost\n{names}")
-        (self.place / "munge.key").write_bytes(secrets.token_bytes(128))
-        (self.place / "munge.key").chmod(0o400)
+        (self.folder / "hosts").write_text(f"127.0.0.1 localhost\n{names}")
+        (self.folder / "munge.key").write_bytes(secrets.token_bytes(128))
+        (self.folder / "munge.key").chmod(0o400)
         for host in self.hosts:
             mounted = host.start(
-                "mount", "--bind", str(self.place / "hosts"), "/etc/hosts", log=self._log("mount")
+                "mount", "--bind", str(self.folder / "hosts"), "/etc/hosts", log=self._log("mount")
             )
             assert mounted.wait(timeout=30) == 0
 
     def _munge(self) -> list[str]:
         files = {"key-file": "key", "socket": "socket", "pid-file": "pid", "seed-file": "seed"}
-        return [f"--{option}={self.place}/munge.{name}" for option, name in files.items()]
+        return [f"--{option}={self.folder}/munge.{name}" for option, name in files.items()]
 
     def _log(self, name: str) -> Path:
-        return self.lab.place / f"{name}.log"
+        return self.lab.folder / f"{name}.log"
 
     def _start(self, host: Host, tool: str, *arguments: str) -> None:
         host.start(tool, *arguments, log=self._log(f"{tool}-{host.name}"))
@@ -136,8 +136,8 @@ PartitionName=high Nodes=ALL PriorityTier=2
             *("--no-asha", *SMALL),
         ]
         smaller = ["--cpus-per-task=2", "--gpus-per-node=0", "--mem=0"]
-        said = self.output("sbatch", "--parsable", *smaller, *options, "deploy/slurm.sh", *search)
-        return Job(self, int(said), self.lab.shared / "runs" / name)
+        number = self.output("sbatch", "--parsable", *smaller, *options, "deploy/slurm.sh", *search)
+        return Job(self, int(number), self.lab.shared / "runs" / name)
 
 
 class Job:
@@ -159,7 +159,7 @@ class Job:
         return dict(word.split("=", 1) for word in words if "=" in word)
 
     @property
-    def said(self) -> str:
+    def output(self) -> str:
         log = self.slurm.root / f"macil-tune-{self.number}.log"
         return log.read_text(errors="replace") if log.exists() else ""
 
@@ -170,7 +170,7 @@ class Job:
     def wait_for(self, reached: Callable[[], bool], seconds: float = 300) -> None:
         deadline = time.monotonic() + seconds
         while not reached():
-            assert time.monotonic() < deadline, f"{self.facts}\n{self.said}\n{self.slurm.lab.logs()}"
+            assert time.monotonic() < deadline, f"{self.facts}\n{self.output}\n{self.slurm.lab.logs()}"
             time.sleep(0.2)
 
     def finish(self) -> dict[str, str]:
@@ -178,9 +178,9 @@ class Job:
         over = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT")
         self.wait_for(lambda: self.facts["JobState"] in over, seconds=700)
         facts = self.facts
-        assert (facts["JobState"], facts["ExitCode"]) == ("COMPLETED", "0:0"), self.said
-        assert "2 of 2 nodes are up" in self.said
-        assert "Traceback" not in self.said
+        assert (facts["JobState"], facts["ExitCode"]) == ("COMPLETED", "0:0"), self.output
+        assert "2 of 2 nodes are up" in self.output
+        assert "Traceback" not in self.output
         assert info(self.run)["status"] == "finished"
         assert_whole(self.run, TRIALS)
         assert_replays(self.run, FeatureStore.open(self.slurm.lab.shared / "store"))
@@ -191,7 +191,7 @@ class Job:
         _until(lambda: self.slurm.output("squeue", "--noheader") == "")
         assert list(self.slurm.root.glob(".macil-tune-*")) == []  # the secret
         for host in self.slurm.hosts:
-            local = self.slurm.lab.place / "hosts" / host.name / "ray"
+            local = self.slurm.lab.folder / "hosts" / host.name / "ray"
             assert list(local.glob("macil-*")) == []
             left = [process.command for process in host.processes() if "macil-" in process.command]
             assert left == []
@@ -217,13 +217,13 @@ def slurm(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Slurm]:
 
 
 def test_a_search_runs_on_all_nodes_of_its_job_and_leaves_the_ray_of_others_alone(slurm: Slurm) -> None:
-    stranger = slurm.hosts[1]
-    slurm.lab.bring_up(stranger, cpus=1)
-    (raylet,) = stranger.processes(RAYLET)
+    foreign = slurm.hosts[1]
+    slurm.lab.bring_up(foreign, cpus=1)
+    (raylet,) = foreign.processes(RAYLET)
     job = slurm.submit("whole")
     job.finish()
     assert job.hosts_of_trials() == {host.address for host in slurm.hosts}
-    assert [process.pid for process in stranger.processes(RAYLET)] == [raylet.pid]
+    assert [process.pid for process in foreign.processes(RAYLET)] == [raylet.pid]
 
 
 def test_a_job_that_was_preempted_goes_on_by_itself(slurm: Slurm) -> None:
@@ -247,7 +247,7 @@ def test_a_job_stops_before_its_time_limit_and_goes_on_by_itself(slurm: Slurm) -
     # Slurm counts in minutes, and may send the signal up to a minute early: 60 to 120 s after the start. No trial is
     # done by then.
     job = slurm.submit("long", "--time=3", "--signal=B:USR1@60")
-    job.wait_for(lambda: "back into the queue" in job.said or job.facts["JobState"] == "COMPLETED")
+    job.wait_for(lambda: "back into the queue" in job.output or job.facts["JobState"] == "COMPLETED")
     before = digits(job.run)
     assert 0 < job.epochs() < TRIALS * EPOCHS
     assert int(job.finish()["Restarts"]) >= 1
@@ -273,4 +273,4 @@ def test_without_a_name_the_job_says_what_it_needs(slurm: Slurm) -> None:
     job = Job(slurm, number, slurm.root)
     job.wait_for(lambda: job.facts["JobState"] == "FAILED")
     assert job.facts["ExitCode"] == "2:0"
-    assert "give the run a --name" in job.said
+    assert "give the run a --name" in job.output

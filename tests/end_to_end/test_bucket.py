@@ -32,10 +32,10 @@ SEARCH = [*SMALL, "--epochs", str(EPOCHS), "--grace", "2", "--trials", str(TRIAL
 @pytest.fixture
 def data(bucket: str, demo_store: FeatureStore) -> str:
     """The demo in a bucket."""
-    place = Remote(f"{bucket}/data/demo.store")
+    remote = Remote(f"{bucket}/data/demo.store")
     for file in demo_store.path.iterdir():
-        place.upload(file, file.name)
-    return place.uri
+        remote.upload(file, file.name)
+    return remote.uri
 
 
 @pytest.fixture(autouse=True)
@@ -111,14 +111,14 @@ def test_a_driver_that_is_killed_is_resumed_on_another_machine(
     wait_for_epoch(command, remote, 1, 3)
     os.kill(command.process.pid, signal.SIGKILL)
     command.process.wait()
-    seen = digits(copied(remote, tmp_path / "before"))
-    assert sum(map(len, seen.values())) < TRIALS * EPOCHS, "epochs were outstanding"
+    before = digits(copied(remote, tmp_path / "before"))
+    assert sum(map(len, before.values())) < TRIALS * EPOCHS, "epochs were outstanding"
     another = {"MACIL_CACHE": str(tmp_path / "another")}
     code, output = finish(start("--resume", "run", *storage, cwd=tmp_path, variables=another))
     assert code == 0, output
     assert "resuming 4 trials" in output
     run = copied(remote, tmp_path / "after")
-    assert_kept(seen, digits(run))
+    assert_kept(before, digits(run))
     assert digits(run) == digits(unbroken)
     assert rows(run) == rows(unbroken)
 

@@ -77,10 +77,10 @@ def test_every_command_that_it_prints_at_its_end_works_when_it_is_pasted(
 ) -> None:
     run, output = unbroken
     printed = output[output.index("\nreport  ") :].splitlines()[2:]
-    said = dict(line.split(": ", 1) for line in printed)
+    commands = dict(line.split(": ", 1) for line in printed)
     again = "search again, and confirm the best on fresh seeds"
-    assert list(said) == ["open the report", "score a video", "export the model", again]
-    pasted = "\n".join(["set -e", *list(said.values())[:3], f"{said[again]} --dry-run"])
+    assert list(commands) == ["open the report", "score a video", "export the model", again]
+    pasted = "\n".join(["set -e", *list(commands.values())[:3], f"{commands[again]} --dry-run"])
     done = subprocess.run(
         ["bash", "-c", pasted],
         cwd=folder,
@@ -183,7 +183,7 @@ def test_permuted_test_labels_leave_every_heldout_number_and_choice_as_it_was(
 
 @pytest.mark.ray
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--resume", "unbroken", "--epochs", "9"], "--epochs 9 cannot be changed by --resume"),
         (["--resume", "unbroken", "--lambda_v2b", "1.0"], "--lambda-v2b 1.0 cannot be changed"),
@@ -194,7 +194,7 @@ def test_permuted_test_labels_leave_every_heldout_number_and_choice_as_it_was(
 )
 def test_a_run_in_use_or_begun_otherwise_is_refused(
     arguments: list[str],
-    said: str,
+    message: str,
     unbroken: tuple[Path, str],
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -206,7 +206,7 @@ def test_a_run_in_use_or_begun_otherwise_is_refused(
         with pytest.raises(SystemExit) as stop:
             cli.main(search, arguments)
     assert stop.value.code == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert (unbroken[0] / "run.json").read_bytes() == before
 
 

@@ -79,18 +79,18 @@ class Outcome:
     study_equal: bool
 
 
-def kill_again_and_again(place: Path, store: FeatureStore, kills: int, seed: int) -> Outcome:
+def kill_again_and_again(folder: Path, store: FeatureStore, kills: int, seed: int) -> Outcome:
     """Run a search undisturbed and once more with kills, one trial at a time, and compare."""
     began = time.monotonic()
-    whole = _run_undisturbed(place, store)
+    whole = _run_undisturbed(folder, store)
     undisturbed = time.monotonic() - began
     expected = digits(whole)
     draw = random.Random(seed)
-    run = place / "runs" / "killed"
-    told: list[Kill] = []
-    seen: list[Digits] = []
+    run = folder / "runs" / "killed"
+    recorded: list[Kill] = []
+    logged: list[Digits] = []
     began = time.monotonic()
-    command = _start(place, store, resume=False)
+    command = _start(folder, store, resume=False)
     while True:
         started, before = time.monotonic(), _epochs(digits(run))
         early = draw.random() < _EARLY
@@ -101,42 +101,42 @@ def kill_again_and_again(place: Path, store: FeatureStore, kills: int, seed: int
             if recovery is None and _epochs(digits(run)) > before:
                 recovery = now
             since = now if early else (-1.0 if recovery is None else now - recovery)
-            if since >= wait and len(told) < kills:
+            if since >= wait and len(recorded) < kills:
                 break
             time.sleep(0.02)
-        if told:
-            told[-1] = Kill(
-                **{**asdict(told[-1]), "recovery": recovery, "kept": _kept(seen[-1], digits(run))}
+        if recorded:
+            recorded[-1] = Kill(
+                **{**asdict(recorded[-1]), "recovery": recovery, "kept": _kept(logged[-1], digits(run))}
             )
         if command.process.poll() is not None:
             break
-        seen.append(digits(run))
+        logged.append(digits(run))
         command.process.send_signal(signal.SIGKILL)
         assert command.process.wait() == -signal.SIGKILL
-        told.append(
-            Kill(time.monotonic() - started, _epochs(seen[-1]), _kept(seen[-1], expected), False, None)
+        recorded.append(
+            Kill(time.monotonic() - started, _epochs(logged[-1]), _kept(logged[-1], expected), False, None)
         )
         # A run that was killed before it began has nothing to resume.
-        command = _start(place, store, resume=(run / "run.json").exists())
+        command = _start(folder, store, resume=(run / "run.json").exists())
     code, output = finish(command)
     assert code == 0, output
-    assert len(told) == kills, f"the search ended after {len(told)} kills"
+    assert len(recorded) == kills, f"the search ended after {len(recorded)} kills"
     return Outcome(
-        told, time.monotonic() - began, undisturbed, digits(run) == expected, rows(run) == rows(whole)
+        recorded, time.monotonic() - began, undisturbed, digits(run) == expected, rows(run) == rows(whole)
     )
 
 
-def _run_undisturbed(place: Path, store: FeatureStore) -> Path:
+def _run_undisturbed(folder: Path, store: FeatureStore) -> Path:
     name = "undisturbed"
     arguments = ["--data", str(store.path), *SEARCH, "--concurrent", "1", "--name", name]
-    code, output = finish(start(*arguments, cwd=place, patch=_SLOW))
+    code, output = finish(start(*arguments, cwd=folder, patch=_SLOW))
     assert code == 0, output
-    return place / "runs" / name
+    return folder / "runs" / name
 
 
-def _start(place: Path, store: FeatureStore, *, resume: bool) -> Command:
+def _start(folder: Path, store: FeatureStore, *, resume: bool) -> Command:
     new = ["--data", str(store.path), *SEARCH, "--concurrent", "1", "--name", "killed"]
-    return start(*(["--resume", "killed", "--no-report"] if resume else new), cwd=place, patch=_SLOW)
+    return start(*(["--resume", "killed", "--no-report"] if resume else new), cwd=folder, patch=_SLOW)
 
 
 def _epochs(found: Digits) -> int:
@@ -154,13 +154,13 @@ def _kept(before: Digits, after: Digits) -> bool:
 @click.option("--json", "json_path", type=click.Path(path_type=Path))
 def main(kills: int, seed: int, json_path: Path | None) -> None:
     """Entry point."""
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
         layout = write_demo(
-            place / "demo", train_videos=24, test_videos=10, max_snippets=30, visual_dim=64, audio_dim=16
+            folder / "demo", train_videos=24, test_videos=10, max_snippets=30, visual_dim=64, audio_dim=16
         )
         outcome = kill_again_and_again(
-            place, FeatureStore.open(convert(layout, place / "store")), kills, seed
+            folder, FeatureStore.open(convert(layout, folder / "store")), kills, seed
         )
     for number, kill in enumerate(outcome.kills, start=1):
         recovery = "killed again before an epoch" if kill.recovery is None else f"{kill.recovery:.1f} s"

@@ -85,7 +85,7 @@ def test_a_store_with_a_damaged_file_is_refused_by_its_name(
     for command in (["check", store], ["train", store, "--out", store.parent / "out", *SMALL]):
         ended = call(app, *command)
         assert ended.code == 1
-        assert name in ended.said
+        assert name in ended.output
     assert not (store.parent / "out").exists()
 
 
@@ -101,10 +101,10 @@ def test_damaged_test_labels_are_named_and_only_where_they_are_needed(
         FeatureStore.open(store).test_labels()
 
 
-@pytest.mark.parametrize("place", [k / 23 for k in range(24)])
+@pytest.mark.parametrize("position", [k / 23 for k in range(24)])
 @pytest.mark.parametrize("name", ["index.arrow", "labels.arrow"])
-def test_no_flipped_bit_of_the_small_files_goes_unnoticed(name: str, place: float, store: Path) -> None:
-    flip(store / name, place)
+def test_no_flipped_bit_of_the_small_files_goes_unnoticed(name: str, position: float, store: Path) -> None:
+    flip(store / name, position)
     with pytest.raises(DataError, match=name):
         FeatureStore.open(store).test_labels()
 
@@ -113,19 +113,19 @@ def test_flipped_labels_in_a_store_of_an_earlier_version_are_noticed(store: Path
     meta = read_json(store / "meta.json")
     write_json_atomic(store / "meta.json", {key: value for key, value in meta.items() if key != "hashes"})
     content = (store / "labels.arrow").read_bytes()
-    place = content.index(b"\x01" * 32)  # frames that are labelled violent
-    (store / "labels.arrow").write_bytes(content[:place] + b"\x00" + content[place + 1 :])
+    position = content.index(b"\x01" * 32)  # frames that are labelled violent
+    (store / "labels.arrow").write_bytes(content[:position] + b"\x00" + content[position + 1 :])
     with pytest.raises(DataError, match=r"labels\.arrow is not what was converted"):
         FeatureStore.open(store).test_labels()
 
 
 @pytest.mark.parametrize("name", ["visual.arrow", "audio.arrow"])
-@pytest.mark.parametrize("place", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("position", [0.1, 0.5, 0.9])
 def test_check_finds_a_flipped_bit_among_the_features_and_names_the_video(
-    name: str, place: float, store: Path
+    name: str, position: float, store: Path
 ) -> None:
     """Nothing else reads every byte: a store opens as it did."""
-    flip(store / name, place)
+    flip(store / name, position)
     FeatureStore.open(store)
     assert call(app, "check", store, "--quick").code == 0
     ended = call(app, "check", store)
@@ -217,9 +217,9 @@ def test_a_damaged_split_is_named(demo_store: FeatureStore, tmp_path: Path) -> N
     make_split(demo_store).save(path)
     whole = path.read_bytes()
     assert Split.load(path).hash
-    for place in (k / 40 for k in range(41)):
+    for position in (k / 40 for k in range(41)):
         path.write_bytes(whole)
-        flip(path, place)
+        flip(path, position)
         found: Split | str
         try:
             found = Split.load(path)
@@ -253,7 +253,7 @@ def trained(demo_store: FeatureStore, tmp_path_factory: pytest.TempPathFactory) 
         "--seed",
         1,
     )
-    assert ended.code == 0, ended.said
+    assert ended.code == 0, ended.output
     assert load_checkpoint(out / "best.pt")["epoch"] < 4
     return out
 
@@ -282,7 +282,7 @@ def test_a_damaged_checkpoint_is_named_and_the_last_good_one_used(
     best = load_checkpoint(copy / "best.pt")["epoch"]
     damage(copy / "last.pt")
     ended = train(demo_store.path, copy, "--resume")
-    assert ended.code == 0, ended.said
+    assert ended.code == 0, ended.output
     assert f"note: checkpoint {copy / 'last.pt'}" in ended.err
     assert "best.pt is used" in ended.err
     assert f"note: going on after epoch {best} of 4" in ended.err
@@ -310,7 +310,7 @@ def test_a_training_goes_on_without_the_files_that_its_checkpoint_holds(
     shutil.copy(copy / "best.pt", copy / "last.pt")  # epochs are outstanding
     damage(copy / name)
     ended = train(demo_store.path, copy, "--resume")
-    assert ended.code == 0, ended.said
+    assert ended.code == 0, ended.output
     assert ("split.json" in ended.err) == (name == "split.json" and damage is truncate)
     require_same(copy, trained)
     assert json.loads((copy / "record.json").read_text())["config"]["epochs"] == 4

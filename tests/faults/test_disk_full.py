@@ -98,12 +98,15 @@ def test_a_limit_on_file_sizes_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "said"),
+    ("number", "message"),
     [(errno.EDQUOT, "quota"), (errno.EIO, "Input/output error"), (errno.EROFS, "Read-only")],
 )
-def test_what_a_disk_refuses_in_the_middle_is_named(number: int, said: str, tmp_path: Path) -> None:
+def test_what_a_disk_refuses_in_the_middle_is_named(number: int, message: str, tmp_path: Path) -> None:
     """Raised, not real: a quota, a broken disk and one that is remounted read-only cannot be had here."""
-    with pytest.raises(WriteError, match=f"cannot write {tmp_path}/a: .*{said}"), atomic_path(tmp_path / "a"):
+    with (
+        pytest.raises(WriteError, match=f"cannot write {tmp_path}/a: .*{message}"),
+        atomic_path(tmp_path / "a"),
+    ):
         raise OSError(number, os.strerror(number))
     assert not list(tmp_path.iterdir())
 

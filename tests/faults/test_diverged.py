@@ -1,4 +1,4 @@
-"""Trainings that go to NaN, to infinity or to constant scores: ended at that epoch, by name, and told as no number."""
+"""Trainings that go to NaN, to infinity or to constant scores: ended at that epoch by name, without a number."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def test_a_weight_that_is_no_number_ends_the_training(
 def test_scores_of_the_visual_network_count_as_well(
     value: float, reason: str, protocol: Protocol, plain: FeatureStore
 ) -> None:
-    """Its AP would be told beside the other."""
+    """Its AP would be reported beside the other."""
     evaluator = Evaluator(
         plain, protocol, make_split(plain) if protocol == "heldout" else None, torch.device("cpu")
     )
@@ -187,7 +187,7 @@ def test_the_command_ends_with_the_epoch_and_tells_no_number(
         assert ended.code == 1
         assert ended.err.splitlines()[-1].startswith("error: diverged in epoch ")
         assert "AP" not in ended.out
-        assert "nan" not in ended.said.lower()
+        assert "nan" not in ended.output.lower()
 
     ended = call(app, *arguments)
     require_refused(ended)

@@ -51,7 +51,7 @@ os.replace = lambda a, b: die() if str(a).endswith(".partial") else replace(a, b
 """
 
 # Places of a conversion between which a kill is hardest to be taken up after.
-PLACES = {
+MOMENTS = {
     "before the journal": "writer.StoreWriter._write_journal = die",
     "before the tables": "convert._write_index = die",
     "between the tables and meta.json": "convert.forget = die",
@@ -68,10 +68,10 @@ def finished(partial: Path) -> int:
     return len(journal.read_text().splitlines()) - 1 if journal.exists() else -1
 
 
-def taken_up(said: str, what: str) -> int:
+def taken_up(output: str, what: str) -> int:
     """The video at which the process says it goes on."""
-    found = re.search(rf"note: taking up {what} at video (\d+) of \d+", said)
-    assert found, said
+    found = re.search(rf"note: taking up {what} at video (\d+) of \d+", output)
+    assert found, output
     return int(found.group(1))
 
 
@@ -99,26 +99,26 @@ def test_a_conversion_killed_after_some_videos_goes_on_there_and_says_so(
     assert half_written(tmp_path) == []
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("replacing", [False, True])
 def test_a_conversion_killed_between_two_steps_is_finished_by_the_next(
-    place: str, replacing: bool, demo_layout: Path, undisturbed: Path, tmp_path: Path
+    moment: str, replacing: bool, demo_layout: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "store"
     flags = ["--overwrite"] if replacing else []
     if replacing:
         convert(demo_layout, out, dtype="float16")
     run(
-        MACIL, "convert", demo_layout, out, *flags, logs=tmp_path, before=f"{DIE}{MODULES}{PLACES[place]}"
+        MACIL, "convert", demo_layout, out, *flags, logs=tmp_path, before=f"{DIE}{MODULES}{MOMENTS[moment]}"
     ).killed()
 
     ended = run(MACIL, "convert", demo_layout, out, *flags, logs=tmp_path).done()
-    said = {
+    message = {
         "before the journal": "",
         "before it tidies up": "",
         "when only the name is missing": "finished but for its name",
-    }.get(place, f"taking up the conversion: all {VIDEOS} videos are there")
-    assert said in ended.err
+    }.get(moment, f"taking up the conversion: all {VIDEOS} videos are there")
+    assert message in ended.err
     assert contents(out) == contents(undisturbed)
     assert half_written(tmp_path) == []
 
@@ -280,7 +280,7 @@ def require_whole(folder: Path) -> None:
 
 
 def words(page: Path) -> list[str]:
-    """A report without what differs from one writing to the next: times, places, hashes of openings."""
+    """A report without what differs from one writing to the next: times, paths, hashes of openings."""
     text = re.sub(r"\d{4}-\d\d-\d\dT[\d:+]+", "TIME", page.read_text())
     return [line for line in text.splitlines() if "/runs/search" not in line]
 

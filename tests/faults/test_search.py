@@ -77,43 +77,45 @@ def together(*patches: Patch) -> Patch:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def session_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("faults")
 
 
 @pytest.fixture(scope="module")
-def unbroken(folder: Path, demo_store: FeatureStore) -> Path:
+def unbroken(session_folder: Path, demo_store: FeatureStore) -> Path:
     """One trial at a time, disturbed by nobody."""
-    code, output = finish(start("--data", str(demo_store.path), *ALONE, "--name", "unbroken", cwd=folder))
+    code, output = finish(
+        start("--data", str(demo_store.path), *ALONE, "--name", "unbroken", cwd=session_folder)
+    )
     assert code == 0, output
-    return folder / "runs" / "unbroken"
+    return session_folder / "runs" / "unbroken"
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Path:
+def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
 def begin(
-    place: Path, store: FeatureStore, *arguments: str, patch: Patch, variables: Patch | None = None
+    folder: Path, store: FeatureStore, *arguments: str, patch: Patch, variables: Patch | None = None
 ) -> Command:
     own = ["--data", str(store.path), *arguments, "--name", "run"]
-    return start(*own, cwd=place, patch=patch, variables=variables)
+    return start(*own, cwd=folder, patch=patch, variables=variables)
 
 
-def resume(place: Path, patch: Patch | None = None, *, report: bool = False) -> str:
-    code, output = finish(start("--resume", "run", *["--no-report"][report:], cwd=place, patch=patch))
+def resume(folder: Path, patch: Patch | None = None, *, report: bool = False) -> str:
+    code, output = finish(start("--resume", "run", *["--no-report"][report:], cwd=folder, patch=patch))
     assert code == 0, output
     return output
 
 
-def logged(place: Path, number: int) -> int:
-    return len(lines_of(place / f"runs/run/trials/{number:05d}/result.json"))
+def logged(folder: Path, number: int) -> int:
+    return len(lines_of(folder / f"runs/run/trials/{number:05d}/result.json"))
 
 
-def notes_of(place: Path, number: int) -> list[str]:
+def notes_of(folder: Path, number: int) -> list[str]:
     """What a trial's workers had to say."""
-    notes = place / f"runs/run/trials/{number:05d}/notes.txt"
+    notes = folder / f"runs/run/trials/{number:05d}/notes.txt"
     return notes.read_text().splitlines() if notes.exists() else []
 
 
@@ -122,8 +124,8 @@ def killed_by_itself(command: Command) -> None:
     assert command.process.wait(timeout=120) == -signal.SIGKILL, command.log.read_text()
 
 
-def assert_same(place: Path, unbroken: Path) -> None:
-    run = place / "runs" / "run"
+def assert_same(folder: Path, unbroken: Path) -> None:
+    run = folder / "runs" / "run"
     assert digits(run) == digits(unbroken)
     assert rows(run) == rows(unbroken)
     assert info(run)["winner"] == info(unbroken)["winner"]
@@ -162,7 +164,7 @@ MOMENTS = {
         f"    if trial.config['number'] == 3 and result.get('done'):\n        {KILL}\n"
         "RunRecorder.on_trial_result = on\n"
     },
-    "a trial saved and not told": {
+    "a trial saved and not in the study": {
         "tune.algorithms.study": "_end = SearchStudy.end\n"
         "def end(self, trial_id, *given):\n"
         f"    if self._trials[trial_id].number == 3:\n        {KILL}\n"
@@ -175,38 +177,38 @@ MOMENTS = {
 @nightly
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_driver_killed_between_two_writes_goes_on_as_if_nothing_had_happened(
-    moment: str, place: Path, unbroken: Path, demo_store: FeatureStore
+    moment: str, folder: Path, unbroken: Path, demo_store: FeatureStore
 ) -> None:
-    killed_by_itself(begin(place, demo_store, *ALONE, patch=MOMENTS[moment]))
-    before = digits(place / "runs" / "run")
+    killed_by_itself(begin(folder, demo_store, *ALONE, patch=MOMENTS[moment]))
+    before = digits(folder / "runs" / "run")
     assert len(before) < TRIALS, "there should be work outstanding"
-    output = resume(place)
+    output = resume(folder)
     assert f"resuming {TRIALS} trials: " in output
-    assert_kept(before, digits(place / "runs" / "run"))
-    assert_same(place, unbroken)
+    assert_kept(before, digits(folder / "runs" / "run"))
+    assert_same(folder, unbroken)
 
 
-def driver_killed(place: Path, store: FeatureStore, unbroken: Path, patch: Patch) -> None:
+def driver_killed(folder: Path, store: FeatureStore, unbroken: Path, patch: Patch) -> None:
     """Killed when the first trial that ASHA stops has begun: its rung must hold the trials before."""
     (number,) = stopped_trials(unbroken)[:1]
-    command = begin(place, store, *ALONE, patch=slow(0.05))
-    stop_when(command, lambda: logged(place, number) >= 1, signal.SIGKILL, group=False)
+    command = begin(folder, store, *ALONE, patch=slow(0.05))
+    stop_when(command, lambda: logged(folder, number) >= 1, signal.SIGKILL, group=False)
     assert command.process.wait() == -signal.SIGKILL
-    before = digits(place / "runs" / "run")
+    before = digits(folder / "runs" / "run")
     assert len(before[f"trials/{number:05d}"]) < EPOCHS
-    resume(place, patch)
-    assert_kept(before, digits(place / "runs" / "run"))
-    assert_same(place, unbroken)
+    resume(folder, patch)
+    assert_kept(before, digits(folder / "runs" / "run"))
+    assert_same(folder, unbroken)
 
 
-def killed_before_the_study_was_told(place: Path, store: FeatureStore, unbroken: Path, patch: Patch) -> None:
+def killed_before_the_study_was_told(folder: Path, store: FeatureStore, unbroken: Path, patch: Patch) -> None:
     """The trial's folder says how it ended; the study does not."""
-    killed_by_itself(begin(place, store, *ALONE, patch=MOMENTS["a trial saved and not told"]))
-    resume(place, patch)
-    assert_same(place, unbroken)
+    killed_by_itself(begin(folder, store, *ALONE, patch=MOMENTS["a trial saved and not in the study"]))
+    resume(folder, patch)
+    assert_same(folder, unbroken)
 
 
-def killed_in_a_write(place: Path, store: FeatureStore, unbroken: Path, patch: Patch) -> None:
+def killed_in_a_write(folder: Path, store: FeatureStore, unbroken: Path, patch: Patch) -> None:
     """With half of run.json written."""
     half = {
         "macil.io.files": "def write_text_atomic(path, text):\n    with atomic_path(path) as temporary:\n"
@@ -215,16 +217,16 @@ def killed_in_a_write(place: Path, store: FeatureStore, unbroken: Path, patch: P
         f"            {KILL}\n        temporary.write_text(text)\n"
     }
     # The safeguard first: the kill goes through it.
-    killed_by_itself(begin(place, store, *ALONE, patch=together(patch, half)))
-    resume(place)
-    assert_same(place, unbroken)
+    killed_by_itself(begin(folder, store, *ALONE, patch=together(patch, half)))
+    resume(folder)
+    assert_same(folder, unbroken)
 
 
 @nightly
 def test_a_driver_killed_in_the_middle_of_a_write_leaves_the_file_as_it_was(
-    place: Path, unbroken: Path, demo_store: FeatureStore
+    folder: Path, unbroken: Path, demo_store: FeatureStore
 ) -> None:
-    killed_in_a_write(place, demo_store, unbroken, {})
+    killed_in_a_write(folder, demo_store, unbroken, {})
 
 
 def stopped_trials(run: Path) -> list[int]:
@@ -239,143 +241,143 @@ def stopped_trials(run: Path) -> list[int]:
 
 @nightly
 def test_a_killed_driver_finds_the_rungs_as_they_were(
-    place: Path, unbroken: Path, demo_store: FeatureStore
+    folder: Path, unbroken: Path, demo_store: FeatureStore
 ) -> None:
-    driver_killed(place, demo_store, unbroken, {})
+    driver_killed(folder, demo_store, unbroken, {})
 
 
-def journal_cut(place: Path, store: FeatureStore, unbroken: Path, patch: Patch) -> None:
+def journal_cut(folder: Path, store: FeatureStore, unbroken: Path, patch: Patch) -> None:
     """Killed, and the study's file then lost its second half, in the middle of a line."""
-    command = begin(place, store, *ALONE, patch=slow(0.05))
-    stop_when(command, lambda: logged(place, 4) >= 1, signal.SIGKILL, group=False)
+    command = begin(folder, store, *ALONE, patch=slow(0.05))
+    stop_when(command, lambda: logged(folder, 4) >= 1, signal.SIGKILL, group=False)
     assert command.process.wait() == -signal.SIGKILL
-    journal = place / "runs/run/study.journal"
+    journal = folder / "runs/run/study.journal"
     journal.write_bytes(journal.read_bytes()[: journal.stat().st_size // 2])
-    resume(place, patch)
-    assert_same(place, unbroken)
+    resume(folder, patch)
+    assert_same(folder, unbroken)
 
 
 @nightly
 def test_half_of_the_study_is_made_again_from_the_trials(
-    place: Path, unbroken: Path, demo_store: FeatureStore
+    folder: Path, unbroken: Path, demo_store: FeatureStore
 ) -> None:
-    journal_cut(place, demo_store, unbroken, {})
+    journal_cut(folder, demo_store, unbroken, {})
 
 
 @nightly
 def test_a_damaged_line_of_the_study_is_named_and_the_rest_made_again(
-    place: Path, unbroken: Path, demo_store: FeatureStore
+    folder: Path, unbroken: Path, demo_store: FeatureStore
 ) -> None:
-    command = begin(place, demo_store, *ALONE, patch=slow(0.05))
-    stop_when(command, lambda: logged(place, 4) >= 1, signal.SIGKILL, group=False)
+    command = begin(folder, demo_store, *ALONE, patch=slow(0.05))
+    stop_when(command, lambda: logged(folder, 4) >= 1, signal.SIGKILL, group=False)
     assert command.process.wait() == -signal.SIGKILL
-    journal = place / "runs/run/study.journal"
+    journal = folder / "runs/run/study.journal"
     lines = journal.read_bytes().splitlines(keepends=True)
     lines[len(lines) // 2] = b"\x00" * 20 + b"\n"
     journal.write_bytes(b"".join(lines))
-    output = resume(place)
+    output = resume(folder)
     assert f"{journal} is damaged from line {len(lines) // 2 + 1} on" in output
-    assert_same(place, unbroken)
+    assert_same(folder, unbroken)
 
 
 @nightly
-def test_a_run_killed_before_it_began_is_begun_anew(place: Path, demo_store: FeatureStore) -> None:
+def test_a_run_killed_before_it_began_is_begun_anew(folder: Path, demo_store: FeatureStore) -> None:
     arguments = [*SMALL, "--epochs", "2", "--trials", "2"]
     at_once = {
         "macil.io.files": "_write = write_json_atomic\n"
         "def write_json_atomic(path, content):\n    _write(path, content)\n"
         f"    if Path(path).name == 'plan.json':\n        {KILL}\n"
     }
-    killed_by_itself(begin(place, demo_store, *arguments, patch=at_once))
-    assert not (place / "runs/run/run.json").exists()
-    code, output = finish(start("--resume", "run", cwd=place))
+    killed_by_itself(begin(folder, demo_store, *arguments, patch=at_once))
+    assert not (folder / "runs/run/run.json").exists()
+    code, output = finish(start("--resume", "run", cwd=folder))
     assert code == 2
     assert "stopped before it began" in output
-    code, output = finish(begin(place, demo_store, *arguments, patch={}))
+    code, output = finish(begin(folder, demo_store, *arguments, patch={}))
     assert code == 0, output
     assert "note: run 'run' was stopped before it began; it is begun anew" in output
-    assert_whole(place / "runs" / "run", 2)
+    assert_whole(folder / "runs" / "run", 2)
 
 
 @nightly
-def test_a_run_killed_before_its_first_trial_goes_on(place: Path, demo_store: FeatureStore) -> None:
+def test_a_run_killed_before_its_first_trial_goes_on(folder: Path, demo_store: FeatureStore) -> None:
     arguments = [*SMALL, "--epochs", "2", "--trials", "2"]
     first = {"tune.execution.phases": f"def run_batch(*given, **named):\n    {KILL}\n"}
-    killed_by_itself(begin(place, demo_store, *arguments, patch=first))
-    resume(place)
-    assert_whole(place / "runs" / "run", 2)
+    killed_by_itself(begin(folder, demo_store, *arguments, patch=first))
+    resume(folder)
+    assert_whole(folder / "runs" / "run", 2)
 
 
 @nightly
 def test_a_run_killed_in_its_refit_and_in_its_report_goes_on_there(
-    place: Path, unbroken: Path, demo_store: FeatureStore
+    folder: Path, unbroken: Path, demo_store: FeatureStore
 ) -> None:
     refit = {"tune.execution.phases": f"def publish_model(*given):\n    {KILL}\n"}
-    killed_by_itself(begin(place, demo_store, *ALONE, patch=refit))
+    killed_by_itself(begin(folder, demo_store, *ALONE, patch=refit))
     report = {"tune.reporting.write": f"def write_table(*given, **named):\n    {KILL}\n"}
-    assert info(place / "runs/run")["phase"] == "refit"
-    command = start("--resume", "run", cwd=place, patch=report)
+    assert info(folder / "runs/run")["phase"] == "refit"
+    command = start("--resume", "run", cwd=folder, patch=report)
     command.process.wait(timeout=120)
     output = command.log.read_text()
     assert "resuming 1 refits: 1 finished" in output
-    assert info(place / "runs/run")["phase"] == "report"
-    resume(place, report=True)
-    assert (place / "runs/run/report/report.html").is_file()
-    assert_same(place, unbroken)
+    assert info(folder / "runs/run")["phase"] == "report"
+    resume(folder, report=True)
+    assert (folder / "runs/run/report/report.html").is_file()
+    assert_same(folder, unbroken)
 
 
 # --- signals --------------------------------------------------------------------------------------------------
 
 
-def stopped_by(place: Path, store: FeatureStore, number: signal.Signals, patch: Patch) -> None:
+def stopped_by(folder: Path, store: FeatureStore, number: signal.Signals, patch: Patch) -> None:
     """What a trial has trained is saved, though no save was due."""
-    command = begin(place, store, *ALONE, patch=together(slow(0.1), SAVE_NEVER, patch))
-    stop_when(command, lambda: logged(place, 1) >= 4, number, group=False)
+    command = begin(folder, store, *ALONE, patch=together(slow(0.1), SAVE_NEVER, patch))
+    stop_when(command, lambda: logged(folder, 1) >= 4, number, group=False)
     code, output = finish(command)
     assert code == 128 + number
     assert "stopping: saving the run" in output
     assert "--resume run" in output
-    assert info(place / "runs/run")["status"] == "interrupted"
-    epochs = logged(place, 1)
+    assert info(folder / "runs/run")["status"] == "interrupted"
+    epochs = logged(folder, 1)
     assert epochs < EPOCHS
-    resume(place)
-    notes = notes_of(place, 1)
+    resume(folder)
+    notes = notes_of(folder, 1)
     assert [int(note.rsplit("epoch ", 1)[1]) >= epochs for note in notes] == [True], "saved at the stop"
 
 
 @nightly
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_wish_to_stop_saves_what_was_trained(
-    number: signal.Signals, place: Path, unbroken: Path, demo_store: FeatureStore
+    number: signal.Signals, folder: Path, unbroken: Path, demo_store: FeatureStore
 ) -> None:
-    stopped_by(place, demo_store, number, {})
-    assert_same(place, unbroken)
+    stopped_by(folder, demo_store, number, {})
+    assert_same(folder, unbroken)
 
 
 @nightly
-def test_a_second_ctrl_c_ends_at_once(place: Path, demo_store: FeatureStore) -> None:
+def test_a_second_ctrl_c_ends_at_once(folder: Path, demo_store: FeatureStore) -> None:
     """In the middle of an epoch of ten minutes."""
     long = misbehave(1, 3, "import time; time.sleep(600)")
-    command = begin(place, demo_store, *ALONE, patch=long)
-    stop_when(command, lambda: logged(place, 1) >= 2, signal.SIGINT, group=False)
+    command = begin(folder, demo_store, *ALONE, patch=long)
+    stop_when(command, lambda: logged(folder, 1) >= 2, signal.SIGINT, group=False)
     time.sleep(1)
     assert command.process.poll() is None
     os.kill(command.process.pid, signal.SIGINT)
     code, output = finish(command)
     assert code == 130
     assert "stopped at once" in output
-    assert info(place / "runs/run")["status"] == "interrupted"
-    resume(place)
-    assert_whole(place / "runs" / "run", TRIALS)
+    assert info(folder / "runs/run")["status"] == "interrupted"
+    resume(folder)
+    assert_whole(folder / "runs" / "run", TRIALS)
 
 
 # --- workers --------------------------------------------------------------------------------------------------
 
 
-def worker_killed(place: Path, store: FeatureStore, patch: Patch, times: int = 1) -> None:
+def worker_killed(folder: Path, store: FeatureStore, patch: Patch, times: int = 1) -> None:
     """Goes on from its last checkpoint on another worker, `times` times."""
-    command = begin(place, store, *ALONE, patch=together(slow(0.05), SAVE_OFTEN, patch))
-    log = place / "runs/run/trials/00001/result.json"
+    command = begin(folder, store, *ALONE, patch=together(slow(0.05), SAVE_OFTEN, patch))
+    log = folder / "runs/run/trials/00001/result.json"
     killed: list[int] = []
     for time_ in range(times):
         stop_when(command, lambda n=time_: len(lines_of(log)) >= 3 * (n + 1), signal.SIGCONT, group=False)  # type: ignore[misc]
@@ -388,31 +390,31 @@ def worker_killed(place: Path, store: FeatureStore, patch: Patch, times: int = 1
     assert code == 0, output
     assert output.count("trying again from its last checkpoint") == times
     assert len(set(killed)) == times
-    notes = notes_of(place, 1)
+    notes = notes_of(folder, 1)
     assert len(notes) == times
     assert all(note.startswith("went on from checkpoint_") for note in notes)
-    assert_whole(place / "runs" / "run", TRIALS)
+    assert_whole(folder / "runs" / "run", TRIALS)
     assert not (log.parent / "error.txt").exists()
 
 
 @nightly
 def test_a_killed_worker_is_replaced_and_goes_on_from_its_last_checkpoint(
-    place: Path, unbroken: Path, demo_store: FeatureStore
+    folder: Path, unbroken: Path, demo_store: FeatureStore
 ) -> None:
-    worker_killed(place, demo_store, {}, times=3)
-    assert_same(place, unbroken)
+    worker_killed(folder, demo_store, {}, times=3)
+    assert_same(folder, unbroken)
 
 
-def memory_short(place: Path, store: FeatureStore, patch: Patch) -> None:
+def memory_short(folder: Path, store: FeatureStore, patch: Patch) -> None:
     """Ray's memory monitor ends the worker, when something else has taken the memory."""
     total, free = (_meminfo(name) for name in ("MemTotal", "MemAvailable"))
     limits = {
         "RAY_memory_usage_threshold": f"{1 - 0.7 * free / total:.4f}",
         "RAY_memory_monitor_refresh_ms": "100",
     }
-    command = begin(place, store, *ALONE, patch=together(slow(0.05), SAVE_OFTEN, patch), variables=limits)
-    stop_when(command, lambda: logged(place, 1) >= 3, signal.SIGCONT, group=False)
-    assert logged(place, 1) < EPOCHS
+    command = begin(folder, store, *ALONE, patch=together(slow(0.05), SAVE_OFTEN, patch), variables=limits)
+    stop_when(command, lambda: logged(folder, 1) >= 3, signal.SIGCONT, group=False)
+    assert logged(folder, 1) < EPOCHS
     # In steps, so that no more is taken than needed.
     growing = (
         "import time\nkept = []\n"
@@ -435,7 +437,7 @@ def memory_short(place: Path, store: FeatureStore, patch: Patch) -> None:
     assert code == 0, output
     assert "WorkerLost: OutOfMemoryError" in output
     assert "trying again from its last checkpoint" in output
-    assert_whole(place / "runs" / "run", TRIALS)
+    assert_whole(folder / "runs" / "run", TRIALS)
 
 
 def _meminfo(name: str) -> int:
@@ -448,56 +450,56 @@ def _meminfo(name: str) -> int:
 
 @nightly
 def test_a_worker_that_rays_memory_monitor_kills_is_replaced(
-    place: Path, unbroken: Path, demo_store: FeatureStore
+    folder: Path, unbroken: Path, demo_store: FeatureStore
 ) -> None:
-    memory_short(place, demo_store, {})
-    assert_same(place, unbroken)
+    memory_short(folder, demo_store, {})
+    assert_same(folder, unbroken)
 
 
 @nightly
 def test_a_trial_that_raises_is_tried_again_once_and_then_fails_with_its_reason(
-    place: Path, demo_store: FeatureStore
+    folder: Path, demo_store: FeatureStore
 ) -> None:
     always = misbehave(1, 3, "raise ValueError('the cat sat on the cable')")
-    code, output = finish(begin(place, demo_store, *ALONE, patch=always))
+    code, output = finish(begin(folder, demo_store, *ALONE, patch=always))
     assert code == 0, output
     assert output.count("trying again") == 1
     assert "trial 00001 failed" in output
-    error = (place / "runs/run/trials/00001/error.txt").read_text()
+    error = (folder / "runs/run/trials/00001/error.txt").read_text()
     assert error.count("Failure #") == 2
     assert "the cat sat on the cable" in error
-    assert_whole(place / "runs" / "run", TRIALS)
-    results = load_run(place / "runs" / "run")
+    assert_whole(folder / "runs" / "run", TRIALS)
+    results = load_run(folder / "runs" / "run")
     assert [row["status"] for row in results.trials.to_pylist()].count("failed") == 1
 
 
-def raises_once(place: Path, store: FeatureStore, patch: Patch) -> None:
-    once = f"import pathlib; p = pathlib.Path({str(place / 'once')!r}); q = p.exists(); p.touch()"
+def raises_once(folder: Path, store: FeatureStore, patch: Patch) -> None:
+    once = f"import pathlib; p = pathlib.Path({str(folder / 'once')!r}); q = p.exists(); p.touch()"
     raising = misbehave(1, 3, f"{once}; exec('if not q: raise ValueError(1)')")
-    code, output = finish(begin(place, store, *ALONE, patch=together(raising, patch)))
+    code, output = finish(begin(folder, store, *ALONE, patch=together(raising, patch)))
     assert code == 0, output
-    assert_whole(place / "runs" / "run", TRIALS)
-    assert not list((place / "runs/run/trials").glob("*/error.txt"))
+    assert_whole(folder / "runs" / "run", TRIALS)
+    assert not list((folder / "runs/run/trials").glob("*/error.txt"))
 
 
 @nightly
-def test_a_trial_that_raises_once_recovers(place: Path, unbroken: Path, demo_store: FeatureStore) -> None:
-    raises_once(place, demo_store, {})
-    assert_same(place, unbroken)
+def test_a_trial_that_raises_once_recovers(folder: Path, unbroken: Path, demo_store: FeatureStore) -> None:
+    raises_once(folder, demo_store, {})
+    assert_same(folder, unbroken)
 
 
-def all_raise(place: Path, store: FeatureStore, patch: Patch) -> None:
+def all_raise(folder: Path, store: FeatureStore, patch: Patch) -> None:
     """A search that cannot work stops after three, with the reason."""
     broken = together(everyone("raise RuntimeError('no such kernel image')"), patch)
-    code, output = finish(begin(place, store, *ALONE, patch=broken))
+    code, output = finish(begin(folder, store, *ALONE, patch=broken))
     assert code == 1
     assert "3 trials in a row failed in the same way" in output
     assert "no such kernel image" in output
-    assert len(list((place / "runs/run/trials").iterdir())) < TRIALS
-    assert info(place / "runs/run")["status"] == "failed"
+    assert len(list((folder / "runs/run/trials").iterdir())) < TRIALS
+    assert info(folder / "runs/run")["status"] == "failed"
     # Put right, the rest is trained.
-    resume(place)
-    run = place / "runs" / "run"
+    resume(folder)
+    run = folder / "runs" / "run"
     assert_whole(run, TRIALS)
     assert [path.parent.name for path in sorted(run.glob("trials/*/error.txt"))] == [
         "00000",
@@ -507,14 +509,14 @@ def all_raise(place: Path, store: FeatureStore, patch: Patch) -> None:
 
 
 @nightly
-def test_three_equal_exceptions_in_a_row_stop_the_search(place: Path, demo_store: FeatureStore) -> None:
-    all_raise(place, demo_store, {})
+def test_three_equal_exceptions_in_a_row_stop_the_search(folder: Path, demo_store: FeatureStore) -> None:
+    all_raise(folder, demo_store, {})
 
 
-def hangs(place: Path, store: FeatureStore, patch: Patch) -> None:
+def hangs(folder: Path, store: FeatureStore, patch: Patch) -> None:
     """Ended and named; the search goes on."""
     hanging = misbehave(1, 3, "import time; time.sleep(10_000)")
-    command = begin(place, store, *ALONE, "--trial-timeout", "8", patch=together(hanging, patch))
+    command = begin(folder, store, *ALONE, "--trial-timeout", "8", patch=together(hanging, patch))
     try:
         command.process.wait(timeout=90)
     except subprocess.TimeoutExpired:
@@ -526,22 +528,22 @@ def hangs(place: Path, store: FeatureStore, patch: Patch) -> None:
     reason = "no report for 8 s (--trial-timeout)"
     assert f"trial 00001 failed after 2/{EPOCHS} epochs" in output
     assert reason in output
-    assert reason in (place / "runs/run/trials/00001/error.txt").read_text()
-    assert_whole(place / "runs" / "run", TRIALS)
+    assert reason in (folder / "runs/run/trials/00001/error.txt").read_text()
+    assert_whole(folder / "runs" / "run", TRIALS)
 
 
 @nightly
-def test_a_trial_that_hangs_is_ended_and_named(place: Path, demo_store: FeatureStore) -> None:
-    hangs(place, demo_store, {})
+def test_a_trial_that_hangs_is_ended_and_named(folder: Path, demo_store: FeatureStore) -> None:
+    hangs(folder, demo_store, {})
 
 
 # --- storage --------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def small_disk(place: Path) -> Iterator[Path]:
+def small_disk(folder: Path) -> Iterator[Path]:
     """A file system of 6 MB."""
-    disk = place / "runs"
+    disk = folder / "runs"
     disk.mkdir()
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(disk)], capture_output=True, text=True
@@ -564,10 +566,10 @@ def fill(disk: Path) -> Path:
     return filler
 
 
-def disk_full(place: Path, disk: Path, store: FeatureStore, patch: Patch) -> None:
+def disk_full(folder: Path, disk: Path, store: FeatureStore, patch: Patch) -> None:
     """The search waits, the run stays readable, and all goes on when there is space."""
-    command = begin(place, store, *ALONE, patch=together(slow(0.05), SAVE_OFTEN, patch))
-    stop_when(command, lambda: logged(place, 1) >= 3, signal.SIGCONT, group=False)
+    command = begin(folder, store, *ALONE, patch=together(slow(0.05), SAVE_OFTEN, patch))
+    stop_when(command, lambda: logged(folder, 1) >= 3, signal.SIGCONT, group=False)
     filler = fill(disk)
     try:
         stop_when(
@@ -590,18 +592,18 @@ def disk_full(place: Path, disk: Path, store: FeatureStore, patch: Patch) -> Non
 
 @nightly
 def test_a_full_disk_is_waited_for(
-    place: Path, small_disk: Path, unbroken: Path, demo_store: FeatureStore
+    folder: Path, small_disk: Path, unbroken: Path, demo_store: FeatureStore
 ) -> None:
-    disk_full(place, small_disk, demo_store, {})
-    assert_same(place, unbroken)
+    disk_full(folder, small_disk, demo_store, {})
+    assert_same(folder, unbroken)
 
 
 @nightly
 def test_a_disk_that_stays_full_ends_the_run_with_that_reason_and_it_is_resumed(
-    place: Path, small_disk: Path, unbroken: Path, demo_store: FeatureStore
+    folder: Path, small_disk: Path, unbroken: Path, demo_store: FeatureStore
 ) -> None:
-    command = begin(place, demo_store, *ALONE, patch=slow(0.05), variables={RETRY_VARIABLE: "3"})
-    stop_when(command, lambda: logged(place, 1) >= 3, signal.SIGCONT, group=False)
+    command = begin(folder, demo_store, *ALONE, patch=slow(0.05), variables={RETRY_VARIABLE: "3"})
+    stop_when(command, lambda: logged(folder, 1) >= 3, signal.SIGCONT, group=False)
     filler = fill(small_disk)
     code, output = finish(command)
     assert code == 1
@@ -610,17 +612,17 @@ def test_a_disk_that_stays_full_ends_the_run_with_that_reason_and_it_is_resumed(
     before = digits(small_disk / "run")
     load_run(small_disk / "run")
     filler.unlink()
-    resume(place)
+    resume(folder)
     assert_kept(before, digits(small_disk / "run"))
-    assert_same(place, unbroken)
+    assert_same(folder, unbroken)
 
 
 @nightly
 def test_ctrl_c_while_waiting_for_space_stops_the_run(
-    place: Path, small_disk: Path, unbroken: Path, demo_store: FeatureStore
+    folder: Path, small_disk: Path, unbroken: Path, demo_store: FeatureStore
 ) -> None:
-    command = begin(place, demo_store, *ALONE, patch=slow(0.05))
-    stop_when(command, lambda: logged(place, 1) >= 3, signal.SIGCONT, group=False)
+    command = begin(folder, demo_store, *ALONE, patch=slow(0.05))
+    stop_when(command, lambda: logged(folder, 1) >= 3, signal.SIGCONT, group=False)
     filler = fill(small_disk)
     stop_when(
         command, lambda: "waiting for the storage" in command.log.read_text(), signal.SIGINT, group=False
@@ -629,25 +631,25 @@ def test_ctrl_c_while_waiting_for_space_stops_the_run(
     assert code == 130
     assert "--resume run" in output
     filler.unlink()
-    resume(place)
-    assert_same(place, unbroken)
+    resume(folder)
+    assert_same(folder, unbroken)
 
 
-def checkpoint_damaged(place: Path, store: FeatureStore, patch: Patch) -> None:
+def checkpoint_damaged(folder: Path, store: FeatureStore, patch: Patch) -> None:
     """The one before is used, and the damaged one named."""
-    command = begin(place, store, *ALONE, patch=together(slow(0.05), SAVE_OFTEN))
-    trial = place / "runs/run/trials/00001"
-    stop_when(command, lambda: logged(place, 1) >= 5, signal.SIGKILL, group=False)
+    command = begin(folder, store, *ALONE, patch=together(slow(0.05), SAVE_OFTEN))
+    trial = folder / "runs/run/trials/00001"
+    stop_when(command, lambda: logged(folder, 1) >= 5, signal.SIGKILL, group=False)
     assert command.process.wait() == -signal.SIGKILL
     wait_for_workers(trial)
     older, newest = sorted(trial.glob("checkpoint_*"))[-2:]
     weights = newest / "trainer.pt"
     weights.write_bytes(weights.read_bytes()[: weights.stat().st_size // 2])
-    output = resume(place, patch)
+    output = resume(folder, patch)
     assert f"{weights} cannot be read" in output
     assert f"went on from {older.name}" in output
-    assert_whole(place / "runs" / "run", TRIALS)
-    assert any("cannot be read" in problem for problem in load_run(place / "runs" / "run").problems)
+    assert_whole(folder / "runs" / "run", TRIALS)
+    assert any("cannot be read" in problem for problem in load_run(folder / "runs" / "run").problems)
 
 
 def wait_for_workers(trial: Path) -> None:
@@ -660,20 +662,20 @@ def wait_for_workers(trial: Path) -> None:
 
 @nightly
 def test_a_damaged_checkpoint_is_named_and_the_one_before_used(
-    place: Path, unbroken: Path, demo_store: FeatureStore
+    folder: Path, unbroken: Path, demo_store: FeatureStore
 ) -> None:
-    checkpoint_damaged(place, demo_store, {})
-    assert_same(place, unbroken)
+    checkpoint_damaged(folder, demo_store, {})
+    assert_same(folder, unbroken)
 
 
 # --- two at once ----------------------------------------------------------------------------------------------
 
 
-def two_of_one_name(place: Path, store: FeatureStore, patch: Patch) -> None:
-    first = begin(place, store, *ALONE, patch=together(slow(0.2), patch))
+def two_of_one_name(folder: Path, store: FeatureStore, patch: Patch) -> None:
+    first = begin(folder, store, *ALONE, patch=together(slow(0.2), patch))
     try:
-        stop_when(first, lambda: logged(place, 0) >= 1, signal.SIGCONT, group=False)
-        code, output = finish(start("--resume", "run", cwd=place, patch=patch or None))
+        stop_when(first, lambda: logged(folder, 0) >= 1, signal.SIGCONT, group=False)
+        code, output = finish(start("--resume", "run", cwd=folder, patch=patch or None))
         assert code == 2
         assert "in use by process" in output
         code, output = finish(first)
@@ -686,14 +688,14 @@ def two_of_one_name(place: Path, store: FeatureStore, patch: Patch) -> None:
 
 @nightly
 def test_two_searches_of_one_name_are_refused_and_of_two_names_do_not_mix(
-    place: Path, unbroken: Path, demo_store: FeatureStore
+    folder: Path, unbroken: Path, demo_store: FeatureStore
 ) -> None:
-    other = start("--data", str(demo_store.path), *ALONE, "--name", "other", cwd=place)
-    two_of_one_name(place, demo_store, {})
+    other = start("--data", str(demo_store.path), *ALONE, "--name", "other", cwd=folder)
+    two_of_one_name(folder, demo_store, {})
     assert finish(other)[0] == 0
-    assert_same(place, unbroken)
-    assert digits(place / "runs" / "other") == digits(unbroken)
-    assert rows(place / "runs" / "other") == rows(unbroken)
+    assert_same(folder, unbroken)
+    assert digits(folder / "runs" / "other") == digits(unbroken)
+    assert rows(folder / "runs" / "other") == rows(unbroken)
 
 
 # --- more than one trial at a time ----------------------------------------------------------------------------
@@ -701,20 +703,20 @@ def test_two_searches_of_one_name_are_refused_and_of_two_names_do_not_mix(
 
 @nightly
 def test_two_trials_at_a_time_keep_every_epoch_through_kills_of_the_driver(
-    place: Path, demo_store: FeatureStore
+    folder: Path, demo_store: FeatureStore
 ) -> None:
-    run = place / "runs" / "run"
-    command = begin(place, demo_store, *SEARCH, "--concurrent", "2", patch=slow(0.05))
-    seen: list[Digits] = []
+    run = folder / "runs" / "run"
+    command = begin(folder, demo_store, *SEARCH, "--concurrent", "2", patch=slow(0.05))
+    logs: list[Digits] = []
     for number in (1, 3, 5):
-        stop_when(command, lambda n=number: logged(place, n) >= 2, signal.SIGKILL, group=False)  # type: ignore[misc]
+        stop_when(command, lambda n=number: logged(folder, n) >= 2, signal.SIGKILL, group=False)  # type: ignore[misc]
         assert command.process.wait() == -signal.SIGKILL
-        seen.append(digits(run))
-        assert len(seen[-1]) < TRIALS or number == 5
-        command = start("--resume", "run", cwd=place, patch=slow(0.05))
+        logs.append(digits(run))
+        assert len(logs[-1]) < TRIALS or number == 5
+        command = start("--resume", "run", cwd=folder, patch=slow(0.05))
     code, output = finish(command)
     assert code == 0, output
-    for before in seen:
+    for before in logs:
         assert_kept(before, digits(run))
     assert_whole(run, TRIALS)
     assert_replays(run, demo_store)
@@ -750,7 +752,7 @@ MUTATIONS: dict[str, tuple[Patch, Scenario]] = {
     ),
     "checkpoint restore": (
         {"tune.storage.checkpoints": "def last_good(trial, warn):\n    return None\n"},
-        lambda place, store, _, patch: worker_killed(place, store, patch),
+        lambda folder, store, _, patch: worker_killed(folder, store, patch),
     ),
     "fallback to an older checkpoint": (
         {
@@ -758,41 +760,41 @@ MUTATIONS: dict[str, tuple[Patch, Scenario]] = {
             "    found = checkpoint_folders(trial)\n"
             "    return load_checkpoint(found[-1] / TRAINER_FILE) if found else None\n"
         },
-        lambda place, store, _, patch: checkpoint_damaged(place, store, patch),
+        lambda folder, store, _, patch: checkpoint_damaged(folder, store, patch),
     ),
     "replacement of lost workers": (
         {"tune.execution.failure_policy": "MAX_WORKER_FAILURES = 0\n"},
-        lambda place, store, _, patch: worker_killed(place, store, patch),
+        lambda folder, store, _, patch: worker_killed(folder, store, patch),
     ),
     "worker failures that Tune does not know": (
         {
             "tune.execution.worker_failures": "import contextlib\n"
             "tolerating_worker_failures = contextlib.nullcontext\n",
         },
-        lambda place, store, _, patch: memory_short(place, store, patch),
+        lambda folder, store, _, patch: memory_short(folder, store, patch),
     ),
     "retry": (
         {"tune.execution.failure_policy": "OWN_RETRIES = 0\n"},
-        lambda place, store, _, patch: raises_once(place, store, patch),
+        lambda folder, store, _, patch: raises_once(folder, store, patch),
     ),
     "stop after equal failures": (
         {"tune.execution.failure_policy": "EQUAL_FAILURES = 10**9\n"},
-        lambda place, store, _, patch: all_raise(place, store, patch),
+        lambda folder, store, _, patch: all_raise(folder, store, patch),
     ),
     "end of what hangs": (
         {"tune.execution.failure_policy": "FailurePolicy._end = lambda self, trial: None\n"},
-        lambda place, store, _, patch: hangs(place, store, patch),
+        lambda folder, store, _, patch: hangs(folder, store, patch),
     ),
     "saving at a wish to stop": (
         {"tune.execution.trainable": "MacilTrainable.cleanup = lambda self: None\n"},
-        lambda place, store, _, patch: stopped_by(place, store, signal.SIGINT, patch),
+        lambda folder, store, _, patch: stopped_by(folder, store, signal.SIGINT, patch),
     ),
     "lock of the run": (
         {
             "tune.storage.run_folder": "import contextlib\n@contextlib.contextmanager\ndef locked(run):\n"
             "    run.path.mkdir(parents=True, exist_ok=True)\n    yield\n"
         },
-        lambda place, store, _, patch: two_of_one_name(place, store, patch),
+        lambda folder, store, _, patch: two_of_one_name(folder, store, patch),
     ),
 }
 
@@ -827,20 +829,20 @@ def test_a_safeguard_that_is_taken_away_is_there(mechanism: str) -> None:
 @pytest.mark.mutation
 @pytest.mark.parametrize("mechanism", MUTATIONS)
 def test_without_it_the_promise_is_broken(
-    mechanism: str, place: Path, unbroken: Path, demo_store: FeatureStore
+    mechanism: str, folder: Path, unbroken: Path, demo_store: FeatureStore
 ) -> None:
     patch, scenario = MUTATIONS[mechanism]
     with pytest.raises(AssertionError):
-        scenario(place, demo_store, unbroken, patch)
-    shutil.rmtree(place / "runs", ignore_errors=True)
+        scenario(folder, demo_store, unbroken, patch)
+    shutil.rmtree(folder / "runs", ignore_errors=True)
 
 
 @pytest.mark.mutation
 def test_without_waiting_a_full_disk_breaks_the_promise(
-    place: Path, small_disk: Path, demo_store: FeatureStore
+    folder: Path, small_disk: Path, demo_store: FeatureStore
 ) -> None:
     with pytest.raises(AssertionError):
-        disk_full(place, small_disk, demo_store, {"tune.storage.retry": "_RETRY_SECONDS = 0.0\n"})
+        disk_full(folder, small_disk, demo_store, {"tune.storage.retry": "_RETRY_SECONDS = 0.0\n"})
 
 
 @nightly

@@ -102,7 +102,7 @@ def spoil(path: Path, rng: random.Random) -> None:
     if path.is_symlink() or not path.is_file():
         return
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines() or [""]
-    place = rng.randrange(len(lines))
+    index = rng.randrange(len(lines))
     pieces = [
         "[",
         "]",
@@ -124,8 +124,8 @@ def spoil(path: Path, rng: random.Random) -> None:
         "]]",
         ",",
     ]
-    at = rng.randrange(len(lines[place]) + 1)
-    lines[place] = lines[place][:at] + rng.choice(pieces) + lines[place][at + rng.randrange(2) :]
+    at = rng.randrange(len(lines[index]) + 1)
+    lines[index] = lines[index][:at] + rng.choice(pieces) + lines[index][at + rng.randrange(2) :]
     if rng.random() < 0.3:
         lines.insert(rng.randrange(len(lines)), rng.choice(lines))
     path.write_text("\n".join(lines), encoding="utf-8")
@@ -157,10 +157,10 @@ def test_any_values_are_resolved_or_refused_by_name(content: dict[str, Any], suf
         path = Path(folder, f"c{suffix}")
         path.write_bytes(as_toml(content) if suffix == ".toml" else as_yaml(content))
         resolve(path)
-        said = fuzzing.call(app, "config", "--config", path)
+        outcome = fuzzing.call(app, "config", "--config", path)
         unknown = [name for name in content if name not in NAMES and content[name] is not None]
         if unknown:
-            assert said.code == 2, said.said
+            assert outcome.code == 2, outcome.output
 
 
 @fuzzing.examples(60)
@@ -222,12 +222,12 @@ def plan(path: Path, store: str) -> None:
     """What a dry run says of a sweep file: the plan, or all that is wrong, and nothing is left behind."""
     storage = path.parent / "runs"
     before = sorted(path.parent.iterdir())
-    said = fuzzing.call(search, "--dry-run", "--sweep", path, "--data", store, "--storage", storage)
+    outcome = fuzzing.call(search, "--dry-run", "--sweep", path, "--data", store, "--storage", storage)
     assert sorted(path.parent.iterdir()) == before, "nothing is left behind"
-    assert said.code in (0, 2)
-    if said.code:
-        assert str(path) in said.err
-        assert len(said.err) < 50_000
+    assert outcome.code in (0, 2)
+    if outcome.code:
+        assert str(path) in outcome.err
+        assert len(outcome.err) < 50_000
 
 
 @fuzzing.examples(70)

@@ -269,7 +269,7 @@ def test_a_damaged_layout_is_converted_whole_or_refused_by_name(
         checked = fuzzing.call(app, "check", root, "--deep")
         converted = fuzzing.call(app, "convert", root, out, "--dtype", dtype)
         if converted.code == 0:
-            assert checked.code == 0, checked.said
+            assert checked.code == 0, checked.output
             assert FeatureStore.open(out).test_labels().names
             assert fuzzing.half_written(out.parent) == []
             assert fuzzing.call(app, "convert", root, out, "--dtype", dtype).code == 0, "the same again"
@@ -310,7 +310,7 @@ def test_a_damaged_layout_is_used_whole_or_refused_by_name(
         if what.startswith("score"):
             assert out.exists() == (ended.code == 0)
         if ended.code:
-            assert str(root) in ended.said or what == "check"
+            assert str(root) in ended.output or what == "check"
 
 
 def _by_name(name: str) -> Damage:

@@ -125,5 +125,7 @@ def test_a_damaged_network_is_used_whole_or_refused_by_name(
         assert fuzzing.half_written(Path(folder)) == []
         assert out.exists() == (ended.code == 0 and what != "evaluate")
         if ended.code:
-            wrong_weights = any(said in ended.err for said in ("weights", "no finite numbers", "hidden_dim"))
+            wrong_weights = any(
+                words in ended.err for words in ("weights", "no finite numbers", "hidden_dim")
+            )
             assert str(path) in ended.err or wrong_weights, ended.err

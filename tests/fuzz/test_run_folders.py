@@ -116,18 +116,18 @@ def _spoil_lines(run: Path, rng: random.Random) -> None:
     path = rng.choice(_files(run, "result.json", ".jsonl", ".journal"))
     lines = path.read_bytes().splitlines()
     for _ in range(rng.choice([1, 1, 3])):
-        place = rng.randrange(len(lines))
-        content = json.loads(lines[place])
+        index = rng.randrange(len(lines))
+        content = json.loads(lines[index])
         if rng.random() < 0.6:
             content[rng.choice(sorted(content))] = rng.choice(
                 [*HOSTILE_NUMBERS, None, "x", [], {}, True, 10**12]
             )
         else:
             content = fuzzing.spoil_json(content, rng)
-        lines[place] = _dumped(content)
+        lines[index] = _dumped(content)
     if rng.random() < 0.2:
         lines.insert(
-            place, rng.choice([b"[" * 100_000, b"", b"\x00", b"9" * 5000, b"\xff", b"null", b'"x"', *lines])
+            index, rng.choice([b"[" * 100_000, b"", b"\x00", b"9" * 5000, b"\xff", b"null", b'"x"', *lines])
         )
     path.write_bytes(b"\n".join(lines))
 

@@ -91,8 +91,8 @@ def _spoil_table(store: Path, rng: random.Random) -> None:
         texts = [text for text in HOSTILE_TEXTS if text != "\ud800"]
         numbers = [0, -1, 1, 10**6, 2**62, -(2**63)]
         for _ in range(rng.choice([1, 1, 5])):
-            old = table[column][place := rng.randrange(len(table[column]))]
-            table[column][place] = rng.choice(numbers if isinstance(old, int) else texts)
+            old = table[column][index := rng.randrange(len(table[column]))]
+            table[column][index] = rng.choice(numbers if isinstance(old, int) else texts)
     try:
         write_table(path, pa.table(table))
     except (pa.ArrowException, OverflowError, TypeError, UnicodeEncodeError):
@@ -178,7 +178,9 @@ def test_a_damaged_store_is_used_whole_or_refused_by_name(
             assert out.exists() == (ended.code == 0)
         if ended.code:
             # Of features that are whole but wrong only the training itself can tell.
-            assert str(store) in ended.said or (what == "train" and "diverged" in ended.said), ended.said
+            assert str(store) in ended.output or (what == "train" and "diverged" in ended.output), (
+                ended.output
+            )
 
 
 @pytest.mark.parametrize(

@@ -153,10 +153,10 @@ def test_selections_take_the_lowest_index_of_ties_and_never_padding(batch: dict[
 
     indices, valid = bottom_k_of_batch(logits, lengths)
     width = logits.shape[1]
-    places = [(video, i) for video, length in enumerate(batch["lengths"]) for i in range(length)]
-    values = [logits[place].item() for place in places]
+    positions = [(video, i) for video, length in enumerate(batch["lengths"]) for i in range(length)]
+    values = [logits[position].item() for position in positions]
     chosen = literal.lowest(values, int(selected_count(lengths).sum()))
-    assert indices[valid].tolist() == [places[i][0] * width + places[i][1] for i in chosen]
+    assert indices[valid].tolist() == [positions[i][0] * width + positions[i][1] for i in chosen]
 
 
 @TESTED

@@ -452,10 +452,10 @@ def test_machines_with_a_gpu_get_the_cuda_build_and_the_others_the_cpu_build(
         command.replace("/sys/bus/pci/devices", str(tmp_path / "devices")) for command in install_commands()
     )
     environment = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
-    said = subprocess.run(
+    installed = subprocess.run(
         ["bash", "-c", install], env=environment, check=True, capture_output=True, text=True
     ).stdout
-    assert said.split("bin/python ")[1] == (
+    assert installed.split("bin/python ")[1] == (
         f"{options} {tmp_path}/macil-tune/constraints.txt --editable {tmp_path}/macil-tune[cluster]\n"
     )
     looked = subprocess.run(["bash", "-c", look], env=environment, check=False)

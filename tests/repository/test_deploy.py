@@ -321,5 +321,5 @@ def test_what_was_not_run_is_reported_at_the_top_of_each_file() -> None:
     for file in (DEPLOY / "kuberay.yaml", DEPLOY / "slurm.sh", DEPLOY / "Dockerfile", ROOT / "cluster.yaml"):
         lines = file.read_text(encoding="utf-8").splitlines()
         comment = itertools.takewhile(lambda line: line.startswith("#"), lines)
-        said = " ".join(line.lstrip("#").strip() for line in comment)
-        assert re.search(r"(^|\. )(It was not run|Not run|Not built)\b[^.]{20,}", said), f"{file}: {said}"
+        text = " ".join(line.lstrip("#").strip() for line in comment)
+        assert re.search(r"(^|\. )(It was not run|Not run|Not built)\b[^.]{20,}", text), f"{file}: {text}"

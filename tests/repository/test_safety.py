@@ -171,7 +171,7 @@ def test_a_pickle_in_a_run_is_never_loaded_by_a_report(
     ):
         (run.path / name).write_bytes(pickle.dumps(Payload(marker)))
     ended = fuzzing.call(report, run.path, "--labels", "open")
-    assert ended.code == 0, ended.said
+    assert ended.code == 0, ended.output
     assert "scores.npz cannot be read" in (run.path / "report/report.html").read_text()
     assert not marker.exists()
 
@@ -204,7 +204,7 @@ def test_the_epochs_of_a_checkpoint_are_read_without_carrying_out_its_pickle(
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ('{"last": 7}', "lacks chosen"),
         ('{"last": "7", "chosen": null}', "last = '7'"),
@@ -216,9 +216,11 @@ def test_the_epochs_of_a_checkpoint_are_read_without_carrying_out_its_pickle(
         ("{", "not valid JSON"),
     ],
 )
-def test_a_saved_json_that_does_not_say_its_epochs_is_told(tmp_path: Path, content: str, said: str) -> None:
+def test_a_saved_json_that_does_not_say_its_epochs_is_told(
+    tmp_path: Path, content: str, message: str
+) -> None:
     (tmp_path / "saved.json").write_text(content)
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         read_saved_epochs(tmp_path)
 
 
@@ -292,9 +294,9 @@ def rename_in_store(store: Path, table: str, column: str, names: dict[str, str])
         pa.BufferReader((store / table).read_bytes())
     ).read_all()  # no map of what is replaced
     values = [names.get(value, value) for value in found[column].to_pylist()]
-    place = found.schema.get_field_index(column)
+    index = found.schema.get_field_index(column)
     write_table(
-        store / table, found.set_column(place, found.schema.field(column), pa.array(values, pa.string()))
+        store / table, found.set_column(index, found.schema.field(column), pa.array(values, pa.string()))
     )
     meta = json.loads((store / META).read_text())
     meta["hashes"] = {name: hash_file(store / name) for name in (INDEX, LABELS)}
@@ -344,8 +346,8 @@ def test_odd_names_of_videos_are_scored_and_drawn_as_what_they_are(
     visual.mkdir(parents=True)
     audio.mkdir(parents=True)
     sound = min((demo_layout / "vggish-features/test").iterdir())
-    seen = demo_layout / "RGBTest" / sound.name.replace("__vggish.npy", "__0.npy")
-    shutil.copy(seen, visual / f"{name}__0.npy")
+    visual_file = demo_layout / "RGBTest" / sound.name.replace("__vggish.npy", "__0.npy")
+    shutil.copy(visual_file, visual / f"{name}__0.npy")
     shutil.copy(sound, audio / f"{name}__vggish.npy"[-255:])
     out = tmp_path / "scores"
     if len(name) < 200:
@@ -354,7 +356,7 @@ def test_odd_names_of_videos_are_scored_and_drawn_as_what_they_are(
         files = [visual / f"{name}__0.npy", sound]
         files[0] = files[0].rename(visual / f"{name}.npy")
     ended = fuzzing.call(app, "score", tmp_path / "model.pt", *files, "--out", out, "--format", "csv")
-    assert ended.code == 0, ended.said
+    assert ended.code == 0, ended.output
     assert {path.name for path in tmp_path.iterdir()} >= {"scores"}
     assert sorted(path.suffix for path in (out / "timelines").iterdir()) == [".png", ".svg"]
     with (out / "snippets.csv").open() as file:
@@ -399,10 +401,10 @@ def hostile_run(demo_store: FeatureStore, tmp_path_factory: pytest.TempPathFacto
     """A sweep in which every text that can be anything is hostile, with its report and a comparison."""
     folder = tmp_path_factory.mktemp("hostile")
     run = RunFolder(folder / "run", demo_store, "published").begin(trials=len(HOSTILE))
-    for place, text in enumerate(HOSTILE[:4]):
-        run.add(f"{place}_seed0", row=text, epochs=1)
-    for place, text in enumerate(HOSTILE[4:], start=4):
-        run.add(f"{place}_seed0", "failed", 1, row=text, error=f"ValueError: {text}")
+    for index, text in enumerate(HOSTILE[:4]):
+        run.add(f"{index}_seed0", row=text, epochs=1)
+    for index, text in enumerate(HOSTILE[4:], start=4):
+        run.add(f"{index}_seed0", "failed", 1, row=text, error=f"ValueError: {text}")
     (run.path / "trials/<img src=x onerror=alert(2)>").mkdir()
     (run.path / "trials/<img src=x onerror=alert(2)>/error.txt").write_text("\n".join(HOSTILE))
     every = " ".join(HOSTILE)
@@ -427,10 +429,10 @@ def hostile_run(demo_store: FeatureStore, tmp_path_factory: pytest.TempPathFacto
     }
     (run.path / "plan.json").write_text(json.dumps(plan))
     ended = fuzzing.call(report, run.path)
-    assert ended.code == 0, ended.said
+    assert ended.code == 0, ended.output
     shutil.copytree(run.path, folder / "again")
     ended = fuzzing.call(report, run.path, folder / "again", "--out", folder / "both", "--no-figures")
-    assert ended.code == 0, ended.said
+    assert ended.code == 0, ended.output
     return folder
 
 
@@ -509,7 +511,7 @@ def test_a_run_or_row_or_sweep_of_a_name_that_is_no_folder_name_is_refused(
     storage = tmp_path / "runs"
     line = ["--dry-run", "--data", demo_store.path, "--storage", storage]
     ended = fuzzing.call(search, *line, f"--name={name}")
-    assert ended.code == (0 if name == "" else 2), ended.said
+    assert ended.code == (0 if name == "" else 2), ended.output
     sweep = tmp_path / "sweep.toml"
     for content in (
         f"name = {json.dumps(name)}\n[[rows]]\nname = 'a'\nchanges = {{}}",

@@ -65,11 +65,11 @@ def tell_worker(node: Any) -> None:
 
 
 def write_groups(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Write down the groups, in a process that was told where; all of them write the same."""
-    told = getattr(config, "workerinput", {}).get(_FILE)
-    if told is not None:
+    """Write down the groups, in a process that was given the file; all of them write the same."""
+    path = getattr(config, "workerinput", {}).get(_FILE)
+    if path is not None:
         found = {item.nodeid: group for item in items if (group := group_of(item)) is not None}
-        Path(told).write_text(json.dumps(found), encoding="utf-8")
+        Path(path).write_text(json.dumps(found), encoding="utf-8")
 
 
 def _groups_file(config: pytest.Config) -> Path:

@@ -42,7 +42,7 @@ hold()
 """
 
 
-# Makes a place in the code the one where the process is killed, by itself and with no chance to tidy up.
+# Makes a line of the code the one where the process is killed, by itself and with no chance to tidy up.
 DIE = """
 import os, signal
 def die(*given, **named):
@@ -92,12 +92,12 @@ class Ended:
         assert "Traceback" not in self.err
         return self
 
-    def refused(self, *said: object) -> Ended:
+    def refused(self, *messages: object) -> Ended:
         """It failed as documented, and named all of these."""
         assert self.code in (1, 2), f"exit status {self.code}\n{self.out}{self.err}"
         assert "Traceback" not in self.err
         assert "internal error" not in self.err
-        for text in said:
+        for text in messages:
             assert str(text) in self.err, f"{text} is not in:\n{self.err}"
         return self
 
@@ -144,10 +144,10 @@ def half_written(folder: Path) -> list[str]:
     )
 
 
-def flip(path: Path, place: float) -> None:
+def flip(path: Path, position: float) -> None:
     """Flip a bit of the byte at this share of a file."""
     content = bytearray(path.read_bytes())
-    content[int(place * (len(content) - 1))] ^= 16
+    content[int(position * (len(content) - 1))] ^= 16
     path.write_bytes(content)
 
 
@@ -175,16 +175,16 @@ class SmallDisk:
 
 
 @contextlib.contextmanager
-def small_disk(place: Path, size: str, options: str = "") -> Iterator[SmallDisk]:
+def small_disk(folder: Path, size: str, options: str = "") -> Iterator[SmallDisk]:
     """Mount a disk of `size` ("24m"); skips the test where that is not allowed."""
     if os.geteuid() != 0:
         pytest.skip("only root may mount a small disk")
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}{options}", "tmpfs", str(place)]
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}{options}", "tmpfs", str(folder)]
     mounted = subprocess.run(mount, capture_output=True, text=True)
     if mounted.returncode:
         pytest.skip(f"a small disk cannot be mounted here: {mounted.stderr.strip()}")
     try:
-        yield SmallDisk(place)
+        yield SmallDisk(folder)
     finally:
-        subprocess.run(["umount", "--lazy", str(place)], check=True)
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)

@@ -66,7 +66,7 @@ class Outcome:
     err: str
 
     @property
-    def said(self) -> str:
+    def output(self) -> str:
         return self.out + self.err
 
 
@@ -86,12 +86,12 @@ def call(command: click.Command, *arguments: object) -> Outcome:
     sys.argv = before
     out, err = (stream.buffer.getvalue().decode() for stream in map(_flushed, streams))  # type: ignore[attr-defined]
     outcome = Outcome(code or 0, out, err)
-    context = f"{arguments}\nexit status {code}\n{outcome.said[-3000:]}"
+    context = f"{arguments}\nexit status {code}\n{outcome.output[-3000:]}"
     assert outcome.code in (0, 1, 2), context
-    assert "Traceback" not in outcome.said, context
-    assert "internal error" not in outcome.said, context
-    assert outcome.code == 0 or outcome.said.strip(), f"no message\n{context}"
-    control = {c for c in outcome.said if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp")} - {"\n"}
+    assert "Traceback" not in outcome.output, context
+    assert "internal error" not in outcome.output, context
+    assert outcome.code == 0 or outcome.output.strip(), f"no message\n{context}"
+    control = {c for c in outcome.output if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp")} - {"\n"}
     assert not control, f"{control} could command a terminal\n{context!r}"
     return outcome
 

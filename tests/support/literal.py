@@ -208,10 +208,10 @@ def background_of(stream: Stream, lengths: Sequence[int], pool: str) -> list[Ten
             for video, length in enumerate(lengths)
             for position in lowest(stream.selector[video, :length].tolist(), bag_size(length))
         ]
-    places = [(video, position) for video, length in enumerate(lengths) for position in range(length)]
-    logits = [stream.selector[place].item() for place in places]
+    snippets = [(video, position) for video, length in enumerate(lengths) for position in range(length)]
+    logits = [stream.selector[snippet].item() for snippet in snippets]
     count = sum(bag_size(length) for length in lengths)
-    return [stream.embeddings[places[position]] for position in lowest(logits, min(count, len(places)))]
+    return [stream.embeddings[snippets[position]] for position in lowest(logits, min(count, len(snippets)))]
 
 
 def contrastive_terms(

@@ -52,12 +52,12 @@ def test_unknown_options_are_usage_errors(capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_every_hyperparameter_is_an_option_under_both_spellings() -> None:
-    seen: dict[str, object] = {}
+    given: dict[str, object] = {}
 
     @click.command()
     @hyperparameter_options
     def command(**options: object) -> None:
-        seen.update(given_hyperparameters(options))
+        given.update(given_hyperparameters(options))
 
     arguments, expected = [], {}
     for i, parameter in enumerate(hyperparameters()):
@@ -67,7 +67,7 @@ def test_every_hyperparameter_is_an_option_under_both_spellings() -> None:
         expected[parameter.name] = value
     with pytest.raises(SystemExit):
         main(command, arguments)
-    assert seen == expected
+    assert given == expected
 
 
 def test_options_that_were_not_given_leave_the_base_alone() -> None:

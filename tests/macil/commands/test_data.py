@@ -67,12 +67,12 @@ def test_check_says_how_many_sources_it_read_from_how_many_names(
 ) -> None:
     root = tiny_demo(tmp_path / "demo")
     _, out, _ = run(capsys, "check", root)
-    said = next(line for line in out.splitlines() if line.startswith("sources read"))
+    message = next(line for line in out.splitlines() if line.startswith("sources read"))
     sources = len({path.name.partition("__#")[0] for path in (root / "RGB").iterdir()})
-    assert f"{sources} in the names of 24 training videos" in said
+    assert f"{sources} in the names of 24 training videos" in message
     assert "a source of its own" not in out
     store = convert(root, tmp_path / "store")
-    assert said in run(capsys, "check", store)[1]
+    assert message in run(capsys, "check", store)[1]
 
     rename(root, lambda name: name.replace("__#", "%20"))
     code, out, _ = run(capsys, "check", root)
@@ -90,12 +90,12 @@ def test_check_and_convert_say_what_the_labels_rest_on(
     root = write_layout(tmp_path / "layout")
     save_ground_truth(root, frame_labels())
     (root / "annotations.txt").unlink()
-    said = "gt.npy: the order of the videos in it is an assumption"
+    message = "gt.npy: the order of the videos in it is an assumption"
     code, out, _ = run(capsys, "check", root)
     assert code == 0
-    assert f"  {said}" in out
-    assert f"note: {said}" in run(capsys, "convert", root, tmp_path / "store")[2]
-    assert f"note: {said}" in run(capsys, "check", tmp_path / "store")[1]
+    assert f"  {message}" in out
+    assert f"note: {message}" in run(capsys, "convert", root, tmp_path / "store")[2]
+    assert f"note: {message}" in run(capsys, "check", tmp_path / "store")[1]
 
 
 def test_check_says_how_deep_it_looked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -263,7 +263,7 @@ def test_other_numbers_of_heads_are_reported_and_given(
 
 
 @pytest.fixture
-def places(run_folder: Path, demo_store: FeatureStore, demo_layout: Path, tmp_path: Path) -> dict[str, Path]:
+def paths(run_folder: Path, demo_store: FeatureStore, demo_layout: Path, tmp_path: Path) -> dict[str, Path]:
     inputs = tmp_path / "inputs"
     inputs.mkdir()
 
@@ -374,12 +374,12 @@ def test_bad_input_is_one_clear_message_and_no_file(
     arguments: list[str],
     status: int,
     texts: list[str],
-    places: dict[str, Path],
+    paths: dict[str, Path],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     before = files_below(tmp_path)
-    assert run(*(places.get(argument, argument) for argument in arguments)) == status
+    assert run(*(paths.get(argument, argument) for argument in arguments)) == status
     shown = capsys.readouterr()
     message = " ".join(shown.err.replace("│", " ").split())
     for text in texts:
@@ -387,22 +387,26 @@ def test_bad_input_is_one_clear_message_and_no_file(
     assert "Traceback" not in shown.err
     assert shown.out == ""
     assert files_below(tmp_path) == before
-    assert not places["OUT"].exists()
+    assert not paths["OUT"].exists()
 
 
-@pytest.mark.parametrize(("sound", "said"), [
+@pytest.mark.parametrize(("sound", "message"), [
     ("A", None),
     ("LONG", "6 rows cut from the audio of 1 video, to be as long as the visual features"),
     ("SHORT", "1 row of zeros added to the audio of 1 video, to be as long as the visual features"),
 ])  # fmt: skip
 def test_what_is_done_to_the_audio_is_reported(
-    sound: str, said: str | None, places: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    sound: str,
+    message: str | None,
+    paths: dict[str, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     np.save(tmp_path / "short.npy", np.ones((2, 16), np.float32))
-    audio = {**places, "SHORT": tmp_path / "short.npy"}[sound]
+    audio = {**paths, "SHORT": tmp_path / "short.npy"}[sound]
     options = ["--pictures", "0", *(["--fill-audio"] if sound == "LONG" else [])]
-    assert run("score", places["RUN"], places["V"], audio, "--out", places["OUT"], *options) == 0
-    assert capsys.readouterr().out.splitlines()[1:] == ([said] if said else [])
+    assert run("score", paths["RUN"], paths["V"], audio, "--out", paths["OUT"], *options) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == ([message] if message else [])
 
 
 def test_a_source_is_not_overwritten_by_its_export(

@@ -171,7 +171,7 @@ def test_bad_input_is_one_clear_message(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "file").write_text("x")
-    places = {
+    paths = {
         "STORE": demo_store.path,
         "DONE": trained,
         "NEW": tmp_path / "new",
@@ -179,7 +179,7 @@ def test_bad_input_is_one_clear_message(
         "RECORD": trained / "record.json",
         "SPLIT": trained / "split.json",
     }
-    assert run(*(places.get(argument, argument) for argument in arguments)) == status
+    assert run(*(paths.get(argument, argument) for argument in arguments)) == status
     shown = capsys.readouterr()
     assert text in " ".join(shown.err.replace("│", " ").split())
     assert "Traceback" not in shown.err
@@ -194,31 +194,31 @@ def test_an_order_of_the_labels_that_is_assumed_is_reported_beside_every_ap(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("MACIL_CACHE", str(tmp_path / "cache"))
-    said = "gt.npy: the order of the videos in it is an assumption"
+    message = "gt.npy: the order of the videos in it is an assumption"
     for annotated in (True, False):
         layout = Path(shutil.copytree(demo_layout, tmp_path / str(annotated)))
         if not annotated:
             (layout / "annotations.txt").unlink()
         capsys.readouterr()
         assert run("evaluate", trained / "last.pt", layout) == 0
-        assert (f"note: {said}" in capsys.readouterr().out) is not annotated
+        assert (f"note: {message}" in capsys.readouterr().out) is not annotated
         assert run("evaluate", trained / "last.pt", layout, "--json") == 0
         notes = json.loads(capsys.readouterr().out)["label_notes"]
-        assert [note.startswith(said) for note in notes] == [True] * (not annotated)
+        assert [note.startswith(message) for note in notes] == [True] * (not annotated)
     assert run("train", layout, "--out", tmp_path / "again", *SMALL, "--epochs", "1") == 0
-    assert f"note: {said}" in capsys.readouterr().out
+    assert f"note: {message}" in capsys.readouterr().out
 
 
 def test_a_store_that_does_not_say_what_its_labels_rest_on_is_reported_to(
     trained: Path, demo_layout: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = convert_as_version_1(demo_layout, tmp_path / "old")
-    said = "the store is of format_version 1, which does not say what its test labels rest on"
+    message = "the store is of format_version 1, which does not say what its test labels rest on"
     capsys.readouterr()
     assert run("evaluate", trained / "last.pt", store) == 0
-    assert f"note: {said}" in capsys.readouterr().out
+    assert f"note: {message}" in capsys.readouterr().out
     assert run("evaluate", trained / "last.pt", store, "--json") == 0
-    assert json.loads(capsys.readouterr().out)["label_notes"][0].startswith(said)
+    assert json.loads(capsys.readouterr().out)["label_notes"][0].startswith(message)
 
 
 def test_data_whose_names_tell_no_sources_are_split_by_video_and_that_is_reported(

@@ -126,8 +126,8 @@ def test_new_features_of_the_same_size_and_time_are_noticed(
     assert second.path != first.path
     assert second.content_hash != first.content_hash
     assert second.content_hash == resolve(layout, cache=layout.parent / "empty").content_hash
-    said = capsys.readouterr().err
-    assert f"note: {layout}: the features of {TEST_VIOLENT} are not those that {first.path} holds" in said
+    output = capsys.readouterr().err
+    assert f"note: {layout}: the features of {TEST_VIOLENT} are not those that {first.path} holds" in output
 
 
 def test_a_file_of_the_same_size_and_time_put_in_the_place_of_another_is_noticed(layout: Path) -> None:
@@ -162,10 +162,10 @@ def test_a_copied_folder_is_read_once_and_not_converted_again(
     assert found == [first.path]
     assert (first.path / "visual.arrow").stat().st_ino == inode
     assert len(read) == len(set(read)) == VIDEOS * (CROPS + 1)
-    said = capsys.readouterr().err
-    assert f"note: {copy} may hold what {first.path} was made from; comparing the content of 5 of 5" in said
-    assert f"comparing: {VIDEOS}/{VIDEOS} videos" in said
-    assert f"note: {copy} holds what {first.path} was made from; nothing is converted" in said
+    output = capsys.readouterr().err
+    assert f"note: {copy} may hold what {first.path} was made from; comparing the content of 5 of 5" in output
+    assert f"comparing: {VIDEOS}/{VIDEOS} videos" in output
+    assert f"note: {copy} holds what {first.path} was made from; nothing is converted" in output
     assert read_by(lambda: resolve(copy), monkeypatch) == []
     assert read_by(lambda: resolve(layout), monkeypatch) == []
     assert capsys.readouterr().err == ""

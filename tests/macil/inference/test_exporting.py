@@ -218,7 +218,7 @@ def damaged(exported: dict[Format, Path], how: str) -> bytes:
     with safetensors.safe_open(exported["safetensors"], "pt") as file:
         metadata = dict(file.metadata())
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    if how == "stranger":
+    if how == "foreign":
         metadata = {}
     elif how == "version":
         metadata["format_version"] = "99"
@@ -236,7 +236,7 @@ def damaged(exported: dict[Format, Path], how: str) -> bytes:
     [
         ("half", "cannot be read"),
         ("text", "cannot be read"),
-        ("stranger", "is not a network of this project"),
+        ("foreign", "is not a network of this project"),
         ("version", "format_version is 99, this version of macil reads 1"),
         ("width", "does not fit its own description"),
         ("tensor", r"fc_v\.bias"),

@@ -24,13 +24,13 @@ Rows = list[tuple[object, ...]]
 def plain_rows() -> tuple[Rows, Rows]:
     snippets: Rows = []
     frames: Rows = []
-    place = 0
+    index = 0
     for name, length in zip(NAMES, LENGTHS.tolist(), strict=True):
         for t in range(length):
-            score = float(SCORED.scores[place])
+            score = float(SCORED.scores[index])
             snippets.append((name, t, 4 * t, 4 * t + 4, score))
             frames += [(name, f, score) for f in range(4 * t, 4 * t + 4)]
-            place += 1
+            index += 1
     return snippets, frames
 
 

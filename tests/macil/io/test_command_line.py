@@ -35,8 +35,8 @@ WORDS += ["line\nbreak", "it's \x1b[31m red \\", "caf\udce9"]
 def test_a_shell_reads_back_every_word() -> None:
     line = " ".join(map(quoted, WORDS))
     assert "\x1b" not in line
-    said = subprocess.run(["bash", "-c", f"printf '%s\\0' {line}"], capture_output=True, check=True).stdout
-    assert said == b"".join(word.encode("utf-8", "surrogateescape") + b"\0" for word in WORDS)
+    output = subprocess.run(["bash", "-c", f"printf '%s\\0' {line}"], capture_output=True, check=True).stdout
+    assert output == b"".join(word.encode("utf-8", "surrogateescape") + b"\0" for word in WORDS)
 
 
 def test_what_lies_below_the_current_folder_is_typed_relative_to_it(

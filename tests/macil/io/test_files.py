@@ -23,11 +23,11 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
     assert [file.name for file in tmp_path.iterdir()] == ["a.json"]
 
 
-def test_an_unwritable_place_is_said(tmp_path: Path) -> None:
+def test_an_unwritable_path_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    for place in (tmp_path / "file" / "a.json", Path("/proc/nowhere/a.json"), Path("/proc/a.json")):
+    for unwritable in (tmp_path / "file" / "a.json", Path("/proc/nowhere/a.json"), Path("/proc/a.json")):
         with pytest.raises(UsageError, match="cannot write"):
-            write_json_atomic(place, {})
+            write_json_atomic(unwritable, {})
     (tmp_path / "folder" / "inside").mkdir(parents=True)
     with pytest.raises(UsageError, match="cannot write"):
         write_json_atomic(tmp_path / "folder", {})

@@ -42,7 +42,7 @@ def test_what_is_written_is_read_again_with_the_fields_in_their_order(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ([], "x.json is not a plain file: it holds [], expected a table; make it again"),
         ({}, "x.json is not a plain file: it lacks format_version; make it again"),
@@ -69,10 +69,10 @@ def test_what_is_written_is_read_again_with_the_fields_in_their_order(tmp_path: 
         ({"format_version": 1, "names": []}, "x.json is damaged; make it again:\n  - it lacks count"),
     ],
 )
-def test_a_file_that_is_not_as_expected_is_told_in_words(content: Any, said: str) -> None:
+def test_a_file_that_is_not_as_expected_is_told_in_words(content: Any, message: str) -> None:
     with pytest.raises(DataError) as caught:
         Plain.parse(content, "x.json")
-    assert str(caught.value) == said
+    assert str(caught.value) == message
 
 
 def test_a_file_of_another_kind_is_told_by_its_mark() -> None:

@@ -1,4 +1,4 @@
-"""Files in a bucket: put and read whole, listed by name, and every refusal told in words."""
+"""Files in a bucket: put and read whole, listed by name, and every refusal put into words."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def test_names_of_folders_keep_the_query_that_says_how_to_reach_them() -> None:
 
 
 @pytest.mark.parametrize(
-    ("place", "remote"),
+    ("text", "remote"),
     [("s3://b/x", True), ("gs://b", True), ("file:///x", False), ("/x", False), ("x", False), (None, False)],
 )
-def test_what_is_a_uri(place: str | None, remote: bool) -> None:
-    assert is_uri(place) == remote
+def test_what_is_a_uri(text: str | None, remote: bool) -> None:
+    assert is_uri(text) == remote
 
 
 def test_files_are_put_listed_read_copied_and_removed(bucket: str, tmp_path: Path) -> None:

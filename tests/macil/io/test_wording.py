@@ -10,16 +10,16 @@ from macil.io.wording import clock, duration, now, now_in_name, plural, plural_s
 
 
 @pytest.mark.parametrize(
-    ("number", "said"),
+    ("number", "text"),
     [(0, "0 rows"), (1, "1 row"), (2, "2 rows"), (1200, "1,200 rows"), (1.0, "1 row"), (0.5, "0.5 rows")],
 )
-def test_a_count_has_its_noun_in_one_or_in_many(number: float, said: str) -> None:
-    assert plural(number, "row") == said
-    assert said.endswith(f"row{plural_s(number)}")
+def test_a_count_has_its_noun_in_one_or_in_many(number: float, text: str) -> None:
+    assert plural(number, "row") == text
+    assert text.endswith(f"row{plural_s(number)}")
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"),
+    ("seconds", "text"),
     [
         (0, "0.0 s"),
         (9.94, "9.9 s"),
@@ -32,8 +32,8 @@ def test_a_count_has_its_noun_in_one_or_in_many(number: float, said: str) -> Non
         (3 * 86400, "72 h 00 min"),
     ],
 )
-def test_a_length_of_time_is_reported_in_the_units_that_fit(seconds: float, said: str) -> None:
-    assert duration(seconds) == said
+def test_a_length_of_time_is_reported_in_the_units_that_fit(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
 
 
 def test_a_clock_counts_minutes_beyond_the_hour() -> None:
@@ -42,9 +42,9 @@ def test_a_clock_counts_minutes_beyond_the_hour() -> None:
 
 def test_now_is_read_back_to_the_second() -> None:
     assert 0 <= seconds_since(now()) < 2  # type: ignore[operator]
-    past = datetime.now(UTC) - timedelta(hours=2)
-    assert seconds_since(past.isoformat()) == pytest.approx(7200, abs=1)
-    assert seconds_since((past + timedelta(hours=5)).isoformat()) == 0, "a clock that is ahead"
+    earlier = datetime.now(UTC) - timedelta(hours=2)
+    assert seconds_since(earlier.isoformat()) == pytest.approx(7200, abs=1)
+    assert seconds_since((earlier + timedelta(hours=5)).isoformat()) == 0, "a clock that is ahead"
     assert seconds_since(None) is seconds_since("yesterday") is None
     named = datetime.strptime(f"{now_in_name()}+0000", "%Y%m%d-%H%M%S%z")
     assert 0 <= seconds_since(named.isoformat()) < 2  # type: ignore[operator]

@@ -122,13 +122,13 @@ def test_a_step_follows_the_gradient_of_the_objective(demo_store: FeatureStore) 
 def test_every_step_of_every_epoch_has_its_own_dropout(demo_store: FeatureStore) -> None:
     engine = Engine(SMALL, [1], bags(demo_store, "resident"), precision="fp64")
     batch = engine.bags.batch(torch.arange(24)[None])
-    seen = []
+    losses = []
     for epoch in (0, 1):
         engine.begin_epoch(epoch, (0.0, 0.0))
-        seen += [engine.step(batch)[0, 0].item() for _ in range(3)]
-    assert len(set(seen)) == 6
+        losses += [engine.step(batch)[0, 0].item() for _ in range(3)]
+    assert len(set(losses)) == 6
     engine.begin_epoch(1, (0.0, 0.0))
-    assert engine.step(batch)[0, 0].item() == seen[3]
+    assert engine.step(batch)[0, 0].item() == losses[3]
 
 
 def test_a_network_is_a_view_of_the_stack(demo_store: FeatureStore) -> None:

@@ -1,4 +1,4 @@
-"""Configurations said to be the same training are; the check is training them."""
+"""Configurations that count as the same training are; the check is training them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Contrastive terms that are exactly 0: counted as the epochs have them, and said in words."""
+"""Contrastive terms that are exactly 0: counted as the epochs have them, and put into words."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def test_only_both_terms_at_zero_are_silence() -> None:
 
 
 @pytest.mark.parametrize(
-    ("silent", "epochs", "said"),
+    ("silent", "epochs", "text"),
     [(1, 1, "in 1 of 1 epoch"), (3, 20, "in 3 of 20 epochs"), (20, 20, "in all 20 epochs")],
 )
-def test_it_is_grammatical(silent: int, epochs: int, said: str) -> None:
-    assert silence_text(silent, epochs) == f"exactly 0 {said}"
+def test_it_is_grammatical(silent: int, epochs: int, text: str) -> None:
+    assert silence_text(silent, epochs) == f"exactly 0 {text}"

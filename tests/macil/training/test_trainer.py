@@ -132,11 +132,11 @@ def test_an_epoch_is_the_written_out_recipe(demo_store: FeatureStore) -> None:
             visual, audio = batch.visual.view(shape), batch.audio.view(shape)
             labels_of_bags, lengths = batch.labels[0], batch.layout.lengths[0]
             total, _ = objective(network(visual, audio, lengths), labels_of_bags, config, epoch)
-            seen = visual_network(visual, lengths)
+            output = visual_network(visual, lengths)
             for each in optimizers:
                 each.zero_grad()
             total.backward()  # two backward passes, as published
-            mil_loss(seen.video_logits, labels_of_bags).backward()
+            mil_loss(output.video_logits, labels_of_bags).backward()
             for each in optimizers:
                 each.step()
         for scheduler in schedulers:

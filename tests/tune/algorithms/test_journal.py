@@ -76,10 +76,10 @@ def test_damage_in_the_middle_ends_the_journal_and_is_told(tmp_path: Path, writt
     lines = written.splitlines(keepends=True)
     lines[20] = b'{"op_code": garbage}\n'
     journal.write_bytes(b"".join(lines))
-    told = repair_journal(journal)
-    assert told is not None
-    assert "damaged from line 21" in told
-    assert str(journal) in told
+    message = repair_journal(journal)
+    assert message is not None
+    assert "damaged from line 21" in message
+    assert str(journal) in message
     assert written.startswith(journal.read_bytes())
     assert load_study(journal).trials
     assert repair_journal(journal) is None, "once"

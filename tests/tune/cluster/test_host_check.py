@@ -73,13 +73,13 @@ def test_the_hash_of_the_code_knows_every_source(monkeypatch: pytest.MonkeyPatch
     assert code_here() != here
 
 
-@pytest.mark.parametrize("seen", [None, "another text", "f" * 32])
+@pytest.mark.parametrize("content", [None, "another text", "f" * 32])
 def test_a_folder_that_is_not_shared_is_refused(
-    terms: HostRequirements, tmp_path: Path, seen: str | None
+    terms: HostRequirements, tmp_path: Path, content: str | None
 ) -> None:
     (tmp_path / MARKER).unlink()
-    if seen is not None:
-        (tmp_path / MARKER).write_text(seen)
+    if content is not None:
+        (tmp_path / MARKER).write_text(content)
     with pytest.raises(HostError, match="does not share the run's folder") as refused:
         check_host(terms)
     assert socket.gethostname() in str(refused.value)

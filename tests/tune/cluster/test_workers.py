@@ -97,11 +97,11 @@ def nothing() -> None:
     """In place of a look for a wish to stop."""
 
 
-def until_said(command: Command, text: str) -> None:
+def wait_for_message(command: Command, text: str) -> None:
     deadline = time.monotonic() + 120
     while text not in command.log.read_text():
         assert command.process.poll() is None, command.log.read_text()
-        assert time.monotonic() < deadline, f"{text!r} was not said:\n{command.log.read_text()}"
+        assert time.monotonic() < deadline, f"{text!r} was not logged:\n{command.log.read_text()}"
         time.sleep(0.05)
 
 
@@ -111,9 +111,9 @@ def test_a_search_without_workers_gives_up_with_what_it_asked_for_and_what_there
     connected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(WAIT_VARIABLE, "2")
-    said: list[str] = []
+    messages: list[str] = []
     needs = Needs(TrialResources(4, 0.5), concurrent=3, total=3)
-    with pytest.raises(UsageError) as refused, joined(connected, needs, said.append, nothing):
+    with pytest.raises(UsageError) as refused, joined(connected, needs, messages.append, nothing):
         pytest.fail("the head has no CPUs, so there was no room")
     (host,) = hosts_now()
     text = str(refused.value)
@@ -123,7 +123,7 @@ def test_a_search_without_workers_gives_up_with_what_it_asked_for_and_what_there
     assert f"hosts: {host.name}: 0 CPUs, 0 GPUs" in text
     assert WAIT_VARIABLE in text
     assert "--cpus-per-trial" in text
-    (waits,) = said
+    (waits,) = messages
     assert waits.startswith("waiting for workers: no host can hold a trial (4 CPUs and 0.5 GPUs)")
     assert "no autoscaler" in waits
 
@@ -139,13 +139,13 @@ def test_while_it_waits_a_search_heeds_a_wish_to_stop(connected: str) -> None:
     began = time.monotonic()
     with (
         pytest.raises(KeyboardInterrupt),
-        joined(connected, Needs(TrialResources(1, 0), 1, 1), nothing_said, check),
+        joined(connected, Needs(TrialResources(1, 0), 1, 1), no_log, check),
     ):
         pytest.fail("there was no room")
     assert time.monotonic() - began < 10
 
 
-def nothing_said(_: str) -> None:
+def no_log(_: str) -> None:
     """In place of a terminal."""
 
 
@@ -156,8 +156,8 @@ def test_ctrl_c_while_a_search_waits_ends_it_and_says_how_to_go_on(
 ) -> None:
     where = ["--address", nodes.address, "--shared-storage", "--name", "stopped"]
     command = start("--data", str(demo_store.path), *SMALL, *TRIALS, *where, cwd=folder)
-    said = lambda: "waiting for workers" in command.log.read_text()  # noqa: E731
-    stop_when(command, said, signal.SIGINT, group=False)
+    waits = lambda: "waiting for workers" in command.log.read_text()  # noqa: E731
+    stop_when(command, waits, signal.SIGINT, group=False)
     code, output = finish(command)
     assert code == 130
     assert "go on: python tune/search.py --resume stopped" in output
@@ -171,11 +171,11 @@ def test_a_search_waits_for_workers_trains_on_all_of_them_and_tells_where(
     run = folder / "runs" / "whole"
     where = ["--address", nodes.address, "--shared-storage", "--name", "whole", "--no-report"]
     command = start("--data", str(demo_store.path), *SMALL, *TRIALS, *where, cwd=folder)
-    until_said(command, "waiting for workers: no host can hold a trial (1 CPU)")
+    wait_for_message(command, "waiting for workers: no host can hold a trial (1 CPU)")
     (run / "hold").touch()
     workers = [nodes.add_node(num_cpus=1, **_SMALL_NODE) for _ in range(2)]
     names = {worker.node_id: f"#{worker.node_id[-4:]}" for worker in workers}
-    until_said(command, "waited")
+    wait_for_message(command, "waited")
     deadline = time.monotonic() + 120
     while len(list(run.glob("trials/*/record.json"))) < 2:
         assert time.monotonic() < deadline, command.log.read_text()
@@ -198,14 +198,14 @@ def test_a_search_waits_for_workers_trains_on_all_of_them_and_tells_where(
     assert "asked for room" not in output, "there is no autoscaler"
 
 
-# --- what is said, without Ray --------------------------------------------------------------------------------
+# --- messages, without Ray ------------------------------------------------------------------------------------
 
 
 def room(needs: Needs, *hosts: tuple[float, float]) -> str:
-    said: list[str] = []
+    messages: list[str] = []
     named = [Host(str(number), f"h{number}", cpus, gpus) for number, (cpus, gpus) in enumerate(hosts)]
-    Cluster("there", needs, said.append, nothing)._tell_room(named)
-    return said[0]
+    Cluster("there", needs, messages.append, nothing)._tell_room(named)
+    return messages[0]
 
 
 @pytest.mark.parametrize(
@@ -324,9 +324,7 @@ def trial(number: str, actor: Any = None) -> Any:
 
 def test_a_trial_without_a_worker_has_no_host(without_ray: Callable[[], None]) -> None:
     without_ray()
-    assert (
-        Cluster("there", Needs(TrialResources(1, 0), 1, 1), nothing_said, nothing).host_of(trial("0")) == ""
-    )
+    assert Cluster("there", Needs(TrialResources(1, 0), 1, 1), no_log, nothing).host_of(trial("0")) == ""
     assert not ray.is_initialized()
 
 
@@ -334,7 +332,7 @@ class OnHosts(Cluster):
     """One whose trials are on the hosts that the test names."""
 
     def __init__(self, hosts: dict[str, str]) -> None:
-        super().__init__("there", Needs(TrialResources(1, 0), 9, 9), nothing_said, nothing)
+        super().__init__("there", Needs(TrialResources(1, 0), 9, 9), no_log, nothing)
         self.hosts = hosts
 
     def host_of(self, trial: Any) -> str:

@@ -32,7 +32,7 @@ def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--storage", "file"], "is a file; expected a folder"),
         (["--storage", "nowhere://bucket/runs"], "cannot be opened"),
@@ -74,7 +74,7 @@ def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(
-    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty-run").mkdir()
@@ -83,12 +83,12 @@ def test_what_cannot_be_is_refused_in_one_line(
     # A dry run refuses the same; should something slip through, no search is started by this test.
     code, output = call(capsys, *arguments, "--dry-run")
     assert code == 2, output
-    assert said in output
+    assert message in output
     assert not (tmp_path / "runs").exists(), "nothing is left behind"
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "message"),
     [
         ("nowhere", "nowhere does not exist"),
         ("empty", "is an empty folder"),
@@ -96,13 +96,13 @@ def test_what_cannot_be_is_refused_in_one_line(
     ],
 )
 def test_a_path_without_data_is_a_fault_of_the_data_here_and_in_macil(
-    data: str, said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    data: str, message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").touch()
     code, output = call(capsys, "--data", data, "--dry-run")
     assert code == 1, output
-    assert said in output
+    assert message in output
     with pytest.raises(SystemExit) as stop:
         cli.main(app, ["check", data])
     assert stop.value.code == 1

@@ -76,15 +76,15 @@ def status(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, di
     with pytest.raises(SystemExit) as stop:
         cli.main(search, ["--status", *arguments])
     printed = capsys.readouterr()
-    said = printed.out + printed.err
-    table = dict(re.findall(r"^│ (\w[\w ]*?) +│ (.*?) +│$", said, re.MULTILINE))
-    return int(str(stop.value.code or 0)), table, said
+    output = printed.out + printed.err
+    table = dict(re.findall(r"^│ (\w[\w ]*?) +│ (.*?) +│$", output, re.MULTILINE))
+    return int(str(stop.value.code or 0)), table, output
 
 
 def test_a_run_that_runs_shows_counts_epochs_and_where_its_trials_are(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, table, said = status(capsys, "search", "--storage", str(run.parent))
+    code, table, output = status(capsys, "search", "--storage", str(run.parent))
     assert code == 0
     assert table["status"] == "running"
     assert table["phase"] == "trials"
@@ -94,27 +94,27 @@ def test_a_run_that_runs_shows_counts_epochs_and_where_its_trials_are(
     assert table["epochs"].startswith("12 done, at most 9 to go; roughly ")
     assert ", 2 at once)" in table["epochs"]
     assert re.fullmatch(r"trial 0000\d, selection_score -?\d\.\d{4}, epoch [123]", table["best so far"])
-    assert "24 train videos, 10 test videos; demo data, made up" in said
-    assert "running: 2 on 2 hosts" in said
-    rows = [re.split(r" *│ *", line.strip(" │")) for line in said.splitlines() if "gpu-" in line]
+    assert "24 train videos, 10 test videos; demo data, made up" in output
+    assert "running: 2 on 2 hosts" in output
+    rows = [re.split(r" *│ *", line.strip(" │")) for line in output.splitlines() if "gpu-" in line]
     assert [(row[0], row[1], row[3]) for row in rows] == [
         ("00005", "2/3", "gpu-1"),
         ("00006", "1/3", "gpu-2"),
     ]
     assert re.fullmatch(r"\d\d+ s ago", rows[0][4])
     assert rows[1][4] == "3 min ago"
-    assert "--resume" not in said
+    assert "--resume" not in output
 
 
 def test_a_killed_run_is_told_from_one_that_runs(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     gone = subprocess.run(["sh", "-c", "echo $$"], capture_output=True, text=True, check=True)
     held_by(run, int(gone.stdout))
-    code, table, said = status(capsys, str(run))
+    code, table, output = status(capsys, str(run))
     assert code == 0
     assert table["status"] == "killed"
     assert table["trials"] == "3 of 8 done (1 stopped early), 2 to go on with, 2 failed, 1 not begun"
-    assert f"go on: {resume_command(str(run), None)}" in said
-    assert "running:" not in said
+    assert f"go on: {resume_command(str(run), None)}" in output
+    assert "running:" not in output
 
 
 @pytest.mark.parametrize("how", ["interrupted", "failed"])
@@ -122,19 +122,19 @@ def test_a_run_that_was_stopped_says_how_to_go_on(
     how: str, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     change(run, status=how)
-    _, table, said = status(capsys, str(run))
+    _, table, output = status(capsys, str(run))
     assert table["status"] == how
     assert "last change" in table["begun"]
-    assert f"go on: {resume_command(str(run), None)}" in said
+    assert f"go on: {resume_command(str(run), None)}" in output
 
 
 def test_a_finished_run_says_where_to_look_further(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     change(run, status="finished", phase="report")
-    _, table, said = status(capsys, f"file://{run}")
+    _, table, output = status(capsys, f"file://{run}")
     assert table["status"] == "finished"
     assert "phase" not in table
     assert table["epochs"] == "12 done"
-    assert f"write the report: {report_command(str(run))}" in said
+    assert f"write the report: {report_command(str(run))}" in output
     change(run, winner={"trial": "00001", "confirmed": {"mean": 0.125, "n": 3}})
     _, named, _ = status(capsys, str(run))
     assert "best so far" not in named, "fresh seeds may have chosen another"
@@ -143,32 +143,32 @@ def test_a_finished_run_says_where_to_look_further(run: Path, capsys: pytest.Cap
     (run / "report").mkdir()
     (run / "report" / "report.html").touch()
     assert f"report: {run}/report/report.html" in status(capsys, str(run))[2]
-    assert "--resume" not in said
+    assert "--resume" not in output
 
 
 def test_a_run_on_another_host_that_is_silent_for_long_is_doubted(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     held_by(run, 1, "elsewhere")
-    _, table, said = status(capsys, str(run))
+    _, table, output = status(capsys, str(run))
     assert table["status"] == "running"
-    assert "may have been killed" not in said
+    assert "may have been killed" not in output
     change(run, updated="2026-01-01T00:10:00+00:00")
-    _, _, said = status(capsys, str(run))
-    assert "may have been killed" not in said, "its trials have epochs of late"
+    _, _, output = status(capsys, str(run))
+    assert "may have been killed" not in output, "its trials have epochs of late"
     for number, host in ((5, "gpu-1"), (6, "gpu-2")):
         trained_on(run / f"trials/0000{number}", host, seconds_ago=7300)
-    _, table, said = status(capsys, str(run))
+    _, table, output = status(capsys, str(run))
     assert table["status"] == "running"
-    assert "nothing was written for 2 h 02 min; the search may have been killed on another host" in said
+    assert "nothing was written for 2 h 02 min; the search may have been killed on another host" in output
 
 
 def test_a_run_that_was_never_begun_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "early").mkdir()
     (tmp_path / "early" / ".lock").write_text("process 1 on elsewhere")
-    code, _, said = status(capsys, "early", "--storage", str(tmp_path))
+    code, _, output = status(capsys, "early", "--storage", str(tmp_path))
     assert code == 0
-    assert said.startswith("run early: not begun")
+    assert output.startswith("run early: not begun")
 
 
 def test_a_run_of_which_nothing_is_trained_yet_can_be_shown(
@@ -217,10 +217,10 @@ def test_the_last_sign_of_life_survives_a_line_that_is_being_written(run: Path) 
 def test_a_run_that_does_not_exist_is_refused_as_everywhere(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, _, said = status(capsys, "serach", "--storage", str(run.parent))
+    code, _, output = status(capsys, "serach", "--storage", str(run.parent))
     assert code == 2
-    assert said.startswith("error: no run 'serach'")
-    assert "search" in said.partition("runs in")[2]
+    assert output.startswith("error: no run 'serach'")
+    assert "search" in output.partition("runs in")[2]
 
 
 @pytest.mark.parametrize(
@@ -235,9 +235,9 @@ def test_a_run_that_does_not_exist_is_refused_as_everywhere(
 def test_no_other_option_is_allowed(
     others: list[str], named: str, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, _, said = status(capsys, str(run), *others)
+    code, _, output = status(capsys, str(run), *others)
     assert code == 2
-    assert said.startswith(f"error: --status shows a run and changes nothing; leave out {named} ")
+    assert output.startswith(f"error: --status shows a run and changes nothing; leave out {named} ")
 
 
 def test_a_status_needs_no_ray(run: Path) -> None:

@@ -48,7 +48,7 @@ def test_an_end_is_told_with_its_silent_epochs_where_all_were_seen() -> None:
     class Ended:
         trial_id = relative_logdir = "00000"
 
-    def told(first: int, *terms: float) -> str:
+    def ending(first: int, *terms: float) -> str:
         text = io.StringIO()
         shown = Display(Console(file=text, width=200), {"trials": 1}, {"trials": 3})
         shown._kind = "trials"
@@ -58,9 +58,9 @@ def test_an_end_is_told_with_its_silent_epochs_where_all_were_seen() -> None:
         shown.update(Ended(), "finished")  # type: ignore[arg-type]
         return text.getvalue()
 
-    assert "contrastive terms exactly 0 in 2 of 3 epochs" in told(1, 0.0, 0.0, 0.5)
-    assert "contrastive" not in told(1, 0.5, 0.5, 0.5)
-    assert "contrastive" not in told(2, 0.0, 0.0), "what was before a resume is not known"
+    assert "contrastive terms exactly 0 in 2 of 3 epochs" in ending(1, 0.0, 0.0, 0.5)
+    assert "contrastive" not in ending(1, 0.5, 0.5, 0.5)
+    assert "contrastive" not in ending(2, 0.0, 0.0), "what was before a resume is not known"
 
 
 @pytest.fixture
@@ -167,7 +167,7 @@ def test_a_diverged_trial_fails_with_its_reason_and_is_never_told_as_a_number(
 ) -> None:
     base = SMALL.replace(learning_rate=1.0)
     space: Space = {"ramp": search_space(TrialConfig())["ramp"]}
-    said = execute(run, search_batch(run, spec(run, demo_store, base), space, 2))
+    output = execute(run, search_batch(run, spec(run, demo_store, base), space, 2))
     study = load_study(run.journal)
     assert [trial.state for trial in study.trials] == [TrialState.FAIL, TrialState.FAIL]
     for number, trial in enumerate(study.trials):
@@ -177,7 +177,7 @@ def test_a_diverged_trial_fails_with_its_reason_and_is_never_told_as_a_number(
         assert trial.user_attrs[REASON] == rows[-1]["reason"]
         assert (run.path / "trials" / f"{number:05d}" / "error.txt").read_text().strip() == rows[-1]["reason"]
         assert "diverged in epoch" in rows[-1]["reason"]
-    assert said.count("failed after") == 2
+    assert output.count("failed after") == 2
     with pytest.raises(Exception, match="no trial has a result"):
         choose_winner(load_run(run.path))
 
@@ -208,12 +208,12 @@ def test_a_trial_whose_worker_is_killed_gives_the_same_digits(
 
     thread = threading.Thread(target=kill_the_worker)
     thread.start()
-    said = execute(run, rows_batch(spec(run, demo_store, base), [{}]), epochs=epochs)
+    output = execute(run, rows_batch(spec(run, demo_store, base), [{}]), epochs=epochs)
     over.set()
     thread.join()
 
     rows = logged(run, "row0_seed0")
-    assert "trying again from its last checkpoint" in said
+    assert "trying again from its last checkpoint" in output
     assert [row["epoch"] for row in rows] == list(range(1, epochs + 1)), "every epoch once"
     assert rows[0]["pid"] == killed[0] != rows[-1]["pid"], "what was logged stays as it was"
     assert not (folder / "error.txt").exists()
@@ -249,11 +249,11 @@ def test_a_lockstep_group_has_a_row_for_each_seed_and_survives_its_worker(
 
     thread = threading.Thread(target=kill_the_worker)
     thread.start()
-    said = execute(run, group_of(run, demo_store, base, seeds), epochs=40)
+    output = execute(run, group_of(run, demo_store, base, seeds), epochs=40)
     over.set()
     thread.join()
     assert killed
-    assert "trying again from its last checkpoint" in said
+    assert "trying again from its last checkpoint" in output
 
     group = Trainer(base.replace(ramp=0.3), demo_store, seeds=seeds, protocol="heldout", threads=1)
     while not group.finished:
@@ -280,14 +280,14 @@ def test_a_lockstep_group_has_a_row_for_each_seed_and_survives_its_worker(
 def test_a_group_whose_every_seed_diverges_fails_with_their_reasons(
     run: Workspace, demo_store: FeatureStore
 ) -> None:
-    said = execute(run, group_of(run, demo_store, SMALL.replace(learning_rate=1.0), [3, 0]))
+    output = execute(run, group_of(run, demo_store, SMALL.replace(learning_rate=1.0), [3, 0]))
     for seed in (3, 0):
         rows = logged(run, f"row0_seed{seed}")
         assert rows[-1]["diverged"] is True
         error = (run.path / "trials" / f"row0_seed{seed}" / "error.txt").read_text()
         assert error.strip() == rows[-1]["reason"]
         assert "diverged in epoch" in error
-    assert "every seed has diverged" in said
+    assert "every seed has diverged" in output
 
 
 def test_a_trial_that_asha_stops_has_the_checkpoint_of_its_last_epoch(
@@ -332,9 +332,9 @@ def test_an_exception_of_the_trial_is_retried_once_and_then_kept(
     run: Workspace, demo_store: FeatureStore
 ) -> None:
     broken = spec(run, demo_store).model_copy(update={"store": str(run.path / "nowhere")})
-    said = execute(run, rows_batch(broken, [{}]))
+    output = execute(run, rows_batch(broken, [{}]))
     error = (run.path / "trials" / "row0_seed0" / "error.txt").read_text()
     assert error.count("Failure #") == 2
-    assert "nowhere" in said
-    assert said.count("trying again") == 1
-    assert "failed after 0/4 epochs" in said
+    assert "nowhere" in output
+    assert output.count("trying again") == 1
+    assert "failed after 0/4 epochs" in output

@@ -41,7 +41,7 @@ def run(tmp_path: Path) -> Workspace:
 
 
 def begin_as_version_1(run: Workspace, layout: Path, store: Path) -> FeatureStore:
-    """Begin the run on a store of the first version, from quoted names; as run.json said it then."""
+    """Begin the run on a store of the first version, from quoted names; as run.json recorded it then."""
     rename(layout, lambda name: name.replace("#", "%23"))
     old = FeatureStore.open(convert_as_version_1(layout, store))
     describe_data(run, plan_of(layout), old)

@@ -80,7 +80,7 @@ def test_suggestions_are_a_function_of_seed_and_study(tmp_path: Path) -> None:
 
 
 def histories_of(folder: Path) -> dict[int, TrialHistory]:
-    """What the trials' folders would say if everything that was told had been logged."""
+    """What the trials' folders would hold if everything in the study had been logged."""
     histories = {}
     for row in load_study(folder / "study.journal").trials:
         scores: dict[int, float | None] = dict(row.intermediate_values)

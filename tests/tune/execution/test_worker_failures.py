@@ -49,13 +49,13 @@ from tests.tune.execution.test_worker_failures import Chain
 from tune.execution.worker_failures import tolerating_worker_failures
 
 options = json.loads(sys.argv[1])
-place = Path(options["place"])
+folder = Path(options["folder"])
 tolerating = tolerating_worker_failures() if options["tolerated"] else contextlib.nullcontext()
 with ray_running(None, Machine(cpus=2, gpus=0), debug=False), tolerating:
     analysis = tune.run(
         Chain,
         config={"trial": tune.grid_search(list(range(options["trials"]))), **options},
-        storage_path=str(place),
+        storage_path=str(folder),
         name="run",
         resources_per_trial={"cpu": 1},
         max_concurrent_trials=options["concurrent"],
@@ -75,7 +75,7 @@ with ray_running(None, Machine(cpus=2, gpus=0), debug=False), tolerating:
             "error": type(error).__name__,
             "text": str(error),
         }
-    (place / "found.json").write_text(json.dumps(found))
+    (folder / "found.json").write_text(json.dumps(found))
 """
 
 # Takes memory, bit by bit, until one of the processes has ended; then gives it back at once.
@@ -119,20 +119,20 @@ class Chain(tune.Trainable):
         return True
 
     def _begin(self, config: dict[str, Any]) -> None:
-        self._own, self._place = config, Path(config["place"])
+        self._own, self._folder = config, Path(config["folder"])
         self._epoch, self._value = 0, config["trial"]
 
     def step(self) -> dict[str, Any]:
         trial, epoch = self._own["trial"], self._epoch + 1
         if epoch == HELD and self._own["held"]:
-            (self._place / f"held_{trial}").write_text(str(os.getpid()))
-            while not (self._place / "freed").exists():
+            (self._folder / f"held_{trial}").write_text(str(os.getpid()))
+            while not (self._folder / "freed").exists():
                 time.sleep(0.02)
         if epoch > 2:
             self._perhaps_killed("step")
         self._value = (self._value * 6364136223846793005 + epoch) % 2**61
         self._epoch = epoch
-        with (self._place / f"log_{trial}").open("a") as log:
+        with (self._folder / f"log_{trial}").open("a") as log:
             print(os.getpid(), epoch, file=log)
         return {"value": self._value, "done": epoch == EPOCHS}
 
@@ -156,7 +156,7 @@ class Chain(tune.Trainable):
         if where not in self._own["faults"]:
             return False
         try:
-            (self._place / f"fault {where}").touch(exist_ok=False)
+            (self._folder / f"fault {where}").touch(exist_ok=False)
         except FileExistsError:
             return False
         return True
@@ -164,11 +164,11 @@ class Chain(tune.Trainable):
 
 @contextlib.contextmanager
 def driving(
-    place: Path, variables: dict[str, str] | None = None, **options: Any
+    folder: Path, variables: dict[str, str] | None = None, **options: Any
 ) -> Iterator[subprocess.Popen[str]]:
-    options = {"place": str(place), "held": False, "faults": [], "tolerated": True, **options}
+    options = {"folder": str(folder), "held": False, "faults": [], "tolerated": True, **options}
     # To a file: processes of a killed Ray hold a pipe open for long.
-    with (place / "output").open("w") as output:
+    with (folder / "output").open("w") as output:
         driver = subprocess.Popen(
             [sys.executable, "-c", _DRIVER, json.dumps(options)],
             cwd=ROOT,
@@ -184,22 +184,22 @@ def driving(
         driver.wait()
 
 
-def found(place: Path, driver: subprocess.Popen[str]) -> dict[int, dict[str, Any]]:
-    assert driver.wait(timeout=240) == 0, (place / "output").read_text()
-    return {int(key): value for key, value in json.loads((place / "found.json").read_text()).items()}
+def found(folder: Path, driver: subprocess.Popen[str]) -> dict[int, dict[str, Any]]:
+    assert driver.wait(timeout=240) == 0, (folder / "output").read_text()
+    return {int(key): value for key, value in json.loads((folder / "found.json").read_text()).items()}
 
 
-def log_of(place: Path, trial: int) -> list[tuple[int, int]]:
+def log_of(folder: Path, trial: int) -> list[tuple[int, int]]:
     """Process and number of each epoch."""
-    lines = (place / f"log_{trial}").read_text().splitlines()
+    lines = (folder / f"log_{trial}").read_text().splitlines()
     return [(int(process), int(epoch)) for process, epoch in map(str.split, lines)]
 
 
-def assert_finished(place: Path, trials: dict[int, dict[str, Any]]) -> None:
+def assert_finished(folder: Path, trials: dict[int, dict[str, Any]]) -> None:
     for trial, ended in trials.items():
         assert ended["status"] == "TERMINATED", ended
         assert ended["value"] == after(trial, EPOCHS)
-        assert sorted({epoch for _, epoch in log_of(place, trial)}) == list(range(1, EPOCHS + 1))
+        assert sorted({epoch for _, epoch in log_of(folder, trial)}) == list(range(1, EPOCHS + 1))
 
 
 def memory_of(name: str) -> int:
@@ -209,7 +209,7 @@ def memory_of(name: str) -> int:
     return int(line.split()[1]) * 1024
 
 
-def memory_short(place: Path, *, one_worker: bool, tolerated: bool = True) -> dict[int, dict[str, Any]]:
+def memory_short(folder: Path, *, one_worker: bool, tolerated: bool = True) -> dict[int, dict[str, Any]]:
     """Two trials are in the middle of an epoch when something else takes the machine's memory."""
     total, available = memory_of("MemTotal"), memory_of("MemAvailable")
     if available < 4 * GIB:
@@ -221,22 +221,22 @@ def memory_short(place: Path, *, one_worker: bool, tolerated: bool = True) -> di
         # Otherwise it ends as many workers as would make good what is missing, and 5 % of the memory.
         "RAY_worker_killing_policy_by_group": str(one_worker).lower(),
     }
-    with driving(place, variables, trials=2, concurrent=2, held=True, tolerated=tolerated) as driver:
-        marks = [place / "held_0", place / "held_1"]
+    with driving(folder, variables, trials=2, concurrent=2, held=True, tolerated=tolerated) as driver:
+        marks = [folder / "held_0", folder / "held_1"]
         deadline = time.monotonic() + 120
         while not all(mark.exists() and mark.read_text() for mark in marks):
-            assert driver.poll() is None, (place / "output").read_text()
+            assert driver.poll() is None, (folder / "output").read_text()
             assert time.monotonic() < deadline, "the trials did not get so far in two minutes"
             time.sleep(0.05)
         pids = [mark.read_text() for mark in marks]
-        assert [[epoch for _, epoch in log_of(place, trial)] for trial in (0, 1)] == [
+        assert [[epoch for _, epoch in log_of(folder, trial)] for trial in (0, 1)] == [
             list(range(1, HELD))
         ] * 2
         most = str(int(0.6 * available))
         eater = subprocess.run([sys.executable, "-c", _EATER, most, *pids], check=False)
         assert eater.returncode == 0, "the memory monitor ended no worker"
-        (place / "freed").touch()
-        return found(place, driver)
+        (folder / "freed").touch()
+        return found(folder, driver)
 
 
 @pytest.mark.ray

@@ -29,17 +29,17 @@ def test_it_counts_bags_as_the_engine_does(demo_store: FeatureStore) -> None:
         for protocol in ("heldout", "refit")
     )
     resolved = plan(data="d", hyperparameters={"batch_size": 24})
-    (said,) = bags_of(resolved, demo_store, make_split(demo_store))
+    (text,) = bags_of(resolved, demo_store, make_split(demo_store))
     videos, steps = len(heldout) // 5, -(-len(heldout) // 24)
-    assert said.startswith(
+    assert text.startswith(
         f"{len(heldout)} bags ({videos} training videos of 5 crops); batches of 24: {steps} steps"
     )
-    assert said.endswith(f"refit: {len(whole)} bags, 5 steps")
+    assert text.endswith(f"refit: {len(whole)} bags, 5 steps")
 
 
 def test_one_step_an_epoch_is_told(demo_store: FeatureStore) -> None:
-    said, note = bags_of(plan(data="d", protocol="published"), demo_store, None)
-    assert said == "120 bags (24 training videos of 5 crops); batches of 128: 1 step an epoch"
+    text, note = bags_of(plan(data="d", protocol="published"), demo_store, None)
+    assert text == "120 bags (24 training videos of 5 crops); batches of 128: 1 step an epoch"
     assert note.startswith("a batch of 128 holds all 120 bags, so an epoch is one step")
 
 
@@ -47,8 +47,8 @@ def test_rows_of_a_sweep_may_have_batches_of_their_own(demo_store: FeatureStore,
     file = tmp_path / "sizes.toml"
     rows = "".join(f'[[rows]]\nname = "{size}"\nchanges = {{ batch_size = {size} }}\n' for size in (200, 50))
     file.write_text(f'name = "sizes"\ntitle = "sizes"\n{rows}')
-    said, note = bags_of(plan(data="d", sweep=str(file)), demo_store, None)
-    assert said.endswith("batches of 50: 3 steps an epoch, batches of 200: 1 step an epoch")
+    text, note = bags_of(plan(data="d", sweep=str(file)), demo_store, None)
+    assert text.endswith("batches of 50: 3 steps an epoch, batches of 200: 1 step an epoch")
     assert note.startswith("a batch of 200 holds all")
 
 

@@ -44,8 +44,8 @@ def test_a_plan_counts_its_epochs_by_what_they_are_for() -> None:
     plan = resolve_plan(
         Options(trials=6, confirm=2, confirm_seeds=3, hyperparameters={"epochs": 5}), Machine(2, 0)
     )
-    said = "80 (30 in the trials, 45 in the confirmation, 5 in the refit)"
-    assert epochs_text(plan.epochs_by_kind) == said
+    text = "80 (30 in the trials, 45 in the confirmation, 5 in the refit)"
+    assert epochs_text(plan.epochs_by_kind) == text
     assert plan.most_epochs == 80
 
 

@@ -132,10 +132,10 @@ def test_a_training_is_shown_in_all_its_rows_and_n_does_not_grow() -> None:
     _, best, _, _ = answers(running, find_outcome(running), {})
     assert f"Row {ALIKE[0]}, the best so far of 6 trainings" in best.messages[0]
     assert better.messages[0] == "The best row is the reference itself."
-    said = " ".join(verdicts(results))
-    assert "Of 5 other trainings" in said
-    assert "is the first of 6 trainings" in said
-    assert f"the same training in so many epochs: {'; '.join(ALIKE)}: trained once" in said
+    text = " ".join(verdicts(results))
+    assert "Of 5 other trainings" in text
+    assert "is the first of 6 trainings" in text
+    assert f"the same training in so many epochs: {'; '.join(ALIKE)}: trained once" in text
 
 
 def test_holm_corrects_over_the_trainings_and_not_over_the_rows() -> None:
@@ -160,7 +160,7 @@ def tau_b(ours: list[float], published: list[float]) -> float:
 
 def test_the_p_of_kendall_permutes_the_trainings_and_not_the_rows() -> None:
     results = table4(ONCE)
-    (said,) = [sentence for sentence in verdicts(results) if "the order of the" in sentence.lower()]
+    (verdict,) = [sentence for sentence in verdicts(results) if "the order of the" in sentence.lower()]
     groups = planned_equal_rows(results.plan)
     names = [row.name for row in TABLE4.rows]
     published = [float(row.published_ap or 0) for row in TABLE4.rows]
@@ -169,14 +169,14 @@ def test_the_p_of_kendall_permutes_the_trainings_and_not_the_rows() -> None:
     for order in itertools.permutations(MEANS[name] for name in trained):
         value = dict(zip(trained, order, strict=True))
         taus.append(tau_b([value[groups[name][0]] for name in names], published))
-    seen = tau_b([MEANS[groups[name][0]] for name in names], published)
-    p = float(np.mean([abs(tau) >= abs(seen) - 1e-12 for tau in taus]))
+    found = tau_b([MEANS[groups[name][0]] for name in names], published)
+    p = float(np.mean([abs(tau) >= abs(found) - 1e-12 for tau in taus]))
     independent = stats.kendalltau([MEANS[groups[name][0]] for name in names], published).pvalue
-    assert (round(seen, 2), round(p, 3), round(float(independent), 3)) == (0.56, 0.056, 0.018)
-    assert said.startswith("The order of the 12 rows, which are 6 trainings, by our means")
+    assert (round(found, 2), round(p, 3), round(float(independent), 3)) == (0.56, 0.056, 0.018)
+    assert verdict.startswith("The order of the 12 rows, which are 6 trainings, by our means")
     assert (
         "Kendall +0.56. Kendall's p, two-sided, is 0.056, from all orders of the 6 trainings: chance alone"
-        in said
+        in verdict
     )
 
 
@@ -221,10 +221,10 @@ def test_trainings_that_an_earlier_version_made_apart_count_once() -> None:
     board = leaderboard_table(dataclasses.replace(results, trial_rows=scored))
     assert board is not None
     assert "Left out: 18 of 36 trainings, of rows that are the same as another." in board.caption
-    (said,) = [
+    (verdict,) = [
         sentence for sentence in verdicts(results) if "the same training in so many epochs" in sentence
     ]
-    assert "they were trained apart, and are counted as the one training they are" in said
+    assert "they were trained apart, and are counted as the one training they are" in verdict
     assert set(standing_for(results.trial_rows, {}).values()) == {(row.name,) for row in TABLE4.rows}
 
 
@@ -249,9 +249,9 @@ def test_the_tables_of_a_run_say_which_rows_a_training_is_of(
     run.add("one_seed0", row="one", epochs=1)
     (trial,) = load_run(run.path).trials.to_pylist()
     assert (trial["row"], trial["rows"]) == ("one", "one, two")
-    folder, said = find_trial(run.path, "two_seed0")
+    folder, message = find_trial(run.path, "two_seed0")
     assert folder == run.path / "trials" / "one_seed0"
-    assert said == "row two is the same training as row one, which is replayed: one_seed0"
+    assert message == "row two is the same training as row one, which is replayed: one_seed0"
     assert find_trial(run.path, "one_seed0") == (folder, "")
     with pytest.raises(UsageError, match="has no trial 'two_seed1'; it has one_seed0"):
         find_trial(run.path, "two_seed1")

@@ -125,7 +125,7 @@ ALL_BUT_WIDTH = {"lambda_v2b": 1.0, "lambda_v2n": 1.0, "ramp": 0.1, "temperature
 
 
 @pytest.mark.parametrize(
-    ("fixed", "trials", "said"),
+    ("fixed", "trials", "message"),
     [
         (ALL_BUT_WIDTH, 40, "only 3 distinct points in 20 epochs, fewer than the 40 trials"),
         (ALL_BUT_WIDTH, 40, "at least 37 trials repeat another's training"),
@@ -139,13 +139,13 @@ ALL_BUT_WIDTH = {"lambda_v2b": 1.0, "lambda_v2n": 1.0, "ramp": 0.1, "temperature
     ],
 )  # fmt: skip
 def test_a_space_that_holds_fewer_trainings_than_trials_is_told(
-    fixed: dict[str, Any], trials: int, said: str | None
+    fixed: dict[str, Any], trials: int, message: str | None
 ) -> None:
-    told = [
+    notes = [
         note for note in plan(trials=trials, asha=False, hyperparameters=fixed).notes if "space holds" in note
     ]
-    assert len(told) == (said is not None)
-    assert said is None or said in told[0]
+    assert len(notes) == (message is not None)
+    assert message is None or message in notes[0]
 
 
 def test_a_width_that_no_choice_of_heads_divides_is_one_point() -> None:
@@ -280,11 +280,11 @@ def test_sweeps_of_one_hyperparameter_vary_nothing_else() -> None:
 )
 def test_rows_that_are_the_same_training_are_told(epochs: int, groups: str | None) -> None:
     notes = plan(sweep="table4", hyperparameters={"epochs": epochs}).notes
-    told = [note for note in notes if "rows that are the same training" in note]
+    found = [note for note in notes if "rows that are the same training" in note]
     if groups is None:
-        assert not told
+        assert not found
     else:
-        assert told == [
+        assert found == [
             f"rows that are the same training in {epochs} epochs: {groups}; raise --epochs to tell them apart"
         ]
 
@@ -311,12 +311,12 @@ def test_confirmation_seeds_are_none_that_the_run_trains_with() -> None:
     assert many.confirm_seeds == (2000, 2001)
     assert not set(many.confirm_seeds) & set(many.seeds)
     assert plan().confirm_seeds == ()
-    for options, said in (
+    for options, message in (
         ({"confirm": 11}, "--confirm 11 is more than the 10 configurations"),
         ({"confirm": 0}, "--confirm 0 is not allowed"),
         ({"confirm_seeds": 3}, "--confirm-seeds belongs to --confirm"),
         ({"confirm": 2, "sweep": "table3"}, "--confirm belongs to a search"),
         ({"confirm": 2, "hyperparameters": {"seed": 2**31 - 1}}, "no 5 seeds are left"),
     ):
-        with pytest.raises(UsageError, match=said):
+        with pytest.raises(UsageError, match=message):
             plan(**options)

@@ -1,4 +1,4 @@
-"""plan.json: what is recorded is what a resume goes on by, whichever version wrote it; what cannot be read is told."""
+"""plan.json: what is recorded is what a resume goes on by, whichever version wrote it; what cannot be read is named."""
 
 from __future__ import annotations
 
@@ -67,10 +67,12 @@ def test_a_run_of_a_version_further_back_is_refused_by_name(lost: str, tmp_path:
     plan = {name: each for name, each in EARLIER["search"]["plan"].items() if name != lost}
     recorded = {name: each for name, each in EARLIER["search"]["options"].items() if name != lost}
     write_json_atomic(run / "plan.json", plan)
-    with pytest.raises(UsageError, match="--resume old-one: the run was begun by an earlier version") as told:
+    with pytest.raises(
+        UsageError, match="--resume old-one: the run was begun by an earlier version"
+    ) as caught:
         plan_of_earlier_version(run, None if lost == "options" else EarlierOptions(**recorded))
-    assert "resume it with that version, or begin a new run" in str(told.value)
-    assert lost == "options" or lost in str(told.value)
+    assert "resume it with that version, or begin a new run" in str(caught.value)
+    assert lost == "options" or lost in str(caught.value)
 
 
 def test_another_space_than_the_recorded_one_is_not_searched(tmp_path: Path) -> None:
@@ -101,7 +103,7 @@ def test_a_recorded_plan_takes_up_no_new_default(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"format_version": 2}, "has format_version 2; this version of macil-tune reads 1"),
         ({"later": 1}, "later: unknown field"),
@@ -114,14 +116,14 @@ def test_a_recorded_plan_takes_up_no_new_default(tmp_path: Path, monkeypatch: py
     ],
 )
 def test_what_is_not_as_it_should_be_is_told_with_its_field(
-    changes: dict[str, Any], said: str, tmp_path: Path
+    changes: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     write_plan(tmp_path, resolve.resolve_plan(Options(), Machine(2, 0)))
     write_json_atomic(tmp_path / "plan.json", {**read_json(tmp_path / "plan.json"), **changes})
-    with pytest.raises(DataError) as told:
+    with pytest.raises(DataError) as caught:
         read_plan(tmp_path)
-    assert said in str(told.value)
-    assert str(tmp_path / "plan.json") in str(told.value)
+    assert message in str(caught.value)
+    assert str(tmp_path / "plan.json") in str(caught.value)
 
 
 def test_a_field_that_is_missing_is_told(tmp_path: Path) -> None:
@@ -167,10 +169,10 @@ def test_every_training_setting_reaches_the_trainer_and_is_an_option_or_resolved
 
 def test_a_specification_of_another_version_is_told() -> None:
     content = {"protocol": "heldout", "device": "cpu", "threads": 1, "base": {}, "store": "/s", "later": True}
-    with pytest.raises(DataError) as told:
+    with pytest.raises(DataError) as caught:
         parse(RunSpec, content, "the run specification")
-    assert "later: unknown field" in str(told.value)
-    assert "store_hash is missing" in str(told.value)
+    assert "later: unknown field" in str(caught.value)
+    assert "store_hash is missing" in str(caught.value)
 
 
 def test_a_report_reads_what_is_usable_of_a_plan_and_names_the_rest(tmp_path: Path) -> None:
@@ -203,10 +205,10 @@ def test_run_json_is_read_strictly_by_the_search_and_leniently_by_a_report(tmp_p
     with pytest.raises(ValueError, match="statsu"):
         run.update(statsu="finished")
     write_json_atomic(tmp_path / "run.json", content | {"phase": 3, "later": 1})
-    with pytest.raises(DataError) as told:
+    with pytest.raises(DataError) as caught:
         run.update(status="finished")
-    assert "phase = 3" in str(told.value)
-    assert "later: unknown field" in str(told.value)
+    assert "phase = 3" in str(caught.value)
+    assert "later: unknown field" in str(caught.value)
     problems: list[str] = []
     assert usable_info(content | {"phase": 3, "later": 1}, problems) == {
         name: each for name, each in (content | {"later": 1}).items() if name != "phase"

@@ -1,4 +1,4 @@
-"""Sweeps of one's own: TOML files, and everything that can be wrong in one, told at once."""
+"""Sweeps of one's own: TOML files, and everything that can be wrong in one, reported at once."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_every_sweep_survives_its_record(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "messages"),
     [
         ("", ["rows: expected at least one [[rows]]"]),
         ("rows = 3", ["rows: 3; expected [[rows]]"]),
@@ -115,20 +115,20 @@ def test_every_sweep_survives_its_record(name: str, tmp_path: Path) -> None:
         ),
     ],
 )
-def test_faults_are_told_with_file_row_and_field(text: str, said: list[str], tmp_path: Path) -> None:
+def test_faults_are_told_with_file_row_and_field(text: str, messages: list[str], tmp_path: Path) -> None:
     path = write(tmp_path, text)
     with pytest.raises(UsageError) as error:
         find_sweep(path)
-    for part in [path, *said]:
+    for part in [path, *messages]:
         assert part in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [("table5", "expected table3, table4, figure3, tau, hidden"), ("nowhere.toml", "does not exist")],
 )
-def test_what_is_no_sweep_is_refused(name: str, said: str) -> None:
-    with pytest.raises(UsageError, match=said):
+def test_what_is_no_sweep_is_refused(name: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         find_sweep(name)
 
 

@@ -238,13 +238,13 @@ def test_the_headline_is_the_refit_as_scikit_learn_measures_it(
         number = f"{percent(float(np.mean(values)))} ({percent(values[0])} and {percent(values[1])}) %"
         assert number in html, name
         (line,) = [line for line in text.splitlines() if line.startswith(f"- AP, {name}")]
-        for said in (
+        for pattern in (
             "protocol refit",
             "last epoch",
             "2 seeds, both values: an interval needs three or more",
             "published definition|scikit-learn",
         ):
-            assert re.search(said, line)
+            assert re.search(pattern, line)
     for entry in (*step, *trapezoid):
         assert percent(entry) in html
 
@@ -267,9 +267,9 @@ def test_what_was_not_measured_is_a_dash(copy: Path) -> None:
     assert not (copy / ACCESS_LOG).exists()
     table = leaderboard_table(load_run(copy))
     assert table is not None
-    places = [index for index, column in enumerate(table.columns) if column.group.startswith("Test AP")]
-    assert places
-    assert {row[index] for row in table.rows for index in places} == {NOT_MEASURED}
+    columns = [index for index, column in enumerate(table.columns) if column.group.startswith("Test AP")]
+    assert columns
+    assert {row[index] for row in table.rows for index in columns} == {NOT_MEASURED}
     html = (copy / "report/report.html").read_text()
     assert "not measured" in html
     assert "the test labels stay closed" in html
@@ -277,7 +277,7 @@ def test_what_was_not_measured_is_a_dash(copy: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "said"),
+    ("status", "message"),
     [
         ("running", "Still running: what follows is partial"),
         (
@@ -287,15 +287,15 @@ def test_what_was_not_measured_is_a_dash(copy: Path) -> None:
         ("failed", "The run failed: what follows is partial."),
     ],
 )
-def test_a_partial_run_says_so_first(copy: Path, status: str, said: str) -> None:
+def test_a_partial_run_says_so_first(copy: Path, status: str, message: str) -> None:
     set_info(copy, status=status)
     html, text = texts(copy)
-    assert said in _Page(html).text
-    assert said in text.replace("\\", "")
+    assert message in _Page(html).text
+    assert message in text.replace("\\", "")
     with from_any_folder():
         go_on = resume_command(str(copy), None)
     assert (go_on in _Page(html).text) == (status == "interrupted")
-    assert html.index(said.split(":")[0]) < html.index("<h2")
+    assert html.index(message.split(":")[0]) < html.index("<h2")
     # Whoever goes on with a run after looking at its test metrics would choose on the test set.
     assert (copy / ACCESS_LOG).exists() == (status == "failed")
     assert "2 of 4 trials failed" in html or status == "running"
@@ -315,7 +315,7 @@ def test_labels_can_be_opened_early_and_the_second_access_shows(copy: Path, demo
 
 
 def test_without_store_or_labels_the_report_comes_without_test_metrics(copy: Path, tmp_path: Path) -> None:
-    for changes, said in (
+    for changes, message in (
         ({"data": str(tmp_path / "gone")}, "does not exist"),
         ({"data": None}, "does not say where the converted data lie"),
         ({"data": read_json(copy / "run.json")["data"], "store_hash": "0" * 32}, "not the data this run"),
@@ -323,20 +323,20 @@ def test_without_store_or_labels_the_report_comes_without_test_metrics(copy: Pat
         set_info(copy, **changes)
         html, text = texts(copy)
         assert "test metrics are absent" in html
-        assert said in html
-        assert said in text
+        assert message in html
+        assert message in text
         assert not (copy / ACCESS_LOG).exists()
 
 
 def test_what_the_data_rest_on_stands_before_any_number(copy: Path) -> None:
     set_info(copy, data_notes=["gt.npy: the order is assumed", "each of the 24 training videos is alone"])
     html, text = texts(copy)
-    for said in (
+    for message in (
         "About the data: gt.npy: the order is assumed.",
         "About the data: each of the 24 training videos is alone.",
     ):
-        assert said in _Page(html).text
-        assert said in text.replace("\\", "")
+        assert message in _Page(html).text
+        assert message in text.replace("\\", "")
     assert html.index("is alone.") < html.index("<h2")
     # As a version that noted nothing left it.
     info = read_json(copy / "run.json")
@@ -363,16 +363,16 @@ def test_a_sweep_stands_beside_the_paper_in_its_order(reported_sweep: Path) -> N
     assert table is not None
     assert [row[0] for row in table.rows] == [name for name, _, _ in ROWS]
     cells = [dict(zip([(c.group, c.title) for c in table.columns], row, strict=True)) for row in table.rows]
-    for place, column in (
+    for group, column in (
         ("Test AP (%), last epoch", "ap_trapezoid"),
         ("Best test epoch", "ap_trapezoid_best"),
     ):
         values = [rows[f"trials/a-{seed}"][column] for seed in (0, 1, 2)]
         low, high = stats.t.interval(0.95, 2, loc=np.mean(values), scale=stats.sem(values))
         expected = f"{percent(float(np.mean(values)))} [{percent(low)}, {percent(high)}]"
-        assert cells[0][(place, "Trapezoidal")] == expected
+        assert cells[0][(group, "Trapezoidal")] == expected
         # One of the two seeds failed: it is shown, it does not shrink the mean, and one seed has no interval.
-        assert cells[1][(place, "Trapezoidal")] == f"{percent(rows['trials/b-0'][column])} †"
+        assert cells[1][(group, "Trapezoidal")] == f"{percent(rows['trials/b-0'][column])} †"
     assert cells[1][("", "Seeds")] == "1/3 †, 1 failed, 1 not started"
     assert [cell[("Paper (one seed)", "AP (%)")] for cell in cells] == ["71.37", "83.40"]
     best = float(np.mean([rows[f"trials/a-{seed}"]["ap_trapezoid_best"] for seed in (0, 1, 2)]))
@@ -463,9 +463,9 @@ def test_commands_on_a_page_are_pasted_from_any_folder(
         lines = [line for line in markdown_file.read_text().splitlines() if line.startswith("    /")]
         assert len(lines) >= 2
         for line in lines:
-            program, script, *places = shlex.split(line)
+            program, script, *paths = shlex.split(line)
             assert (program, script.startswith(f"{ROOT}/tune/")) == (f"{ROOT}/.venv/bin/python", True)
-            assert all(Path(place).is_absolute() for place in places if str(tmp_path.name) in place)
+            assert all(Path(path).is_absolute() for path in paths if str(tmp_path.name) in path)
 
 
 def test_bad_input_is_one_line_and_a_status(
@@ -482,10 +482,10 @@ def test_bad_input_is_one_line_and_a_status(
         ([str(copy), "--nonsense"], 2, "No such option"),
         ([], 2, "Missing argument"),
     ]
-    for argv, status, said in cases:
+    for argv, status, message in cases:
         assert run_command(*argv) == status, argv
         printed = capsys.readouterr()
-        assert said in printed.err
+        assert message in printed.err
         assert "Traceback" not in printed.err
     assert run_command(str(tmp_path / "folder"), "--debug") == 1
     assert "Traceback" in capsys.readouterr().err

@@ -112,16 +112,16 @@ def test_an_access_is_in_the_bucket_before_a_label_is_read(
     results = load_run(run)
     (run / ACCESS_LOG).unlink()
     read = FeatureStore.test_labels
-    seen: list[bytes] = []
+    uploaded: list[bytes] = []
 
     def look(store: FeatureStore) -> object:
-        seen.append(remote.read(ACCESS_LOG))
+        uploaded.append(remote.read(ACCESS_LOG))
         return read(store)
 
     monkeypatch.setattr(FeatureStore, "test_labels", look)
     object.__setattr__(results, "found_at", RunLocation(run, remote.uri, remote))
     open_labels(results, demo_store)
-    assert seen[0] == (run / ACCESS_LOG).read_bytes()
+    assert uploaded[0] == (run / ACCESS_LOG).read_bytes()
 
 
 def test_an_interval_that_is_lost_reads_the_labels_again_which_is_logged(run: Path) -> None:
@@ -143,10 +143,10 @@ def test_chance_is_the_share_of_violent_frames_and_stands_beside_the_ap(
 ) -> None:
     chance = float(demo_store.test_labels().frame_labels.mean())
     assert load_run(run).chance == chance
-    said = page(run)
+    text = page(run)
     beside = f"(chance {100 * chance:.2f})"
-    leaderboard = said.partition("## Leaderboard")[2]
-    assert beside in said.partition("## Result")[0], "on the first screen"
+    leaderboard = text.partition("## Leaderboard")[2]
+    assert beside in text.partition("## Result")[0], "on the first screen"
     assert f"Test AP (%), chosen epoch {beside}" in leaderboard
     # Closed labels tell nothing, this neither.
     for name in (ACCESS_LOG, MEASURED_FILE, INTERVALS_FILE):

@@ -1,4 +1,4 @@
-"""A recorded trial trained again outside Tune gives the recorded digits; what differs is told."""
+"""A recorded trial trained again outside Tune gives the recorded digits; what differs is reported."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ def replay(run: Path, trial: str, seed: int | None = None, data: str | None = No
     ("trial", "epochs"), [("00000", EPOCHS), ("00001", 2), ("trials/00001", 2), ("refit/seed0", 2)]
 )
 def test_a_replay_gives_every_digit_again_and_opens_no_label(run: Path, trial: str, epochs: int) -> None:
-    code, said = replay(run, trial)
+    code, output = replay(run, trial)
     assert code == 0
-    assert "equal: every number of every epoch, and every test score kept, to the last digit" in said
-    assert "test AP: not measured" in said
-    assert "demo data, made up" in said
+    assert "equal: every number of every epoch, and every test score kept, to the last digit" in output
+    assert "test AP: not measured" in output
+    assert "demo data, made up" in output
     name = trial if "/" in trial else f"trials/{trial}"
     written = read_json(run / "replays" / f"{name.replace('/', '-')}.json")
     assert (written["trial"], written["equal"], len(written["epochs"])) == (name, True, epochs)
@@ -60,9 +60,9 @@ def test_a_replay_gives_every_digit_again_and_opens_no_label(run: Path, trial: s
 def test_a_published_trial_gives_its_test_ap_again(tmp_path: Path, demo_store: FeatureStore) -> None:
     folder = RunFolder(tmp_path / "sweep", demo_store, protocol="published").begin(sweep="table3")
     trainer = folder.add("full_seed1", row="full", seed=1)
-    code, said = replay(folder.path, "full_seed1")
+    code, output = replay(folder.path, "full_seed1")
     assert code == 0
-    assert repr(trainer.history[-1]["ap_trapezoid"]) in said
+    assert repr(trainer.history[-1]["ap_trapezoid"]) in output
     written = read_json(folder.path / "replays" / "trials-full_seed1.json")
     assert written["test_ap"]["ap"] == [trainer.history[-1]["ap"]] * 2
 
@@ -70,9 +70,9 @@ def test_a_published_trial_gives_its_test_ap_again(tmp_path: Path, demo_store: F
 def test_another_seed_is_trained_beside_the_recorded_one(
     tmp_path: Path, run: Path, demo_store: FeatureStore
 ) -> None:
-    code, said = replay(run, "00000", seed=7)
+    code, output = replay(run, "00000", seed=7)
     assert code == 0
-    assert "another seed than the recorded 0" in said
+    assert "another seed than the recorded 0" in output
     written = read_json(run / "replays" / "trials-00000-seed7.json")
     assert (written["seed"], written["recorded_seed"], written["equal"]) == (7, 0, None)
     assert written["test_ap"] is None
@@ -81,14 +81,14 @@ def test_another_seed_is_trained_beside_the_recorded_one(
     shutil.copytree(run, opened)
     write_report(opened)
     assert len(read_label_accesses(opened, [])) == 1
-    code, said = replay(opened, "00000", seed=7)
+    code, output = replay(opened, "00000", seed=7)
     label_accesses = read_label_accesses(opened, [])
     assert [entry["purpose"] for entry in label_accesses] == ["report", "replay of trials/00000, seed 7"]
-    assert "test ap_trapezoid" in said
+    assert "test ap_trapezoid" in output
     recorded, replayed = read_json(opened / "replays" / "trials-00000-seed7.json")["test_ap"]["ap"]
     assert recorded != replayed
     # The recorded scores again are not: what they give is known.
-    code, said = replay(opened, "00000")
+    code, output = replay(opened, "00000")
     assert code == 0
     assert len(read_label_accesses(opened, [])) == 2
     assert read_json(opened / "replays" / "trials-00000.json")["test_ap"]["ap"] == [recorded, recorded]
@@ -101,16 +101,16 @@ def test_a_digit_that_differs_is_told_and_is_an_error_on_the_recorded_environmen
     shutil.copytree(run, changed)
     loss = json.loads((run / "trials/00000/result.json").read_text().splitlines()[1])["loss_mil"]
     edit_report(changed / "trials/00000", 2, loss_mil=loss + 1e-9)
-    code, said = replay(changed, "00000")
+    code, output = replay(changed, "00000")
     assert code == 1
-    assert "differs: loss_mil, by up to 1e-09, first in epoch 2" in said
-    assert "please report this" in said
-    # Elsewhere it is only told, with what differs about the place.
+    assert "differs: loss_mil, by up to 1e-09, first in epoch 2" in output
+    assert "please report this" in output
+    # Elsewhere it is only reported, with what differs about the environment.
     record = read_json(changed / "trials/00000/record.json")
     write_json_atomic(changed / "trials/00000/record.json", {**record, "torch_version": "1.0"})
-    code, said = replay(changed, "00000")
+    code, output = replay(changed, "00000")
     assert code == 0
-    assert "torch_version: recorded 1.0, here" in said
+    assert "torch_version: recorded 1.0, here" in output
     assert not read_json(changed / "replays" / "trials-00000.json")["equal"]
 
 
@@ -154,19 +154,19 @@ def test_what_cannot_be_replayed_is_refused(tmp_path: Path, run: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--trials", "3"], "leave out --trials"),
         (["--ramp", "0.3", "--sweep", "table3"], "leave out --ramp, --sweep"),
     ],
 )
 def test_a_replay_takes_no_other_option(
-    arguments: list[str], said: str, run: Path, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], message: str, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as stop:
         cli.main(search, ["--replay", str(run), "00000", *arguments])
     assert stop.value.code == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_the_command_line_replays(run: Path, capsys: pytest.CaptureFixture[Any]) -> None:

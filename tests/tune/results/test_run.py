@@ -301,7 +301,7 @@ def test_every_kind_of_damage_is_listed_and_the_rest_survives(copy: Path, demo_s
     assert rows["0001"]["epochs_run"] == EPOCHS
     assert rows["0001"]["status"] == "finished"
     assert rows["0001"]["ap_last"] is not None
-    # What was found then is still said when the figures come from the log.
+    # What was found then is still reported when the figures come from the log.
     assert "0002: no checkpoint with test scores" in "\n".join(load_run(copy).problems)
 
 

@@ -113,27 +113,27 @@ def test_a_group_is_as_far_as_its_last_seed_that_goes_on(tmp_path: Path) -> None
 def test_the_last_good_checkpoint_is_used_and_a_damaged_one_put_aside(
     tmp_path: Path, trained: Trainer
 ) -> None:
-    said: list[str] = []
-    assert last_good(tmp_path, said.append) is None
-    assert said == []
+    messages: list[str] = []
+    assert last_good(tmp_path, messages.append) is None
+    assert messages == []
     first, second = (checkpoint(tmp_path, number, trained) for number in (9, 10))
-    state = last_good(tmp_path, said.append)
+    state = last_good(tmp_path, messages.append)
     assert state is not None
     assert state["epoch"] == 2
-    assert said == ["went on from checkpoint_000010, epoch 2"]
+    assert messages == ["went on from checkpoint_000010, epoch 2"]
     weights = second / TRAINER_FILE
     weights.write_bytes(weights.read_bytes()[:-100])
-    said.clear()
-    assert last_good(tmp_path, said.append) is not None
-    assert f"{weights} cannot be read" in said[0]
-    assert "went on from checkpoint_000009" in said[0]
+    messages.clear()
+    assert last_good(tmp_path, messages.append) is not None
+    assert f"{weights} cannot be read" in messages[0]
+    assert "went on from checkpoint_000009" in messages[0]
     assert highest_number(path.name for path in tmp_path.iterdir()) == 10, (
         "a later one must not take its name"
     )
     (first / TRAINER_FILE).unlink()
-    said.clear()
-    assert last_good(tmp_path, said.append) is None
-    assert "trained again from its first epoch" in said[0]
+    messages.clear()
+    assert last_good(tmp_path, messages.append) is None
+    assert "trained again from its first epoch" in messages[0]
     assert checkpoint_folders(tmp_path) == []
 
 

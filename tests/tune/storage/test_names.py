@@ -71,8 +71,8 @@ def test_checkpoints_are_ordered_by_number_and_nothing_else_is_one(tmp_path: Pat
 def test_the_page_of_the_run_folder_names_every_file_and_places_that_exist() -> None:
     page = (ROOT / "docs" / "run-folder.md").read_text(encoding="utf-8")
     assert {name for name in file_names(names, training_files) if name not in page} == set()
-    places = re.findall(r"`((?:tune|macil)/[\w/]+\.py)`", page)
-    assert len(places) > 20
-    assert {place for place in places if not (ROOT / place).is_file()} == set()
-    for model, place in re.findall(r"`(\w+)` in `((?:tune|macil)/[\w/]+\.py)`", page):
-        assert f"class {model}" in (ROOT / place).read_text(encoding="utf-8")
+    paths = re.findall(r"`((?:tune|macil)/[\w/]+\.py)`", page)
+    assert len(paths) > 20
+    assert {path for path in paths if not (ROOT / path).is_file()} == set()
+    for model, path in re.findall(r"`(\w+)` in `((?:tune|macil)/[\w/]+\.py)`", page):
+        assert f"class {model}" in (ROOT / path).read_text(encoding="utf-8")

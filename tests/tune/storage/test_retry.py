@@ -31,16 +31,16 @@ def test_trouble_is_found_behind_what_was_made_of_it() -> None:
 def test_it_waits_says_so_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tune.storage.retry._PAUSE", 0.001)
     refusals = [full(), full(), full()]
-    said: list[str] = []
+    messages: list[str] = []
 
     def write() -> int:
         if refusals:
             raise refusals.pop()
         return 7
 
-    assert with_retry(write, "x", log=said.append) == 7
-    assert said[0] == "cannot write x: No space left on device; waiting for the storage"
-    assert len(said) == 2, "once a minute"
+    assert with_retry(write, "x", log=messages.append) == 7
+    assert messages[0] == "cannot write x: No space left on device; waiting for the storage"
+    assert len(messages) == 2, "once a minute"
 
 
 def test_it_gives_up_after_the_time_to_retry_or_when_told_to(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -129,8 +129,8 @@ def test_the_lease_is_renewed_while_something_large_is_put(
 
 def test_the_study_never_knows_more_than_the_logs(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     run = new_workspace(f"{bucket}/runs", "one", overwrite=False)
-    mirror = run.sync
-    assert isinstance(mirror, BucketSync)
+    sync = run.sync
+    assert isinstance(sync, BucketSync)
     put: list[tuple[str, bytes]] = []
     write, upload = Remote.write, Remote.upload
 
@@ -140,27 +140,27 @@ def test_the_study_never_knows_more_than_the_logs(bucket: str, monkeypatch: pyte
 
     def record_file(self: Remote, local: Path, name: str) -> None:
         if name.endswith("result.json"):  # the driver goes on while the log is on its way
-            (run.path / "study.journal").write_text("told\n")
+            (run.path / "study.journal").write_text("row\n")
         upload(self, local, name)
         put.append((name, local.read_bytes()))
 
     with locked(run):
         begin(run)
-        mirror.flush()
+        sync.flush()
         monkeypatch.setattr(Remote, "write", record)
         monkeypatch.setattr(Remote, "upload", record_file)
-        with mirror._lock:
+        with sync._lock:
             (run.path / "trials/00000").mkdir(parents=True)
             (run.path / "trials/00000/result.json").write_text("one\n")
             (run.path / "study.journal").write_text("before\n")
             put.clear()
-            mirror._push()
+            sync._push()
             assert [pair for pair in put if pair[0] != LEASE_FILE] == [
                 ("trials/00000/result.json", b"one\n"),
                 ("study.journal", b"before\n"),
             ]
-            mirror._push()
-        assert put[-1] == ("study.journal", b"told\n")
+            sync._push()
+        assert put[-1] == ("study.journal", b"row\n")
 
 
 def test_what_workers_put_is_brought_here_and_never_put_back(bucket: str) -> None:
@@ -214,17 +214,17 @@ def test_a_run_is_resumed_from_the_bucket_on_any_machine(
 
 def test_after_a_kill_the_copy_of_this_machine_may_know_more_and_is_kept(bucket: str) -> None:
     run = new_workspace(f"{bucket}/runs", "one", overwrite=False)
-    mirror = run.sync
-    assert isinstance(mirror, BucketSync)
+    sync = run.sync
+    assert isinstance(sync, BucketSync)
     run.path.mkdir(parents=True)
-    mirror.open()
+    sync.open()
     begin(run)
     run.sync.flush()
-    mirror._end()  # as if killed: the lease stays
+    sync._end()  # as if killed: the lease stays
     log = run.path / "trials/00000/result.json"
     log.parent.mkdir(parents=True)
     log.write_text("the last second\n")
-    mirror._holder = "process 999999999 on elsewhere"
+    sync._holder = "process 999999999 on elsewhere"
     again = existing_workspace(f"{bucket}/runs", "one")
     with locked(again):
         assert log.read_text() == "the last second\n"
@@ -292,11 +292,11 @@ def test_a_bucket_out_of_reach_is_waited_for(bucket: str, s3: str) -> None:
     link.connect()
     storage = f"{bucket}/runs?endpoint_override={link.address}&scheme=http"
     run = new_workspace(storage, "one", overwrite=False)
-    said: list[str] = []
+    messages: list[str] = []
     waiting = threading.Event()
 
     def log(text: str) -> None:
-        said.append(text)
+        messages.append(text)
         waiting.set()
 
     def mend() -> None:
@@ -313,8 +313,8 @@ def test_a_bucket_out_of_reach_is_waited_for(bucket: str, s3: str) -> None:
         back.start()
         run.sync.flush()
         back.join()
-    assert "waiting for the storage" in said[0]
-    assert "takes" in said[-1]
+    assert "waiting for the storage" in messages[0]
+    assert "takes" in messages[-1]
     assert Remote(f"{bucket}/runs/one").read("plan.json") == b"{}"
 
 

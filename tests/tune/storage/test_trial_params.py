@@ -34,7 +34,7 @@ def test_a_file_of_an_earlier_version_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ("{", "params.json is not valid JSON"),
         ("[1]", "params.json holds no table of names and values"),
@@ -45,11 +45,11 @@ def test_a_file_of_an_earlier_version_is_read(tmp_path: Path) -> None:
         ('{"seed": 7, "trial_id": [1], "number": "x"}', "params.json: number = 'x' is of no use; left out"),
     ],
 )
-def test_what_is_of_no_use_is_told_and_the_rest_is_read(tmp_path: Path, content: str, said: str) -> None:
+def test_what_is_of_no_use_is_told_and_the_rest_is_read(tmp_path: Path, content: str, message: str) -> None:
     path, problems = tmp_path / "params.json", list[str]()
     path.write_text(content)
     found = read_params(path, problems)
-    assert problems[0].startswith(said)
+    assert problems[0].startswith(message)
     whole: dict[str, Any] = {"seed": 7} if "seed" in content else {}
     assert found.hyperparameters == whole
 

@@ -34,7 +34,7 @@ from tests.support.old_stores import convert_as_version_1
 CONVERT_MODULE = importlib.import_module("macil.data.store.conversion")
 WRITER_MODULE = importlib.import_module("macil.data.store.writer")
 
-# Converts slowly and commits as often as it is told, so that there is a middle to be killed or waited for in.
+# Converts slowly and commits as often as it is set to, so that there is a middle to be killed or waited for in.
 SLOW = """
 import sys, time
 import macil.data.store.writer as writer

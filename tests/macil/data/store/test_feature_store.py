@@ -198,8 +198,8 @@ def test_a_store_of_version_1_is_read_as_it_is(tmp_path: Path) -> None:
         "v=a.b-c=d__%231_label_A",
     )
     assert store.videos("train").sources[0] == "Some.Film.1999__%2300-10-22_00-10-40"
-    (said,) = store.label_notes
-    assert said.startswith(
+    (note,) = store.label_notes
+    assert note.startswith(
         "the store is of format_version 1, which does not say what its test labels rest on"
     )
     assert store.test_labels().hash == store.labels_hash
@@ -223,8 +223,8 @@ def test_a_store_says_what_its_labels_rest_on(tmp_path: Path, store_path: Path) 
     layout = write_layout(tmp_path / "alone")
     save_ground_truth(layout, frame_labels())
     (layout / "annotations.txt").unlink()
-    (said,) = FeatureStore.open(convert(layout, tmp_path / "other")).label_notes
-    assert said.startswith("gt.npy: the order of the videos in it is an assumption")
+    (note,) = FeatureStore.open(convert(layout, tmp_path / "other")).label_notes
+    assert note.startswith("gt.npy: the order of the videos in it is an assumption")
     damage_meta(store_path, label_notes=["a\nb"])
     with pytest.raises(DataError, match=r"label_notes = .* expected sentences"):
         FeatureStore.open(store_path)

@@ -37,10 +37,10 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def remote(bucket: str, demo_store: FeatureStore) -> Remote:
     """The demo in a bucket."""
-    place = Remote(f"{bucket}/data/demo.store")
+    remote = Remote(f"{bucket}/data/demo.store")
     for file in demo_store.path.iterdir():
-        place.upload(file, file.name)
-    return place
+        remote.upload(file, file.name)
+    return remote
 
 
 def size(store: FeatureStore) -> int:
@@ -63,10 +63,10 @@ def test_a_store_in_a_bucket_is_copied_once_and_opened_from_there(
     assert (store.visual == demo_store.visual).all()
     assert link.bytes > size(demo_store)
     before = link.bytes
-    said: list[str] = []
-    assert open_here(uri, uri, hashes(demo_store), said.append).path == store.path
+    messages: list[str] = []
+    assert open_here(uri, uri, hashes(demo_store), messages.append).path == store.path
     assert link.bytes == before, "with the hashes known nothing is asked"
-    assert said == []
+    assert messages == []
     link.cut()
 
 
@@ -76,13 +76,13 @@ def test_ten_that_ask_at_the_same_moment_make_one_copy(
     link = Link(s3)
     link.connect()
     source = source_of(f"{remote.uri}?endpoint_override={link.address}&scheme=http")
-    said: list[str] = []
+    messages: list[str] = []
     with ThreadPoolExecutor(10) as pool:
-        paths = list(pool.map(lambda _: stage(source, cache, said.append, hashes(demo_store)), range(10)))
+        paths = list(pool.map(lambda _: stage(source, cache, messages.append, hashes(demo_store)), range(10)))
     assert len(set(paths)) == 1
     assert link.bytes < 1.5 * size(demo_store) + 200_000
-    assert sum(text.startswith("copying") for text in said) == 1
-    assert sum("another trial is copying" in text for text in said) == 9
+    assert sum(text.startswith("copying") for text in messages) == 1
+    assert sum("another trial is copying" in text for text in messages) == 9
     assert [path.name for path in (cache / "staged").iterdir()] == [paths[0].name]
     link.cut()
 
@@ -134,14 +134,14 @@ def test_without_room_a_store_that_can_be_is_read_in_place(
     demo_store: FeatureStore, tmp_path: Path, remote: Remote, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(macil.data.store.staging, "_MARGIN", 0)
-    said: list[str] = []
+    messages: list[str] = []
     with small_disk(tmp_path / "small", f"{size(demo_store) // 2048}k") as disk:
         full = disk.path
-        assert stage(FolderSource(demo_store.path), full, said.append) == demo_store.path
-        assert "no room for a copy" in said[-1]
-        assert "read in place" in said[-1]
+        assert stage(FolderSource(demo_store.path), full, messages.append) == demo_store.path
+        assert "no room for a copy" in messages[-1]
+        assert "read in place" in messages[-1]
         with pytest.raises(DataError, match=r"there is no room for s3://.* set MACIL_CACHE"):
-            stage(RemoteSource(remote), full, said.append)
+            stage(RemoteSource(remote), full, messages.append)
         assert list((full / "staged").iterdir()) == []
 
 
@@ -149,11 +149,11 @@ def test_a_disk_that_fills_up_meanwhile(
     demo_store: FeatureStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(macil.data.store.staging, "_MARGIN", -(10**12))  # nobody foresaw it
-    said: list[str] = []
+    messages: list[str] = []
     with small_disk(tmp_path / "small", f"{size(demo_store) // 2048}k") as disk:
         full = disk.path
-        assert stage(FolderSource(demo_store.path), full, said.append) == demo_store.path
-        assert "its disk is full" in said[-1]
+        assert stage(FolderSource(demo_store.path), full, messages.append) == demo_store.path
+        assert "its disk is full" in messages[-1]
         assert list((full / "staged").iterdir()) == []
 
 
@@ -208,24 +208,24 @@ def test_a_store_of_version_1_is_copied_as_it_is(tmp_path: Path, cache: Path) ->
 def test_a_host_that_does_not_see_the_store_makes_the_same_itself(
     demo_layout: Path, demo_store: FeatureStore, tmp_path: Path
 ) -> None:
-    said: list[str] = []
-    store = open_here(str(tmp_path / "elsewhere"), str(demo_layout), hashes(demo_store), said.append)
+    messages: list[str] = []
+    store = open_here(str(tmp_path / "elsewhere"), str(demo_layout), hashes(demo_store), messages.append)
     assert hashes(store) == hashes(demo_store)
-    assert said == [f"looking {demo_layout} up in the cache of this host"]
+    assert messages == [f"looking {demo_layout} up in the cache of this host"]
     with pytest.raises(DataError, match="the run was begun with 0000"):
-        open_here(str(tmp_path / "elsewhere"), str(demo_layout), ("0" * 32, None), said.append)
+        open_here(str(tmp_path / "elsewhere"), str(demo_layout), ("0" * 32, None), messages.append)
     with pytest.raises(DataError, match="a folder that every host sees"):
-        open_here(str(tmp_path / "elsewhere"), str(tmp_path / "gone"), hashes(demo_store), said.append)
+        open_here(str(tmp_path / "elsewhere"), str(tmp_path / "gone"), hashes(demo_store), messages.append)
 
 
 def test_only_a_store_on_another_hosts_file_system_is_copied(
     demo_store: FeatureStore, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert not is_far(demo_store.path)
-    place = str(demo_store.path)
-    assert open_here(place, place, hashes(demo_store)).path == demo_store.path
+    path = str(demo_store.path)
+    assert open_here(path, path, hashes(demo_store)).path == demo_store.path
     monkeypatch.setenv(STAGING, "always")
-    assert open_here(place, place, hashes(demo_store)).path.is_relative_to(cache)
+    assert open_here(path, path, hashes(demo_store)).path.is_relative_to(cache)
     shutil.rmtree(cache / "staged")
     monkeypatch.setenv(STAGING, "never")
-    assert open_here(place, place, hashes(demo_store)).path == demo_store.path
+    assert open_here(path, path, hashes(demo_store)).path == demo_store.path

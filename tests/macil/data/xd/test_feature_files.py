@@ -145,13 +145,13 @@ def test_a_folder_gives_the_videos_of_a_split_and_needs_no_labels(layout: Path) 
 def test_a_video_that_lacks_a_crop_which_the_others_have_is_not_scored_without_it(layout: Path) -> None:
     lacking = layout / "RGBTest" / layouts.TEST_NORMAL
     lacking.with_name(f"{lacking.name}__{layouts.CROPS - 1}.npy").unlink()
-    said = f"{lacking}: has {layouts.CROPS - 1} crops, and videos beside it have {layouts.CROPS}; give it as many"
+    message = f"{lacking}: has {layouts.CROPS - 1} crops, and videos beside it have {layouts.CROPS}; give it as many"
     for found in (
         videos_of_folder(layout, "test", [layouts.TEST_NORMAL]),
         videos_of_files([lacking.with_name(f"{lacking.name}__0.npy")]),
     ):
         (problem,) = found.problems
-        assert problem.startswith(said)
+        assert problem.startswith(message)
         assert found.videos == ()
 
 

@@ -39,20 +39,20 @@ def test_the_demo_data_are_in_frames_and_in_other_units_they_are_noticed(size: d
         assert too_early(ends, frames, 16) is None
         assert too_late(ends, frames, 16) is None
         for unit, convert in UNITS.items():
-            said = too_early(list(map(convert, ends, frames)), frames, 16)
-            assert said, unit
-            assert "look like seconds or snippet numbers" in said
-            assert f"in {len(ends)} of {len(ends)} violent test videos" in said
-        said = too_late([end * 1000 // 24 for end in ends], frames, 16)
-        assert said
-        assert "milliseconds" in said
+            message = too_early(list(map(convert, ends, frames)), frames, 16)
+            assert message, unit
+            assert "look like seconds or snippet numbers" in message
+            assert f"in {len(ends)} of {len(ends)} violent test videos" in message
+        message = too_late([end * 1000 // 24 for end in ends], frames, 16)
+        assert message
+        assert "milliseconds" in message
 
 
 def test_per_cent_is_noticed_on_videos_that_are_much_longer_than_a_hundred_frames() -> None:
     ends, frames = demo(0, test_videos=12, min_snippets=100, max_snippets=300)
-    said = too_early([100 * end // length for end, length in zip(ends, frames, strict=True)], frames, 16)
-    assert said
-    assert "per cent, not like frames" in said
+    message = too_early([100 * end // length for end, length in zip(ends, frames, strict=True)], frames, 16)
+    assert message
+    assert "per cent, not like frames" in message
 
 
 @pytest.mark.parametrize(
@@ -87,6 +87,6 @@ def test_seconds_are_noticed_whatever_the_length_of_a_snippet() -> None:
 
 def test_some_ends_beyond_the_video_are_left_to_their_own_faults() -> None:
     assert too_late([900, 400, 300], [500, 500, 500], 16) is None
-    said = too_late([1900, 400, 1000], [500, 500, 500], 16)
-    assert said
-    assert said.startswith("2 of 3 annotated videos end beyond their last snippet, 2.9 times")
+    message = too_late([1900, 400, 1000], [500, 500, 500], 16)
+    assert message
+    assert message.startswith("2 of 3 annotated videos end beyond their last snippet, 2.9 times")

@@ -129,8 +129,8 @@ def test_a_figure_that_fails_is_listed_and_stops_no_other(
 
     monkeypatch.setattr(catalogue, "hyperparameter_scores", fail)
     after = draw_figures(results, tmp_path)
-    said = "Hyperparameters against selection score: could not be drawn (RuntimeError: no room)"
-    assert [line for line in after.missing if line not in before.missing] == [said]
+    message = "Hyperparameters against selection score: could not be drawn (RuntimeError: no room)"
+    assert [line for line in after.missing if line not in before.missing] == [message]
     names = [figure.name for figure in before.figures]
     assert "hyperparameters" in names
     assert not list(tmp_path.glob("hyperparameters.*")), "the old picture is not this report's"

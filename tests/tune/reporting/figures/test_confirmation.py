@@ -34,8 +34,8 @@ def test_each_row_has_its_searched_score_its_seeds_their_mean_and_interval() -> 
 
 
 @pytest.mark.parametrize(
-    ("rank", "said"),
+    ("rank", "text"),
     [(1, "1st"), (2, "2nd"), (3, "3rd"), (4, "4th"), (11, "11th"), (22, "22nd"), (113, "113th")],
 )
-def test_ranks_are_written_as_they_are_said(rank: int, said: str) -> None:
-    assert nth(rank) == said
+def test_ranks_are_written_as_they_are_said(rank: int, text: str) -> None:
+    assert nth(rank) == text

@@ -1,4 +1,4 @@
-"""The picture of early stopping: rungs, bars, and the share that is said to be saved."""
+"""The picture of early stopping: rungs, bars, and the share that was saved."""
 
 from __future__ import annotations
 

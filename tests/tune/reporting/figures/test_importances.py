@@ -52,7 +52,7 @@ def test_importances_are_optunas_with_an_interval_over_drawn_trials() -> None:
 
 def test_trials_that_were_drawn_twice_count_twice() -> None:
     trials = ended(60)
-    twice = [trials[place % 40] for place in range(60)]
+    twice = [trials[index % 40] for index in range(60)]
     assert _importances_of(twice) == optunas(twice) != optunas(trials[:40])
 
 

@@ -49,5 +49,5 @@ def test_a_group_has_one_colour_in_every_panel() -> None:
     for axes in figure.axes:
         for line in axes.get_lines():
             colours.setdefault(str(line.get_label()), set()).add(str(line.get_color()))
-    assert {name: len(seen) for name, seen in colours.items()} == {"plain": 1, "full": 1}
+    assert {name: len(used) for name, used in colours.items()} == {"plain": 1, "full": 1}
     assert colours["plain"] != colours["full"]

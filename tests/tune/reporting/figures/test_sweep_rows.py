@@ -79,12 +79,12 @@ def test_rows_are_called_by_their_numbers() -> None:
 
 def test_the_caption_says_the_convention_and_what_the_paper_printed() -> None:
     caption = drawing(planned("table4")).caption
-    for said in (
+    for text in (
         "Protocol published; last epoch; trapezoidal",
         "up to 2 seeds, both values: an interval needs",
         "flatters",
     ):
-        assert said in caption
+        assert text in caption
     assert (
         "Diamonds: as printed in the paper (best test epoch, one seed), to be compared with the squares"
         in caption

@@ -97,7 +97,7 @@ def refitted(ap: float | None, **changes: Any) -> RunResults:
 
 
 @pytest.mark.parametrize(
-    ("ap", "said"),
+    ("ap", "message"),
     [
         (
             0.51,
@@ -107,7 +107,7 @@ def refitted(ap: float | None, **changes: Any) -> RunResults:
     ],
 )
 def test_the_refit_stands_apart_with_its_difference_to_the_trial_that_it_repeats(
-    ap: float, said: str
+    ap: float, message: str
 ) -> None:
     interval = ModelInterval("x", (0.4, 0.6), (0.45, 0.58), 40, 1000)
     _, winner, better, again = screen(refitted(ap), {"refit/seed0": interval})
@@ -116,7 +116,7 @@ def test_the_refit_stands_apart_with_its_difference_to_the_trial_that_it_repeats
     assert model[0] == "model.pt: the winner trained again"
     assert model[1] == f"{100 * ap:.2f} [45.00, 58.00] %"
     basis = "one seed, all training videos, last epoch [95 % bootstrap interval over the 40 test videos]"
-    assert model[2] == f"{basis}; {said}"
+    assert model[2] == f"{basis}; {message}"
     assert better.number == "+3.00 points", "of the trials, not of the refit"
     assert again.command.endswith("refit/seed0")
 

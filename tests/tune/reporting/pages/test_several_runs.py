@@ -1,4 +1,4 @@
-"""Several runs side by side: what may be compared, what is said when it may not, and one bad run among good ones."""
+"""Several runs side by side: what may be compared, the reason where it may not, and one bad run among good ones."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_equal_runs_may_be_compared_and_every_difference_is_named() -> None:
     one, two = sweep("x/one", ONE), sweep("x/two", TWO)
     assert incomparable({"one": one, "two": two}) == []
     assert verdict([]).startswith("Test APs, yes")
-    for changes, said in (
+    for changes, message in (
         (
             {"store_hash": "c" * 32},
             "they differ in their training and test data (one aaaaaaaa, two cccccccc)",
@@ -80,7 +80,7 @@ def test_equal_runs_may_be_compared_and_every_difference_is_named() -> None:
         ({"demo": True}, "generated demo data in two"),
     ):
         reasons = incomparable({"one": one, "two": sweep("x/two", TWO, **changes)})
-        assert any(said in reason for reason in reasons), changes
+        assert any(message in reason for reason in reasons), changes
         assert verdict(reasons).startswith("No")
     reasons = incomparable({"one": one, "two": sweep("x/two", TWO, labels_hash=None)})
     assert reasons == ["Not known to be comparable: the test labels of two is not recorded."]

@@ -25,18 +25,18 @@ def test_a_sweep_ends_with_its_rows_beside_the_paper() -> None:
         changes={"a": {"ramp": 0.1}, "b": {"ramp": 0.3}},
         reference="a",
     )
-    said = ending(results)
-    line = {row: next(line for line in said.splitlines() if f"│ {row} " in line) for row in ("a", "b")}
+    output = ending(results)
+    line = {row: next(line for line in output.splitlines() if f"│ {row} " in line) for row in ("a", "b")}
     assert "41.00" in line["a"]
     assert "82.62" in line["a"]
     assert "2/2" in line["a"]
     assert "50.00" in line["b"]
     assert "1/2 †, 1 failed" in line["b"]
     assert "†" in line["b"], "a mean over fewer seeds than asked for is marked"
-    assert "†" in said.split("└")[-1], "and the mark explained"
-    assert "Step-wise" not in said, "what is in the report only"
-    assert "Row a" in said, "two seeds come before one, however good"
-    assert "demo data" not in said
+    assert "†" in output.split("└")[-1], "and the mark explained"
+    assert "Step-wise" not in output, "what is in the report only"
+    assert "Row a" in output, "two seeds come before one, however good"
+    assert "demo data" not in output
 
 
 def test_a_search_ends_with_its_leaderboard_and_the_comparison_with_the_paper() -> None:
@@ -44,18 +44,18 @@ def test_a_search_ends_with_its_leaderboard_and_the_comparison_with_the_paper() 
         {"selection_score": 0.5, "ap": 0.40, "ap_trapezoid": 0.41},
         {"selection_score": 0.7, "ap": 0.45, "ap_trapezoid": 0.46, "ramp": 0.3},
     ]
-    said = ending(search_results(trials, demo=True))
-    lines = said.splitlines()
+    output = ending(search_results(trials, demo=True))
+    lines = output.splitlines()
     assert (
         "leaderboard: heldout protocol, demo data, made up; AP of test frames in % at the chosen epoch"
-        in said
+        in output
     )
     first, second = (next(i for i, line in enumerate(lines) if name in line) for name in ("00001", "00000"))
     assert first < second, "the best first"
     assert "ramp 0.3" in lines[first]
-    assert "+5.00 points" in said
-    assert "the noise between seeds was not measured" in said
-    assert "--replay" in said
+    assert "+5.00 points" in output
+    assert "the noise between seeds was not measured" in output
+    assert "--replay" in output
 
 
 @pytest.mark.parametrize(
@@ -70,5 +70,5 @@ def test_the_refit_in_the_leaderboard_is_reported_to_be_at_its_last_epoch() -> N
     assert "; the refit at its last" not in ending(search_results(trials))
     refit = {"trial_dir": "refit/seed0", "kind": "refit", "status": "refit", "protocol": "refit"}
     first = {**trials[0], "trial_dir": "trials/00000"}
-    said = ending(made_results([first, {**refit, "epoch_rule": "last", "ap": 0.5, "ap_trapezoid": 0.5}]))
-    assert "at the chosen epoch; the refit at its last, one seed a line" in " ".join(said.split())
+    output = ending(made_results([first, {**refit, "epoch_rule": "last", "ap": 0.5, "ap_trapezoid": 0.5}]))
+    assert "at the chosen epoch; the refit at its last, one seed a line" in " ".join(output.split())

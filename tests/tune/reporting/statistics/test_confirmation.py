@@ -99,13 +99,13 @@ def test_the_difference_to_the_paper_is_paired_on_the_same_seeds() -> None:
 
 
 def test_the_sentences_say_how_much_the_best_of_the_search_fell() -> None:
-    said = " ".join(confirmation_verdicts(confirmed()))
-    assert "The best searched score, 0.9000 (trial 00004, one seed), came to 0.7200 [" in said
-    assert "0.1800 less" in said
-    assert "this is how much" in said
+    text = " ".join(confirmation_verdicts(confirmed()))
+    assert "The best searched score, 0.9000 (trial 00004, one seed), came to 0.7200 [" in text
+    assert "0.1800 less" in text
+    assert "this is how much" in text
     assert (
         "Trial 00007 has the best mean score on fresh seeds; in the search trial 00004 had the best score."
-        in said
+        in text
     )
     assert confirmation_verdicts(made_results([])) == []
 
@@ -127,17 +127,17 @@ def scores_of(fresh: dict[str, tuple[float, ...]], searched: float = 0.5) -> Run
 
 
 def test_a_score_that_rose_on_fresh_seeds_is_not_called_luck() -> None:
-    said = confirmation_verdicts(scores_of({"00001": (0.6, 0.62, 0.61), "00002": (0.4, 0.41, 0.42)}))[0]
-    assert said.endswith("on fresh seeds: 0.1100 more. The search did not flatter it.")
+    text = confirmation_verdicts(scores_of({"00001": (0.6, 0.62, 0.61), "00002": (0.4, 0.41, 0.42)}))[0]
+    assert text.endswith("on fresh seeds: 0.1100 more. The search did not flatter it.")
     level = confirmation_verdicts(scores_of({"00001": (0.5, 0.5, 0.5)}))[0]
     assert level.endswith("on fresh seeds: the same. The search did not flatter it.")
 
 
 def test_a_lead_within_its_paired_interval_is_a_tie() -> None:
     near = scores_of({"00001": (0.60, 0.62, 0.61), "00002": (0.61, 0.60, 0.61)})
-    said = confirmation_verdicts(near)[-1]
-    assert "leads trial 00002 by +0.0033 [" in said
-    assert said.endswith(
+    text = confirmation_verdicts(near)[-1]
+    assert "leads trial 00002 by +0.0033 [" in text
+    assert text.endswith(
         "no evidence of a difference. A tie with trial 00002: the winner is that of the larger mean."
     )
     assert find_outcome(near).subject.endswith(
@@ -151,9 +151,9 @@ def test_a_lead_within_its_paired_interval_is_a_tie() -> None:
 def test_every_configuration_that_is_not_told_from_the_first_is_tied_with_it() -> None:
     apart, noisy = (0.50, 0.51, 0.52), (0.70, 0.30, 0.45)
     results = scores_of({"00001": (0.60, 0.62, 0.61), "00002": apart, "00000": noisy})
-    said = confirmation_verdicts(results)[-1]
-    assert "leads trial 00002 by +0.1000 [" in said
-    assert said.endswith(
+    text = confirmation_verdicts(results)[-1]
+    assert "leads trial 00002 by +0.1000 [" in text
+    assert text.endswith(
         "more than the noise between seeds; no evidence of a difference to trial 00000. A tie with trial 00000: the "
         "winner is that of the larger mean."
     )
@@ -168,9 +168,9 @@ def test_every_configuration_that_is_not_told_from_the_first_is_tied_with_it() -
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_too_few_seeds_for_an_interval_decide_nothing(seeds: int) -> None:
     results = scores_of({"00001": (0.60, 0.62)[:seeds], "00002": (0.50, 0.51)[:seeds]})
-    said = confirmation_verdicts(results)[-1]
-    assert "no evidence" not in said
-    assert said.endswith(
+    text = confirmation_verdicts(results)[-1]
+    assert "no evidence" not in text
+    assert text.endswith(
         "whether by more than the noise between seeds is not known. A tie with trial 00002: the winner is that of the "
         "larger mean."
     )
@@ -181,8 +181,8 @@ def test_the_best_searched_is_named_though_none_of_its_fresh_seeds_finished() ->
     rows = [
         {**row, "status": "failed"} if row["row"] == "00004" else row for row in results.trials.to_pylist()
     ]
-    (said,) = confirmation_verdicts(made_results(rows, confirm=CONFIRM))
-    assert "in the search trial 00004 had the best score" in said
+    (text,) = confirmation_verdicts(made_results(rows, confirm=CONFIRM))
+    assert "in the search trial 00004 had the best score" in text
 
 
 def test_a_lead_over_a_configuration_that_lost_a_seed_is_not_counted() -> None:

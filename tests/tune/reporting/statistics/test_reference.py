@@ -96,7 +96,7 @@ def test_no_sentence_of_a_page_calls_anything_else_the_papers_setting(tmp_path: 
 
 
 def test_a_search_that_the_test_ap_steered_speaks_of_no_held_out_videos(tmp_path: Any) -> None:
-    said = page_of("published", tmp_path)
-    assert "held-out" not in said
-    assert "80 %" not in said
+    page = page_of("published", tmp_path)
+    assert "held-out" not in page
+    assert "80 %" not in page
     assert "held-out" in page_of("heldout", tmp_path)

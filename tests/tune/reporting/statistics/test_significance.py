@@ -158,9 +158,9 @@ def test_holm_is_monotone_at_least_the_raw_p_and_equal_to_its_definition(p: list
     for index, value in enumerate(p):
         # The largest, over the hypotheses that are rejected no later, of p times how many were left then.
         steps = [
-            other * sum((q, j) >= (other, place) for j, q in enumerate(p))
-            for place, other in enumerate(p)
-            if (other, place) <= (value, index)
+            other * sum((q, j) >= (other, i) for j, q in enumerate(p))
+            for i, other in enumerate(p)
+            if (other, i) <= (value, index)
         ]
         assert adjusted[index] == min(1.0, max(steps))
         assert value <= adjusted[index] <= 1

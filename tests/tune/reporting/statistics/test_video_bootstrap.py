@@ -57,9 +57,9 @@ def test_the_interval_is_the_percentiles_of_resampled_videos() -> None:
     rng = np.random.default_rng(1)
     drawn = np.array([literal(scores, labels, lengths, rng.integers(0, 12, 12)) for _ in range(600)])
     # Two independent draws of the same distribution: as near as 600 of them are.
-    for place, interval in ((0, found.ap), (1, found.ap_trapezoid)):
+    for column, interval in ((0, found.ap), (1, found.ap_trapezoid)):
         assert (interval.low, interval.high) == pytest.approx(
-            np.quantile(drawn[:, place], (0.025, 0.975)), abs=0.05
+            np.quantile(drawn[:, column], (0.025, 0.975)), abs=0.05
         )
         assert interval.low is not None
         assert interval.high is not None

@@ -27,12 +27,12 @@ def table_of(results: RunResults) -> Table:
 
 
 def cells(table: Table, title: str, group: str = "") -> list[str]:
-    (place,) = [
+    (found,) = [
         index
         for index, column in enumerate(table.columns)
         if column.title == title and column.group.startswith(group) and bool(column.group) == bool(group)
     ]
-    return [row[place] for row in table.rows]
+    return [row[found] for row in table.rows]
 
 
 def paper_sweep(name: str, seeds: int = 2, **plan: Any) -> RunResults:
@@ -52,7 +52,7 @@ def test_the_reference_is_called_the_papers_setting_where_every_hyperparameter_i
         ({}, "row full (the paper's setting)"),
         ({"batch_size": 16}, "row full"),
     )
-    for other, said in cases:
+    for other, title in cases:
         rows = [
             {"trial_dir": f"trials/{name}", "row": name, "ap_trapezoid": 0.8, **paper, **other}
             for name in ("full", "cold")
@@ -62,9 +62,9 @@ def test_the_reference_is_called_the_papers_setting_where_every_hyperparameter_i
             "rows": [{"name": "full"}, {"name": "cold"}],
             "reference": "full",
         }
-        assert reference_title(made_results(rows, plan=plan, sweep="mine")) == said
+        assert reference_title(made_results(rows, plan=plan, sweep="mine")) == title
         planned = {**plan, "base": {**paper, **other}}
-        assert reference_title(made_results([], plan=planned, sweep="mine")) == said, "before it is trained"
+        assert reference_title(made_results([], plan=planned, sweep="mine")) == title, "before it is trained"
 
 
 def test_table_4_has_the_columns_of_the_paper_in_its_order() -> None:
@@ -139,8 +139,8 @@ def test_a_mean_over_fewer_seeds_than_asked_is_marked_wherever_it_stands() -> No
         "1/3 †, 1 running, 1 not started",
         "0/3, 1 diverged, 1 failed, 1 interrupted",
     ]
-    for place in ("Test AP", "Best test epoch"):
-        means = cells(table, "Trapezoidal", place)
+    for group in ("Test AP", "Best test epoch"):
+        means = cells(table, "Trapezoidal", group)
         assert [text.endswith(" †") for text in means] == [False, True, True, True, False]
         assert means[4] == NOT_MEASURED
     assert cells(table, "Difference", "Paper")[1].endswith(" †")

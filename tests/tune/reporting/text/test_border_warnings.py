@@ -1,4 +1,4 @@
-"""A best point at the border of the space is said, with where to look; inside it, or at a natural limit, nothing is."""
+"""A best point at the border of the space is reported, with where to look; inside it, or at a natural limit, not."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def warnings(space: dict[str, str] | None = None, **best: Any) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("best", "said", "flag"),
+    ("best", "message", "flag"),
     [
         ({"ramp": 3.0, "lambda_v2b": 3.5}, "r = 3 of trial 00001 is at the upper end of what was searched", "--ramp 6"),
         ({"ramp": 2.96, "lambda_v2n": 3.5}, "r = 2.96 of trial 00001 is at the upper end", "--ramp 6"),
@@ -42,9 +42,9 @@ def warnings(space: dict[str, str] | None = None, **best: Any) -> list[str]:
         ({"hidden_dim": 64}, "d = 64 of trial 00001 is at the lower end", "--hidden-dim 32"),
     ],
 )  # fmt: skip
-def test_a_value_at_an_end_is_told_with_one_beyond_it(best: dict[str, Any], said: str, flag: str) -> None:
+def test_a_value_at_an_end_is_told_with_one_beyond_it(best: dict[str, Any], message: str, flag: str) -> None:
     (found,) = warnings(**best)
-    assert said in found
+    assert message in found
     assert f"the same search with {flag} fixes it further out" in found
     ((name, value),) = re.findall(r"--([\w-]+) ([\d.]+)", found)
     TrialConfig().replace(**{name.replace("-", "_"): float(value) if "." in value else int(value)})
@@ -63,15 +63,15 @@ def test_a_value_at_an_end_that_had_no_effect_stands_there_by_chance(best: dict[
     assert warnings(**best) == []
 
 
-@pytest.mark.parametrize(("term", "said"), [(0.0, 0), (0.5, 1)])
-def test_what_acts_through_terms_that_were_zero_stands_there_by_chance(term: float, said: int) -> None:
+@pytest.mark.parametrize(("term", "count"), [(0.0, 0), (0.5, 1)])
+def test_what_acts_through_terms_that_were_zero_stands_there_by_chance(term: float, count: int) -> None:
     best = {"trial_dir": "trials/00000", "selection_score": 0.6, "temperature": 0.03, "ramp": 0.3}
     epochs = [
         {"trial_id": "trials/00000", "kind": "search", "epoch": epoch, "loss_v2b": term, "loss_v2n": term}
         for epoch in (1, 2, 3)
     ]
     results = made_results([best], epochs, plan={"space": describe(SPACE)}, trials=1)
-    assert len(border_warnings(results, find_outcome(results))) == said
+    assert len(border_warnings(results, find_outcome(results))) == count
 
 
 @pytest.mark.parametrize("best", [{}, {"ramp": 2.8}, {"momentum": 1.0}, {"hidden_dim": 128}])

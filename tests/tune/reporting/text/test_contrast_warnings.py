@@ -37,8 +37,8 @@ def warnings(results: RunResults) -> list[str]:
 def test_epochs_of_all_trainings_are_counted() -> None:
     results = search((0.0, 0.0, 0.5), (0.5, 0.5, 0.5))
     assert contrast_fact(results) == "2 of 6 epochs of all trainings had terms that were exactly 0"
-    (said,) = warnings(results)
-    assert said.startswith(
+    (message,) = warnings(results)
+    assert message.startswith(
         "In trial 00000 the contrastive terms were exactly 0 in 2 of 3 epochs: no batch held both"
     )
 

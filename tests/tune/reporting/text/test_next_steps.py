@@ -65,12 +65,12 @@ def carry_out(words: list[str]) -> None:
 
 
 def test_a_search_on_a_data_folder_scores_one_of_its_files_and_exports(run: Path, demo_layout: Path) -> None:
-    said = steps(change(run, options={"data": str(demo_layout)}))
-    assert list(said) == [SCORE, EXPORT, CONFIRM]
-    (file,) = [word for word in said[SCORE] if word.endswith("__0.npy")]
+    commands = steps(change(run, options={"data": str(demo_layout)}))
+    assert list(commands) == [SCORE, EXPORT, CONFIRM]
+    (file,) = [word for word in commands[SCORE] if word.endswith("__0.npy")]
     assert Path(file).parent == demo_layout / "RGBTest"
-    carry_out(said[SCORE])
-    carry_out(said[EXPORT])
+    carry_out(commands[SCORE])
+    carry_out(commands[EXPORT])
     again = steps(load_run(run))
     assert again[SCORE][-1] == "first-scores-2", "what is there is not in the way"
     assert again[EXPORT][-1] == "first-model-2.safetensors"
@@ -87,8 +87,8 @@ def test_what_cannot_be_done_with_a_run_is_not_said(run: Path) -> None:
 
 
 def test_data_out_of_reach_leave_what_is_to_be_filled_in(run: Path) -> None:
-    said = steps(change(run, data="s3://bucket/xd.store", options={"data": "s3://bucket/xd.store"}))
-    assert said["score a video of your own"][-4:-2] == ["VISUAL.npy", "AUDIO.npy"]
+    commands = steps(change(run, data="s3://bucket/xd.store", options={"data": "s3://bucket/xd.store"}))
+    assert commands["score a video of your own"][-4:-2] == ["VISUAL.npy", "AUDIO.npy"]
 
 
 def test_the_search_is_begun_again_as_it_was_under_a_name_that_is_free(run: Path) -> None:
@@ -116,14 +116,14 @@ def test_a_sweep_scores_with_its_reported_training_and_asks_for_more_seeds(run: 
     rows = [{"name": "full", "changes": {}}]
     write_json_atomic(run / "plan.json", {**read_json(run / "plan.json"), "sweep": "table3", "rows": rows})
     results = change(run, sweep="table3", given={"--sweep": "table3"})
-    said = steps(results)
-    assert list(said) == [SCORE, EXPORT, NOISE]
-    assert str(run / "trials/00000") in said[SCORE]
-    again = said[NOISE][said[NOISE].index("--sweep") :]
+    commands = steps(results)
+    assert list(commands) == [SCORE, EXPORT, NOISE]
+    assert str(run / "trials/00000") in commands[SCORE]
+    again = commands[NOISE][commands[NOISE].index("--sweep") :]
     assert again[:4] == ["--sweep", "table3", "--seeds", "3"], "as many as the page says are needed"
-    assert said[NOISE] == steps(change(run, given={"--sweep": "table3", "--asha": True}))[NOISE], (
+    assert commands[NOISE] == steps(change(run, given={"--sweep": "table3", "--asha": True}))[NOISE], (
         "seeds that were let finish are no measure of noise"
     )
-    carry_out(said[EXPORT])
+    carry_out(commands[EXPORT])
     assert list(steps(change(run, seeds=[0, 1, 2]))) == [SCORE, EXPORT]
     assert list(steps(change(run, seeds=[0], given={"--sweep": "gone.toml"}))) == [SCORE, EXPORT]

@@ -82,9 +82,9 @@ def test_the_counts_are_those_of_a_brute_force_over_pairs(rows: list[tuple[float
     if len(pairs) == 1:
         assert ("is not larger" in first) == (larger == 0)
     else:
-        said = {0: "none is", 1: "1 is", len(pairs): "all are"}.get(larger, f"{larger} are")
+        share = {0: "none is", 1: "1 is", len(pairs): "all are"}.get(larger, f"{larger} are")
         assert f"Of the {len(pairs)} differences" in first
-        assert f", {said} larger than the noise measured here, {limit:.2f} points" in first
+        assert f", {share} larger than the noise measured here, {limit:.2f} points" in first
 
 
 def test_table_4_is_judged_pair_by_pair() -> None:
@@ -168,17 +168,17 @@ def test_a_sweep_of_ones_own_says_nothing_of_the_paper(protocol: str) -> None:
         table = sweep_table(results)
         assert table is not None
         headings = " ".join(column.group for column in table.columns)
-        said = " ".join([*verdicts(results), table.caption, headings])
-        assert "paper" not in said.lower()
+        text = " ".join([*verdicts(results), table.caption, headings])
+        assert "paper" not in text.lower()
         assert "Published" in headings
 
 
 @pytest.mark.parametrize("protocol", ["heldout", "published"])
 def test_what_a_sweep_file_gives_as_published_is_not_said_to_be_the_papers(protocol: str) -> None:
-    said = " ".join(verdicts(sweep_results(SEEDS, published=PUBLISHED, source="our lab", protocol=protocol)))
-    assert "it speaks for what was published" in said
-    assert "paper" not in said
-    assert ", as published" not in said
+    text = " ".join(verdicts(sweep_results(SEEDS, published=PUBLISHED, source="our lab", protocol=protocol)))
+    assert "it speaks for what was published" in text
+    assert "paper" not in text
+    assert ", as published" not in text
 
 
 def test_one_seed_measures_no_noise_and_says_how_to_measure_it() -> None:
