@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,8 +16,6 @@ from macil.evaluation.evaluator import Evaluation, Evaluator
 from macil.model import ParameterCounts, TwoStreamNetwork, VisualNetwork
 from macil.training.metrics import EpochMetrics
 
-KeptScores = Literal["ends", "all"]
-
 
 class Member:
     """The state that a trainer keeps of one of its seeds.
@@ -27,7 +25,6 @@ class Member:
         network: The audio-visual network; a view of what the engine trains.
         visual_network: The visual network likewise; None without self-distillation.
         parameters: Of both networks.
-        keep_scores: See `macil.training.trainer.Trainer`.
 
     Attributes:
         epoch: Epochs trained.
@@ -44,7 +41,6 @@ class Member:
         network: TwoStreamNetwork,
         visual_network: VisualNetwork | None,
         parameters: ParameterCounts,
-        keep_scores: KeptScores,
     ) -> None:
         self.config, self.network, self.visual_network = config, network, visual_network
         self.epoch = 0
@@ -53,7 +49,7 @@ class Member:
         self.test_scores: dict[str, np.ndarray] = {}
         self.error: DivergedError | None = None
         self._best_score = -math.inf
-        self._parameters, self._keep_scores = parameters, keep_scores
+        self._parameters = parameters
 
     @property
     def seed(self) -> int:
@@ -61,7 +57,12 @@ class Member:
         return self.config.seed
 
     def end_epoch(
-        self, losses: Sequence[float], learning_rate: float, seconds: float, evaluator: Evaluator
+        self,
+        losses: Sequence[float],
+        learning_rate: float,
+        seconds: float,
+        evaluator: Evaluator,
+        kept_as: Sequence[str],
     ) -> None:
         """Measure an epoch that has been trained, and remember it; a diverged one leaves `error` and no number.
 
@@ -70,6 +71,7 @@ class Member:
             learning_rate: Of the audio-visual network.
             seconds: This seed's share of the training's time.
             evaluator: What measures.
+            kept_as: Names under which the epoch's test scores are kept, beside `chosen` where it is that.
         """
         began = time.perf_counter()
         if not math.isfinite(sum(losses)):
@@ -80,7 +82,7 @@ class Member:
         if found.degenerate is not None:
             self.error = DivergedError(f"diverged in epoch {self.epoch}: {found.degenerate}")
             return
-        self._choose(found)
+        self._choose(found, kept_as)
         assert self.chosen_epoch is not None
         loss_mil, loss_v2b, loss_v2n, loss_visual = losses
         metrics = EpochMetrics(
@@ -118,9 +120,9 @@ class Member:
         self._best_score = state["best_score"]
         self.test_scores = {name: scores.numpy().copy() for name, scores in state["test_scores"].items()}
 
-    def _choose(self, found: Evaluation) -> None:
+    def _choose(self, found: Evaluation, kept_as: Sequence[str]) -> None:
         """Choose this epoch if it is the best so far, and keep its test scores by the names that it has now."""
-        names = ["last", *([f"epoch_{self.epoch}"] if self._keep_scores == "all" else [])]
+        names = list(kept_as)
         if found.selection_metric is None or found.selection_metric > self._best_score:
             self.chosen_epoch = self.epoch
             self._best_score = -math.inf if found.selection_metric is None else found.selection_metric

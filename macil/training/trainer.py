@@ -26,10 +26,11 @@ from macil.training.bags import shared_bags
 from macil.training.device import choose_device
 from macil.training.distillation import momentum_at
 from macil.training.engine import Engine, Precision
-from macil.training.member import KeptScores, Member
+from macil.training.member import Member
 from macil.training.record import TrainingRecord, describe_environment, require_equal
 
 BagDtype = Literal["float32", "float16"]
+KeptScores = Literal["ends", "all"]
 
 
 def learning_rate_at(epoch: int, initial: float, period: int = 60) -> float:
@@ -166,9 +167,10 @@ class Trainer:
         losses = self.engine.train_epoch(epoch, rates).tolist()
         self.engine.infuse(momentum_at(epoch, config.momentum, config.momentum_epochs))
         share = (time.perf_counter() - started) / len(sound)
+        kept_as = ["last", *([f"epoch_{epoch + 1}"] if self.keep_scores == "all" else [])]
         with self.engine.autocast():
             for member in sound:
-                member.end_epoch(losses[self._slot(member)], rates[0], share, self.evaluator)
+                member.end_epoch(losses[self._slot(member)], rates[0], share, self.evaluator, kept_as)
         if (error := self.members[0].error) is not None:
             raise error
         return self.history[-1]
@@ -254,7 +256,6 @@ class Trainer:
             cast(TwoStreamNetwork, self.engine.audio_visual.networks[slot]),
             None if visual is None else cast(VisualNetwork, visual.networks[slot]),
             parameter_counts(self.config, self.store.visual_dim, self.store.audio_dim),
-            self.keep_scores,
         )
 
     def _sound(self) -> list[Member]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pydantic import BaseModel, ConfigDict
 
 from macil.config import TrialConfig
-from macil.training.member import KeptScores
+from macil.training.trainer import KeptScores
 from tune.planning.run_spec import RunProtocol
 from tune.storage.run_file import Scalar
 
