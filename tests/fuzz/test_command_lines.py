@@ -18,6 +18,7 @@ from macil.data.store.feature_store import FeatureStore
 from macil.inference.safetensors_format import save_safetensors
 from macil.model import TwoStreamNetwork
 from tests.support import fuzzing
+from tests.support.faults import half_written
 from tests.support.fuzzing import HOSTILE_TEXTS
 from tests.support.run_folders import RunFolder
 from tune.commands.report import report
@@ -100,7 +101,7 @@ def run(command: click.Command, *arguments: str) -> fuzzing.Outcome:
         Path("file").write_text("x")
         Path("folder").mkdir()
         ended = fuzzing.call(command, *arguments)
-        assert fuzzing.half_written(Path(folder)) == []
+        assert half_written(Path(folder)) == []
         os.chdir("/")
         return ended
 

@@ -17,6 +17,7 @@ from macil.__main__ import app
 from macil.config import TrialConfig, hyperparameters
 from macil.data.store.feature_store import FeatureStore
 from tests.support import fuzzing
+from tests.support.faults import half_written
 from tests.support.fuzzing import Damage
 from tune.commands.search import search
 
@@ -141,7 +142,7 @@ def resolve(path: Path) -> None:
     written = fuzzing.call(app, "config", "--config", path, "--out", out)
     assert printed.code == written.code
     assert printed.code in (0, 2)
-    assert fuzzing.half_written(path.parent) == []
+    assert half_written(path.parent) == []
     assert out.exists() == (written.code == 0)
     if written.code == 0:
         assert TrialConfig.load(out).to_text() == printed.out

@@ -20,6 +20,7 @@ from macil.data.store.feature_store import FeatureStore
 from macil.inference.safetensors_format import save_safetensors
 from macil.model import TwoStreamNetwork
 from tests.support import fuzzing
+from tests.support.faults import half_written
 from tests.support.fuzzing import HOSTILE_TEXTS, Damage
 from tests.support.layouts import AUDIO_DIM, NORMAL, VISUAL_DIM, save_ground_truth, write_layout
 from tests.support.layouts import frame_labels as true_labels
@@ -271,12 +272,12 @@ def test_a_damaged_layout_is_converted_whole_or_refused_by_name(
         if converted.code == 0:
             assert checked.code == 0, checked.output
             assert FeatureStore.open(out).test_labels().names
-            assert fuzzing.half_written(out.parent) == []
+            assert half_written(out.parent) == []
             assert fuzzing.call(app, "convert", root, out, "--dtype", dtype).code == 0, "the same again"
         else:
             assert not out.exists()
             assert str(root) in converted.err or str(out) in converted.err
-            left = fuzzing.half_written(out.parent)
+            left = half_written(out.parent)
             assert all(name in converted.err for name in left), (left, converted.err)
             # Only what a narrower type cannot hold may be found as late as that.
             assert checked.code == 1 or dtype == "float16", converted.err
@@ -306,7 +307,7 @@ def test_a_damaged_layout_is_used_whole_or_refused_by_name(
             "train": ["train", root, "--out", out, *small],
         }[what]
         ended = fuzzing.call(app, *call)
-        assert fuzzing.half_written(Path(folder)) == []
+        assert half_written(Path(folder)) == []
         if what.startswith("score"):
             assert out.exists() == (ended.code == 0)
         if ended.code:
@@ -364,4 +365,4 @@ def test_what_once_broke_a_command_is_refused_by_name(network: Path, name: str, 
     assert fuzzing.call(app, "check", root).code == 1
     assert str(root) in fuzzing.call(app, "convert", root, tmp_path / "store").err
     fuzzing.call(app, "score", network, root, "--out", tmp_path / "out", "--split", "train")
-    assert fuzzing.half_written(tmp_path) == []
+    assert half_written(tmp_path) == []

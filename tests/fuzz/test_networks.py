@@ -22,6 +22,7 @@ from macil.inference.safetensors_format import save_safetensors
 from macil.training.checkpoint import save_checkpoint
 from macil.training.trainer import Trainer
 from tests.support import fuzzing
+from tests.support.faults import half_written
 from tests.support.fuzzing import HOSTILE_VALUES, Damage
 from tests.support.run_folders import BASE
 
@@ -122,7 +123,7 @@ def test_a_damaged_network_is_used_whole_or_refused_by_name(
         ended = fuzzing.call(
             app, *line, *(["--released", "--num-heads", 2] if name == "released.pth" else [])
         )
-        assert fuzzing.half_written(Path(folder)) == []
+        assert half_written(Path(folder)) == []
         assert out.exists() == (ended.code == 0 and what != "evaluate")
         if ended.code:
             wrong_weights = any(

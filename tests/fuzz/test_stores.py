@@ -24,6 +24,7 @@ from macil.data.store.meta import META
 from macil.inference.safetensors_format import save_safetensors
 from macil.model import TwoStreamNetwork
 from tests.support import fuzzing
+from tests.support.faults import half_written
 from tests.support.fuzzing import HOSTILE_TEXTS, HOSTILE_VALUES, Damage
 from tests.support.layouts import AUDIO_DIM, VISUAL_DIM, write_layout
 from tune.commands.search import search
@@ -173,7 +174,7 @@ def test_a_damaged_store_is_used_whole_or_refused_by_name(
         ended = fuzzing.call(search if what == "dry run" else app, *call)
         new = [path for path in sorted(Path(folder).rglob("*")) if path not in before]
         assert all(path.is_relative_to(out) for path in new), "written elsewhere"
-        assert fuzzing.half_written(Path(folder)) == []
+        assert half_written(Path(folder)) == []
         if what.startswith("score"):
             assert out.exists() == (ended.code == 0)
         if ended.code:

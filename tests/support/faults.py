@@ -137,7 +137,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def half_written(folder: Path) -> list[str]:
-    """What only a process at work may have."""
+    """Files and folders that only a process at work may have."""
     marks = (".tmp", ".partial", ".old", ".lock", ".writing")
     return sorted(
         path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.name.endswith(marks)

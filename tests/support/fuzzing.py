@@ -109,14 +109,6 @@ def apply(table: Mapping[str, Damage], chosen: Sequence[tuple[str, int]], path: 
             table[name](path, random.Random(seed))
 
 
-def half_written(folder: Path) -> list[str]:
-    """Files and folders that only a command at work may have."""
-    marks = (".tmp", ".partial", ".old")
-    return sorted(
-        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.name.endswith(marks)
-    )
-
-
 # Damage to a file of any kind.
 
 
