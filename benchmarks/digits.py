@@ -129,8 +129,7 @@ def read_study(run: Path) -> dict[str, Any]:
         return {}
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = JournalStorage(JournalFileBackend(str(path)))
-    (study,) = optuna.get_all_study_summaries(storage)
-    trials = optuna.load_study(study_name=study.study_name, storage=storage).trials
+    trials = optuna.load_study(study_name=None, storage=storage).trials
     return {
         f"trial {trial.number}": [
             trial.state.name,

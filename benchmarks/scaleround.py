@@ -22,6 +22,7 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
+import optuna
 from rich.console import Console
 
 from macil.config import TrialConfig
@@ -41,8 +42,9 @@ from ray.tune.search.optuna import OptunaSearch  # noqa: E402
 
 import tune.execution.batch_runner  # noqa: E402
 from benchmarks.standin import StandIn, slots_for_workers  # noqa: E402
+from tune.algorithms.journal import open_journal  # noqa: E402
 from tune.algorithms.stopping.asha import REDUCTION  # noqa: E402
-from tune.algorithms.study import SearchStudy, Suggestion, load_study  # noqa: E402
+from tune.algorithms.study import SearchStudy, Suggestion  # noqa: E402
 from tune.cluster.workers import Needs, TrialResources, joined  # noqa: E402
 from tune.execution.batch_runner import Batch, run_batch  # noqa: E402
 from tune.execution.failure_policy import FailurePolicy  # noqa: E402
@@ -566,7 +568,8 @@ def _written(run: Workspace) -> dict[str, Any]:
             epochs += log.read_text("utf-8").count("\n")
             logged += log.stat().st_size
             beside += (folder / "params.json").stat().st_size
-    rows = load_study(run.journal).get_trials(deepcopy=False)
+    study = optuna.load_study(study_name=None, storage=open_journal(run.journal))
+    rows = study.get_trials(deepcopy=False)
     return {
         "trials": trials,
         "rows": len(rows),

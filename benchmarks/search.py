@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import optuna
 from rich.console import Console
 from rich.table import Table
 
@@ -40,7 +41,8 @@ quiet_ray()
 
 from ray.tune.experiment import Trial  # noqa: E402
 
-from tune.algorithms.study import SearchStudy, Suggestion, load_study  # noqa: E402
+from tune.algorithms.journal import open_journal  # noqa: E402
+from tune.algorithms.study import SearchStudy, Suggestion  # noqa: E402
 from tune.execution.batch_runner import run_batch  # noqa: E402
 from tune.execution.batches import trials_batch  # noqa: E402
 from tune.execution.interrupts import Interrupts  # noqa: E402
@@ -296,7 +298,8 @@ def measure_driver(folder: Path, machine: Machine, trials: int) -> dict[str, Any
     store = FeatureStore.open(convert(tiny, folder / "tiny.store"))
     options = Options(data=str(store.path), trials=trials, asha=False, hyperparameters=_SHORT)
     search = run_search(folder / "many", store, options, machine)
-    rows = load_study(search.run.journal).get_trials(deepcopy=False)
+    study = optuna.load_study(study_name=None, storage=open_journal(search.run.journal))
+    rows = study.get_trials(deepcopy=False)
     if [row.value is not None for row in rows] != [True] * trials:
         raise click.ClickException(f"the study has {len(rows)} of {trials} trials, or some without a value")
     marks = search.shown.marks

@@ -103,7 +103,7 @@ def loss_weights(config: TrialConfig, epoch: int) -> tuple[float, float]:
     )
 
 
-def _require_shapes(output: NetworkOutput, labels: Tensor | None = None) -> None:
+def _require_shapes(output: NetworkOutput, labels: Tensor) -> None:
     """Refuse what would be broadcast."""
     bags, snippets = output.video_logits.shape, output.visual_logits.shape
     wanted = {
@@ -113,10 +113,10 @@ def _require_shapes(output: NetworkOutput, labels: Tensor | None = None) -> None
         "visual_embeddings": (*snippets, output.visual_embeddings.shape[-1]),
         "audio_embeddings": tuple(output.visual_embeddings.shape),
         "lengths": tuple(bags),
+        "labels": tuple(bags),
     }
-    found = {name: tuple(getattr(output, name).shape) for name in wanted}
-    if labels is not None:
-        wanted["labels"], found["labels"] = tuple(bags), tuple(labels.shape)
+    given = {**output._asdict(), "labels": labels}
+    found = {name: tuple(given[name].shape) for name in wanted}
     wrong = [f"{name} {found[name]}, not {shape}" for name, shape in wanted.items() if found[name] != shape]
     if wrong:
         raise DataError(f"for video logits of shape {tuple(bags)} these shapes disagree: {'; '.join(wrong)}")
@@ -141,7 +141,7 @@ def loss_parts(
     loss_mil = mil_loss(video_logits, labels)
     if semi_bags is None:
         return loss_mil, torch.zeros_like(loss_mil), torch.zeros_like(loss_mil)
-    terms = _terms(video_logits, lengths, *semi_bags, config, temperature)
+    terms = contrastive_terms(video_logits, lengths, *semi_bags, config, temperature)
     return loss_mil, terms.a2v_background + terms.v2a_background, terms.a2v_normal + terms.v2a_normal
 
 
@@ -154,19 +154,6 @@ def mil_loss(video_logits: Tensor, labels: Tensor) -> Tensor:
 def ramp_weight(epoch: int, ramp: float, maximum: float) -> float:
     """lambda(t) = min(r t, maximum), t from 0 (eq. 9)."""
     return min(ramp * epoch, maximum)
-
-
-def contrastive_terms(output: NetworkOutput, config: TrialConfig) -> ContrastiveTerms:
-    """The four contrastive terms of MA-CIL (sec. 4.2).
-
-    A video is violent when its predicted p > 0.5, else normal; its K highest snippets form its semi-bag. Query and
-    positive are the mean embeddings of a violent video's two semi-bags; negatives are single snippets of the positive's
-    stream: the semi-bags of all normal videos, or the lowest snippets (background). Without a violent or without a
-    normal video all four terms are 0 (released code; the paper does not say). Shapes that disagree are a DataError.
-    """
-    _require_shapes(output)
-    semi_bags = select_semi_bags(output, config)
-    return _terms(output.video_logits, output.lengths, *semi_bags, config, config.temperature)
 
 
 def select_semi_bags(output: NetworkOutput, config: TrialConfig | StepSwitches) -> tuple[SemiBags, SemiBags]:
@@ -197,7 +184,7 @@ def _semi_bags(
     return SemiBags(highest, valid, background.flatten(-3, -2), lowest_valid.flatten(-2))
 
 
-def _terms(
+def contrastive_terms(
     video_logits: Tensor,
     lengths: Tensor,
     visual: SemiBags,
@@ -205,6 +192,18 @@ def _terms(
     config: TrialConfig | StepSwitches,
     temperature: float | Tensor,
 ) -> ContrastiveTerms:
+    """The four contrastive terms of MA-CIL (sec. 4.2), each (...).
+
+    A video is violent when its predicted p > 0.5, else normal; its K highest snippets form its semi-bag. Query and
+    positive are the mean embeddings of a violent video's two semi-bags; negatives are single snippets of the positive's
+    stream: the semi-bags of all normal videos, or the lowest snippets (background). Without a violent or without a
+    normal video all four terms are 0 (released code; the paper does not say).
+
+    Args:
+        video_logits, lengths: (..., B).
+        visual, audio: See `select_semi_bags`.
+        config, temperature: See `loss_parts`.
+    """
     violent = torch.sigmoid(full_precision(video_logits)) > 0.5  # (..., B)
     weight = violent.to(full_precision(audio.highest).dtype)
     if config.bag_weighting == "snippet":

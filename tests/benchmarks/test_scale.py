@@ -24,7 +24,7 @@ from benchmarks.estimate import (
     sweep_seconds,
 )
 from tests.support.repository import ROOT
-from tune.algorithms.study import load_study
+from tests.support.studies import load_study
 
 DRIVER = Driver({1: 0.004, 512: 0.008}, trial=0.02, suggestion={10: 0.01, 1000: 0.03})
 FREE = Driver({1: 0.0}, trial=0.0, suggestion={1: 0.0})

@@ -15,8 +15,8 @@ from macil.io.files import read_json
 from tests.cluster.searching import Line
 from tests.support.promise import Digits, assert_kept, assert_replays, assert_whole, digits
 from tests.support.search_command import info, lines_of
+from tests.support.studies import load_study
 from tune.algorithms.stopping.asha import REDUCTION
-from tune.algorithms.study import load_study
 from tune.execution.failure_policy import MAX_WORKER_FAILURES
 from tune.storage.trial_log import METRIC
 

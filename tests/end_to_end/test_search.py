@@ -21,7 +21,7 @@ from macil.io.files import read_json
 from macil.training.checkpoint import load_checkpoint
 from tests.support.promise import digits, rows
 from tests.support.search_command import SMALL, finish, info, lines_of, search_here, start, stop_when
-from tune.algorithms.study import load_study
+from tests.support.studies import load_study
 from tune.commands.search import search
 from tune.results.label_access import read_label_accesses
 from tune.results.next_commands import report_command

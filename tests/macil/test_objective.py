@@ -17,7 +17,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from macil.config import TrialConfig
 from macil.errors import DataError
 from macil.model import NetworkOutput, bottom_k_of_batch, k_max_mean, selected_count
-from macil.objective import bottom_k, contrastive_terms, mil_loss, objective, ramp_weight, top_k
+from macil.objective import (
+    ContrastiveTerms,
+    bottom_k,
+    contrastive_terms,
+    mil_loss,
+    objective,
+    ramp_weight,
+    select_semi_bags,
+    top_k,
+)
 from tests.support import literal
 
 TESTED = settings(max_examples=150, deadline=None, derandomize=True)
@@ -74,6 +83,12 @@ def converted(output: NetworkOutput, to: torch.dtype | str) -> NetworkOutput:
     return NetworkOutput(v, a, l_v, l_a, fused, pooled, lengths)
 
 
+def terms_of(output: NetworkOutput, config: TrialConfig) -> ContrastiveTerms:
+    """The four terms of a network's output."""
+    semi_bags = select_semi_bags(output, config)
+    return contrastive_terms(output.video_logits, output.lengths, *semi_bags, config, config.temperature)
+
+
 def gradients(loss: Tensor, output: NetworkOutput) -> list[Tensor]:
     leaves = list(output[:-1])
     if not loss.requires_grad:
@@ -107,7 +122,7 @@ def test_contrastive_terms_equal_the_literal_ones_in_value_and_gradient(
     batch: dict[str, Any], switches: dict[str, Any]
 ) -> None:
     output = make_output(**batch)
-    ours = contrastive_terms(output, TrialConfig(**switches))
+    ours = terms_of(output, TrialConfig(**switches))
     expected = literal.contrastive_terms(literal.Output(*output), **switches)
     assert_same(ours, expected)
     # Unequal weights, so that a gradient cannot hide in the wrong term.
@@ -175,8 +190,8 @@ def test_k_max_pooling_equals_the_literal_one_in_value_and_gradient(batch: dict[
 def test_every_switch_changes_the_terms(switch: str) -> None:
     output = make_output([50, 3, 33, 16], seed=4)
     changed = TrialConfig(fidelity="paper").to_dict()[switch]
-    one = torch.stack(contrastive_terms(output, TrialConfig()))
-    other = torch.stack(contrastive_terms(output, TrialConfig(**{switch: changed})))
+    one = torch.stack(terms_of(output, TrialConfig()))
+    other = torch.stack(terms_of(output, TrialConfig(**{switch: changed})))
     assert (one - other).abs().max() > 1e-3
 
 

@@ -14,7 +14,7 @@ from macil.io.files import read_json
 from macil.training.metrics import EpochMetrics
 from macil.training.trainer import trainer_from_record
 from tests.support.search_command import lines_of
-from tune.algorithms.study import load_study
+from tests.support.studies import load_study
 from tune.storage.trial_log import METRIC
 
 NUMBERS = [field.name for field in fields(EpochMetrics) if field.name != "seconds"]

@@ -218,8 +218,3 @@ def _tell_end(study: optuna.Study, trial: Trial, score: float, last: int, epochs
         study.tell(trial, state=TrialState.PRUNED)
     else:
         study.tell(trial, score)
-
-
-def load_study(path: Path) -> optuna.Study:
-    """The study of a run, for reading."""
-    return optuna.load_study(study_name=STUDY_NAME, storage=open_journal(path))

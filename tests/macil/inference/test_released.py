@@ -17,7 +17,7 @@ from macil.config import TrialConfig
 from macil.errors import ConfigError, DataError
 from macil.inference.released import load_released, load_released_visual, to_released
 from macil.model import TwoStreamNetwork, VisualNetwork, parameter_counts
-from macil.objective import contrastive_terms, mil_loss, objective
+from macil.objective import contrastive_terms, mil_loss, objective, select_semi_bags
 from macil.training.distillation import infuse, momentum_at
 from macil.training.trainer import learning_rate_at
 from tests.support import golden_inputs, literal
@@ -68,7 +68,9 @@ def test_probabilities_losses_and_terms_are_the_recorded_ones(width: int | None)
     assert (p > 0.5).sum() == FIGURES["violent"]
     assert mil_loss(output.video_logits, labels).item() == close(FIGURES["bce"])
     assert mil_loss(taught.video_logits, labels).item() == close(FIGURES["bce_visual"])
-    terms = contrastive_terms(output, TrialConfig())
+    config = TrialConfig()
+    semi_bags = select_semi_bags(output, config)
+    terms = contrastive_terms(output.video_logits, output.lengths, *semi_bags, config, config.temperature)
     assert {name: term.item() for name, term in terms._asdict().items()} == close(FIGURES["terms"])
 
 

@@ -10,8 +10,9 @@ import optuna
 import pytest
 
 from macil.config import TrialConfig
+from tests.support.studies import load_study
 from tune.algorithms.journal import TRIAL_ID, open_journal, repair_journal
-from tune.algorithms.study import STUDY_NAME, SearchStudy, load_study
+from tune.algorithms.study import STUDY_NAME, SearchStudy
 from tune.planning.space import published_point, search_space
 from tune.storage.retry import RETRY_VARIABLE, StorageError
 

@@ -25,7 +25,8 @@ from macil.training.checkpoint import load_checkpoint
 from macil.training.member import Member
 from macil.training.metrics import EpochMetrics
 from macil.training.trainer import Trainer, trainer_from_record
-from tune.algorithms.study import REASON, SearchStudy, load_study
+from tests.support.studies import load_study
+from tune.algorithms.study import REASON, SearchStudy
 from tune.execution.batch_runner import Batch, run_batch
 from tune.execution.interrupts import Interrupts
 from tune.execution.progress import Display

@@ -10,8 +10,9 @@ from optuna.trial import TrialState
 
 from macil.config import TrialConfig
 from macil.errors import DataError
+from tests.support.studies import load_study
 from tune.algorithms.journal import TRIAL_ID, repair_journal
-from tune.algorithms.study import REASON, SearchStudy, load_study
+from tune.algorithms.study import REASON, SearchStudy
 from tune.execution.tune_search import ListSearch, StudySearch
 from tune.planning.space import Space, published_point, search_space
 from tune.storage.history import TrialHistory
