@@ -1,0 +1,213 @@
+"""A search space as data: one dimension a hyperparameter, the unit cube of all of them, and how a point is asked for.
+
+A space is a dictionary from hyperparameter to `Dimension`, in the order in which they are suggested; a dimension whose
+`when` names others comes after them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.trial import BaseTrial
+from pydantic import Field, model_validator
+
+from tune.storage.file_model import FileModel
+from tune.storage.run_file import Scalar
+
+# A step that does not divide its range leaves the upper end out; so much of a step is rounding.
+_ROUNDING = 1e-9
+
+
+class Dimension(FileModel):
+    """The values that are searched of one hyperparameter: a range of numbers, or choices.
+
+    Attributes:
+        low, high: The ends of the range, which belong to it. Two whole numbers are a range of whole numbers.
+        log: Equal ratios are equally likely, not equal differences.
+        step: Only `low` and whole steps above it; None for every number between the ends.
+        choices: The values, in place of a range.
+        when: Other hyperparameters -> their values with which this one is searched; always, if there are none.
+
+    Raises:
+        ValidationError: A range with choices, or with neither; ends in the wrong order; a step or a logarithm that
+            such a range cannot have.
+    """
+
+    low: int | float | None = None
+    high: int | float | None = None
+    log: bool = False
+    step: int | float | None = None
+    choices: tuple[Scalar, ...] | None = None
+    when: dict[str, tuple[Scalar, ...]] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        fault = self._choices_fault() if self.choices is not None else self._range_fault()
+        if fault:
+            raise ValueError(fault)
+        return self
+
+    def _choices_fault(self) -> str | None:
+        assert self.choices is not None
+        if self.low is not None or self.high is not None or self.log or self.step is not None:
+            return "choices stand alone: leave out low, high, log and step"
+        if len(self.choices) < 2 or len(set(self.choices)) < len(self.choices):
+            return "choices must be at least two different values; fix a single one instead"
+        return None
+
+    def _range_fault(self) -> str | None:
+        if self.low is None or self.high is None:
+            return "expected low and high, or choices"
+        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
+            return f"low = {self.low:g} must be below high = {self.high:g}, both finite; fix a single value instead"
+        if self.log and self.low <= 0:
+            return f"low = {self.low:g} must be above 0 where log is true"
+        if self.step is None:
+            return None
+        if self.log:
+            return "a range has log or step, not both"
+        if not 0 < self.step <= self.high - self.low:
+            return f"step = {self.step:g} must be above 0 and no more than the range"
+        steps = (self.high - self.low) / self.step
+        if abs(steps - round(steps)) > _ROUNDING * max(1.0, steps):
+            return f"step = {self.step:g} does not lead from low = {self.low:g} to high = {self.high:g}"
+        return None
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is a range of whole numbers."""
+        return isinstance(self.low, int) and isinstance(self.high, int)
+
+    @property
+    def size(self) -> int | None:
+        """How many values there are; None: any number."""
+        if self.choices is not None:
+            return len(self.choices)
+        assert self.low is not None
+        assert self.high is not None
+        if self.step is None and not self.whole:
+            return None
+        return round((self.high - self.low) / (self.step or 1)) + 1
+
+    def distribution(self) -> BaseDistribution:
+        """The dimension as Optuna has it."""
+        if self.choices is not None:
+            return CategoricalDistribution(self.choices)
+        if self.whole:
+            return IntDistribution(self.low, self.high, log=self.log, step=self.step or 1)  # type: ignore[arg-type]
+        return FloatDistribution(self.low, self.high, log=self.log, step=self.step)  # type: ignore[arg-type]
+
+    def holds(self, value: object) -> bool:
+        """Whether `value` can be suggested."""
+        if self.choices is not None:
+            return any(value == choice and type(value) is type(choice) for choice in self.choices)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return False
+        if self.whole and not isinstance(value, int):
+            return False
+        assert self.low is not None
+        assert self.high is not None
+        if not self.low <= value <= self.high:
+            return False
+        steps = 0.0 if self.step is None else (value - self.low) / self.step
+        return abs(steps - round(steps)) <= _ROUNDING * max(1.0, steps)
+
+    def position(self, value: Any) -> float:
+        """Where `value` lies between 0 and 1: of choices and steps the middle of its share."""
+        if self.choices is not None:
+            return (self.choices.index(value) + 0.5) / len(self.choices)
+        low, high = self._ends()
+        at = math.log(value) if self.log else float(value)
+        return min(1.0, max(0.0, (at - low) / (high - low)))
+
+    def at(self, position: float) -> Scalar:
+        """The value at a position between 0 and 1, such that equal shares of it are equally likely values."""
+        if self.choices is not None:
+            return self.choices[min(int(position * len(self.choices)), len(self.choices) - 1)]
+        assert self.low is not None
+        assert self.high is not None
+        low, high = self._ends()
+        value = low + position * (high - low)
+        value = math.exp(value) if self.log else value
+        if self.step is not None or self.whole:
+            step = self.step or 1
+            number = min(max(round((value - self.low) / step), 0), (self.size or 1) - 1)
+            return self.low + number * step
+        return float(min(max(value, self.low), self.high))
+
+    def _ends(self) -> tuple[float, float]:
+        """The ends on the scale on which values are equally likely; those of steps lie half a step further out."""
+        assert self.low is not None
+        assert self.high is not None
+        low, high = float(self.low), float(self.high)
+        if self.step is not None or self.whole:
+            half = (self.step or 1) / 2
+            low, high = low - half, high + half
+        return (math.log(low), math.log(high)) if self.log else (low, high)
+
+
+Space = dict[str, Dimension]
+
+
+def distributions(space: Mapping[str, Dimension]) -> dict[str, BaseDistribution]:
+    """The dimensions as Optuna has them, by name."""
+    return {name: dimension.distribution() for name, dimension in space.items()}
+
+
+def is_active(dimension: Dimension, values: Mapping[str, Any]) -> bool:
+    """Whether a dimension is searched beside these values of the others, which are active themselves."""
+    return all(name in values and values[name] in allowed for name, allowed in dimension.when.items())
+
+
+def active_values(space: Mapping[str, Dimension], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of `values` whose dimensions are active beside one another, in the order of the space."""
+    active: dict[str, Any] = {}
+    for name, dimension in space.items():
+        if name in values and is_active(dimension, active):
+            active[name] = values[name]
+    return active
+
+
+def ask(trial: BaseTrial, space: Mapping[str, Dimension]) -> dict[str, Any]:
+    """The values that a trial of Optuna suggests, one dimension after the other; inactive ones are left out."""
+    values: dict[str, Any] = {}
+    for name, dimension in space.items():
+        if is_active(dimension, values):
+            values[name] = _suggest(trial, name, dimension)
+    return values
+
+
+def unit_point(space: Mapping[str, Dimension], values: Mapping[str, Any]) -> npt.NDArray[np.float64]:
+    """The point of a configuration in the unit cube, `(len(space),)`; inactive dimensions lie in the middle."""
+    active = active_values(space, values)
+    return np.array(
+        [dimension.position(active[name]) if name in active else 0.5 for name, dimension in space.items()]
+    )
+
+
+def from_unit(space: Mapping[str, Dimension], point: npt.NDArray[np.float64]) -> dict[str, Scalar]:
+    """The configuration at a point of the unit cube, without inactive dimensions."""
+    values = {name: dimension.at(float(x)) for (name, dimension), x in zip(space.items(), point, strict=True)}
+    return active_values(space, values)
+
+
+def _suggest(trial: BaseTrial, name: str, dimension: Dimension) -> Any:
+    if dimension.choices is not None:
+        return trial.suggest_categorical(name, dimension.choices)
+    assert dimension.low is not None
+    assert dimension.high is not None
+    if dimension.whole:
+        return trial.suggest_int(
+            name, int(dimension.low), int(dimension.high), log=dimension.log, step=int(dimension.step or 1)
+        )
+    return trial.suggest_float(name, dimension.low, dimension.high, log=dimension.log, step=dimension.step)
