@@ -370,7 +370,7 @@ def _explain(error: ValidationError, values: dict[str, Any]) -> str:
             )
         else:
             lines.append(fault["msg"].removeprefix("Value error, "))
-    # pydantic skips the check between two fields while any field is at fault; tell of it all the same.
+    # pydantic skips the check between two fields while any field is at fault; report it all the same.
     at_fault = {str(fault["loc"][0]) if fault["loc"] else "" for fault in error.errors(include_url=False)}
     if not at_fault & {"", "hidden_dim", "num_heads"}:
         hidden_dim, num_heads = (

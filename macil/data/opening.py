@@ -15,7 +15,7 @@ from macil.data.store.conversion import convert, holds, read_source, write_store
 from macil.data.store.feature_store import FeatureStore, is_store, looks_like_store
 from macil.data.store.meta import FORMAT_VERSION
 from macil.data.store.provenance import NOTES, Comparison, FolderState, Options, is_known, look_at, note_path
-from macil.data.store.staging import FolderSource, Tell, is_far, source_of, stage
+from macil.data.store.staging import FolderSource, Log, is_far, source_of, stage
 from macil.data.xd.layout import require_layout
 from macil.errors import DataError, UsageError
 from macil.io.locks import exclusive
@@ -76,7 +76,7 @@ def at_hand(data: str | os.PathLike[str] | None) -> FeatureStore | None:
 
 
 def open_here(
-    store: str, data: str | None, hashes: tuple[str, str | None], tell: Tell = note, *, copy: bool = True
+    store: str, data: str | None, hashes: tuple[str, str | None], log: Log = note, *, copy: bool = True
 ) -> FeatureStore:
     """Open on this host what another process, on this host or another, has resolved.
 
@@ -87,20 +87,20 @@ def open_here(
         store: Path or URI of the store that was resolved.
         data: What it was resolved from, as for `resolve`.
         hashes: Of its content and of its test labels.
-        tell: Told about progress.
+        log: Called with a line about progress.
         copy: Whether a store on a network file system is copied; off on the one machine that has resolved it.
 
     Raises:
         DataError: Nothing of that content is to be had here.
     """
     if is_uri(store):
-        return FeatureStore.open(stage(source_of(store), _open_cache(None), tell, hashes))
+        return FeatureStore.open(stage(source_of(store), _open_cache(None), log, hashes))
     path = Path(store)
     if looks_like_store(path):
         if copy and is_far(path):
-            path = stage(FolderSource(path), _open_cache(None), tell, hashes)
+            path = stage(FolderSource(path), _open_cache(None), log, hashes)
     elif data is None or (not is_uri(data) and data != store and Path(data).is_dir()):
-        tell(
+        log(
             "making the demo data set on this host"
             if data is None
             else f"looking {data} up in the cache of this host"
@@ -143,7 +143,7 @@ def _open_cache(cache: str | os.PathLike[str] | None) -> Path:
 
 
 def _resolve_folder(path: Path, cache: Path, progress: bool) -> FeatureStore:
-    """The store of a layout folder; nothing is read where the file system says of its files what it always said."""
+    """The store of a layout folder; nothing is read while the stamps of its files are unchanged."""
     state = look_at(path)
     name = f"{path.name}-{state.where}"
     known = _known_store(cache, state)
@@ -162,7 +162,7 @@ def _resolve_folder(path: Path, cache: Path, progress: bool) -> FeatureStore:
 def _compare_or_convert(
     path: Path, cache: Path, name: str, damaged: Path | None, progress: bool
 ) -> FeatureStore:
-    """The store of a folder of which none in the cache is known to be; a damaged one is made again in its place."""
+    """The store of a folder that no store in the cache is known to be of; a damaged one is replaced."""
     source = read_source(path, Options(), progress=progress)
     comparison = Comparison(source, progress=progress)
     for location in _stores_in(cache, name):
@@ -179,7 +179,7 @@ def _compare_or_convert(
 
 
 def _known_store(cache: Path, state: FolderState) -> Path | None:
-    """A store, damaged or not, that was made from the folder, and from what is in it as far as can be told."""
+    """A store, damaged or not, that was made from the folder in its present state, by its files' stamps."""
     for path in sorted(cache.glob(f"*/{note_path(cache, state).name}")):
         if path.parent.suffix != ".partial" and is_known(path.parent, state, Options()):
             return path.parent

@@ -28,7 +28,7 @@ class SplitFile(FileFormat):
     format_version: int = 1
     seed: int
     hash: str
-    """`Split.hash` of the lists, which tells whether they were changed"""
+    """`Split.hash` of the lists: another one means that they were changed"""
     heldout: list[str]
     train: list[str]
 

@@ -75,7 +75,7 @@ def frame_average_precision(
 def _falling(score: np.ndarray) -> np.ndarray:
     """Indices of finite float64 scores from high to low: a radix sort, in half of `argsort`'s time."""
     bits = score.view(np.int64)
-    # Whole numbers in the order of falling scores: negative floats already are, seen as unsigned.
+    # Whole numbers in the order of falling scores: negative floats already are, read as unsigned integers.
     key = np.where(bits < 0, bits, bits ^ np.iinfo(np.int64).max)
     order = np.argsort(key.astype(np.uint16), kind="stable")  # NumPy sorts 16-bit integers by their digits
     for shift in (16, 32, 48):

@@ -40,8 +40,8 @@ class _Group(NamedTuple):
     visual: Tensor  # (n * crops, T, Dv)
     audio: Tensor  # (n, T, Da)
     sizes: Tensor  # (n,) valid snippets
-    videos: Tensor  # (n,) places among the videos
-    positions: Tensor  # (n, T) places among all snippets; one beyond the last for padding
+    videos: Tensor  # (n,) indices of the videos
+    positions: Tensor  # (n, T) indices among all snippets; one beyond the last for padding
 
 
 class WholeVideos:

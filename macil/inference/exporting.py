@@ -67,7 +67,7 @@ def export_network(
         to: `safetensors`: tensors, configuration and widths (`macil.inference.safetensors_format`). `onnx`: the graph
             (`macil.inference.onnx_format`). `released`: a weight file with all keys of the authors' network.
         out: Its name ends in .safetensors or .onnx for these two.
-        origin: Plain values about the training, kept in the file where the format has a place.
+        origin: Plain values about the training, kept in the file where the format allows it.
         overwrite: Replace a file.
 
     Raises:

@@ -36,7 +36,7 @@ def load_trained(path: str | Path, *, released: bool = False, num_heads: int | N
     Args:
         path: The file or folder.
         released: `path` is a weight file of the authors' code.
-        num_heads: Attention heads of released weights, which do not tell; None for the published 4.
+        num_heads: Attention heads of released weights, which do not record them; None for the published 4.
 
     Raises:
         DataError: Nothing of the kind is there, or it is damaged; names the file.

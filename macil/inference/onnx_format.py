@@ -108,7 +108,7 @@ def _forget_where_it_was_made(graph: Any) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter warns of what it chooses itself; none of it is for whoever exports."""
+    """The exporter warns of what it chooses itself; none of it concerns the user."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

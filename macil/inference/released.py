@@ -41,7 +41,7 @@ def load_released(source: str | Path | Mapping[str, Tensor], num_heads: int = 4)
 
     Args:
         source: A weight file (read with `weights_only=True`) or its state dict. Widths are read from the tensors.
-        num_heads: Attention heads; the weights do not tell.
+        num_heads: Attention heads; the weights do not record them.
 
     Raises:
         DataError: The file cannot be read, or tensors are missing, misshapen or unknown; names every one.

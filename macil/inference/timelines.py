@@ -1,6 +1,6 @@
-"""Score timelines: what the network says of a video from its beginning to its end, PNG and SVG.
+"""Score timelines: the scores of a video from its beginning to its end, as PNG and SVG.
 
-A place in the lower strip repeats what each colour says.
+Positions in the lower strip repeat the meaning of each colour.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ class Layout(NamedTuple):
 
     blocks: tuple[Block, ...]
     numbers: Tensor
-    """(S, B) int64: the place of each bag in the step's list of samples"""
+    """(S, B) int64: the index of each bag in the step's list of samples"""
     lengths: Tensor
     """(S, B) int64: valid snippets"""
     present: Tensor

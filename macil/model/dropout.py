@@ -132,7 +132,7 @@ def row_numbers(bags: Tensor, directions: int, positions: Tensor) -> Tensor:
     """Numbers (S, D, G, R) of rows that are the same in every layout of a batch.
 
     Args:
-        bags: (S, G) int64: the place of each bag in the step's list of samples.
+        bags: (S, G) int64: the index of each bag in the step's list of samples.
         directions: D, 2 for a two-stream network.
         positions: (S or 1, D or 1, G or 1, R) int64: snippets.
     """

@@ -55,7 +55,7 @@ def row_keys(keys: Tensor, rows: Tensor) -> Tensor:
 
 
 def columns(count: int, device: torch.device | str = "cpu") -> Tensor:
-    """Constants (ceil(count / 4),) that tell apart the words of a row of `count` lanes; see `lanes`."""
+    """Constants (ceil(count / 4),) that distinguish the words of a row of `count` lanes; see `lanes`."""
     return mix(torch.arange(1, (count + LANES - 1) // LANES + 1, device=device) * _GOLDEN)
 
 

@@ -94,7 +94,7 @@ class Engine:
         config: What is trained; its own seed is not looked at.
         seeds: One for each training.
         bags: The training bags.
-        precision: `fp32`, `bf16` for autocast with losses in float32, `fp64` to tell rounding from error.
+        precision: `fp32`, `bf16` for autocast with losses in float32, `fp64` to separate rounding from error.
         accelerate: Capture steps on an accelerator (`macil.training.acceleration`); off for measuring without.
     """
 

@@ -17,7 +17,7 @@ _INNER_DROPOUT = 0.1
 def training_key(config: TrialConfig) -> Hashable:
     """Equal for configurations whose audio-visual network is trained alike for `config.epochs`, on any data.
 
-    The loss weights count by their values in those epochs: λ(t) = min(r t, Λ) with r = 0.1 cannot tell Λ = 1.0 from 1.5
+    The loss weights count by their values in those epochs: λ(t) = min(r t, Λ) with r = 0.1 makes Λ = 1.0 and 1.5 equal
     before epoch 10. What belongs to a module that is switched off does not count, nor does the name of a preset.
     """
     values = config.to_dict()

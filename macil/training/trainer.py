@@ -48,8 +48,8 @@ class Trainer:
         store: The data.
         seeds: All different; in place of `config.seed`. None is that one alone.
         protocol: `published` trains on all training videos and measures test AP every epoch; `heldout` trains on
-            80 % of them, is steered by the rest and never reads test labels; `refit` trains on all of them and reads
-            no test labels either.
+            80 % of them, takes its selection score from the rest and never reads test labels; `refit` trains on all
+            of them and reads no test labels either.
         split: The held-out split; by default made from `split_seed`. Only for `heldout`.
         split_seed: Seed of the split, apart from `config.seed`.
         device: `cpu`, `cuda`, or `auto` for a GPU where there is one.

@@ -7,17 +7,17 @@ What a snippet is made of (in units of the noise of one feature, visual/audio):
 - scene: a level per source and per video, and a slow drift, in a space of a few nuisance directions;
 - activities: ordinary things along directions of their own, in every video;
 - violence: `VISUAL_CUE` or `AUDIO_CUE` along a direction that is partly common to all categories, partly the category's
-  and partly a nuisance direction; seen and heard some snippets apart, as loud as the video's gain and the moment allow;
-- distractors: in all videos, things seen only or heard only, whose direction shares `DISTRACTOR_OVERLAP` with violence.
+  and partly a nuisance direction; visual and audio some snippets apart, its strength varying by video and by moment;
+- distractors: in all videos, visual-only or audio-only events, which share `DISTRACTOR_OVERLAP` with violence.
 
 Signal to noise. An event is visible at about 3/4 of its cue: 3.0 * 0.75 = 2.2 against noise and nuisance of sqrt(1
 + 0.34^2 (1.5^2 + 1)) = 1.17 along its direction, a d' of 1.9 for the best linear detector of one snippet's visual
 features and 1.6 for its audio, before distractors and before the shift between the streams (the labels are the
-union of both). Untrained check, three seeds of 120 test videos: one detector that is told the true directions,
-averaged over categories, reaches a frame-level AP of 0.57 by sight, 0.46 by hearing, 0.64 by both, 0.72 by both
-averaged over five snippets; chance is the share of violent frames, 0.19. A training is not told: with n event
+union of both). Untrained check, three seeds of 120 test videos: one detector that is given the true directions,
+averaged over categories, reaches a frame-level AP of 0.57 on visual, 0.46 on audio, 0.64 on both, 0.72 on both
+averaged over five snippets; chance is the share of violent frames, 0.19. A training has to learn them: with n event
 snippets to learn from, the noise of a mean along 1024 directions is sqrt(1024 / n) against a signal of 2.2, so a
-few hundred snippets leave a cosine of about 0.8 to the true direction, and nobody says which snippets they are.
+few hundred snippets leave a cosine of about 0.8 to the true direction, and no label says which snippets they are.
 """
 
 from __future__ import annotations
@@ -116,12 +116,12 @@ class DemoVideo:
 
     @property
     def violent(self) -> bool:
-        """Whether anything violent is seen or heard."""
+        """Whether it has a violent event, visual or audio."""
         return bool(self.categories)
 
     @property
     def intervals(self) -> list[Interval]:
-        """Violent frames: whatever is seen or heard, merged and sorted."""
+        """Violent frames: the union of visual and audio events, sorted."""
         merged: list[Interval] = []
         for start, end in sorted((*self.visual_events, *self.audio_events)):
             if merged and start <= merged[-1][1]:
@@ -132,7 +132,7 @@ class DemoVideo:
 
 
 class DemoGenerator:
-    """Draws the videos of a demo; each depends on the size's fields and on its own place, not on those drawn before."""
+    """Draws the videos of a demo; each depends on the size's fields and on its number, not on those drawn before."""
 
     def __init__(self, size: DemoSize) -> None:
         self._size = size
@@ -246,7 +246,7 @@ class _Modality:
 
 
 def _place_events(rng: np.random.Generator, length: int) -> tuple[tuple[Interval, ...], tuple[Interval, ...]]:
-    """Place one to three violent events: when they are seen and, shifted and of another length, heard."""
+    """Place one to three violent events: visual and, shifted and of another length, audio."""
     frames = SNIPPET_FRAMES * length
     visual_events, audio_events = [], []
     for _ in range(rng.integers(1, 4)):
@@ -258,16 +258,16 @@ def _place_events(rng: np.random.Generator, length: int) -> tuple[tuple[Interval
         shift = int(rng.integers(-4 * SNIPPET_FRAMES, 4 * SNIPPET_FRAMES + 1))
         audio_start = min(max(start + shift, 0), frames - SNIPPET_FRAMES)
         audio_end = min(audio_start + int(duration * rng.uniform(0.6, 1.2)) + 1, frames)
-        kind = rng.choice(("both", "seen", "heard"), p=(0.85, 0.075, 0.075))
-        if kind != "heard":
+        kind = rng.choice(("both", "visual", "audio"), p=(0.85, 0.075, 0.075))
+        if kind != "audio":
             visual_events.append((start, start + duration))
-        if kind != "seen":
+        if kind != "visual":
             audio_events.append((audio_start, audio_end))
     return tuple(visual_events), tuple(audio_events)
 
 
 def _place_distractors(rng: np.random.Generator, length: int) -> tuple[list[Interval], list[Interval]]:
-    """Place up to three harmless events, each only seen or only heard."""
+    """Place up to three harmless events, each visual only or audio only."""
     placed: tuple[list[Interval], list[Interval]] = ([], [])
     frames = SNIPPET_FRAMES * length
     for _ in range(rng.integers(0, 4)):

@@ -72,7 +72,7 @@ def locate_buffers(path: Path) -> FeatureFileLayout:
 
 
 def measure_frame(path: Path) -> tuple[int, int]:
-    """Bytes before the first and behind the last buffer of a feature file: what tells a reader how to take it."""
+    """Bytes before the first and behind the last buffer of a feature file: by these a reader knows how to read it."""
     with pa.memory_map(str(path)) as file:
         batch = pa.ipc.open_file(file).get_batch(0)
         last = batch.column(NONZERO) if NONZERO in batch.schema.names else batch.column(FEATURES).values

@@ -95,7 +95,7 @@ def read_source(root: str | os.PathLike[str], options: Options, *, progress: boo
     Raises:
         DataError: The data have faults; all are listed.
     """
-    # Before anything is read: what changes from now on is seen to have changed.
+    # Before anything is read: a change from now on is found.
     state = look_at(Path(root).absolute())
     report = audit(root, deep=False, snippet_frames=options.snippet_frames, progress=progress)
     report.raise_for_faults()
@@ -315,7 +315,7 @@ def _write_tables(partial: Path, source: SourceFolder, digests: list[str]) -> No
 
 
 def _describe(plan: Plan, report: AuditReport) -> StoreDescription:
-    """All that meta.json says of a folder but what depends on features and on the folder's place."""
+    """What meta.json records of a folder, but for what depends on features and on the folder's path."""
     return StoreDescription(
         format_version=FORMAT_VERSION,
         visual_dim=plan.visual_dim,
@@ -341,7 +341,7 @@ def _hash_frame(path: Path) -> FrameHash:
 
 
 def _write_index(path: Path, source: SourceFolder, digests: list[str]) -> None:
-    # Of a video's features: tells which one is damaged. The content hash is made of these.
+    # Of a video's features: shows which one is damaged. The content hash is made of these.
     write_table(path, make_table({**source.columns, columns.DIGEST: (pa.string(), digests)}))
 
 

@@ -93,8 +93,8 @@ class FeatureStore:
         dtype: "float32" or "float16".
         content_hash: Identifies names, training labels and features, however they were converted.
         labels_hash: Identifies the test labels as converted.
-        label_notes: What the test labels rest on that no file proves, to be said beside every number that is made with
-            them; of a store of version 1, that it does not say.
+        label_notes: What the test labels rest on that no file proves, to be reported with every number made with
+            them; for a store of version 1, that this is not recorded.
         visual: `(rows, visual_dim)` tensor over the mapped file; it must never be written to.
         audio: `(audio rows, audio_dim)` likewise.
     """

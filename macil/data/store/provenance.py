@@ -1,8 +1,8 @@
 """The folder that a store was made from, and whether that folder is still the same.
 
-A store keeps a small file for every layout folder that it is known to hold, with what the file system said of the
-folder's files: size, time of change, inode, and time of change of the inode. While it says the same, nothing is read.
-When it says anything else, the content of the files in question is compared with the store's hashes.
+A store keeps a small file for every layout folder that it is known to hold, with what the file system reported of
+its files: size, time of change, inode, and time of change of the inode. While it reports the same, nothing is read.
+When it reports anything else, the content of the files in question is compared with the store's hashes.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class FolderState:
 
     @property
     def where(self) -> str:
-        """Identifies the folder's place."""
+        """Identifies the folder's path."""
         return hashlib.blake2b(os.fsencode(self.root.resolve()), digest_size=4).hexdigest()
 
     def sign(self, files: VideoFiles) -> str:
@@ -98,7 +98,7 @@ class Provenance(FileFormat):
     path: str
     """Path of the folder"""
     content_hash: str
-    """Content hash of the store, which tells it from another store put in its place"""
+    """Content hash of the store, which differs for another store under the same path"""
     labels_hash: str | None
     plan: str
     """Key of the plan of the store"""
@@ -155,7 +155,7 @@ def forget(store: Path) -> None:
 
 
 def is_known(store: Path, state: FolderState, options: Options, plan: Plan | None = None) -> bool:
-    """Whether a store, damaged or not, was made from a folder that has not changed since, as far as can be told.
+    """Whether a store, damaged or not, was made from a folder that has not changed since, by its files' stamps.
 
     Args:
         store: Its folder.

@@ -35,7 +35,7 @@ from macil.io.locks import exclusive
 from macil.io.remote import Remote, RemoteError, is_uri, said_by, side_by_side
 from macil.io.text import printable
 
-Tell = Callable[[str], None]
+Log = Callable[[str], None]
 
 # "always" or "never"; else a store is copied when it lies on a network file system.
 STAGING = "MACIL_STAGING"
@@ -142,7 +142,7 @@ def source_of(location: str | os.PathLike[str]) -> Source:
 
 
 def is_far(path: Path) -> bool:
-    """Whether a folder lies on a file system of another host, as far as can be told."""
+    """Whether a folder lies on a file system of another host, as far as /proc/mounts shows."""
     wish = os.environ.get(STAGING, "")
     if wish in ("always", "never"):
         return wish == "always"
@@ -157,17 +157,17 @@ def is_far(path: Path) -> bool:
     return not _OF_THIS_HOST.fullmatch(kind)
 
 
-def stage(source: Source, cache: Path, tell: Tell, hashes: tuple[str, str | None] | None = None) -> Path:
+def stage(source: Source, cache: Path, log: Log, hashes: tuple[str, str | None] | None = None) -> Path:
     """The copy of a store on this host, made if it is not there.
 
-    Processes that want it at the same moment make it once: one copies, the others wait and say so. A copy has the name
+    Processes that want it at the same moment make it once: one copies, the others wait and log so. A copy has the name
     of its content, and is checked against it to the last byte before it gets that name.
 
     Args:
         source: The store.
         cache: Folder of the copies.
-        tell: Told about progress, every few seconds.
-        hashes: The content hash and the labels' hash that it must have; None: whatever it says.
+        log: Called with a line about progress, every few seconds.
+        hashes: The content hash and the labels' hash that it must have; None: those that it has.
 
     Returns:
         The copy; the store itself where that is possible and this host has no room.
@@ -190,12 +190,12 @@ def stage(source: Source, cache: Path, tell: Tell, hashes: tuple[str, str | None
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise refusal(target.parent, error) from None
-    with _turn(target.with_suffix(".lock"), f"copying {source} to this host", tell):
-        return target if _is_whole(target) else _make(source, target, tell)
+    with _turn(target.with_suffix(".lock"), f"copying {source} to this host", log):
+        return target if _is_whole(target) else _make(source, target, log)
 
 
 def hashes_of(source: Source) -> tuple[str, str | None]:
-    """The hashes of a store's content and of its test labels, as it says.
+    """The hashes of a store's content and of its test labels, as its meta.json has them.
 
     Raises:
         DataError: It is no store, or out of reach.
@@ -221,9 +221,9 @@ def _is_whole(target: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _turn(lock: Path, what: str, tell: Tell) -> Iterator[None]:
-    """Hold the lock; while another process does, say that this one waits."""
-    told = 0.0
+def _turn(lock: Path, what: str, log: Log) -> Iterator[None]:
+    """Hold the lock; while another process holds it, log that this one waits."""
+    last_logged = 0.0
     while True:
         with contextlib.ExitStack() as stack:
             try:
@@ -231,28 +231,26 @@ def _turn(lock: Path, what: str, tell: Tell) -> Iterator[None]:
             except WriteError:
                 raise
             except UsageError:
-                if time.monotonic() - told > 6 * _LOG_INTERVAL:
-                    told = time.monotonic()
-                    tell(f"another trial is {what}; waiting for it")
+                if time.monotonic() - last_logged > 6 * _LOG_INTERVAL:
+                    last_logged = time.monotonic()
+                    log(f"another trial is {what}; waiting for it")
                 time.sleep(0.2)
                 continue
             yield
             return
 
 
-def _make(source: Source, target: Path, tell: Tell) -> Path:
+def _make(source: Source, target: Path, log: Log) -> Path:
     sizes = source.sizes()
     need = sum(sizes.values())
     remove_unfinished(target)
     shutil.rmtree(target, ignore_errors=True)
     free = shutil.disk_usage(target.parent).free
     if free < need + _MARGIN:
-        return _in_place(
-            source, target, f"{need / 1e9:.2f} GB are needed, {free / 1e9:.2f} GB are free", tell
-        )
-    tell(f"copying {source} to this host's disk ({need / 1e9:.2f} GB, {target.parent})")
+        return _in_place(source, target, f"{need / 1e9:.2f} GB are needed, {free / 1e9:.2f} GB are free", log)
+    log(f"copying {source} to this host's disk ({need / 1e9:.2f} GB, {target.parent})")
     began = time.monotonic()
-    advance = _progress(need, tell)
+    advance = _progress(need, log)
     try:
         with atomic_folder(target) as folder:
             # meta.json last: a folder is a store by it.
@@ -263,20 +261,20 @@ def _make(source: Source, target: Path, tell: Tell) -> Path:
                 raise DataError(f"the copy of {source} on this host is not what was converted:", problems)
     except OSError as error:
         if is_full(error):
-            return _in_place(source, target, "its disk is full", tell)
+            return _in_place(source, target, "its disk is full", log)
         raise
     seconds = time.monotonic() - began
-    tell(f"copied and checked {need / 1e9:.2f} GB in {seconds:.1f} s")
+    log(f"copied and checked {need / 1e9:.2f} GB in {seconds:.1f} s")
     return target
 
 
-def _in_place(source: Source, target: Path, why: str, tell: Tell) -> Path:
+def _in_place(source: Source, target: Path, why: str, log: Log) -> Path:
     if not isinstance(source, FolderSource):
         raise DataError(
             f"there is no room for {source} on this host: {why} at {target.parent}; make room, or set MACIL_CACHE to a "
             "folder on a larger disk"
         )
-    tell(
+    log(
         printable(
             f"no room for a copy of {source} on this host: {why} at {target.parent}; it is read in place"
         )
@@ -284,7 +282,7 @@ def _in_place(source: Source, target: Path, why: str, tell: Tell) -> Path:
     return source.path
 
 
-def _progress(total: int, tell: Tell) -> Callable[[int], None]:
+def _progress(total: int, log: Log) -> Callable[[int], None]:
     lock = threading.Lock()
     done, last_logged = 0, time.monotonic()
 
@@ -294,6 +292,6 @@ def _progress(total: int, tell: Tell) -> Callable[[int], None]:
             done += count
             if time.monotonic() - last_logged > _LOG_INTERVAL:
                 last_logged = time.monotonic()
-                tell(f"copied {done / 1e9:.2f} of {total / 1e9:.2f} GB ({done / max(1, total):.0%})")
+                log(f"copied {done / 1e9:.2f} of {total / 1e9:.2f} GB ({done / max(1, total):.0%})")
 
     return advance

@@ -53,7 +53,7 @@ _JOURNAL_LINE: TypeAdapter[JournalHead | JournalLine] = TypeAdapter(JournalHead 
 
 @dataclass(frozen=True)
 class PlannedVideo:
-    """A video and its place in the store. `signature` changes when one of its files does."""
+    """A video and its index in the store. `signature` changes when one of its files does."""
 
     files: VideoFiles
     length: int
@@ -315,7 +315,7 @@ def hash_video(plan: Plan, index: int) -> tuple[str, np.ndarray]:
 def _blocks(plan: Plan, index: int) -> Iterator[tuple[str, int, np.ndarray, np.ndarray]]:
     """Rows of a video as a store has them, a file in memory at a time: where, first row, rows, which are not all zero.
 
-    That is said of the float32 input: a float16 row of tiny values may have become zero.
+    This refers to the float32 input: a float16 row of tiny values may have become zero.
     """
     video = plan.videos[index]
     row = video.visual_offset

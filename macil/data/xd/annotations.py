@@ -31,7 +31,7 @@ _LINE = re.compile(r"(?P<name>\S.*_label_\S+|\S+)(?P<numbers>(?:\s+\S+)*)\s*")
 class FrameLabels:
     """Labels of all test videos: name -> uint8 `(snippet_frames * T,)`, 1 = violent; faults and notes apart.
 
-    `doubts` are notes too: what the labels rest on that no file proves, to be said beside every number made with them.
+    `doubts` are notes too: what the labels rest on that no file proves, to be shown with every number made with them.
     """
 
     snippet_frames: int = SNIPPET_FRAMES
@@ -94,8 +94,8 @@ def read_frame_labels(
                 reason = f"{plural(inferred, 'frame')} a snippet (published: {SNIPPET_FRAMES})"
                 if layout.annotations is None:
                     reason += ", which its length alone says: no annotations.txt confirms it"
-                told = attempt.notes if layout.annotations is not None else attempt.doubts
-                told.append(Finding("snippet-frames", "gt.npy", reason))
+                findings = attempt.notes if layout.annotations is not None else attempt.doubts
+                findings.append(Finding("snippet-frames", "gt.npy", reason))
                 return attempt
     return _combine(layout, lengths, snippet_frames, ground_truth)
 

@@ -12,7 +12,7 @@ from urllib.parse import unquote_to_bytes
 
 from macil.io.text import is_printable
 
-# The categories of XD-Violence; "0" fills unused places, as in B1-0-0.
+# The categories of XD-Violence; "0" fills unused positions, as in B1-0-0.
 NORMAL_CODE = "A"
 VIOLENT_CODES = {
     "B1": "fighting",
