@@ -82,7 +82,7 @@ def _cpu_name() -> str:
 
 
 def take_turns(
-    contestants: Mapping[str, Callable[[], Any]],
+    variants: Mapping[str, Callable[[], Any]],
     repeats: int,
     warmup: int = 1,
     before: Callable[[], Any] | None = None,
@@ -93,15 +93,15 @@ def take_turns(
     They take turns, so that a busy machine is busy for all of them, and each turn begins with another one.
 
     Args:
-        contestants: What to time, by name.
+        variants: What to time, by name.
         repeats: Timed turns.
         warmup: Untimed turns before.
         before: Called before every run, untimed.
         device: Waited for before and after every run; a GPU's peak memory is added as `peak_mib`.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in contestants}
-    peaks: dict[str, Seconds] = {name: {} for name in contestants}
-    names = list(contestants)
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
+    peaks: dict[str, Seconds] = {name: {} for name in variants}
+    names = list(variants)
     for turn in range(warmup + repeats):
         first = turn % len(names)
         for name in names[first:] + names[:first]:
@@ -109,7 +109,7 @@ def take_turns(
                 before()
             wait_for(device, reset_peak=True)
             started = time.perf_counter()
-            contestants[name]()
+            variants[name]()
             wait_for(device)
             elapsed = time.perf_counter() - started
             if turn >= warmup:

@@ -104,7 +104,7 @@ def run_alone(task: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def plan_rounds(quick: bool) -> list[dict[str, Any]]:
-    """What is measured, contestants side by side."""
+    """What is measured, variants side by side."""
     if quick:
         small = {"seconds": 2.0, "epochs": 4, "pause": 0.1}
         return [

@@ -1,10 +1,10 @@
-"""Which held-out figure best foretells the test AP of a trial, and so should steer a search.
+"""Which held-out figure predicts the test AP of a trial best, and so should be the selection metric of a search.
 
 For each data set a search's configurations, the paper's point first and then random ones from the search space, are
 trained to the end under the heldout protocol. Every epoch the candidates are computed on the held-out videos, and the
 test AP beside them: the labels of these data sets are there to be read, those of a user's never take part. A search
-steered by a candidate would report each trial at the candidate's best epoch and choose the trial of the best value. So,
-for each candidate: the rank correlation over the trials of its best value with the test AP at that epoch, what the
+that selects by a candidate reports each trial at the candidate's best epoch and chooses the trial of the best value.
+So, for each candidate: the rank correlation over the trials of its best value with the test AP at that epoch, what the
 chosen trial's AP is against the mean and the best of all trials at their last epochs, and how many trials tie at the
 top. Trainings are appended to RESULTS as they end; a second call does the missing ones.
 
@@ -45,7 +45,7 @@ TEST_AP = "ap_trapezoid"
 
 
 def candidates(scores: VideoScores, lengths: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """What could steer, each larger for better.
+    """Candidates for the selection metric, each larger for better.
 
     Args:
         scores: Of the held-out videos.

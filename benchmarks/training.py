@@ -101,7 +101,7 @@ def make_turns(
     residency: Residency | None = None,
     accelerate: bool = True,
 ) -> Turns:
-    """The contestants of a case, ready to run.
+    """The variants of a case, ready to run.
 
     Args:
         case: What is timed.

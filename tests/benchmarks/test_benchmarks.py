@@ -412,10 +412,10 @@ def test_the_store_benchmark_refuses_a_process_that_read_something_else(layout: 
 # taking turns
 
 
-def test_contestants_take_turns_and_each_begins_one() -> None:
+def test_variants_take_turns_and_each_begins_one() -> None:
     calls: list[str] = []
-    contestants = {name: lambda name=name: calls.append(name) for name in "ab"}
-    seconds = take_turns(contestants, repeats=2, warmup=1, before=lambda: calls.append("-"))
+    variants = {name: lambda name=name: calls.append(name) for name in "ab"}
+    seconds = take_turns(variants, repeats=2, warmup=1, before=lambda: calls.append("-"))
     assert "".join(calls) == "-a-b-b-a-a-b"
     assert all(timed["fastest"] <= timed["median"] <= timed["slowest"] for timed in seconds.values())
 

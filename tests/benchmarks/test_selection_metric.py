@@ -1,4 +1,4 @@
-"""The study of what should steer a search."""
+"""The study of the selection metric."""
 
 from __future__ import annotations
 

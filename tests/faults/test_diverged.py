@@ -125,7 +125,7 @@ def test_scores_of_heldout_videos_that_are_no_numbers_end_the_training(
 def test_predictions_of_heldout_videos_that_are_all_the_same_end_the_training(
     plain: FeatureStore, tmp_path: Path
 ) -> None:
-    """They could steer nothing."""
+    """A search could not select by them."""
     store = make_store(tmp_path, same=make_split(plain).heldout)
     require_diverged(Trainer(SMALL, store, protocol="heldout", threads=1), "every score is")
     Trainer(SMALL, store, protocol="published", threads=1).train_epoch()

@@ -74,7 +74,7 @@ def plan_notes(
     if sweep is None and protocol == "published":
         notes.append(
             "published protocol: the search chooses by test AP, which flatters; the headline is the last epoch's; "
-            "without --protocol a search is steered by a part of the training videos, and reads no test label"
+            "without --protocol a search selects by a part of the training videos, and reads no test label"
         )
     if sweep is None and seeds > 1:
         notes.append(

@@ -199,7 +199,7 @@ def test_what_a_configuration_does_not_have_is_null(
     assert ("visual_last" in trainer.test_scores) == distill
 
 
-def test_published_measures_the_test_set_and_is_steered_by_it(demo_store: FeatureStore) -> None:
+def test_published_measures_the_test_set_and_selects_by_it(demo_store: FeatureStore) -> None:
     trainer = train(Trainer(SMALL, demo_store, threads=1))
     aps = [metrics["ap_trapezoid"] for metrics in trainer.history]
     assert [metrics["selection_score"] for metrics in trainer.history] == np.maximum.accumulate(aps).tolist()

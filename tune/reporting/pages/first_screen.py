@@ -147,7 +147,11 @@ def _winner_against_reference(results: RunResults, outcome: Outcome) -> Answer:
         )
     question = f"Better than {reference_title(reference.config)}?"
     if reference.name == searched.name:
-        by = "by the test AP that steered it" if results.protocol == "published" else "on held-out videos"
+        by = (
+            "by the test AP, its selection metric"
+            if results.protocol == "published"
+            else "on held-out videos"
+        )
         by += " and fresh seeds" if confirmed_rows(results) else ""
         which = f"The {_question(results, outcome).lower()} is {reference_title(reference.config)} itself"
         return Answer(
@@ -190,7 +194,7 @@ def _confirmed_answer(
 
 
 def _chosen_by(results: RunResults, found: Paired) -> str:
-    """A reserve to a "yes" of a search that the test AP steered: the same numbers chose the winner."""
+    """A reserve to a "yes" of a search that selects by the test AP: the same numbers chose the winner."""
     rows = sum(1 for row in confirmed_rows(results) if row.finished)
     if results.protocol != "published" or not found.differs or rows < _FEWEST_PICKED_FROM:
         return ""

@@ -64,7 +64,7 @@ def run_page(results: RunResults, folder: Path, *, figures: bool = True) -> Page
         ("status", "Status of the trials", _tables(sections.failures_table(results))),
         ("missing", "Missing or damaged", _items(results.problems)),
         ("figures", "Figures", _figures(results, folder) if figures else [Text("Not drawn: --no-figures.")]),
-        ("steering", "What steered the search, and the test AP", _selection_agreement(results)),
+        ("selection-metric", "Selection metric and test AP", _selection_agreement(results)),
         ("details", "What was run, in full", [Pairs((*summary.facts(results), *_terms(results)))]),
         ("openings", "Openings of the test labels", _label_accesses(results)),
         ("replay", "Replay", _replay(results, found)),

@@ -13,8 +13,8 @@ LEVEL = 0.95
 FEWEST_SEEDS = 3
 
 Bounds = tuple[float, float]
-# What a share lies between; one in percent; the difference of two such, in points; and the margin that steers a
-# held-out search, a difference of two shares.
+# Limits of a share; of one in percent; of the difference of two such, in points; and of the margin by which a held-out
+# search selects, a difference of two shares.
 SHARE: Bounds = (0.0, 1.0)
 PERCENT: Bounds = (0.0, 100.0)
 POINTS: Bounds = (-100.0, 100.0)

@@ -17,7 +17,7 @@ from tune.results.ranking import different_trainings
 from tune.results.rows import EpochRow, TrialRow, epoch_columns
 from tune.results.run import RunResults
 
-# Of four trials even a perfect agreement is not told from chance: it happens in 2 of their 24 orders.
+# Of four trials even a perfect agreement may be chance: it happens in 2 of their 24 orders.
 FEWEST_TRIALS = 5
 # Orders that the p is computed from: all of up to seven trials, else so many drawn at random.
 _ORDERS = 9999
@@ -26,7 +26,7 @@ _HELDOUT = sorted(column.name for column in epoch_columns() if column.name.start
 
 # What each held-out figure is called; of a loss less is better, so its sign is turned.
 _NAMES = {
-    "selection_score": "selection score (it steered this search)",
+    "selection_score": "selection score (this search selects by it)",
     "heldout_score": "held-out score",
     "heldout_ap": "held-out AP, video level",
     "heldout_loss": "− held-out loss",
@@ -124,14 +124,14 @@ def agreement_verdict(results: RunResults) -> str:
     noun = "trial" if len(trials) == len(measured) else "different training"
     if trials and not found:
         have = f"{plural(len(trials), noun)} {'has' if len(trials) == 1 else 'have'}"
-        return f"{have} a test AP; at least {FEWEST_TRIALS} are needed to tell an agreement from chance."
+        return f"{have} a test AP; at least {FEWEST_TRIALS} are needed to separate an agreement from chance."
     saturated = [
         f"The {each.name.split(' (')[0]} is saturated: all {each.n} {noun}s are equal in it."
         for each in found
         if each.distinct == 1
     ]
-    steered = next((each for each in found if each.name == _NAMES["selection_score"]), None)
-    if steered is None or steered.rho is None:
+    selecting = next((each for each in found if each.name == _NAMES["selection_score"]), None)
+    if selecting is None or selecting.rho is None:
         return " ".join(saturated)
     spread = estimate((row.ap_trapezoid for row in trials), SHARE)
     deviation = (
@@ -139,18 +139,18 @@ def agreement_verdict(results: RunResults) -> str:
         if spread is None or spread.deviation is None
         else f"; the test AP of the {noun}s has a standard deviation of {wording.percent(spread.deviation)} points"
     )
-    evidence = "" if steered.p is None else f" (p {steered.p:.2g}, permutation test)"
-    if steered.p is not None and steered.p > 1 - LEVEL:
-        evidence += ", which is no evidence of an agreement"
+    p_text = "" if selecting.p is None else f" (p {selecting.p:.2g}, permutation test)"
+    if selecting.p is not None and selecting.p > 1 - LEVEL:
+        p_text += ", which is no evidence of an agreement"
     agreement = (
-        f"What steered this search orders its {plural(steered.n, noun)} like their test AP with ρ = {_rho(steered)}"
-        f"{evidence}{deviation}."
+        f"The selection score orders the {plural(selecting.n, noun)} like their test AP with ρ = {_rho(selecting)}"
+        f"{p_text}{deviation}."
     )
     return " ".join([agreement, *saturated])
 
 
 def _at_chosen_epochs(results: RunResults) -> dict[str, EpochRow]:
-    """Trial id -> what was reported of its chosen epoch."""
+    """Trial id -> the report of its chosen epoch."""
     chosen = {row.trial_id: row.chosen_epoch for row in results.trial_rows if row.kind == "search"}
     return {
         row.trial_id: row
@@ -174,8 +174,8 @@ def _agreement(name: str, pairs: list[tuple[float, float]]) -> Agreement:
     if constant:
         return Agreement(name, len(pairs), distinct, None)
     rho = float(stats.spearmanr(ours, test).statistic)
-    steered = name == _NAMES["selection_score"]
-    return Agreement(name, len(pairs), distinct, rho, _chance(ours, test) if steered else None)
+    selecting = name == _NAMES["selection_score"]
+    return Agreement(name, len(pairs), distinct, rho, _chance(ours, test) if selecting else None)
 
 
 def _chance(ours: Sequence[float], test: Sequence[float]) -> float:

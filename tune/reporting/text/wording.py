@@ -13,7 +13,7 @@ NOT_MEASURED = "—"
 
 PROTOCOLS = {
     "published": "published: trained on all training videos, test AP measured every epoch",
-    "heldout": "heldout: trained on 80 % of the training videos, steered by the other 20 %, test labels unread",
+    "heldout": "heldout: trained on 80 % of the training videos, selection score on the other 20 %, test labels unread",
     "refit": "refit: trained on all training videos for the winner's chosen number of epochs, test labels unread",
 }
 # What a trial of a protocol is trained on.

@@ -168,11 +168,11 @@ def test_a_winner_that_is_the_reference_is_called_that() -> None:
     )
 
 
-def test_a_search_that_the_test_ap_steered_says_so() -> None:
+def test_a_search_that_selects_by_the_test_ap_says_so() -> None:
     changes = {"protocol": "published", "epoch_rule": "last"}
     rows = [{**row, **changes} for row in search(first=0.5, best=0.53).trials.to_pylist()]
     _, winner, better, _ = screen(made_results(rows[:1], plan=PLAN, protocol="published"))
-    assert better.messages[0].endswith("found nothing better by the test AP that steered it.")
+    assert better.messages[0].endswith("found nothing better by the test AP, its selection metric.")
     assert winner.lines[0].basis == "one seed, all training videos"
     assert "the best by selection score, which is its best test AP: it flatters." in winner.messages[0]
 

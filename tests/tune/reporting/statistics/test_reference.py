@@ -95,7 +95,7 @@ def test_no_sentence_of_a_page_calls_anything_else_the_papers_setting(tmp_path: 
     assert "paper's setting" not in page_of("heldout", tmp_path, lambda_v2b=3.5)
 
 
-def test_a_search_that_the_test_ap_steered_speaks_of_no_held_out_videos(tmp_path: Any) -> None:
+def test_a_search_that_selects_by_the_test_ap_speaks_of_no_held_out_videos(tmp_path: Any) -> None:
     page = page_of("published", tmp_path)
     assert "held-out" not in page
     assert "80 %" not in page

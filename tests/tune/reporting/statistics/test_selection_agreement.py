@@ -1,4 +1,4 @@
-"""The rank correlation of what steered a search with the test AP: by the ranks, and only where it may be looked at."""
+"""The rank correlation of the selection metric with the test AP: by the ranks, and only of labels that are open."""
 
 from __future__ import annotations
 
