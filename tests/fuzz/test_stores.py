@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import shutil
@@ -19,6 +20,7 @@ from macil.__main__ import app
 from macil.config import TrialConfig
 from macil.data import convert
 from macil.data.store.arrow_files import write_table
+from macil.data.store.columns import INDEX_SCHEMA
 from macil.data.store.feature_store import AUDIO, INDEX, LABELS, VISUAL, hash_file
 from macil.data.store.meta import META
 from macil.inference.safetensors_format import save_safetensors
@@ -77,7 +79,8 @@ def _spoil_table(store: Path, rng: random.Random) -> None:
     """Another value, type, column or row in a table that is otherwise whole."""
     path = store / rng.choice([INDEX, INDEX, LABELS])
     with pa.memory_map(str(path)) as file:
-        table = pa.ipc.open_file(file).read_all().to_pydict()
+        found = pa.ipc.open_file(file).read_all()
+    table, schema = found.to_pydict(), found.schema
     column = rng.choice(sorted(table))
     what = rng.random()
     if what < 0.15:
@@ -94,9 +97,13 @@ def _spoil_table(store: Path, rng: random.Random) -> None:
         for _ in range(rng.choice([1, 1, 5])):
             old = table[column][index := rng.randrange(len(table[column]))]
             table[column][index] = rng.choice(numbers if isinstance(old, int) else texts)
-    try:
-        write_table(path, pa.table(table))
-    except (pa.ArrowException, OverflowError, TypeError, UnicodeEncodeError):
+    types = pa.schema([field for field in schema if field.name in table])
+    for each in (types, None):
+        # Of the columns' own types where they hold the values, or another type would hide another value.
+        with contextlib.suppress(pa.ArrowException, OverflowError, TypeError, UnicodeEncodeError):
+            write_table(path, pa.table(table, schema=each))
+            break
+    else:
         return  # no table at all
     _forge(store, rng)
 
@@ -204,7 +211,7 @@ def test_an_index_that_would_be_read_beyond_the_features_is_refused(
     store = Path(shutil.copytree(made / "store", tmp_path / "store"))
     content = pa.ipc.open_file(pa.BufferReader((store / INDEX).read_bytes())).read_all().to_pydict()
     content[column][0] = value
-    write_table(store / INDEX, pa.table(content))
+    write_table(store / INDEX, pa.table(content, schema=INDEX_SCHEMA))
     _forge(store, random.Random(0))
     ended = fuzzing.call(app, "evaluate", made / "network.safetensors", store)
     assert ended.code == 1

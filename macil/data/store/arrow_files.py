@@ -10,18 +10,16 @@ from __future__ import annotations
 import errno
 import mmap
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
 
 from macil.errors import DataError
 from macil.io.reading import require_file
-
-Columns = Mapping[str, tuple[pa.DataType, list[Any]]]
 
 FEATURES = "features"
 NONZERO = "nonzero"
@@ -124,16 +122,34 @@ def map_batch(path: Path) -> pa.RecordBatch:
         raise DataError(f"{path} cannot be read ({first_line}); it is damaged, convert again") from None
 
 
+def map_table(path: Path, schema: pa.Schema, later: Collection[str] = ()) -> pa.RecordBatch:
+    """Memory-map a small table of this schema.
+
+    Args:
+        path: The Arrow file.
+        schema: Its columns; further ones are ignored.
+        later: The columns that a table of an earlier version may lack.
+
+    Raises:
+        DataError: As `map_batch`, or a column is missing or of another type; names every such column.
+    """
+    batch = map_batch(path)
+    faults = []
+    for column in schema:
+        indices = batch.schema.get_all_field_indices(column.name)
+        if len(indices) > 1 or not (indices or column.name in later):
+            faults.append(f"it has {len(indices)} columns {column.name!r}, expected one")
+        elif indices and (found := batch.schema.field(indices[0]).type) != column.type:
+            faults.append(f"column {column.name!r} holds {found}, expected {column.type}")
+    if faults:
+        raise DataError(f"{path} is damaged, convert again:", faults)
+    return batch
+
+
 def write_table(path: Path, table: pa.Table) -> None:
     """Write a small table as an Arrow file of one record batch."""
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
         writer.write_table(table.combine_chunks())
-
-
-def make_table(columns: Columns) -> pa.Table:
-    """Build a table from name -> (type, values)."""
-    arrays = [pa.array(values, kind) for kind, values in columns.values()]
-    return pa.table(arrays, schema=pa.schema([(name, kind) for name, (kind, _) in columns.items()]))
 
 
 def _zeros(nbytes: int) -> pa.Buffer:

@@ -8,13 +8,14 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from macil.data.demo.writing import DEMO_FILE
 from macil.data.store import columns
-from macil.data.store.arrow_files import Columns, make_table, measure_frame, write_table
+from macil.data.store.arrow_files import measure_frame, write_table
 from macil.data.store.feature_store import (
     AUDIO,
     INDEX,
@@ -342,29 +343,28 @@ def _hash_frame(path: Path) -> FrameHash:
 
 def _write_index(path: Path, source: SourceFolder, digests: list[str]) -> None:
     # Of a video's features: shows which one is damaged. The content hash is made of these.
-    write_table(path, make_table({**source.columns, columns.DIGEST: (pa.string(), digests)}))
+    write_table(
+        path, pa.table({**source.index_columns, columns.DIGEST: digests}, schema=columns.INDEX_SCHEMA)
+    )
 
 
-def _index_columns(plan: Plan) -> Columns:
+def _index_columns(plan: Plan) -> dict[str, list[Any]]:
     """All columns of index.arrow but the features' hashes."""
     videos = plan.videos
     # What a test video is must not be known to a training: its label and category are in labels.arrow only.
     trained = [video.files.split == "train" for video in videos]
     parsed = [video.files.parsed for video in videos]
     return {
-        columns.NAME: (pa.string(), [video.files.name for video in videos]),
-        columns.SOURCE: (pa.string(), [name.source for name in parsed]),
-        columns.SPLIT: (pa.string(), [video.files.split for video in videos]),
-        columns.CATEGORY: (
-            pa.string(),
-            [p.category if t else None for p, t in zip(parsed, trained, strict=True)],
-        ),
-        columns.LABEL: (pa.int8(), [p.label if t else None for p, t in zip(parsed, trained, strict=True)]),
-        columns.LENGTH: (pa.int64(), [video.length for video in videos]),
-        columns.VISUAL_OFFSET: (pa.int64(), [video.visual_offset for video in videos]),
-        columns.AUDIO_OFFSET: (pa.int64(), [video.audio_offset for video in videos]),
-        columns.AUDIO_LENGTH: (pa.int64(), [video.audio_length for video in videos]),
-        columns.CROPS: (pa.int32(), [plan.crops] * len(videos)),
+        columns.NAME: [video.files.name for video in videos],
+        columns.SOURCE: [name.source for name in parsed],
+        columns.SPLIT: [video.files.split for video in videos],
+        columns.CATEGORY: [p.category if t else None for p, t in zip(parsed, trained, strict=True)],
+        columns.LABEL: [p.label if t else None for p, t in zip(parsed, trained, strict=True)],
+        columns.LENGTH: [video.length for video in videos],
+        columns.VISUAL_OFFSET: [video.visual_offset for video in videos],
+        columns.AUDIO_OFFSET: [video.audio_offset for video in videos],
+        columns.AUDIO_LENGTH: [video.audio_length for video in videos],
+        columns.CROPS: [plan.crops] * len(videos),
     }
 
 
@@ -372,13 +372,13 @@ def _write_labels(path: Path, plan: Plan, report: AuditReport) -> None:
     videos = [video.files for video in plan.videos if video.files.split == "test"]
     frames = report.frame_labels.snippet_frames
     labels = [report.frame_labels.labels[video.name].reshape(-1, frames) for video in videos]
-    labels_table: Columns = {
-        columns.NAME: (pa.string(), [video.name for video in videos]),
-        columns.CATEGORY: (pa.string(), [video.parsed.category for video in videos]),
-        columns.LABEL: (pa.int8(), [video.parsed.label for video in videos]),
-        columns.FRAME_LABELS: (pa.large_list(pa.list_(pa.uint8(), frames)), [list(rows) for rows in labels]),
+    content = {
+        columns.NAME: [video.name for video in videos],
+        columns.CATEGORY: [video.parsed.category for video in videos],
+        columns.LABEL: [video.parsed.label for video in videos],
+        columns.FRAME_LABELS: [list(rows) for rows in labels],
     }
-    write_table(path, make_table(labels_table))
+    write_table(path, pa.table(content, schema=columns.labels_schema(frames)))
 
 
 def _hash_test_labels(report: AuditReport) -> str:

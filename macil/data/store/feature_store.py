@@ -24,7 +24,7 @@ import pyarrow as pa
 import torch
 
 from macil.data.store import columns
-from macil.data.store.arrow_files import FEATURES, NONZERO, map_batch
+from macil.data.store.arrow_files import FEATURES, NONZERO, map_batch, map_table
 from macil.data.store.faults import index_faults
 from macil.data.store.meta import FORMAT, META, StoreMeta
 from macil.errors import DataError
@@ -113,7 +113,7 @@ class FeatureStore:
         audio = _map_features(path / AUDIO, meta)
         self.audio = _as_tensor(path / AUDIO, audio, self.audio_dim, self.dtype)
         _require_hash(path / INDEX, meta)
-        self._index = _read_index(path / INDEX, self)
+        self._index = _read_index(self)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> FeatureStore:
@@ -169,7 +169,7 @@ class FeatureStore:
                 f"{path} is missing: this store has no test labels; convert again, or use held-out data"
             )
         _require_hash(path, self.meta)
-        batch = map_batch(path)
+        batch = map_table(path, columns.labels_schema(self.snippet_frames))
         try:
             names = tuple(batch.column(columns.NAME).to_pylist())
             categories = tuple(batch.column(columns.CATEGORY).to_pylist())
@@ -193,6 +193,15 @@ class FeatureStore:
         if self.labels_hash and digest != self.labels_hash:
             raise DataError(f"{path} is not what was converted: it is damaged or was changed; convert again")
         return TestLabels(names, categories, video_labels, frame_labels, digest)
+
+
+def map_index(store: Path) -> pa.RecordBatch:
+    """The table of videos of the store in a folder; without hashes of the features in a store of format_version 1.
+
+    Raises:
+        DataError: It is missing, damaged or has other columns.
+    """
+    return map_table(store / INDEX, columns.INDEX_SCHEMA, later=columns.LATER)
 
 
 def is_store(path: str | os.PathLike[str]) -> bool:
@@ -313,8 +322,8 @@ def _as_tensor(path: Path, batch: pa.RecordBatch, width: int, dtype: str) -> tor
     return tensor.view(-1, width)
 
 
-def _read_index(path: Path, store: FeatureStore) -> dict[str, VideoSet]:
-    batch = map_batch(path)
+def _read_index(store: FeatureStore) -> dict[str, VideoSet]:
+    path, batch = store.path / INDEX, map_index(store.path)
     try:
         arrays = {name: batch.column(name) for name in batch.schema.names}
         splits = np.array(arrays[columns.SPLIT].to_pylist())

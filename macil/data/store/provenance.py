@@ -14,14 +14,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
 from macil.data.demo.writing import DEMO_FILE
 from macil.data.store import columns
-from macil.data.store.arrow_files import Columns, map_batch
-from macil.data.store.feature_store import INDEX, FeatureStore, hash_content
+from macil.data.store.feature_store import FeatureStore, hash_content, map_index
 from macil.data.store.meta import FORMAT_VERSION as STORE_VERSION
 from macil.data.store.meta import META, Dtype, StoreDescription, StoreMeta
 from macil.data.store.writer import Plan, VideoError, hash_video
@@ -83,8 +82,8 @@ class SourceFolder(NamedTuple):
     plan: Plan
     description: StoreDescription
     """The part of meta.json known before features are read"""
-    columns: Columns
-    """Columns of index.arrow"""
+    index_columns: Mapping[str, list[Any]]
+    """Columns of index.arrow by name, without the hashes of the features"""
 
 
 class Provenance(FileFormat):
@@ -190,8 +189,8 @@ class Comparison:
         plan = self._source.plan
         if store.meta.description != self._source.description:
             return None
-        index = map_batch(store.path / INDEX).to_pydict()
-        if any(index.get(name) != values for name, (_, values) in self._source.columns.items()):
+        index = map_index(store.path).to_pydict()
+        if any(index[name] != values for name, values in self._source.index_columns.items()):
             return None
         noted = _recall(store.path, self._source.state)
         unchanged = {} if noted is None else noted.videos
@@ -210,7 +209,7 @@ class Comparison:
             suspects: They; the others are taken as unchanged.
         """
         plan, suspects = self._source.plan, list(suspects)
-        index = map_batch(store.path / INDEX).to_pydict()
+        index = map_index(store.path).to_pydict()
         digests: list[str] = list(index.get(columns.DIGEST, [""] * len(plan.videos)))
         with show_progress("comparing", len(suspects), "videos", enabled=self._progress) as advance:
             for i in suspects:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from macil.data.store import columns
-from macil.data.store.arrow_files import locate_buffers, map_batch, read_blocks
-from macil.data.store.feature_store import AUDIO, INDEX, VISUAL, FeatureStore, hash_content
+from macil.data.store.arrow_files import locate_buffers, read_blocks
+from macil.data.store.feature_store import AUDIO, VISUAL, FeatureStore, hash_content, map_index
 from macil.errors import DataError
 from macil.io.progress import show_progress
 
@@ -40,7 +40,7 @@ def verify_store(path: str | os.PathLike[str], *, deep: bool = True, progress: b
 
 
 def _verify_features(store: FeatureStore, progress: bool) -> list[str]:
-    videos = map_batch(store.path / INDEX).to_pylist()
+    videos = map_index(store.path).to_pylist()
     problems, digests = [], []
     with show_progress("reading the features", len(videos), "videos", enabled=progress) as advance:
         for video in videos:

@@ -14,6 +14,7 @@ import torch
 
 from macil.data import FeatureStore, convert
 from macil.data.store.arrow_files import allocate_feature_file, map_batch, write_table
+from macil.data.store.columns import INDEX_SCHEMA
 from macil.data.store.feature_store import is_store
 from macil.data.store.verification import verify_store
 from macil.errors import DataError
@@ -169,17 +170,43 @@ def damage_meta(path: Path, **changes: object) -> None:
 
 
 def test_audio_more_than_a_row_longer_than_its_video_is_refused_by_name(store_path: Path) -> None:
-    index = pa.table(map_batch(store_path / "index.arrow").to_pydict())
-    lengths, names = index["audio_length"].to_pylist(), index["name"].to_pylist()
-    position = names.index(TEST_VIOLENT)
-    lengths[position] = index["length"][position].as_py() - 2
-    write_table(store_path / "index.arrow", index.set_column(8, "audio_length", [lengths]))
+    index = map_batch(store_path / "index.arrow").to_pydict()
+    position = index["name"].index(TEST_VIOLENT)
+    index["audio_length"][position] = index["length"][position] - 2
+    write_table(store_path / "index.arrow", pa.table(index, schema=INDEX_SCHEMA))
     damage_meta(store_path, hashes={})
     with pytest.raises(DataError, match=r"index\.arrow is damaged") as error:
         FeatureStore.open(store_path)
     assert error.value.problems == (
         f"{TEST_VIOLENT} has 6 snippets and 4 rows of audio; at most one row of difference is expected",
     )
+
+
+def test_tables_of_other_columns_than_a_conversion_writes_are_refused_with_each_of_these(
+    store_path: Path,
+) -> None:
+    whole = (store_path / "index.arrow").read_bytes()
+    index = pa.table(map_batch(store_path / "index.arrow").to_pydict())  # numbers of 64 bits
+    labels = pa.table(map_batch(store_path / "labels.arrow").to_pydict())
+    damage_meta(store_path, hashes={})
+    spoiled = index.drop_columns(["source"]).append_column("split", index["split"])
+    write_table(store_path / "index.arrow", spoiled)
+    with pytest.raises(DataError, match=r"index\.arrow is damaged, convert again") as error:
+        FeatureStore.open(store_path)
+    assert error.value.problems == (
+        "it has 0 columns 'source', expected one",
+        "it has 2 columns 'split', expected one",
+        "column 'label' holds int64, expected int8",
+        "column 'crops' holds int64, expected int32",
+    )
+    (store_path / "index.arrow").write_bytes(whole)
+    write_table(store_path / "labels.arrow", labels)
+    with pytest.raises(DataError, match=r"labels\.arrow is damaged, convert again") as error:
+        FeatureStore.open(store_path).test_labels()
+    assert [fault.partition(" holds ")[0] for fault in error.value.problems] == [
+        "column 'label'",
+        "column 'frame_labels'",
+    ]
 
 
 def test_a_store_of_another_format_version_is_refused_by_name(store_path: Path) -> None:
