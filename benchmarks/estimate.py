@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks.standin import made_up_score
 from tune.algorithms.stopping.asha import REDUCTION, Asha
-from tune.algorithms.stopping.decision import Decision
+from tune.algorithms.stopping.rule import Decision
 
 EPOCHS, GRACE = 50, 15
 GPUS = (1, 8, 64)

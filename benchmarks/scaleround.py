@@ -43,7 +43,7 @@ from ray.tune.search.optuna import OptunaSearch  # noqa: E402
 import tune.execution.batch_runner  # noqa: E402
 from benchmarks.standin import StandIn, slots_for_workers  # noqa: E402
 from tune.algorithms.journal import open_journal  # noqa: E402
-from tune.algorithms.stopping.asha import REDUCTION  # noqa: E402
+from tune.algorithms.stopping.asha import REDUCTION, AshaSettings  # noqa: E402
 from tune.algorithms.study import SearchStudy, Suggestion  # noqa: E402
 from tune.cluster.workers import Needs, TrialResources, joined  # noqa: E402
 from tune.execution.batch_runner import Batch, run_batch  # noqa: E402
@@ -51,7 +51,7 @@ from tune.execution.failure_policy import FailurePolicy  # noqa: E402
 from tune.execution.interrupts import Interrupts  # noqa: E402
 from tune.execution.progress import Display  # noqa: E402
 from tune.execution.session import ROOT  # noqa: E402
-from tune.execution.tune_scheduler import AshaScheduler  # noqa: E402
+from tune.execution.tune_scheduler import StoppingScheduler  # noqa: E402
 from tune.planning.run_spec import RunSpec  # noqa: E402
 from tune.planning.space import published_point, search_space  # noqa: E402
 from tune.storage.run_folder import Workspace  # noqa: E402
@@ -488,7 +488,7 @@ def _run_product(task: Round, folder: Path, meter: Meter, address: str) -> dict[
             startup=_STARTUP,
             initial=(published_point(space),),
         ),
-        scheduler=partial(AshaScheduler, task.grace, task.epochs),
+        scheduler=partial(StoppingScheduler, AshaSettings(grace=task.grace), task.epochs),
     )
     interrupts = Interrupts(lambda: None)
     interrupts.listen()

@@ -729,9 +729,9 @@ Scenario = Callable[[Path, FeatureStore, Path, Patch], None]
 MUTATIONS: dict[str, tuple[Patch, Scenario]] = {
     "rung replay": (
         {
-            "tune.execution.tune_scheduler": "_init = AshaScheduler.__init__\n"
-            "def init(self, grace, epochs, histories=None):\n    _init(self, grace, epochs, None)\n"
-            "AshaScheduler.__init__ = init\n"
+            "tune.execution.tune_scheduler": "_init = StoppingScheduler.__init__\n"
+            "def init(self, settings, epochs, histories=None):\n    _init(self, settings, epochs, None)\n"
+            "StoppingScheduler.__init__ = init\n"
         },
         driver_killed,
     ),

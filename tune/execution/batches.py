@@ -9,9 +9,10 @@ from typing import Any
 from macil.data.split import Split
 from macil.data.store.feature_store import FeatureStore
 from macil.io.remote import is_uri
+from tune.algorithms.stopping.asha import AshaSettings
 from tune.algorithms.study import SearchStudy
 from tune.execution.batch_runner import Batch
-from tune.execution.tune_scheduler import AshaScheduler
+from tune.execution.tune_scheduler import StoppingScheduler
 from tune.planning.plan import Plan
 from tune.planning.run_spec import RunSpec
 from tune.results.ranking import Winner
@@ -25,8 +26,8 @@ def trials_batch(run: Workspace, plan: Plan, store: FeatureStore) -> Batch:
     spec = run_spec(run, plan, store)
     scheduler = None
     if plan.asha is not None:
-        rule, epochs = plan.asha, plan.base.epochs
-        scheduler = partial(AshaScheduler, rule.grace_period, epochs, reduction=rule.reduction_factor)
+        settings = AshaSettings(grace=plan.asha.grace_period, reduction=plan.asha.reduction_factor)
+        scheduler = partial(StoppingScheduler, settings, plan.base.epochs)
     if plan.sweep is not None:
         rows = [{"name": row.name, "changes": row.changes} for row in plan.trained_rows]
         points = _points(rows, plan.seeds, together=plan.lockstep)

@@ -9,8 +9,8 @@ from ray.tune.experiment import Trial
 from ray.tune.result import SHOULD_CHECKPOINT
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from tune.algorithms.stopping.asha import REDUCTION, Asha
-from tune.algorithms.stopping.decision import Decision
+from tune.algorithms.stopping.registry import StoppingSettings
+from tune.algorithms.stopping.rule import Decision
 from tune.storage.trial_log import METRIC, TIME
 from tune.storage.trial_names import folder_name
 
@@ -32,27 +32,24 @@ _READ = (
 )
 
 
-class AshaScheduler(FIFOScheduler):
-    """Stops trials by ASHA on `selection_score`; a trial is known by its folder, on whatever worker it runs.
+class StoppingScheduler(FIFOScheduler):
+    """Stops trials by a rule on `selection_score`; a trial is known by its folder, on whatever worker it runs.
 
     Args:
-        grace: Epochs that every trial gets.
+        settings: The rule.
         epochs: Epochs of a whole training.
         histories: What trials reported before, by folder. Without them a trial that goes on would be compared with
             nobody.
-        reduction: See `Asha`.
     """
 
     def __init__(
         self,
-        grace: int,
+        settings: StoppingSettings,
         epochs: int,
         histories: Mapping[str, TrialHistory] | None = None,
-        *,
-        reduction: int = REDUCTION,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.rule = Asha(grace, epochs, reduction)
+        self.rule = settings.make(epochs)
         for name, history in (histories or {}).items():
             self.rule.recall(
                 name, {} if history.diverged else history.scores, history.epochs, ended=history.done

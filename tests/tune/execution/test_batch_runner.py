@@ -26,11 +26,12 @@ from macil.training.member import Member
 from macil.training.metrics import EpochMetrics
 from macil.training.trainer import Trainer, trainer_from_record
 from tests.support.studies import load_study
+from tune.algorithms.stopping.asha import AshaSettings
 from tune.algorithms.study import REASON, SearchStudy
 from tune.execution.batch_runner import Batch, run_batch
 from tune.execution.interrupts import Interrupts
 from tune.execution.progress import Display
-from tune.execution.tune_scheduler import AshaScheduler
+from tune.execution.tune_scheduler import StoppingScheduler
 from tune.planning.run_spec import RunSpec
 from tune.planning.space import Space, search_space
 from tune.results.ranking import choose_winner
@@ -103,7 +104,9 @@ def rows_batch(spec: RunSpec, rows: list[dict[str, Any]], concurrent: int = 1) -
 
 def search_batch(run: Workspace, spec: RunSpec, space: Space, total: int) -> Batch:
     study = partial(SearchStudy, space, run.journal, seed=0, epochs=4, startup=3)
-    return batch(spec, total=total, study=study, scheduler=partial(AshaScheduler, 2, 4))
+    return batch(
+        spec, total=total, study=study, scheduler=partial(StoppingScheduler, AshaSettings(grace=2), 4)
+    )
 
 
 def execute(run: Workspace, batch: Batch, *, epochs: int = 4) -> str:
@@ -313,7 +316,7 @@ def test_rows_of_a_sweep_may_be_stopped_by_asha(run: Workspace, demo_store: Feat
     """Each row is begun once, in order; the rungs follow from what was logged."""
     rates = [2e-3, 1e-5, 4e-3, 1e-6]
     listed = rows_batch(spec(run, demo_store), [{"learning_rate": rate} for rate in rates])
-    execute(run, replace(listed, scheduler=partial(AshaScheduler, 1, 4)))
+    execute(run, replace(listed, scheduler=partial(StoppingScheduler, AshaSettings(grace=1), 4)))
     rung: list[float] = []
     ends = []
     for number in range(len(rates)):

@@ -1,21 +1,45 @@
 """Asynchronous successive halving (ASHA, Li et al. 2020): at each rung the best third of the trials goes on.
 
 A trial that reaches a rung is compared with those that were there before it, and waits for nobody. A rung holds the
-first score of each trial at or beyond its epoch, so that logs imply the rungs exactly: a resumed search recalls them. A
-decision that was made is not made again: an epoch that a trial repeats, because its worker was lost before it was
-saved, goes as it went before.
+first score of each trial at or beyond its epoch, so that logs imply the rungs exactly: a resumed search recalls them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 import numpy as np
 
-from tune.algorithms.stopping.decision import Decision
+from tune.algorithms.stopping.rule import Decision, StoppingRule
+from tune.storage.file_model import FileModel
+from tune.storage.run_file import Positive
 
 # The best of so many go on at each rung, and each rung is so many times as late as the one before.
 REDUCTION = 3
+
+
+class AshaSettings(FileModel):
+    """The rule as a plan has it; see `Asha`."""
+
+    title: ClassVar[str] = "ASHA"
+
+    rule: Literal["asha"] = "asha"
+    grace: Positive
+    reduction: Positive = REDUCTION
+
+    def make(self, epochs: int) -> Asha:
+        """The rule for trainings of so many epochs."""
+        return Asha(self.grace, epochs, self.reduction)
+
+    def rungs(self, epochs: int) -> list[int]:
+        """The epochs at which trials are compared."""
+        return rung_epochs(self.grace, epochs, self.reduction)
+
+    def describe(self, epochs: int) -> str:
+        """What it does with trainings of so many epochs."""
+        when = " and ".join(map(str, self.rungs(epochs))) or f"{epochs} (never)"
+        share = {2: "half", 3: "third"}.get(self.reduction, f"1/{self.reduction}")
+        return f"ASHA: the best {share} goes on after {when} epochs"
 
 
 def rung_epochs(grace: int, epochs: int, reduction: int = REDUCTION) -> list[int]:
@@ -27,8 +51,8 @@ def rung_epochs(grace: int, epochs: int, reduction: int = REDUCTION) -> list[int
     return rungs
 
 
-class Asha:
-    """The rule on a score of which larger is better.
+class Asha(StoppingRule):
+    """The rule.
 
     Args:
         grace: Epochs that every trial gets; the first rung.
@@ -37,51 +61,20 @@ class Asha:
     """
 
     def __init__(self, grace: int, epochs: int, reduction: int = REDUCTION) -> None:
-        self._epochs, self._reduction = epochs, reduction
+        super().__init__(epochs)
+        self._reduction = reduction
         # Epoch of the rung -> score by trial, the latest rung first; one at the last epoch stops nothing.
         self._rungs: dict[int, dict[str, float]] = {
             epoch: {} for epoch in reversed(rung_epochs(grace, epochs + 1, reduction))
         }
-        # Of each trial: the last epoch that was decided upon, and whether it was stopped there.
-        self._decided: dict[str, tuple[int, Decision]] = {}
 
     @property
     def rungs(self) -> dict[int, dict[str, float]]:
         """Epoch of the rung -> score by trial, the latest rung first."""
         return {epoch: dict(scores) for epoch, scores in self._rungs.items()}
 
-    def recall(self, trial: str, scores: Mapping[int, float | None], last: int, *, ended: bool) -> None:
-        """Take in what a trial has logged.
-
-        Args:
-            trial: Its name.
-            scores: Epoch -> score, None where it has none.
-            last: Its last logged epoch.
-            ended: Whether its last report ended it.
-        """
-        self._decided[trial] = last, Decision.STOP if ended else Decision.CONTINUE
-        for epoch, score in sorted(scores.items()):
-            if score is not None:
-                self._enter(trial, epoch, score)
-
-    def observe(self, trial: str, epoch: int, score: float | None) -> Decision:
-        """Whether a trial goes on after an epoch that gave it this score so far."""
-        last, decision = self._decided.get(trial, (0, Decision.CONTINUE))
-        if epoch <= last:
-            return decision if epoch == last else Decision.CONTINUE
-        decision = Decision.CONTINUE if score is None else self._enter(trial, epoch, score)
-        if epoch >= self._epochs:
-            decision = Decision.STOP
-        self._decided[trial] = epoch, decision
-        return decision
-
-    def complete(self, trial: str, epoch: int, score: float | None) -> None:
-        """Take in the last epoch of a trial that ended by itself."""
-        if score is not None:
-            self._enter(trial, epoch, score)
-
     def forget(self, trial: str) -> None:
-        """Take a trial out of all rungs: one that diverged leaves no score behind."""
+        """Take a trial out of all rungs."""
         for scores in self._rungs.values():
             scores.pop(trial, None)
 

@@ -10,7 +10,7 @@ import pytest
 from ray.tune.schedulers import ASHAScheduler
 
 from tune.algorithms.stopping.asha import REDUCTION, Asha, rung_epochs
-from tune.algorithms.stopping.decision import Decision
+from tune.algorithms.stopping.rule import Decision
 
 CONTROLLER: Any = None  # Ray's scheduler never looks at it
 
