@@ -14,7 +14,7 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python; do \
 python := $(VENV)/bin/python
 installed := $(VENV)/.installed
 installed_dev := $(VENV)/.installed-dev
-# What has to share a process is said in tests/support/distribution.py, and that the longest comes first.
+# tests/support/distribution.py groups the tests that have to share a process, and puts the longest first.
 two_at_a_time := --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 pip_install = $(python) -m pip install --disable-pip-version-check $(PIP_FLAGS) --constraint constraints.txt
 

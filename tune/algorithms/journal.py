@@ -59,18 +59,18 @@ def repair_journal(path: Path) -> str | None:
     ends the file as well: the rows behind it are in the trials' folders.
 
     Returns:
-        What was cut, for people; None for nothing worth telling (a torn end is what a kill leaves).
+        A message about what was cut; None where only a torn end was, which a kill leaves.
     """
     if not path.exists():
         return None
     content = path.read_bytes()
     begun: dict[int, int] = {}  # rows without their TRIAL_ID -> the first byte of their suggestion
-    told, offset, rows = None, 0, 0
+    message, offset, rows = None, 0, 0
     for number, line in enumerate(content.splitlines(keepends=True), start=1):
         operation = _parse(line)
         if operation is None:
             if line.endswith(b"\n"):
-                told = (
+                message = (
                     f"{path} is damaged from line {number} on: the rows behind it are made again from the "
                     "trials' folders"
                 )
@@ -81,7 +81,7 @@ def repair_journal(path: Path) -> str | None:
     if clean < len(content):
         with atomic_path(path) as temporary:
             temporary.write_bytes(content[:clean])
-    return told
+    return message
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:

@@ -47,6 +47,6 @@ def row_of(study: optuna.Study, trial: Trial) -> FrozenTrial:
     return row
 
 
-def share_search_space(sampler: TPESampler, seen: IntersectionSearchSpace) -> None:
-    """Let a new sampler find its space in the rows that `seen` has not seen; it would read all of them again."""
-    sampler._search_space = seen
+def share_search_space(sampler: TPESampler, space: IntersectionSearchSpace) -> None:
+    """Let a new sampler go on with `space`, which has read the rows so far; it would read all of them again."""
+    sampler._search_space = space

@@ -5,7 +5,7 @@
 - A trial that was stopped early is PRUNED in the study, one that failed or diverged FAIL.
 - There is no state beside the study: when a search is resumed, its rows are repaired from what the trials logged, and
   those that have not ended are offered again, under their numbers, before anything new.
-- Nothing is told twice.
+- Nothing is reported twice.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class SearchStudy:
         self._seed = seed
         self._epochs = epochs
         self._startup = startup
-        # A sampler finds the space in the rows it has not seen yet; a new sampler would read all of them again.
+        # A sampler finds the space in the rows it has not read yet; a new sampler would read all of them again.
         self._seen = IntersectionSearchSpace(include_pruned=True)
         self.study = optuna.create_study(
             storage=open_journal(journal, log, stop),
@@ -171,10 +171,10 @@ def repair_study(
     histories: Mapping[int, TrialHistory],
     epochs: int,
 ) -> None:
-    """Make the study say what the trials' folders say: rows, scores by epoch, and how each trial ended.
+    """Make the study agree with the trials' folders: rows, scores by epoch, and how each trial ended.
 
     Raises:
-        DataError: A row is missing, and its folder does not say which configuration it was.
+        DataError: A row is missing, and its folder does not record its configuration.
     """
     for number in range(len(study.get_trials(deepcopy=False)), max(histories, default=-1) + 1):
         study.add_trial(_row_of(number, histories.get(number), space))
@@ -201,7 +201,7 @@ def _row_of(number: int, history: TrialHistory | None, space: Mapping[str, BaseD
     missing = [name for name in space if history is None or name not in history.params]
     if history is None or missing:
         raise DataError(
-            f"the study has no row {number}, and trials/{number:05d}/params.json does not say what it was "
+            f"the study has no row {number}, and trials/{number:05d}/params.json does not record what it was "
             f"({', '.join(missing)} missing); put study.journal back from a copy, or begin a new run with --overwrite"
         )
     return create_trial(

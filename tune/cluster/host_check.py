@@ -1,7 +1,7 @@
-"""Checks that a host of a cluster equals the search's own host, made before it trains anything.
+"""The check that a host of a cluster meets the requirements of the search, before it trains anything.
 
-The same code and versions, and, for storage that hosts share, the same folder: each host proves it by reading what the
-search wrote there. A host that does not is no trial's fault; the search stops and names it.
+It needs the same code and versions, and, for storage that hosts share, the same folder: each host reads what the
+search wrote there. A host that fails the check is no trial's fault; the search stops and names it.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from macil.errors import DataError, MacilError
 from macil.io.files import write_text_atomic
 from tune.planning.run_spec import HostRequirements
 
-# In the run's folder: what every host must be able to read there.
+# File in the run's folder that every host must be able to read.
 MARKER = ".shared"
 # What numbers depend on, or what passes between processes.
 _PACKAGES = ("torch", "ray", "numpy", "pyarrow", "scikit-learn", "pydantic")
 
 
 class HostError(MacilError):
-    """A host cannot serve the search; the search stops, and can be resumed when that is put right."""
+    """A host cannot serve the search; the search stops, and can be resumed when that is mended."""
 
 
-def set_terms(shared: Path | None) -> HostRequirements:
-    """The terms of this search; for storage that hosts share, its folder `shared` gets the marker."""
+def host_requirements(shared: Path | None) -> HostRequirements:
+    """What this search requires of hosts; for storage that hosts share, its folder `shared` gets the marker."""
     token = uuid.uuid4().hex
     if shared is not None:
         write_text_atomic(shared / MARKER, token)
@@ -57,52 +57,54 @@ def code_here() -> str:
     return digest.hexdigest()
 
 
-def differences(terms: HostRequirements, host: str) -> list[str]:
+def differences(requirements: HostRequirements, host: str) -> list[str]:
     """The differences between this process and the search, one line each."""
     here = versions_here()
     found = [
         f"{name} {here.get(name, 'missing')} on {host}, {version} in the search"
-        for name, version in terms.versions.items()
+        for name, version in requirements.versions.items()
         if here.get(name) != version
     ]
-    if not found and code_here() != terms.code:
+    if not found and code_here() != requirements.code:
         found.append(f"the code of macil-tune on {host} is not that of the search")
     return found
 
 
-_KEPT: set[str] = set()
+_CHECKED: set[str] = set()
 
 
-def check_host(terms: HostRequirements | None) -> None:
-    """Compare this host with the terms; once a process.
+def check_host(requirements: HostRequirements | None) -> None:
+    """Compare this host with the requirements; once a process.
 
     Raises:
         HostError: It does not meet them.
     """
-    if terms is None or terms.token in _KEPT:
+    if requirements is None or requirements.token in _CHECKED:
         return
     host = socket.gethostname()
-    found = differences(terms, host)
+    found = differences(requirements, host)
     if found:
         raise HostError(
             f"host {host} has other versions than the search: {'; '.join(found)}. Install the same there "
             "(constraints.txt), or copy the code again, then go on with --resume"
         )
-    if terms.marker is not None:
+    if requirements.marker is not None:
         try:
-            seen = Path(terms.marker).read_text(encoding="utf-8")
+            content = Path(requirements.marker).read_text(encoding="utf-8")
         except OSError as error:
-            seen = error.strerror or type(error).__name__
-        if seen != terms.token:
+            content = error.strerror or type(error).__name__
+        if content != requirements.token:
             what = (
-                f"it reads {seen[:80]!r} there" if len(seen) != len(terms.token) else "it is another folder"
+                f"it reads {content[:80]!r} there"
+                if len(content) != len(requirements.token)
+                else "it is another folder"
             )
             raise HostError(
-                f"host {host} does not share the run's folder: {terms.marker} is not what the search wrote "
+                f"host {host} does not share the run's folder: {requirements.marker} is not what the search wrote "
                 f"({what}); --storage must be a folder that every host sees under the same path, or a URI such as "
                 "s3://bucket/runs"
             )
-    _KEPT.add(terms.token)
+    _CHECKED.add(requirements.token)
 
 
 def data_error_of_host(error: DataError) -> HostError:

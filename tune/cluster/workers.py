@@ -46,7 +46,7 @@ _REMIND = 30.0  # seconds between two messages while it waits
 _LOOK = 5.0  # seconds between two looks at the cluster while trials run
 _NEWS = 10.0  # seconds between two messages that it has grown or shrunk
 _MOST_ASKED = 1000  # what Ray's autoscaler takes in at a time
-# Seconds for which an autoscaler must have said that nothing it has can hold a trial.
+# Seconds for which an autoscaler must have reported that no worker type can hold a trial.
 _CERTAIN = 3.0
 _RPC = 10.0
 _IMPOSSIBLE = re.compile(r"No available node types can fulfill resource requests? (\{[^{}]*\})")
@@ -162,12 +162,12 @@ class Autoscaler:
 
 def ask_autoscaler() -> Autoscaler:
     """Ask Ray's control service for the autoscaler: for the first kind by its key, for the second by its state."""
-    told = autoscaler_report()
-    return _first_autoscaler(told) if told else _second_autoscaler(cluster_status(_RPC))
+    status = autoscaler_report()
+    return _first_autoscaler(status) if status else _second_autoscaler(cluster_status(_RPC))
 
 
-def _first_autoscaler(told: bytes) -> Autoscaler:
-    report = _read_report(told)
+def _first_autoscaler(status: bytes) -> Autoscaler:
+    report = _read_report(status)
     types = (report.get("node_type_mapping") or {}).values()
     if not types:
         return Autoscaler()
@@ -188,9 +188,9 @@ def _first_autoscaler(told: bytes) -> Autoscaler:
     return Autoscaler(True, dict(starting), tuple(trouble), fixed=_LISTED in types)
 
 
-def _read_report(told: bytes) -> dict[str, Any]:
+def _read_report(status: bytes) -> dict[str, Any]:
     try:
-        report = json.loads(told).get("autoscaler_report")
+        report = json.loads(status).get("autoscaler_report")
     except ValueError:
         return {}
     return report if isinstance(report, dict) else {}
@@ -236,16 +236,16 @@ class Cluster:
         self._check = check
         self._waiting: dict[TrialResources, list[Any]] = {}
         self._scales: bool | None = None  # whether there is an autoscaler, None while that is not known
-        self._looked = self._told = 0.0
+        self._looked = self._room_logged = 0.0
         self._last_room = ""
         self._names: dict[str, str] = {}
         self._of_actor: dict[str, str] = {}
 
     def wait_for_room(self) -> None:
-        """Wait until every shape of trial finds a host, and say what there is.
+        """Wait until the resources of every kind of trial fit a host, and log the hosts.
 
         Raises:
-            UsageError: That cannot come true, or has not for as long as `MACIL_WORKERS_PATIENCE` says.
+            UsageError: They cannot fit, or have not within the seconds of `MACIL_WORKERS_PATIENCE`.
         """
         began = last_logged = time.monotonic()
         first = True
@@ -281,7 +281,7 @@ class Cluster:
                 self._check()
                 time.sleep(_POLL)
         self._check()
-        self._tell_room(hosts, time.monotonic() - began if not first else 0.0)
+        self._log_room(hosts, time.monotonic() - began if not first else 0.0)
 
     def tick(self, left: int) -> None:
         """Ask the autoscaler for what the trials that are left need, no more; cheap, for every step.
@@ -304,8 +304,8 @@ class Cluster:
             self._scales = ask_autoscaler().there
         if self._scales:
             self._ask(hosts, min(left, self._needs.concurrent), [])
-        if left > 0 and now - self._told >= _NEWS:
-            self._tell_room(hosts)
+        if left > 0 and now - self._room_logged >= _NEWS:
+            self._log_room(hosts)
 
     def withdraw(self) -> None:
         """Ask for nothing any more."""
@@ -328,7 +328,7 @@ class Cluster:
         return self._of_actor.get(number, "")
 
     def _ask(self, hosts: list[Host], at_once: int, missing: list[TrialResources]) -> None:
-        """Let so many tasks wait as trials could run at once and have no room; totals count, whoever uses them."""
+        """Let as many tasks wait as trials could run at once and have no room; totals count as room, free or not."""
         trial = self._needs.trial
         room = sum(host.slots(trial) for host in hosts)
         for resources in self._needs.distinct_resources:
@@ -352,15 +352,15 @@ class Cluster:
     def _is_impossible(
         self, missing: list[TrialResources], scaler: Autoscaler, autoscaler_log: _AutoscalerLog
     ) -> bool:
-        """Whether the autoscaler has nothing that could hold one of the shapes."""
+        """Whether the autoscaler has no worker type for one of the missing resources."""
         if not scaler.there or scaler.fixed:
             return False
-        told = autoscaler_log.impossible()
+        impossible = autoscaler_log.impossible()
         for resources in missing:
             bundle = frozenset(resources.bundle.items())
             asked = len(self._waiting.get(resources, ()))
             if scaler.impossible is None:
-                if bundle in told:
+                if bundle in impossible:
                     return True
             elif asked and scaler.impossible.get(bundle, 0) >= asked and not scaler.starting:
                 return True
@@ -407,8 +407,8 @@ class Cluster:
         ]
         return f"no host can hold {' or '.join(what)}"
 
-    def _tell_room(self, hosts: list[Host], waited: float = 0.0) -> None:
-        """Say what there is and how many trials that holds, where that is news."""
+    def _log_room(self, hosts: list[Host], waited: float = 0.0) -> None:
+        """Log the hosts and how many trials they hold, where that has changed."""
         trial = self._needs.trial
         useful = [host for host in hosts if host.slots(trial)]
         room = sum(host.slots(trial) for host in useful)
@@ -418,7 +418,7 @@ class Cluster:
         text = f"cluster: {there}: {plural(at_once, 'trial')} at once ({trial} each)"
         if text == self._last_room:
             return
-        self._last_room, self._told = text, time.monotonic()
+        self._last_room, self._room_logged = text, time.monotonic()
         text += f", {self._bound(useful, room)}"
         if asked := len(self._waiting.get(trial, ())):
             text += f"; its autoscaler is asked for room for {asked} more"
@@ -456,15 +456,15 @@ def joined(address: str, needs: Needs, log: Log, check: Callable[[], None]) -> I
 
 
 class _AutoscalerLog:
-    """Lines of the first autoscaler's log, the only place where it says what it cannot do."""
+    """Lines of the first autoscaler's log, the only source of what it cannot do."""
 
     def __init__(self) -> None:
-        self._told: set[frozenset[tuple[str, float]]] = set()
+        self._impossible: set[frozenset[tuple[str, float]]] = set()
         self._lines = log_subscriber()
         self._lines.subscribe()
 
     def impossible(self) -> set[frozenset[tuple[str, float]]]:
-        """Bundles that it has said to have nothing for."""
+        """Bundles that it has no worker type for."""
         for _ in range(200):  # logs of other searches come along
             batch = self._lines.poll(0.01)
             if not batch or not batch.get("lines"):
@@ -474,8 +474,10 @@ class _AutoscalerLog:
             for bundle in _IMPOSSIBLE.findall("\n".join(batch["lines"]).replace("\\'", "'")):
                 with contextlib.suppress(ValueError, SyntaxError):
                     content = ast.literal_eval(bundle)
-                    self._told.add(frozenset((str(key), float(value)) for key, value in content.items()))
-        return self._told
+                    self._impossible.add(
+                        frozenset((str(key), float(value)) for key, value in content.items())
+                    )
+        return self._impossible
 
     def close(self) -> None:
         """Stop listening."""

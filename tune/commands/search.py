@@ -178,7 +178,7 @@ def _check_storage(storage: str, resume: str | None, address: str | None, *, sha
     if address is not None and not shared and not is_uri(storage) and not is_uri(resume):
         raise UsageError(
             f"--storage {storage}: the hosts of the cluster at {address} write into it too. Give a URI such as "
-            "s3://bucket/runs, or say --shared-storage if every host sees that folder under the same path"
+            "s3://bucket/runs, or add --shared-storage if every host sees that folder under the same path"
         )
 
 

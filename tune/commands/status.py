@@ -38,7 +38,7 @@ class Last:
     """A trial's last sign of life.
 
     Attributes:
-        host: Where its last epoch was trained, "" where its log does not say so.
+        host: Where its last epoch was trained, "" where its log does not record it.
         age: Seconds since then, None before its first epoch.
     """
 

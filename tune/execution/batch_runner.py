@@ -1,4 +1,4 @@
-"""Running a batch of trials under Tune, from the beginning or from where its folders say it is."""
+"""Running a batch of trials under Tune, from the beginning or from the state of its folders."""
 
 from __future__ import annotations
 
@@ -76,9 +76,9 @@ def run_batch(run: Workspace, batch: Batch, display: Display, interrupts: Interr
     experiment = run.experiment(batch.kind)
     histories: dict[str, TrialHistory]
     if batch.study is not None:
-        told = repair_journal(run.journal)
-        if told:
-            display.log(told)
+        message = repair_journal(run.journal)
+        if message:
+            display.log(message)
         numbered = read_numbered(experiment)
         study = batch.study(histories=numbered, log=display.log, stop=stop)
         search: Searcher = StudySearch(study)

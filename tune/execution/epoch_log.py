@@ -108,7 +108,7 @@ class RunRecorder(Callback):
         _remove_account(trial)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
-        """A trial that recovered has a result; whatever is said to be finished is where the run lies."""
+        """Forget the failures of a trial that recovered; it counts as finished when its files are in the storage."""
         self._failures.pop(trial.trial_id, None)
         self._kept(self._sync.flush)
 

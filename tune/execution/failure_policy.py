@@ -46,7 +46,7 @@ class FailurePolicy(Callback):
     """Ends what hangs, decides what is tried again, and stops the run when that is asked for or called for.
 
     Args:
-        recorder: Is told why a trial was ended.
+        recorder: Records why a trial was ended.
         interrupts: A wish to stop.
         log: Called with each message of a worker.
         timeout: Seconds without a report after which a trial is ended.
@@ -94,7 +94,7 @@ class FailurePolicy(Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: Any
     ) -> None:
-        """A trial was heard of."""
+        """The clock of a trial begins anew: it has reported."""
         self._last_report[trial.trial_id] = trial, time.monotonic()
 
     def on_trial_save(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:

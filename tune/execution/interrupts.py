@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a request: finish the step, save, say how to go on. A second one ends at once.
+"""Ctrl-C and SIGTERM as a request: finish the step, save, print how to go on. A second one ends at once.
 
 Tune's own handler makes a run return as if nothing had happened; it is switched off (`tune.execution.session`), and
 Tune is asked to stop by the signal it always listens to.

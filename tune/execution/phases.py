@@ -13,7 +13,7 @@ from macil.data.store.feature_store import FeatureStore
 from macil.io.files import atomic_path
 from macil.io.wording import plural, plural_s
 from macil.training.files import newest_checkpoint
-from tune.cluster.host_check import set_terms
+from tune.cluster.host_check import host_requirements
 from tune.cluster.workers import Needs, joined
 from tune.execution.batch_runner import Batch, run_batch
 from tune.execution.batches import confirm_batch, refit_batch, trials_batch
@@ -56,7 +56,7 @@ def train(
     begun = run.info.phase  # what a resume goes on with; whatever comes after it is begun
 
     # A bucket is shared by itself. Before Ray starts, which sends the code as it is then.
-    hosts = None if address is None else set_terms(run.path if run.bucket is None else None)
+    hosts = None if address is None else host_requirements(run.path if run.bucket is None else None)
     with ray_running(address, this_machine(), debug=debug) as available, ExitStack() as stack:
         interrupts.listen()
         if address is None:

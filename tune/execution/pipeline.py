@@ -66,7 +66,7 @@ def run_to_end(
         console: Where to.
         address: Ray cluster, None for this machine.
         report: Write the report; otherwise the command that writes it is printed.
-        debug: Show what Ray and Tune say.
+        debug: Show the messages of Ray and Tune.
 
     Returns:
         The exit status: 0, or 128 and the number of the signal that stopped the run.

@@ -38,7 +38,7 @@ class _Line:
     score: float | None = None
     note: str = ""
     host: str = ""
-    # Of the epochs seen here that have contrastive terms, by number, whether these were exactly 0.
+    # Of the epochs of this process that have contrastive terms, by number, whether these were exactly 0.
     silent: dict[int, bool] = field(default_factory=dict)
 
 
@@ -51,7 +51,7 @@ class Display:
         epochs: Epochs of a whole training, by kind.
 
     Attributes:
-        cluster: What runs the trials, to say on which hosts; None is this machine.
+        cluster: The cluster that runs the trials, which knows their hosts; None is this machine.
     """
 
     def __init__(self, console: Console, total: dict[str, int], epochs: dict[str, int]) -> None:
@@ -91,11 +91,11 @@ class Display:
                 self._live = None
 
     def callback(self, policy: FailurePolicy) -> Callback:
-        """The callback that tells this display about Tune's trials."""
+        """The callback by which this display follows Tune's trials."""
         return _TrialReporter(self, policy)
 
     def recall(self, histories: Iterable[TrialHistory]) -> None:
-        """Take in trials that ended before this run was resumed, without a word."""
+        """Take in trials that ended before this run was resumed, without a message."""
         for history in histories:
             line = _Line(history.name, "failed" if history.diverged or history.failed else "finished")
             line.epoch, line.score = history.epochs, history.scores.get(history.epochs)
@@ -168,7 +168,7 @@ class Display:
         host = f" on {line.host}" if line.host else ""
         epochs = f"{line.epoch}/{self.epochs[self._kind]} epochs"
         silent = sum(line.silent.values())
-        # Epochs from before a resume were not seen: nothing is said of a part.
+        # Epochs from before a resume are not known here, and a part of them is not reported.
         whole = silent and len(line.silent) == line.epoch
         terms = f", contrastive terms {silence_text(silent, line.epoch)}" if whole else ""
         return f"{kind} {line.name} {line.state} after {epochs}{host}{score}{terms}{note}"

@@ -78,9 +78,9 @@ __all__ = [
     "Recovers",
     "actor_number",
     "autoscaler_report",
+    "changed_failures",
     "check",
     "cluster_status",
-    "failures_told",
     "log_subscriber",
     "loopback_only",
     "node_of_actor",
@@ -98,11 +98,11 @@ __all__ = [
 def loopback_only() -> Iterator[None]:
     """Let a Ray that is started meanwhile listen on the loopback address and nowhere else.
 
-    Ray's servers listen on the address of their node, and Ray replaces 127.0.0.1 as such by the network's, unless it is
-    told that there are to be no clusters. The name of that setting is older than its meaning.
+    Ray's servers listen on the address of their node, and Ray replaces 127.0.0.1 as such by the network's, unless
+    clusters are switched off. The name of that setting is older than its meaning.
 
     Raises:
-        MacilError: This version of Ray is told otherwise; what was started has been ended.
+        MacilError: This version of Ray has another setting; what was started has been ended.
     """
     variable = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
     before, enabled = os.environ.get(variable), ray_constants.ENABLE_RAY_CLUSTER
@@ -146,8 +146,8 @@ def take_messages(namespace: bytes, prefix: str) -> list[bytes]:
 
 def autoscaler_report() -> bytes | None:
     """The status of Ray's first autoscaler in the control service, as JSON."""
-    told: bytes | None = internal_kv._internal_kv_get(b"__autoscaling_status")
-    return told
+    report: bytes | None = internal_kv._internal_kv_get(b"__autoscaling_status")
+    return report
 
 
 def cluster_status(timeout: float) -> GetClusterStatusReply:
@@ -207,7 +207,7 @@ class OwnCheckpoints(tune.Trainable):
         return self._storage
 
     def put_checkpoint(self, folder: Path, name: str) -> str:
-        """Bring the checkpoint in `folder` under its name to where it belongs, and say where that is."""
+        """Bring the checkpoint in `folder` under its name into the storage, and return its location there."""
         raise NotImplementedError
 
     def count_on(self, epoch: int) -> None:
@@ -219,7 +219,7 @@ class OwnCheckpoints(tune.Trainable):
         self.stored.current_checkpoint_index = number
 
     def count_as_restored(self) -> None:
-        """Tell Tune that the state is that of a checkpoint."""
+        """Set Tune's mark that the state is that of a checkpoint."""
         self._restored = True
 
     def _report_class_trainable_checkpoint(self, checkpoint_dir: str, returned: Any) -> Any:
@@ -250,11 +250,11 @@ def without_experiment_state() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def failures_told(as_told: Callable[[Exception], Exception], recovers: Recovers | None) -> Iterator[None]:
-    """Change meanwhile what Tune is told of the failures of its actors.
+def changed_failures(change: Callable[[Exception], Exception], recovers: Recovers | None) -> Iterator[None]:
+    """Change the errors that Tune gets for failures of its actors, within the block.
 
     Args:
-        as_told: The error that Tune is told in place of one of Ray's.
+        change: Gives the error that Tune gets in place of one of Ray's.
         recovers: Whether a trial is tried again after this failure; asked once for each. None: Tune's `max_failures`.
     """
     originals = [
@@ -263,8 +263,12 @@ def failures_told(as_told: Callable[[Exception], Exception], recovers: Recovers 
         (TuneController, "_trial_task_failure", TuneController._trial_task_failure),
     ]
     for owner, name, method in originals:
-        told = _told_once(method, recovers) if owner is TuneController else _told_as(method, as_told)
-        setattr(owner, name, told)
+        changed = (
+            _reported_once(method, recovers)
+            if owner is TuneController
+            else _with_changed_error(method, change)
+        )
+        setattr(owner, name, changed)
     try:
         yield
     finally:
@@ -272,18 +276,18 @@ def failures_told(as_told: Callable[[Exception], Exception], recovers: Recovers 
             setattr(owner, name, method)
 
 
-def _told_as(method: Any, as_told: Callable[[Exception], Exception]) -> Any:
+def _with_changed_error(method: Any, change: Callable[[Exception], Exception]) -> Any:
     signature = inspect.signature(method)
 
     def failed(*given: Any, **named: Any) -> None:
         call = signature.bind(*given, **named)
-        call.arguments["exception"] = as_told(call.arguments["exception"])
+        call.arguments["exception"] = change(call.arguments["exception"])
         method(*call.args, **call.kwargs)
 
     return failed
 
 
-def _told_once(method: Any, recovers: Recovers | None) -> Any:
+def _reported_once(method: Any, recovers: Recovers | None) -> Any:
     last: BaseException | None = None
 
     def failed(self: TuneController, trial: Trial, exception: Exception) -> None:
@@ -295,7 +299,7 @@ def _told_once(method: Any, recovers: Recovers | None) -> Any:
                 self._set_trial_status(trial, Trial.RUNNING)
                 self._unstage_trial_with_resources(trial)
         elif exception is last:
-            return  # told as the actor's failure before, and now as that of its task
+            return  # reported as the actor's failure before, and now as that of its task
         last = exception
         if recovers is not None:
             trial.max_failures = -1 if recovers(trial, exception) else 0  # always, or never

@@ -20,7 +20,7 @@ _GUESS = 0.02
 
 
 class SavePolicy:
-    """Decides, from times it is told, whether the training of a worker's current trial should be saved.
+    """Decides, from measured times, whether the training of a worker's current trial should be saved.
 
     The cost of a save is that of the last one on this worker; it is kept from trial to trial.
     """

@@ -48,10 +48,10 @@ _MEMBER_CHECKPOINT = f"{CHECKPOINT_PREFIX}000000"
 class MacilTrainable(OwnCheckpoints):
     """Trains the configuration that Tune hands over.
 
-    A training goes on from the last good checkpoint in its folder, whoever asks: a new worker after a failure, or a
-    resumed search. Its first result is that of the epoch after the checkpoint, or of the first one that is not in the
-    log; what the checkpoint is ahead is reported from its history. A diverged training ends with `diverged` and its
-    reason instead of a score; retrying it would give the same. The result asks for a checkpoint when one is due
+    A training goes on from the last good checkpoint in its folder, on a new worker after a failure as in a resumed
+    search. Its first result is that of the epoch after the checkpoint, or of the first one that is not in the log;
+    what the checkpoint is ahead is reported from its history. A diverged training ends with `diverged` and its reason
+    instead of a score; retrying it would give the same. The result asks for a checkpoint when one is due
     (`tune.execution.save_policy`); Tune saves at the end of a trial in any case, and `cleanup` when the search is
     stopped.
     """
@@ -89,11 +89,11 @@ class MacilTrainable(OwnCheckpoints):
         """The trainer, in the state of the last good checkpoint, or of the first epoch if that is beyond `most`."""
         storage = self._storage_of_trial()
         content = config[SPEC]
-        # A host of another version may not even know the fields of the specification: that is told first.
+        # A host of another version may not even know the fields of the specification: versions are checked first.
         check_host(
             content["hosts"] and parse(HostRequirements, content["hosts"], "the requirements of hosts")
         )
-        trainer = build_trainer(parse(RunSpec, content, "the run specification"), config, self._tell)
+        trainer = build_trainer(parse(RunSpec, content, "the run specification"), config, self._log)
         state = self._retry(partial(storage.last_good, self._notes.append), storage)
         if state is not None and (most is None or state["epoch"] <= most):
             trainer.load_state_dict(state)
@@ -180,10 +180,10 @@ class MacilTrainable(OwnCheckpoints):
             self.save()
 
     def _retry(self, do: Callable[[], _T], where: object) -> _T:
-        return with_retry(do, str(where), log=self._tell)
+        return with_retry(do, str(where), log=self._log)
 
-    def _tell(self, text: str) -> None:
-        """Say something to whoever watches the search."""
+    def _log(self, text: str) -> None:
+        """Send a worker message to the search."""
         post(self._storage_of_trial().name, text)
 
     def _members(self, trainer: Trainer) -> list[tuple[TrialStorage, Member]]:
@@ -238,7 +238,7 @@ def _results(trainer: Trainer, epoch: int) -> dict[str, dict[str, Any]]:
 
 
 def _result_of_group(members: dict[str, dict[str, Any]], epoch: int, *, done: bool) -> dict[str, Any]:
-    """The results of several seeds as one: their mean score, for whoever watches."""
+    """The results of several seeds as one, with their mean score."""
     result: dict[str, Any] = {
         "epoch": epoch,
         "selection_score": mean_score(member["selection_score"] for member in members.values()),
@@ -260,7 +260,7 @@ _STORES: dict[str, FeatureStore] = {}
 
 
 def build_trainer(
-    spec: RunSpec, hyperparameters: Mapping[str, Any], tell: Callable[[str], None] = note
+    spec: RunSpec, hyperparameters: Mapping[str, Any], log: Callable[[str], None] = note
 ) -> Trainer:
     """The trainer of a trial, of its `seed` or of all its `seeds`.
 
@@ -268,28 +268,28 @@ def build_trainer(
         spec: What the run's trials share.
         hyperparameters: The trial's own: suggestions and seed by name, or a sweep's `row` with its changes. Keys that
             are no hyperparameters are ignored.
-        tell: Told when the data are copied to this host, which takes time.
+        log: Called with messages while the data are copied to this host, which takes time.
 
     Raises:
         MacilError: The configuration is refused, or data or split are not those of the run.
         HostError: This host of a cluster does not have the data.
     """
     config = compose_config(spec.base, hyperparameters)
-    store = _open_store(spec, tell)
+    store = _open_store(spec, log)
     split = _load_split(spec, store) if spec.protocol == "heldout" else None
     return Trainer(config, store, seeds=hyperparameters.get(SEEDS), split=split, **spec.training_settings())
 
 
-def _open_store(spec: RunSpec, tell: Callable[[str], None]) -> FeatureStore:
+def _open_store(spec: RunSpec, log: Callable[[str], None]) -> FeatureStore:
     key = f"{spec.store} {spec.store_hash}"
     if key not in _STORES:
         hashes = (spec.store_hash, spec.labels_hash)
         if spec.hosts is None:
             # One machine: what the search has opened is here, or is gone.
-            _STORES[key] = open_here(spec.store, spec.store, hashes, tell, copy=False)
+            _STORES[key] = open_here(spec.store, spec.store, hashes, log, copy=False)
             return _STORES[key]
         try:
-            _STORES[key] = open_here(spec.store, spec.data, hashes, tell)
+            _STORES[key] = open_here(spec.store, spec.data, hashes, log)
         except DataError as error:
             raise data_error_of_host(error) from None
     return _STORES[key]

@@ -13,14 +13,14 @@ from collections.abc import Iterator
 
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
-from tune.execution.ray_internals import Recovers, failures_told
+from tune.execution.ray_internals import Recovers, changed_failures
 
 # Characters of the line that says in short what was lost.
 _SHORT = 300
 
 
 class WorkerLostError(RayActorError):
-    """A trial's worker was lost. The text is Ray's; its last line says in short how."""
+    """A trial's worker was lost. The text is Ray's; its last line is the reason in short."""
 
 
 @contextlib.contextmanager
@@ -29,17 +29,17 @@ def tolerating_worker_failures(recovers: Recovers | None = None) -> Iterator[Non
 
     Args:
         recovers: Whether a trial is tried again after this failure; asked once for each. None: Tune's `max_failures`
-            says it, which cannot tell the trial's own exceptions from worker failures.
+            decides, which does not distinguish the trial's own exceptions from worker failures.
     """
-    with failures_told(as_worker_failure, recovers):
+    with changed_failures(as_worker_failure, recovers):
         yield
 
 
 def as_worker_failure(error: Exception) -> Exception:
     """The error passed to Tune: a trial's own exception and a dead actor unchanged, other errors as a worker failure.
 
-    That includes what no worker can help, a full object store say: it is tried again as often, and then the
-    trial has failed with this reason. An error that is not Ray's is one of this process.
+    That includes errors that another worker does not cure, such as a full object store: the trial is tried again as
+    often, and then fails with this reason. An error that is not Ray's is one of this process.
     """
     if isinstance(error, RayActorError | RayTaskError) or not isinstance(error, RayError):
         return error

@@ -95,7 +95,7 @@ def points_text(points: int) -> str:
 
 
 def distinct_trainings(base: TrialConfig, space: Mapping[str, BaseDistribution]) -> int | None:
-    """How many different trainings a space holds, as `macil.training.equivalence` tells them apart; None: any number.
+    """How many different trainings a space holds, by `macil.training.equivalence`; None: any number.
 
     What is continuous counts once where it changes nothing, as Λ in a single epoch.
     """

@@ -1,4 +1,4 @@
-"""Counts that stand in more than one place, each counted and said in one way."""
+"""Counts that several outputs show, each counted and worded in one way."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def equal_rows(
 def planned_equal_rows(plan: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     """`equal_rows` of a plan.json: as it says; computed where it does not, as one of an earlier version.
 
-    A plan that does not say with what its rows were trained has no two that are known to be equal.
+    A plan without the configurations of its rows has no two that are known to be equal.
     """
     rows = [row for row in plan.get("rows") or [] if isinstance(row, dict)]
     if any("trained_as" in row for row in rows):

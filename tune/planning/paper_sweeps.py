@@ -47,7 +47,7 @@ class Row(FileModel):
     @field_validator("changes", mode="before")
     @classmethod
     def _are_hyperparameters(cls, changes: object) -> object:
-        """Every fault of a row at once; whether width and heads fit is for the plan to say, which knows both."""
+        """Every fault of a row at once; whether width and heads fit is checked in the plan, which knows both."""
         if not isinstance(changes, dict):
             return changes
         faults = [f"{name}: {why}" for name, why in _NOT_HERE.items() if name in changes]
@@ -84,7 +84,7 @@ class Sweep(FileModel):
             raise ValueError("expected at least one [[rows]] with name and changes")
         if len(rows) > _MOST_ROWS:
             raise ValueError(f"{len(rows)} of them; expected at most {_MOST_ROWS}")
-        # A folder's name may not tell upper from lower case.
+        # Names of folders may not distinguish upper from lower case.
         folded = [row.name.casefold() for row in rows]
         twice = [row.name for index, row in enumerate(rows) if folded.index(folded[index]) < index]
         if twice:

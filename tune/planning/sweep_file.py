@@ -88,7 +88,7 @@ def _parse(content: Mapping[str, Any], path: Path) -> Sweep:
         sweep = Sweep.model_validate(defaults | dict(content))
     except ValidationError as error:
         for fault in error.errors(include_url=False):
-            faults += _told(fault["loc"], fault["type"], fault["input"], fault["msg"], content)
+            faults += _fault_messages(fault["loc"], fault["type"], fault["input"], fault["msg"], content)
     if isinstance(name, str) and name in SWEEPS:
         faults.append(f"name: {name!r} is a sweep of the paper; choose another")
     if faults or sweep is None:
@@ -96,7 +96,7 @@ def _parse(content: Mapping[str, Any], path: Path) -> Sweep:
     return sweep
 
 
-def _told(
+def _fault_messages(
     loc: tuple[int | str, ...], kind: str, value: object, message: str, content: Mapping[str, Any]
 ) -> Iterator[str]:
     """A fault in the words of the file: row and field, the value received, what was expected."""

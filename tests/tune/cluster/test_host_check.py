@@ -1,4 +1,4 @@
-"""What every host of a cluster must have in common with the search, and how a host that has not is named."""
+"""The requirements that every host of a cluster must meet, and how a host that does not is named."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from tune.cluster.host_check import (
     check_host,
     code_here,
     differences,
-    set_terms,
+    host_requirements,
     versions_here,
 )
 from tune.planning.run_spec import HostRequirements
 
 
 @pytest.fixture
-def terms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> HostRequirements:
-    monkeypatch.setattr(tune.cluster.host_check, "_KEPT", set())
-    return set_terms(tmp_path)
+def requirements(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> HostRequirements:
+    monkeypatch.setattr(tune.cluster.host_check, "_CHECKED", set())
+    return host_requirements(tmp_path)
 
 
-def test_this_host_meets_its_own_terms(terms: HostRequirements, tmp_path: Path) -> None:
-    check_host(terms)
-    assert differences(terms, "here") == []
+def test_this_host_meets_its_own_requirements(requirements: HostRequirements, tmp_path: Path) -> None:
+    check_host(requirements)
+    assert differences(requirements, "here") == []
     (tmp_path / MARKER).unlink()
-    check_host(terms)  # once a process
+    check_host(requirements)  # once a process
 
 
-def test_one_machine_has_no_terms(terms: HostRequirements) -> None:
+def test_one_machine_has_no_requirements(requirements: HostRequirements) -> None:
     check_host(None)
-    assert terms.token not in tune.cluster.host_check._KEPT
+    assert requirements.token not in tune.cluster.host_check._CHECKED
 
 
-def test_another_version_is_refused_by_name(terms: HostRequirements) -> None:
-    terms.versions["torch"] = "2.0.1"
+def test_another_version_is_refused_by_name(requirements: HostRequirements) -> None:
+    requirements.versions["torch"] = "2.0.1"
     with pytest.raises(HostError) as refused:
-        check_host(terms)
+        check_host(requirements)
     text = str(refused.value)
     assert socket.gethostname() in text
     assert f"torch {versions_here()['torch']} on" in text
@@ -56,9 +56,9 @@ def test_builds_of_one_version_are_the_same_version() -> None:
     assert versions_here()["python"].count(".") == 1
 
 
-def test_other_code_is_refused(terms: HostRequirements) -> None:
+def test_other_code_is_refused(requirements: HostRequirements) -> None:
     with pytest.raises(HostError, match=r"the code of macil-tune on .* is not that of the search"):
-        check_host(terms.model_copy(update={"code": "0" * 16}))
+        check_host(requirements.model_copy(update={"code": "0" * 16}))
 
 
 def test_the_hash_of_the_code_knows_every_source(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -75,23 +75,23 @@ def test_the_hash_of_the_code_knows_every_source(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("content", [None, "another text", "f" * 32])
 def test_a_folder_that_is_not_shared_is_refused(
-    terms: HostRequirements, tmp_path: Path, content: str | None
+    requirements: HostRequirements, tmp_path: Path, content: str | None
 ) -> None:
     (tmp_path / MARKER).unlink()
     if content is not None:
         (tmp_path / MARKER).write_text(content)
     with pytest.raises(HostError, match="does not share the run's folder") as refused:
-        check_host(terms)
+        check_host(requirements)
     assert socket.gethostname() in str(refused.value)
     assert "s3://" in str(refused.value)
-    set_terms(tmp_path)
+    host_requirements(tmp_path)
     with pytest.raises(HostError):
-        check_host(terms)
+        check_host(requirements)
 
 
 def test_a_bucket_needs_no_marker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tune.cluster.host_check, "_KEPT", set())
-    terms = set_terms(None)
-    assert terms.marker is None
-    check_host(terms)
-    assert terms.token in tune.cluster.host_check._KEPT
+    monkeypatch.setattr(tune.cluster.host_check, "_CHECKED", set())
+    requirements = host_requirements(None)
+    assert requirements.marker is None
+    check_host(requirements)
+    assert requirements.token in tune.cluster.host_check._CHECKED

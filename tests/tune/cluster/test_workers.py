@@ -204,7 +204,7 @@ def test_a_search_waits_for_workers_trains_on_all_of_them_and_tells_where(
 def room(needs: Needs, *hosts: tuple[float, float]) -> str:
     messages: list[str] = []
     named = [Host(str(number), f"h{number}", cpus, gpus) for number, (cpus, gpus) in enumerate(hosts)]
-    Cluster("there", needs, messages.append, nothing)._tell_room(named)
+    Cluster("there", needs, messages.append, nothing)._log_room(named)
     return messages[0]
 
 
