@@ -18,7 +18,7 @@ _ROOT = Path(os.path.abspath(__file__)).parents[2]
 _SITE = tuple(sys.path[1:])
 # A part of the command line that nobody has to quote: `python -m` and its module.
 _MODULE = "-m"
-# Whether commands are for whoever reads them later, from wherever that is.
+# Whether commands are kept to be read later, perhaps from another folder.
 _KEPT = ContextVar("_KEPT", default=False)
 _NOWHERE = Path("/nowhere")
 

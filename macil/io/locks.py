@@ -36,8 +36,8 @@ def exclusive(path: Path, what: str, *, wait: bool = True) -> Iterator[Held]:
 
     Args:
         path: Its folder must exist.
-        what: What is done under the lock, in the -ing form, for whoever has to wait.
-        wait: Wait for another process, and say so on stderr; else refuse.
+        what: What is done under the lock, in the -ing form, for the message of a process that waits.
+        wait: Wait for another process, with a message on stderr; else refuse.
 
     Raises:
         WriteError: The folder cannot be written.
@@ -66,7 +66,7 @@ def in_use(path: Path, what: str) -> Iterator[None]:
 
     Args:
         path: Its folder must exist.
-        what: What is in use then, for whoever is refused.
+        what: What is in use then, for the message of a process that is refused.
 
     Raises:
         WriteError: The folder cannot be written.
@@ -85,7 +85,7 @@ def in_use(path: Path, what: str) -> Iterator[None]:
 
 def _lock(path: Path) -> FileLock:
     try:
-        path.touch()  # a folder that cannot be written is told; filelock may take it for another process
+        path.touch()  # raises for a folder that cannot be written; filelock may take that for another process
     except OSError as error:
         raise refusal(path, error) from None
     # A lock by the mere existence of a file would outlive a process that is killed.

@@ -19,10 +19,10 @@ def require_own(name: str, folder: Path) -> None:
         SystemExit: Another package of that name is loaded.
     """
     loaded = sys.modules.get(name)
-    places = [Path(place).resolve() for place in getattr(loaded, "__path__", [])]
-    if loaded is None or folder.resolve() in places:
+    paths = [Path(path).resolve() for path in getattr(loaded, "__path__", [])]
+    if loaded is None or folder.resolve() in paths:
         return
-    where = places[0] if places else getattr(loaded, "__file__", None) or "elsewhere"
+    where = paths[0] if paths else getattr(loaded, "__file__", None) or "elsewhere"
     sys.exit(
         f"error: Python has loaded another package called {name}, from {where}, before macil-tune's own in "
         f"{folder}. Run macil-tune in an environment without it, or take that folder off PYTHONPATH"

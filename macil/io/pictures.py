@@ -1,4 +1,4 @@
-"""How every picture looks and is saved: PNG and SVG, colours that the colour-blind and a printer tell apart.
+"""How every picture looks and is saved: PNG and SVG, colours that remain distinct to the colour-blind and in print.
 
 Names from data are never read as mathematics.
 """
@@ -72,5 +72,7 @@ def save_picture(
                 figure.savefig(
                     temporary, format=path.suffix[1:], dpi=_DPI, metadata=metadata[path], facecolor="white"
                 )
-            figure.set_layout_engine("none")  # laid out once: the second file keeps the places of the first
+            figure.set_layout_engine(
+                "none"
+            )  # laid out once: the second file keeps the positions of the first
     return png, svg

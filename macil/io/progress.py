@@ -12,13 +12,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 Advance = Callable[[int], None]
 
-# A log should show that the job lives without being flooded.
+# A log should show that the command lives without being flooded.
 SECONDS_BETWEEN_LINES = 15.0
 
 
 @contextlib.contextmanager
 def show_progress(title: str, total: int, unit: str, *, enabled: bool = True) -> Iterator[Advance]:
-    """Yield a function that is told how many units were finished; everything is written to stderr.
+    """Yield a function to call with the number of units that were finished; everything is written to stderr.
 
     Args:
         title: What is being done, in the -ing form.

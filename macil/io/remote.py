@@ -1,7 +1,7 @@
 """Files in a bucket, or on another file system that pyarrow opens by URI: whole objects, put and read by name.
 
-Whatever such a file system raises is told as a `RemoteError` with what it says, so that whoever writes can wait for it;
-what is not there is a `FileNotFoundError`.
+Every error of such a file system is raised as a `RemoteError` with its message, so that a writer can wait for it; a
+missing object is a `FileNotFoundError`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _T = TypeVar("_T")
 # Requests at a time: their latency is what takes the time, and one connection does not fill a network.
 _AT_ONCE = 16
 _CHUNK = 8 * 1024**2
-# A bucket tells the time of a change in whole seconds; twice that, in nanoseconds, for clocks that differ.
+# A bucket gives the time of a change in whole seconds; twice that, in nanoseconds, for clocks that differ.
 _TICK = 2 * 10**9
 # Small objects in one request instead of three.
 _OPTIONS = {"s3": "allow_delayed_open=true"}
@@ -97,7 +97,7 @@ class Remote:
             RemoteError: Also for a name that would lead out of the folder: in a bucket a name may be any text.
         """
         filesystem, root = _open(self.uri)
-        with _told():
+        with _remote_errors():
             infos = filesystem.get_file_info(fs.FileSelector(root, recursive=True, allow_not_found=True))
         found = {}
         for info in infos:
@@ -113,7 +113,7 @@ class Remote:
     def exists(self, name: str) -> bool:
         """Whether a file of that name is there."""
         filesystem, root = _open(self.uri)
-        with _told():
+        with _remote_errors():
             return filesystem.get_file_info(f"{root}/{name}").type == fs.FileType.File
 
     def read(self, name: str) -> bytes:
@@ -123,13 +123,13 @@ class Remote:
             FileNotFoundError: It is not there.
         """
         filesystem, root = _open(self.uri)
-        with _told(), filesystem.open_input_stream(f"{root}/{name}") as stream:
+        with _remote_errors(), filesystem.open_input_stream(f"{root}/{name}") as stream:
             return stream.read()
 
     def write(self, name: str, content: bytes) -> None:
         """Put a file, all of it or nothing."""
         filesystem, root = _open(self.uri)
-        with _told():
+        with _remote_errors():
             self._make_folder(filesystem, f"{root}/{name}")
             with filesystem.open_output_stream(f"{root}/{name}") as stream:
                 stream.write(content)
@@ -137,7 +137,7 @@ class Remote:
     def upload(self, local: Path, name: str) -> None:
         """Put a local file, all of it or nothing."""
         filesystem, root = _open(self.uri)
-        with local.open("rb") as source, _told():
+        with local.open("rb") as source, _remote_errors():
             self._make_folder(filesystem, f"{root}/{name}")
             with filesystem.open_output_stream(f"{root}/{name}") as stream:
                 while block := source.read(_CHUNK):
@@ -152,13 +152,13 @@ class Remote:
             advance: Called with the bytes that came in, by one thread at a time or by several.
         """
         filesystem, root = _open(self.uri)
-        with _told():
+        with _remote_errors():
             file = filesystem.open_input_file(f"{root}/{name}")
             size = file.size()
         descriptor = os.open(local, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
 
         def copy(start: int) -> None:
-            with _told():
+            with _remote_errors():
                 block = file.read_at(min(_CHUNK, size - start), start)
             view, offset = memoryview(block), start
             while view:
@@ -176,7 +176,7 @@ class Remote:
     def delete(self, name: str) -> None:
         """Remove a file; it need not be there."""
         filesystem, root = _open(self.uri)
-        with contextlib.suppress(FileNotFoundError), _told():
+        with contextlib.suppress(FileNotFoundError), _remote_errors():
             filesystem.delete_file(f"{root}/{name}")
 
     def delete_all(self) -> None:
@@ -214,11 +214,11 @@ def open_remote(uri: str, flag: str) -> Remote:
     try:
         filesystem, root = _open(uri)
         bucket = root.split("/", 1)[0]
-        with _told():
+        with _remote_errors():
             there = filesystem.get_file_info(bucket).type != fs.FileType.NotFound
     except (ValueError, ImportError, OSError) as error:
         raise UsageError(
-            f"{flag} {uri} cannot be opened: {said_by(error)}; expected a URI such as s3://bucket/folder, with "
+            f"{flag} {uri} cannot be opened: {error_text(error)}; expected a URI such as s3://bucket/folder, with "
             "credentials in the environment, and AWS_ENDPOINT_URL for a server of your own"
         ) from None
     if not there:
@@ -269,7 +269,7 @@ def bring(remote: Remote, folder: Path, wanted: Mapping[str, Entry | None]) -> s
     return copied
 
 
-def said_by(error: BaseException) -> str:
+def error_text(error: BaseException) -> str:
     """The message of a remote file system, in one line, without the names that the caller knows."""
     text = getattr(error, "strerror", None) or str(error)
     text = text[max(text.find("AWS Error"), 0) :].partition("; Details: ")[0]
@@ -288,15 +288,15 @@ def _open_once(uri: str, _process: int) -> tuple[fs.FileSystem, str]:
 
 def _open(uri: str) -> tuple[fs.FileSystem, str]:
     # A connection does not survive a fork.
-    with _told():
+    with _remote_errors():
         return _open_once(uri, os.getpid())
 
 
 @contextlib.contextmanager
-def _told() -> Iterator[None]:
+def _remote_errors() -> Iterator[None]:
     try:
         yield
     except (FileNotFoundError, RemoteError):
         raise
     except OSError as error:
-        raise RemoteError(errno.EREMOTEIO, said_by(error)) from error
+        raise RemoteError(errno.EREMOTEIO, error_text(error)) from error

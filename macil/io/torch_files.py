@@ -39,7 +39,7 @@ def read_tensors(path: str | Path, what: str, *, verify: bool = False) -> Any:
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what torch thinks of a foreign pickle is said below
+            warnings.simplefilter("ignore")  # a foreign pickle has a message of its own below
             content = torch.load(require_file(path), map_location="cpu", weights_only=True)
         if verify:
             _verify(path)

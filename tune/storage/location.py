@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 from macil.data.opening import default_cache
 from macil.errors import DataError, UsageError
 from macil.io.reading import read_text
-from macil.io.remote import Remote, RemoteError, bring, is_uri, open_remote, said_by, side_by_side
+from macil.io.remote import Remote, RemoteError, bring, error_text, is_uri, open_remote, side_by_side
 from tune.storage.names import ORIGIN_FILE, RUN_FILE, TRIALS_FOLDER
 
 # Weights and pickles are never needed to report a run, and are nearly all of its bytes.
@@ -48,7 +48,7 @@ class RunLocation:
                 side_by_side(lambda name: remote.upload(self.path / name, name), names)
             except RemoteError as error:
                 raise UsageError(
-                    f"{self.shown}/{part} cannot be written: {said_by(error)}; it is in {local}"
+                    f"{self.shown}/{part} cannot be written: {error_text(error)}; it is in {local}"
                 ) from None
 
 
@@ -140,6 +140,6 @@ def _from_uri(uri: str) -> RunLocation:
         target = default_cache() / "runs" / where / remote.name
         copy_run(remote, target)
     except (OSError, ValueError) as error:
-        raise UsageError(f"{uri} cannot be copied to this machine: {said_by(error)}") from None
+        raise UsageError(f"{uri} cannot be copied to this machine: {error_text(error)}") from None
     location = _from_paths(uri, str(target.parent), [target])
     return RunLocation(location.path, uri, remote)

@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlparse
 from macil.data.opening import default_cache
 from macil.errors import UsageError
 from macil.io.locks import in_use
-from macil.io.remote import Remote, RemoteError, is_uri, open_remote, said_by
+from macil.io.remote import Remote, RemoteError, error_text, is_uri, open_remote
 from macil.io.wording import now
 from tune.storage.names import (
     CONFIG_FILE,
@@ -181,7 +181,7 @@ def _new_in_bucket(remote: Remote, *, overwrite: bool) -> Workspace:
     try:
         names = set(remote.files()) - {LEASE_FILE}
     except RemoteError as error:
-        raise UsageError(f"--storage {remote.parent} cannot be read: {said_by(error)}") from None
+        raise UsageError(f"--storage {remote.parent} cannot be read: {error_text(error)}") from None
     if RUN_FILE in names and not overwrite:
         raise UsageError(
             f"run {remote.name!r} exists already in {remote.parent}; "
@@ -196,7 +196,7 @@ def _existing_in_bucket(remote: Remote) -> Workspace:
     try:
         there = remote.exists(RUN_FILE)
     except RemoteError as error:
-        raise UsageError(f"--storage {remote.parent} cannot be read: {said_by(error)}") from None
+        raise UsageError(f"--storage {remote.parent} cannot be read: {error_text(error)}") from None
     if not there:
         raise UsageError(f"--resume {remote.name}: there is no run of that name in {remote.parent}")
     run = _in_bucket(remote)

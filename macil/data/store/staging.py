@@ -32,7 +32,7 @@ from macil.io.command_line import command_line
 from macil.io.files import is_full, refusal
 from macil.io.folders import atomic_folder, remove_unfinished
 from macil.io.locks import exclusive
-from macil.io.remote import Remote, RemoteError, is_uri, said_by, side_by_side
+from macil.io.remote import Remote, RemoteError, error_text, is_uri, side_by_side
 from macil.io.text import printable
 
 Log = Callable[[str], None]
@@ -114,7 +114,7 @@ class RemoteSource:
                 f"`{command_line('macil', 'convert', 'DIR', 'OUT')}` writes, copied there"
             ) from None
         except RemoteError as error:
-            raise DataError(f"{self} cannot be read: {said_by(error)}") from None
+            raise DataError(f"{self} cannot be read: {error_text(error)}") from None
         except (ValueError, RecursionError) as error:
             raise DataError(f"{self}: {META} is damaged ({error})") from None
         return StoreMeta.parse(content, f"{self}: {META}")
@@ -124,14 +124,14 @@ class RemoteSource:
         try:
             return {name: entry.size for name, entry in self.remote.files().items() if name in _FILES}
         except RemoteError as error:
-            raise DataError(f"{self} cannot be read: {said_by(error)}") from None
+            raise DataError(f"{self} cannot be read: {error_text(error)}") from None
 
     def copy(self, name: str, target: Path, advance: Callable[[int], None]) -> None:
         """See `Source.copy`."""
         try:
             self.remote.download(name, target, advance)
         except (RemoteError, FileNotFoundError) as error:
-            raise DataError(f"{self}: {name} cannot be read: {said_by(error)}") from None
+            raise DataError(f"{self}: {name} cannot be read: {error_text(error)}") from None
 
 
 def source_of(location: str | os.PathLike[str]) -> Source:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from macil.errors import UsageError
-from macil.io.remote import _CHUNK, Entry, Remote, RemoteError, is_uri, open_remote, said_by, side_by_side
+from macil.io.remote import _CHUNK, Entry, Remote, RemoteError, error_text, is_uri, open_remote, side_by_side
 from tests.support.s3 import Link, put_object
 
 
@@ -128,7 +128,7 @@ def test_a_server_that_does_not_answer_is_a_refusal_in_words(bucket: str, s3: st
     link.cut()
     with pytest.raises(RemoteError, match="NETWORK_CONNECTION") as refused:
         remote.write("x", b"2")
-    assert "\n" not in said_by(refused.value)
+    assert "\n" not in error_text(refused.value)
     link.connect()
     assert remote.read("x") == b"1", "nothing was written by halves"
     link.cut()
