@@ -19,7 +19,7 @@ from tune.storage.names import EPOCHS_TABLE, TRIALS_SHEET, TRIALS_TABLE
     type=click.Choice(["auto", "open", "closed"]),
     default="auto",
     show_default=True,
-    help="Test labels of a held-out run: opened when it has ended, now, or not at all. Every opening is logged.",
+    help="Test labels of a held-out run: opened when it has ended, now, or not at all. Every access is logged.",
 )
 @click.option(
     "--out", help="Several runs: folder of their comparison.  [default: comparison-NAMES beside the first]"

@@ -1,6 +1,6 @@
 """The treatment of trials that fail, hang, or all fail in the same way; and of a request to stop.
 
-Lost workers and hosts are Tune's to make good, up to `MAX_WORKER_FAILURES` times a trial. A trial's own exception is
+Tune replaces lost workers and hosts, up to `MAX_WORKER_FAILURES` times a trial. A trial's own exception is
 tried once more, from its last checkpoint. Equal exceptions of several trials in a row are not the trials' fault.
 """
 
