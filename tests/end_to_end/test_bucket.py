@@ -95,7 +95,7 @@ def test_a_search_with_data_and_storage_in_a_bucket(
     assert_whole(run, 2)
     assert_replays(run, demo_store)
     results = load_run(remote.uri)
-    assert results.info["data"] == data
+    assert results.info.data == data
     assert results.trials["ap"].null_count == 0, "the labels were opened once"
     assert not (tmp_path / "runs").exists()
 

@@ -9,9 +9,12 @@ from typing import Any
 from macil.config import TrialConfig
 from macil.evaluation.protocols import epoch_rule
 from tests.support.run_folders import BASE
+from tune.planning.plan import Plan
 from tune.planning.space import describe, published_point, search_space
 from tune.results.rows import EpochRow, TrialRow
 from tune.results.run import RunResults
+from tune.results.run_info import usable_info, usable_plan
+from tune.storage.run_file import RunInfo
 
 SEARCHED = TrialConfig(epochs=9)
 SPACE = search_space(SEARCHED)
@@ -36,6 +39,22 @@ def epoch_rows(rows: Iterable[Mapping[str, Any]]) -> list[EpochRow]:
     return [EpochRow(**{"kind": "search", **row}) for row in rows]
 
 
+def made_info(**content: Any) -> RunInfo:
+    """A run.json of these fields as a report reads it."""
+    problems: list[str] = []
+    info = usable_info(content, problems)
+    assert problems == []
+    return info
+
+
+def made_plan(**content: Any) -> Plan:
+    """A plan.json of these fields as a report reads it."""
+    problems: list[str] = []
+    plan = usable_plan(content, problems)
+    assert problems == []
+    return plan
+
+
 def made_results(
     rows: Sequence[Mapping[str, Any]],
     epochs: Sequence[Mapping[str, Any]] = (),
@@ -58,13 +77,14 @@ def made_results(
     usual = {"protocol": protocol, "epoch_rule": epoch_rule(protocol), "seed": 0}
     if base is not None:
         usual |= {**base.to_dict(), "seed": 0, "epochs_run": base.epochs, "chosen_epoch": base.epochs}
+    info = {"name": "made", "status": "finished", "protocol": protocol, "demo": False, **info}
     return RunResults(
         path=path,
-        info={"name": "made", "status": "finished", "protocol": protocol, "demo": False, **info},
+        info=made_info(**info),
         trial_rows=trial_rows({**usual, **row} for row in rows),
         epoch_rows=epoch_rows(epochs),
         problems=[],
-        plan=dict(plan or {}),
+        plan=made_plan(**(plan or {})),
     )
 
 

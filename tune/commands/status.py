@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -19,8 +18,10 @@ from tune.results.next_commands import report_command, resume_command
 from tune.results.ranking import ranked_trials, winner_of, winning_trial
 from tune.results.rows import TrialRow
 from tune.results.run import RunResults, load_run, planned_confirmation
+from tune.results.run_info import planned_base
 from tune.results.trainings import trained_epochs
 from tune.storage.names import LOG_FILE, REPORT_FOLDER, REPORT_PAGE, TRIALS_FOLDER
+from tune.storage.run_file import RunInfo
 from tune.storage.run_folder import Workspace, never_begun
 from tune.storage.trial_log import read_last_report
 
@@ -117,14 +118,14 @@ def _summary(
     info, running = results.info, results.status == "running"
     yield "status", "killed" if any("it was killed" in each for each in results.problems) else results.status
     if results.status != "finished":
-        phase = str(info.get("phase"))
+        phase = str(info.phase)
         yield "phase", {"confirm": "confirmation"}.get(phase, phase)
-    since, changed = seconds_since(info.get("created")), seconds_since(info.get("updated"))
+    since, changed = seconds_since(info.created), seconds_since(info.updated)
     if since is not None:
         ago = f"{duration(since)} ago"
         if not running and changed is not None:
             ago += f"; last change {duration(changed)} ago"
-        yield "begun", f"{info['created']}, {ago}"
+        yield "begun", f"{info.created}, {ago}"
     yield "data", _data(info)
     for kind, name in _PHASES.items():
         if text := _counts(results, [row for row in rows if row.kind == kind], kind):
@@ -134,12 +135,12 @@ def _summary(
     yield "folder", results.location.shown
 
 
-def _data(info: Mapping[str, Any]) -> str:
-    if info.get("data") is None:
+def _data(info: RunInfo) -> str:
+    if info.data is None:
         return "not read yet"
-    counts = ", ".join(f"{number} {split} videos" for split, number in (info.get("dataset") or {}).items())
-    demo = "; demo data, made up" if info.get("demo") else ""
-    return f"{info['data']} ({counts}{demo})"
+    counts = ", ".join(f"{number} {split} videos" for split, number in (info.dataset or {}).items())
+    demo = "; demo data, made up" if info.demo else ""
+    return f"{info.data} ({counts}{demo})"
 
 
 def _counts(results: RunResults, rows: Sequence[TrialRow], kind: str) -> str:
@@ -167,29 +168,23 @@ def _counts(results: RunResults, rows: Sequence[TrialRow], kind: str) -> str:
 def _total(results: RunResults, kind: str) -> int:
     info, plan = results.info, results.plan
     if kind == "search":
-        return int(info.get("trials") or 0)
+        return info.trials or 0
     if kind == "refit":
-        return len(info.get("seeds") or []) if plan.get("refits") else 0
+        return len(info.seeds or ()) if plan.refits else 0
     planned = planned_confirmation(info)
     if planned:
         return len(planned)
-    confirm = plan.get("confirm")
-    if not isinstance(confirm, dict):
-        return 0
     # Before the best are known: those, without the paper's beside them.
-    configurations, seeds = confirm.get("configurations"), confirm.get("seeds")
-    return configurations * len(seeds) if isinstance(configurations, int) and isinstance(seeds, list) else 0
+    return plan.confirm.configurations * len(plan.confirm.seeds) if plan.confirm else 0
 
 
 def _epochs(results: RunResults, rows: Sequence[TrialRow], lasts: Mapping[str, Last]) -> str:
     spent = trained_epochs(rows)
     done, messages = sum(spent.values()), f"{epochs_text(spent)} done"
-    most = results.plan.get("most_epochs")
-    if not isinstance(most, int):
-        return messages
     over = [row for row in rows if row.status in (*_ENDED, *_FAILED)]
     # What was stopped early, or failed, is not trained any more.
     never = sum(max(0, (row.epochs or 0) - row.epochs_run) for row in over)
+    most = results.plan.most_epochs if planned_base(results.plan) else 0
     left = max(0, most - never - done)
     if results.status == "finished" or not left:
         return messages
@@ -213,10 +208,8 @@ def _winner(results: RunResults) -> str:
     if trial is None:
         return f"trial {name}"
     text = f"trial {name}, selection_score {trial.selection_score:.4f}"
-    confirmed = results.info["winner"].get("confirmed")
-    if not isinstance(confirmed, Mapping) or not isinstance(confirmed.get("mean"), float):
-        return text
-    return f"{text} in the search, {confirmed['mean']:.4f} on fresh seeds"
+    confirmed = results.info.winner.confirmed if results.info.winner else None
+    return text if confirmed is None else f"{text} in the search, {confirmed.mean:.4f} on fresh seeds"
 
 
 def _best(results: RunResults) -> str:
@@ -231,7 +224,7 @@ def _best(results: RunResults) -> str:
 def _silence(results: RunResults, rows: Sequence[TrialRow], lasts: Mapping[str, Last]) -> float | None:
     """Seconds without any sign of life, when that is longer than it should be."""
     ages = [last.age for last in lasts.values() if last.age is not None]
-    changed = seconds_since(results.info.get("updated"))
+    changed = seconds_since(results.info.updated)
     ages += [changed] if changed is not None else []
     expected = max(_SILENT, _SILENT_EPOCHS * (_seconds_an_epoch(rows) or 0.0))
     return min(ages) if ages and min(ages) > expected else None
@@ -272,7 +265,7 @@ def _name(row: TrialRow) -> str:
 
 
 def _resume(results: RunResults) -> str:
-    return resume_command(results.location.shown, results.info.get("address"))
+    return resume_command(results.location.shown, results.info.address)
 
 
 def _look(results: RunResults) -> str:

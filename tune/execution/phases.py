@@ -82,12 +82,12 @@ def train(
                 shown.total["confirm"] = len(candidates) * (
                     1 if plan.confirm_together else len(plan.confirm_seeds)
                 )
-                run.update(confirm=confirmation.to_dict(plan.confirm_seeds))
+                run.update(confirm=confirmation.recorded(plan.confirm_seeds).model_dump())
                 if begun in ("trials", "confirm"):
                     shown.log(_confirmation_text(confirmation, plan))
                     go(confirm_batch(run, plan, store, candidates))
                 winner = choose_confirmed(load_run(run.path), candidates)
-            run.update(winner=winner.to_dict())
+            run.update(winner=winner.recorded.model_dump())
             model = run.path / winner.trial.trial_dir
             if plan.refits:
                 shown.epochs["refit"] = winner.epochs

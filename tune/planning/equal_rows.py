@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Hashable, Iterable, Mapping
-from functools import lru_cache
 from typing import Any
 
 from macil.config import TrialConfig
-from macil.errors import ConfigError
 from macil.training.equivalence import training_key
+from tune.planning.paper_sweeps import Row
+from tune.planning.plan import Plan, PlannedRow
 from tune.storage.trial_names import folder_name
 
 
@@ -33,44 +32,38 @@ def equal_rows(
     return {name: tuple(names) for names in alike.values() for name in names}
 
 
-def planned_equal_rows(plan: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-    """`equal_rows` of a plan.json: as it says; computed where it does not, as one of an earlier version.
+def planned_rows(base: TrialConfig, rows: Iterable[Row]) -> tuple[PlannedRow, ...]:
+    """The rows of a sweep, each with the one that it is trained as.
 
-    A plan without the configurations of its rows has no two that are known to be equal.
+    Raises:
+        ConfigError: A row is no configuration together with `base`.
     """
-    rows = [row for row in plan.get("rows") or [] if isinstance(row, dict)]
-    if any("trained_as" in row for row in rows):
-        groups: dict[str, list[str]] = {}
-        for row in rows:
-            groups.setdefault(str(row.get("trained_as") or row.get("name")), []).append(str(row.get("name")))
-        return {name: tuple(names) for names in groups.values() for name in names}
-    pairs = [(str(row.get("name")), row.get("changes") or {}) for row in rows]
-    return dict(_computed(json.dumps([plan.get("base"), pairs], sort_keys=True, default=str)))
+    rows = list(rows)
+    alike = equal_rows(base, ((row.name, row.changes) for row in rows))
+    own = set(Row.model_fields)
+    return tuple(PlannedRow(**row.model_dump(include=own), trained_as=alike[row.name][0]) for row in rows)
 
 
-def trained_folder(plan: Mapping[str, Any], trial: str) -> tuple[str, str, str] | None:
+def planned_equal_rows(plan: Plan) -> dict[str, tuple[str, ...]]:
+    """`equal_rows`, as the plan says; of rows without a `trained_as` no two are known to be equal."""
+    groups: dict[str, list[str]] = {}
+    for row in plan.rows:
+        groups.setdefault(row.trained_as or row.name, []).append(row.name)
+    return {name: tuple(names) for names in groups.values() for name in names}
+
+
+def trained_folder(plan: Plan, trial: str) -> tuple[str, str, str] | None:
     """Where the training of a row lies that is the same as an earlier row's.
 
     Args:
-        plan: plan.json.
+        plan: Of the run.
         trial: The folder that the row's training would have had, `11_seed0`.
 
     Returns:
         The row, the row that was trained, and its folder; None when `trial` is no such row's.
     """
     for row, alike in planned_equal_rows(plan).items():
-        for seed in plan.get("seeds") or ():
+        for seed in plan.seeds:
             if trial == folder_name({"row": {"name": row}, "seed": seed}) and row != alike[0]:
                 return row, alike[0], folder_name({"row": {"name": alike[0]}, "seed": seed})
     return None
-
-
-@lru_cache(maxsize=8)
-def _computed(content: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """A report asks often, and a sweep may have a thousand rows."""
-    base, pairs = json.loads(content)
-    try:
-        groups = equal_rows(TrialConfig.from_dict(base), pairs) if base else {}
-    except ConfigError:
-        groups = {}
-    return tuple((name, groups.get(name, (name,))) for name, _ in pairs)

@@ -18,6 +18,7 @@ from tune.algorithms.stopping.asha import rung_epochs
 from tune.planning.options import Options, as_flags
 from tune.planning.paper_sweeps import Row
 from tune.planning.run_spec import RunProtocol, TrainingSettings
+from tune.planning.space import from_words
 from tune.storage.file_model import FileModel, parse
 from tune.storage.names import PLAN_FILE
 from tune.storage.run_file import AshaSettings, Count, Positive, Scalar, Seed
@@ -29,8 +30,9 @@ def _distribution(content: object) -> object:
     if isinstance(content, BaseDistribution):
         return content
     try:
-        return json_to_distribution(json.dumps(content))
-    except (KeyError, TypeError, AttributeError) as error:
+        # An earlier version recorded the words alone.
+        return from_words(content) if isinstance(content, str) else json_to_distribution(json.dumps(content))
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"it is no distribution of Optuna ({error})") from None
 
 

@@ -12,7 +12,7 @@ from macil.errors import ConfigError, DataError, UsageError
 from macil.io.remote import is_uri, open_remote
 from tune.algorithms.stopping.asha import REDUCTION
 from tune.planning.advice import plan_notes
-from tune.planning.equal_rows import equal_rows
+from tune.planning.equal_rows import planned_rows
 from tune.planning.options import Options
 from tune.planning.paper_sweeps import Sweep
 from tune.planning.plan import Plan, PlannedConfirmation, PlannedRow
@@ -212,8 +212,7 @@ def _planned_rows(base: TrialConfig, sweep: Sweep) -> tuple[PlannedRow, ...]:
             compose_config(base, {"row": {"changes": row.changes}})
         except ConfigError as error:
             raise UsageError(f"--sweep {sweep.name}, row {row.name}: {error}") from None
-    alike = equal_rows(base, ((row.name, row.changes) for row in sweep.rows))
-    return tuple(PlannedRow(**row.model_dump(), trained_as=alike[row.name][0]) for row in sweep.rows)
+    return planned_rows(base, sweep.rows)
 
 
 def _confirm(

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 
 from macil.config import TrialConfig, departures, hyperparameters
 from macil.errors import UsageError
@@ -32,6 +38,9 @@ _RANGES: Mapping[str, tuple[float, float, bool]] = {
 }
 # Widths with whole heads of equal size; 128 is published. Categorical: three points have no slope worth modelling.
 _HIDDEN_DIMS = (64, 128, 256)
+
+# As a range is worded.
+_RANGE = re.compile(r"(\S+) to (\S+), (logarithmic|linear)")
 
 # What a switched-off module makes inert, so that searching it would compare equal trainings.
 _NEEDS = {"contrast": ("lambda_v2b", "lambda_v2n", "ramp", "temperature"), "distill": ("momentum",)}
@@ -86,6 +95,17 @@ def describe(space: Space) -> dict[str, str]:
     return {name: _describe(distribution) for name, distribution in space.items()}
 
 
+def from_words(text: str) -> BaseDistribution:
+    """The distribution that `describe` words so.
+
+    Raises:
+        ValueError: There is none.
+    """
+    if found := _RANGE.fullmatch(text):
+        return FloatDistribution(float(found[1]), float(found[2]), log=found[3] == "logarithmic")
+    return CategoricalDistribution([int(choice) for choice in text.split(" or ")])
+
+
 def _distribution(name: str, base: TrialConfig) -> BaseDistribution:
     if name == "hidden_dim":
         return CategoricalDistribution(
@@ -98,7 +118,7 @@ def _distribution(name: str, base: TrialConfig) -> BaseDistribution:
 
 
 def _describe(distribution: BaseDistribution) -> str:
-    if isinstance(distribution, FloatDistribution):
+    if isinstance(distribution, FloatDistribution | IntDistribution):
         return f"{distribution.low:g} to {distribution.high:g}, {'logarithmic' if distribution.log else 'linear'}"
     assert isinstance(distribution, CategoricalDistribution)
     return " or ".join(str(choice) for choice in distribution.choices)

@@ -195,7 +195,7 @@ def _with_chance(results: RunResults) -> RunResults:
 
 
 def _store_of(results: RunResults) -> FeatureStore:
-    location = results.info.get("data")
+    location = results.info.data
     if not location:
         raise DataError("run.json does not say where the converted data lie (field data)")
-    return resolve(str(location)) if is_uri(str(location)) else FeatureStore.open(str(location))
+    return resolve(location) if is_uri(location) else FeatureStore.open(location)

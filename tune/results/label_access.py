@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -115,7 +115,7 @@ def open_labels(results: RunResults, store: FeatureStore) -> RunResults:
     return _with_measured(results, kept, labels)
 
 
-def read_label_accesses(run: Path, problems: list[str]) -> list[dict[str, Any]]:
+def read_label_accesses(run: Path, problems: list[str]) -> list[LabelAccess]:
     """The log of label accesses, oldest first; a damaged line counts as an access of unknown time."""
     try:
         lines = _logged(run)
@@ -123,16 +123,16 @@ def read_label_accesses(run: Path, problems: list[str]) -> list[dict[str, Any]]:
         problems.append(
             f"{ACCESS_LOG} cannot be read: {error.strerror}; when the labels were opened is not known"
         )
-        return [{}]
+        return [LabelAccess()]
     label_accesses = []
     for number, line in enumerate(lines, start=1):
         try:
-            entry = LabelAccess.parse(parse_json(line), ACCESS_LOG).model_dump(exclude_none=True)
+            entry = LabelAccess.parse(parse_json(line), ACCESS_LOG)
         except (DataError, ValueError, RecursionError):
             problems.append(
                 f"{ACCESS_LOG} line {number} is damaged; it is counted as an opening of unknown time"
             )
-            entry = {}
+            entry = LabelAccess()
         label_accesses.append(entry)
     return label_accesses
 
@@ -224,7 +224,7 @@ def _write_log(run: Path, lines: Sequence[str]) -> None:
 def _with_measured(results: RunResults, kept: dict[str, Measured], labels: TestLabels) -> RunResults:
     problems = [*results.problems]
     problems += [problem for entry in kept.values() for problem in entry.problems if problem not in problems]
-    expected = results.info.get("labels_hash")
+    expected = results.info.labels_hash
     if expected and labels.hash != expected:
         problems.append(
             f"the test labels are not those the run was started with: their hash is {labels.hash}, "
@@ -248,7 +248,7 @@ def _stamp(results: RunResults, trial: TrialRow) -> str:
 
 
 def _check_store(results: RunResults, store: FeatureStore) -> None:
-    expected = results.info.get("store_hash")
+    expected = results.info.store_hash
     recorded = {row.store_hash for row in results.trial_rows if row.store_hash is not None}
     wrong = sorted((recorded | ({str(expected)} if expected else set())) - {store.content_hash})
     if wrong:

@@ -7,15 +7,16 @@ gives it.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from macil.config import TrialConfig
 from macil.errors import ConfigError, MacilError
 from macil.training.equivalence import training_key
 from tune.results.rows import TrialRow
 from tune.results.trainings import standing_for
+from tune.storage.run_file import ConfirmedScore, RunConfirmation, RunInfo, RunWinner
 
 if TYPE_CHECKING:
     from tune.results.run import RunResults
@@ -57,21 +58,16 @@ class Winner:
         """The epochs of the refit: as many as the winner needed. No schedule depends on their number."""
         return self.trial.configuration().replace(epochs=self.epochs)
 
-    def to_dict(self) -> dict[str, Any]:
+    @property
+    def recorded(self) -> RunWinner:
         """The entry of `run.json`."""
         confirmed = None
         if self.confirmed:
-            confirmed = {
-                "mean": statistics.fmean(self.confirmed),
-                "n": len(self.confirmed),
-                "searched": self.score,
-            }
-        return {
-            "trial": self.name,
-            "selection_score": self.score,
-            "chosen_epoch": self.epochs,
-            "confirmed": confirmed,
-        }
+            mean = statistics.fmean(self.confirmed)
+            confirmed = ConfirmedScore(mean=mean, n=len(self.confirmed), searched=self.score)
+        return RunWinner(
+            trial=self.name, selection_score=self.score, chosen_epoch=self.epochs, confirmed=confirmed
+        )
 
 
 @dataclass(frozen=True)
@@ -93,13 +89,13 @@ class Confirmation:
         beside = () if self.reference is None or self.reference in self.best else (self.reference,)
         return (*self.best, *beside)
 
-    def to_dict(self, seeds: Sequence[int]) -> dict[str, Any]:
+    def recorded(self, seeds: Sequence[int]) -> RunConfirmation:
         """The entry of `run.json`."""
-        return {
-            "rows": [trial.name for trial in self.best],
-            "reference": self.reference.name if self.reference else None,
-            "seeds": list(seeds),
-        }
+        return RunConfirmation(
+            rows=tuple(trial.name for trial in self.best),
+            reference=self.reference.name if self.reference else None,
+            seeds=tuple(seeds),
+        )
 
 
 def counted_trials(results: RunResults) -> list[TrialRow]:
@@ -125,22 +121,21 @@ def leaderboard(results: RunResults) -> list[tuple[int | None, TrialRow]]:
     return [*refits, *enumerate(ranked_trials(results), start=1)]
 
 
-def winner_of(info: Mapping[str, Any]) -> str | None:
+def winner_of(info: RunInfo) -> str | None:
     """The trial that `run.json` names as the winner of a search; None before, and for a sweep."""
-    winner = info.get("winner")
-    return str(winner["trial"]) if isinstance(winner, dict) and winner.get("trial") else None
+    return info.winner.trial if info.winner else None
 
 
 def winner_name(results: RunResults) -> str | None:
     """The trial that won, once `run.json` names it, else the best so far; None for a sweep, or without any."""
-    if results.info.get("sweep"):
+    if results.info.sweep:
         return None
     return winner_of(results.info) or next((row.name for row in ranked_trials(results)), None)
 
 
 def winning_trial(results: RunResults) -> TrialRow | None:
     """The ranked trial that is called `winner_name`."""
-    ranked = [] if results.info.get("sweep") else ranked_trials(results)
+    ranked = [] if results.info.sweep else ranked_trials(results)
     name = winner_of(results.info)
     return next((row for row in ranked if name in (None, row.name)), None)
 
@@ -152,12 +147,11 @@ def reference_trial(results: RunResults) -> TrialRow | None:
     outside the space, and a sweep has rows instead.
     """
     trials = [row for row in results.trial_rows if row.kind == "search"]
-    confirm = results.info.get("confirm")
-    named = confirm.get("reference") if isinstance(confirm, dict) else None
-    if named is not None:
-        return next((row for row in trials if row.name == str(named)), None)
-    first, space = results.plan.get("first"), results.plan.get("space")
-    if not isinstance(first, dict) or not isinstance(space, dict) or not first or set(first) != set(space):
+    confirm = results.info.confirm
+    if confirm and confirm.reference is not None:
+        return next((row for row in trials if row.name == confirm.reference), None)
+    first = results.plan.first
+    if not first or set(first) != set(results.plan.space):
         return None
     return next(
         (row for row in trials if all(row.config.get(name) == value for name, value in first.items())), None
@@ -223,11 +217,10 @@ def choose_to_confirm(results: RunResults, count: int) -> Confirmation:
         NoWinnerError: No trial has a score.
     """
     ranked = _ranked(results)
-    recorded = results.info.get("confirm")
-    if recorded:
+    if recorded := results.info.confirm:
         by_name = {trial.name: trial for trial in ranked}
-        named = [by_name[name] for name in recorded["rows"] if name in by_name]
-        return Confirmation(tuple(named), by_name.get(str(recorded["reference"])))
+        named = [by_name[name] for name in recorded.rows if name in by_name]
+        return Confirmation(tuple(named), by_name.get(str(recorded.reference)))
     different: dict[Hashable, TrialRow] = {}
     for trial in ranked:
         different.setdefault(_training(trial), trial)

@@ -148,7 +148,7 @@ def find_trial(run: Path, trial: str) -> tuple[Path, str]:
     if folder := _folder(run, trial):
         return folder, ""
     plan = read_json(run / PLAN_FILE) if (run / PLAN_FILE).is_file() else {}
-    found = trained_folder(usable_plan(plan, []) if isinstance(plan, dict) else {}, Path(trial).name)
+    found = trained_folder(usable_plan(plan if isinstance(plan, dict) else {}, []), Path(trial).name)
     if found and (folder := _folder(run, found[2])):
         return folder, f"row {found[0]} is the same training as row {found[1]}, which is replayed: {found[2]}"
     known = sorted(

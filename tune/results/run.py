@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -19,6 +19,7 @@ from macil.data.store.feature_store import TestLabels
 from macil.errors import DataError
 from macil.evaluation.protocols import CLOSED_PROTOCOLS, epoch_rule
 from macil.io.reading import read_text
+from tune.planning.plan import Plan
 from tune.results.measured import measured_chance, read_measured, stamp_of
 from tune.results.ranking import winner_of
 from tune.results.rows import EpochRow, TrialRow, trial_columns
@@ -43,10 +44,11 @@ from tune.storage.names import (
     RUN_FILE,
     TRIALS_FOLDER,
 )
+from tune.storage.run_file import FORMAT_VERSION, RunInfo
 from tune.storage.sync import EXPIRED
 
-# Newer run folders may mean other things by the same names.
-RUN_FORMAT_VERSION = 1
+if TYPE_CHECKING:
+    from tune.results.label_access import LabelAccess
 
 # Folder of the run -> kind of its trials: what was searched, its best again on fresh seeds, the winner on all videos.
 KINDS = {TRIALS_FOLDER: "search", CONFIRM_FOLDER: "confirm", REFIT_FOLDER: "refit"}
@@ -56,19 +58,20 @@ KINDS = {TRIALS_FOLDER: "search", CONFIRM_FOLDER: "confirm", REFIT_FOLDER: "refi
 class RunResults:
     """All that a run has measured so far.
 
-    `info` is run.json, `plan` plan.json, `trial_rows` the trainings and `epoch_rows` their epochs; `problems` lists
-    what is missing or damaged, one line each; `label_accesses` says when the test labels were read (see
-    `tune.results.label_access`), `labels` are those that this process has read at a logged access; `chance` is the
-    share of violent frames among the test frames, which guessing has as AP, where it is known.
+    `info` is run.json and `plan` plan.json, as far as they can be read (see `tune.results.run_info`); `trial_rows` are
+    the trainings and `epoch_rows` their epochs; `problems` lists what is missing or damaged, one line each;
+    `label_accesses` says when the test labels were read (see `tune.results.label_access`), `labels` are those that this
+    process has read at a logged access; `chance` is the share of violent frames among the test frames, which guessing
+    has as AP, where it is known.
     """
 
     path: Path
-    info: dict[str, Any]
+    info: RunInfo
     trial_rows: Sequence[TrialRow]
     epoch_rows: Sequence[EpochRow]
     problems: list[str]
-    plan: dict[str, Any] = field(default_factory=dict)
-    label_accesses: list[dict[str, Any]] = field(default_factory=list)
+    plan: Plan
+    label_accesses: list[LabelAccess] = field(default_factory=list)
     found_at: RunLocation | None = None
     chance: float | None = None
     labels: TestLabels | None = None
@@ -91,18 +94,18 @@ class RunResults:
     @property
     def name(self) -> str:
         """The run's name."""
-        return str(self.info.get("name") or self.path.name)
+        return self.info.name or self.path.name
 
     @property
     def status(self) -> str:
         """running, interrupted, failed, finished, as run.json has it; "unknown" without it."""
-        return str(self.info.get("status") or "unknown")
+        return self.info.status or "unknown"
 
     @property
     def protocol(self) -> str:
         """The protocol of the run's trials, "unknown" when nothing says it."""
         return str(
-            self.info.get("protocol")
+            self.info.protocol
             or next((row.protocol for row in self.trial_rows if row.protocol is not None), "unknown")
         )
 
@@ -124,15 +127,15 @@ def load_run(run: str | Path, storage: str | Path = "./runs") -> RunResults:
     location = locate_run(run, storage)
     path = location.path
     problems: list[str] = []
-    info = _read_mapping(path / RUN_FILE, problems, needed=True)
-    version = info.get("format_version", RUN_FORMAT_VERSION)
-    if version != RUN_FORMAT_VERSION:
+    content = _read_mapping(path / RUN_FILE, problems, needed=True)
+    version = content.get("format_version", FORMAT_VERSION)
+    if version != FORMAT_VERSION:
         raise DataError(
-            f"{path / RUN_FILE} has format_version {version!r}; this version of macil-tune reads {RUN_FORMAT_VERSION}"
+            f"{path / RUN_FILE} has format_version {version!r}; this version of macil-tune reads {FORMAT_VERSION}"
         )
-    info = usable_info(info, problems)
-    if info.get("status") == "running" and _driver_is_gone(path):
-        info["status"] = "interrupted"
+    info = usable_info(content, problems)
+    if info.status == "running" and _driver_is_gone(path):
+        info = info.model_copy(update={"status": "interrupted"})
         problems.append("run.json says running, but the process that ran it is gone: it was killed")
     plan = usable_plan(_read_mapping(path / PLAN_FILE, problems), problems)
     base = _read_base(path / CONFIG_FILE, problems)
@@ -167,22 +170,18 @@ def load_run(run: str | Path, storage: str | Path = "./runs") -> RunResults:
     )
 
 
-def _chance(run: Path, info: dict[str, Any]) -> float | None:
+def _chance(run: Path, info: RunInfo) -> float | None:
     """The AP of guessing: from run.json under `published`, which reads the test labels; else from a label access."""
-    return info.get("chance") if info.get("protocol") == "published" else measured_chance(run)
+    return info.chance if info.protocol == "published" else measured_chance(run)
 
 
-def planned_confirmation(info: dict[str, Any]) -> list[tuple[str, int]]:
+def planned_confirmation(info: RunInfo) -> list[tuple[str, int]]:
     """(trial, seed) of each training that `run.json` says will confirm the search's best; empty without any."""
-    confirm = info.get("confirm")
-    if not isinstance(confirm, dict):
+    confirm = info.confirm
+    if confirm is None:
         return []
-    rows, seeds = confirm.get("rows"), confirm.get("seeds")
-    if not (isinstance(rows, list) and isinstance(seeds, list)):
-        return []
-    reference = confirm.get("reference")
-    names = list(dict.fromkeys([*map(str, rows), *([] if reference is None else [str(reference)])]))
-    return [(name, int(seed)) for name in names for seed in seeds if isinstance(seed, int)]
+    names = dict.fromkeys([*confirm.rows, *([] if confirm.reference is None else [confirm.reference])])
+    return [(name, seed) for name in names for seed in confirm.seeds]
 
 
 def _is_winners(row: TrialRow, named: str | None) -> bool | None:
@@ -198,7 +197,7 @@ def read_record(results: RunResults, trial: TrialRow) -> dict[str, Any]:
 
 
 def _trial_row(
-    trial: TrialFolder, info: dict[str, Any], run: Path, *, demo: bool, wrong: dict[str, Any]
+    trial: TrialFolder, info: RunInfo, run: Path, *, demo: bool, wrong: dict[str, Any]
 ) -> TrialRow:
     """The row of a training; the first value of a column that is none of its type is kept in `wrong`."""
     columns = {column.name: column for column in trial_columns()}
@@ -210,10 +209,8 @@ def _trial_row(
         return fitted
 
     record = trial.record
-    protocol = str(
-        record.get("protocol") or ("refit" if trial.kind == "refit" else info.get("protocol") or "")
-    )
-    rule = epoch_rule(protocol, info.get("epoch_rule"))
+    protocol = str(record.get("protocol") or ("refit" if trial.kind == "refit" else info.protocol or ""))
+    rule = epoch_rule(protocol, info.epoch_rule)
     measured = trial.measured
     last = measured[-1] if measured else None
     chosen = next((epoch for epoch in measured if last and epoch.epoch == last.chosen_epoch), None)
@@ -282,7 +279,7 @@ def _with_best_test_epoch(row: TrialRow, epochs: Sequence[EpochRow]) -> TrialRow
     return replace(row, best_epoch=best.epoch, ap_best=best.ap, ap_trapezoid_best=ap)
 
 
-def _status(trial: TrialFolder, info: dict[str, Any]) -> str:
+def _status(trial: TrialFolder, info: RunInfo) -> str:
     asked = trial.config.get("epochs")
     if trial.diverged:
         return "diverged"
@@ -291,7 +288,7 @@ def _status(trial: TrialFolder, info: dict[str, Any]) -> str:
         return ("refit" if trial.kind == "refit" else "finished") if complete else "stopped"
     if trial.error is not None:
         return "failed"
-    if info.get("status") == "running":
+    if info.status == "running":
         return "running"
     return "interrupted" if trial.epochs else "pending"
 
@@ -358,7 +355,7 @@ def _read_base(path: Path, problems: list[str]) -> dict[str, Any]:
         return {}
 
 
-def _check_run(info: dict[str, Any], rows: Sequence[TrialRow], problems: list[str]) -> None:
+def _check_run(info: RunInfo, rows: Sequence[TrialRow], problems: list[str]) -> None:
     hashes = sorted({row.store_hash for row in rows if row.store_hash})
     if len(hashes) > 1:
         problems.append(f"the trials were trained on {len(hashes)} different stores ({', '.join(hashes)})")
@@ -367,9 +364,9 @@ def _check_run(info: dict[str, Any], rows: Sequence[TrialRow], problems: list[st
         if row.trial_id in seen and row.kind == "search":
             problems.append(f"two folders hold trial {row.trial_id}; both are listed")
         seen.add(row.trial_id)
-    asked = info.get("trials")
+    asked = info.trials
     search = [row for row in rows if row.kind == "search"]
-    if isinstance(asked, int) and len(search) < asked:
+    if asked is not None and len(search) < asked:
         problems.append(f"{asked - len(search)} of {asked} trials have not started")
     planned = planned_confirmation(info)
     begun = sum(row.kind == "confirm" for row in rows)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from tune.planning.equal_rows import planned_equal_rows
+from tune.planning.plan import Plan
 from tune.results.rows import TrialRow
 
 
@@ -17,7 +17,7 @@ def trained_epochs(trials: Iterable[TrialRow]) -> dict[str, int]:
     return counted
 
 
-def standing_for(trials: Sequence[TrialRow], plan: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+def standing_for(trials: Sequence[TrialRow], plan: Plan) -> dict[str, tuple[str, ...]]:
     """Folder of a sweep's training -> the rows that it is the training of; nothing for a search.
 
     An earlier version trained equal rows apart. Of such trainings with one seed the first finished one, else the first,
@@ -25,7 +25,7 @@ def standing_for(trials: Sequence[TrialRow], plan: Mapping[str, Any]) -> dict[st
 
     Args:
         trials: The trainings.
-        plan: plan.json.
+        plan: Of their run.
     """
     alike = planned_equal_rows(plan)
     found: dict[tuple[tuple[str, ...], int | None], list[TrialRow]] = {}

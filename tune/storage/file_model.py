@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
@@ -77,34 +78,34 @@ def read_table(path: Path, problems: list[str], called: str) -> dict[str, Any]:
 
 
 def usable(
-    model: type[FileModel],
+    model: type[M],
     content: Mapping[str, Any],
     where: str,
     problems: list[str],
-    unchecked: Collection[str] = (),
-) -> dict[str, Any]:
-    """The fields of a JSON file without those of another type than the model has, each of which is a problem.
+    absent: Mapping[str, Any] = MappingProxyType({}),
+) -> M:
+    """The usable fields of a JSON file as its model, for a report; a file that a run goes on by is parsed as a whole.
 
-    What the model does not know, and null, stay.
+    A value that the model does not allow is a problem, and taken to be absent, as null is where it may not be.
 
     Args:
         model: Of the file.
         content: What the file holds.
         where: What problems call it.
         problems: Appended to.
-        unchecked: Fields that stay, whatever they are.
+        absent: Values of fields without a default where they are absent; any other such field is not set.
     """
-    kept = dict(content)
+    kept = {}
     for name, adapter in _adapters(model).items():
-        if content.get(name) is None or name in unchecked:
+        if name not in content:
             continue
         try:
-            adapter.validate_json(json.dumps(content[name]), strict=True)
+            kept[name] = adapter.validate_json(json.dumps(content[name]), strict=True)
         except ValidationError as error:
-            reason = error.errors(include_url=False)[0]["msg"]
-            problems.append(f"{where}: {name} = {brief(content[name])} is of no use ({reason}); left out")
-            del kept[name]
-    return kept
+            if content[name] is not None:
+                reason = error.errors(include_url=False)[0]["msg"]
+                problems.append(f"{where}: {name} = {brief(content[name])} is of no use ({reason}); left out")
+    return model.model_construct(_fields_set=set(kept), **{**absent, **kept})
 
 
 @cache

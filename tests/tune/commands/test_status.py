@@ -40,7 +40,8 @@ def original(tmp_path_factory: pytest.TempPathFactory, demo_store: FeatureStore)
     run.add("00005", "killed", 2, lambda_v2b=0.6)
     run.add("00006", "killed", 1, lambda_v2b=0.7)
     plan = json.loads((run.path / "plan.json").read_text())
-    write_json_atomic(run.path / "plan.json", {**plan, "refits": True, "most_epochs": 9 * EPOCHS})
+    plan |= {"protocol": "heldout", "trials": 8, "seeds": [0], "base": {"epochs": EPOCHS}}
+    write_json_atomic(run.path / "plan.json", plan)
     return run.path
 
 

@@ -34,6 +34,7 @@ from tune.reporting.text.sweep_verdict import verdicts
 from tune.results.ranking import counted_trials
 from tune.results.replay import find_trial
 from tune.results.run import RunResults, load_run
+from tune.results.run_info import usable_plan
 from tune.results.trainings import standing_for
 from tune.storage.run_folder import Workspace
 from tune.storage.trial_names import folder_name, member_folders
@@ -72,7 +73,7 @@ def test_rows_that_are_one_training_are_planned_once_and_the_plan_says_so() -> N
     content = planned.model_dump(mode="json")
     assert content["trials"] == 12
     assert [row["trained_as"] for row in content["rows"]][9:] == ["01", "02", "12"]
-    assert [" = ".join(each) for each in dict.fromkeys(planned_equal_rows(content).values())][:2] == list(
+    assert [" = ".join(each) for each in dict.fromkeys(planned_equal_rows(planned).values())][:2] == list(
         ALIKE
     )
     enough = plan(hyperparameters={"epochs": 12})
@@ -98,15 +99,15 @@ def test_what_is_run_is_each_training_once_with_every_seed(
 
 
 def test_a_plan_that_does_not_record_it_is_read_by_the_same_rule() -> None:
+    known = planned_equal_rows(plan())
     content = plan().model_dump(mode="json")
-    known = planned_equal_rows(content)
     for row in content["rows"]:
         del row["trained_as"]
-    assert planned_equal_rows(content) == known
+    assert planned_equal_rows(usable_plan(content, [])) == known
     assert known == equal_rows(TrialConfig(epochs=3), ((row.name, row.changes) for row in TABLE4.rows))
     for damaged in ({**content, "base": None}, {**content, "base": {"epochs": "x"}}):
-        assert all(len(rows) == 1 for rows in planned_equal_rows(damaged).values())
-    assert planned_equal_rows({}) == {}
+        assert all(len(rows) == 1 for rows in planned_equal_rows(usable_plan(damaged, [])).values())
+    assert planned_equal_rows(usable_plan({}, [])) == {}
 
 
 def test_a_training_is_shown_in_all_its_rows_and_n_does_not_grow() -> None:
@@ -128,7 +129,7 @@ def test_a_training_is_shown_in_all_its_rows_and_n_does_not_grow() -> None:
     what, best, better, _ = answers(results, find_outcome(results), {})
     assert "12 rows that are 6 trainings × 3 seeds" in what.messages[0]
     assert f"Row {ALIKE[0]}, the best of 6 trainings" in best.messages[0]
-    running = dataclasses.replace(results, info={**results.info, "status": "running"})
+    running = dataclasses.replace(results, info=results.info.model_copy(update={"status": "running"}))
     _, best, _, _ = answers(running, find_outcome(running), {})
     assert f"Row {ALIKE[0]}, the best so far of 6 trainings" in best.messages[0]
     assert better.messages[0] == "The best row is the reference itself."
@@ -204,8 +205,7 @@ def test_more_than_eight_trainings_are_permuted_at_random_and_that_is_reported()
 
 def test_trainings_that_an_earlier_version_made_apart_count_once() -> None:
     apart: dict[str, Seeds] = {
-        row.name: list(ONCE[planned_equal_rows(plan().model_dump(mode="json"))[row.name][0]])
-        for row in TABLE4.rows
+        row.name: list(ONCE[planned_equal_rows(plan())[row.name][0]]) for row in TABLE4.rows
     }
     apart["01"] = ["failed", *apart["01"][1:]]
     results, once = table4(apart), table4(ONCE)
@@ -225,7 +225,9 @@ def test_trainings_that_an_earlier_version_made_apart_count_once() -> None:
         sentence for sentence in verdicts(results) if "the same training in so many epochs" in sentence
     ]
     assert "they were trained apart, and are counted as the one training they are" in verdict
-    assert set(standing_for(results.trial_rows, {}).values()) == {(row.name,) for row in TABLE4.rows}
+    assert set(standing_for(results.trial_rows, usable_plan({}, [])).values()) == {
+        (row.name,) for row in TABLE4.rows
+    }
 
 
 def test_the_reference_may_be_any_row_of_its_training() -> None:
@@ -233,7 +235,7 @@ def test_the_reference_may_be_any_row_of_its_training() -> None:
     better = answers(results, find_outcome(results), {})[2]
     assert better.small.startswith("Row 03 minus row 10, test AP")
     assert "picked as the best of 6" in better.messages[0]
-    other = dataclasses.replace(results, plan={**results.plan, "reference": "none of them"})
+    other = dataclasses.replace(results, plan=results.plan.model_copy(update={"reference": "none of them"}))
     assert comparison_table(other) is None
 
 

@@ -182,16 +182,27 @@ def test_a_report_reads_what_is_usable_of_a_plan_and_names_the_rest(tmp_path: Pa
     problems: list[str] = []
     read = usable_plan(content, problems)
     assert problems == []
-    assert read["space"] == EARLIER["search"]["plan"]["space"] | {"ramp": "0.02 to 3, logarithmic"}
+    assert read.model_dump() == planned.model_dump()
+    content["space"] = space.describe(planned.space)  # as the version before recorded it
+    assert usable_plan(content, problems).space == planned.space
+    assert problems == []
     content |= {"seeds": "none", "later": [1], "base": content["base"] | {"gone": 1, "ramp": 0.3}}
     read = usable_plan(content, problems)
-    assert "seeds" not in read
-    assert read["later"] == [1]
-    assert (read["base"]["ramp"], "gone" in read["base"]) == (0.3, False)
+    assert read.seeds == ()
+    assert read.base == planned.base.replace(ramp=0.3)
     assert [problem.split(" = ")[0] for problem in problems] == [
         "plan.json: base holds ['gone'], which are no hyperparameters; left out",
         "plan.json: seeds",
     ]
+
+
+@pytest.mark.parametrize("text", ["anything", "x to 3, linear", "0 to 3, logarithmic", "1.5 or 2"])
+def test_a_space_in_words_that_are_none_is_left_out_and_named(text: str) -> None:
+    problems: list[str] = []
+    assert usable_plan({"space": {"ramp": text}}, problems).space == {}
+    (problem,) = problems
+    assert problem.startswith("plan.json: space = ")
+    assert "it is no distribution of Optuna" in problem
 
 
 def test_run_json_is_read_strictly_by_the_search_and_leniently_by_a_report(tmp_path: Path) -> None:
@@ -210,7 +221,11 @@ def test_run_json_is_read_strictly_by_the_search_and_leniently_by_a_report(tmp_p
     assert "phase = 3" in str(caught.value)
     assert "later: unknown field" in str(caught.value)
     problems: list[str] = []
-    assert usable_info(content | {"phase": 3, "later": 1}, problems) == {
-        name: each for name, each in (content | {"later": 1}).items() if name != "phase"
+    read = usable_info(content | {"phase": 3, "later": 1}, problems)
+    assert read.model_dump(mode="json", exclude_unset=True) == {
+        name: each for name, each in content.items() if name != "phase"
     }
-    assert [problem.split(" is of no use")[0] for problem in problems] == ["run.json: phase = 3"]
+    assert [problem.split(" is of no use")[0] for problem in problems] == [
+        "run.json: ['later'] are no fields of this version; left out",
+        "run.json: phase = 3",
+    ]

@@ -13,7 +13,7 @@ from macil.io.files import read_json, write_json_atomic
 from macil.io.remote import Remote
 from tests.support.run_folders import RunFolder
 from tune.reporting.write import write_report
-from tune.results.label_access import move_older, open_labels, read_label_accesses
+from tune.results.label_access import LabelAccess, move_older, open_labels, read_label_accesses
 from tune.results.run import load_run
 from tune.storage.location import RunLocation
 from tune.storage.names import ACCESS_LOG, INTERVALS_FILE, MEASURED_FILE
@@ -93,7 +93,7 @@ def test_an_older_log_that_cannot_be_read_is_told_and_no_access_goes_unlogged(ol
     (older / "report" / ACCESS_LOG).unlink()
     (older / "report" / ACCESS_LOG).mkdir()
     problems: list[str] = []
-    assert read_label_accesses(older, problems) == [{}]
+    assert read_label_accesses(older, problems) == [LabelAccess()]
     assert ACCESS_LOG in problems[0]
     (older / "report" / MEASURED_FILE).unlink()
     assert "no opening may go unlogged" in page(older)

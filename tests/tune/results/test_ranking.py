@@ -66,7 +66,7 @@ def test_the_best_score_wins_the_earlier_among_equals(trials: Path) -> None:
     winner = choose_winner(begin(trials, plan()))
     assert (winner.name, winner.epochs, winner.score) == ("00001", 1, 0.9)
     assert winner.refit_config == TrialConfig(ramp=0.2, epochs=1)
-    assert winner.to_dict() == {
+    assert winner.recorded.model_dump() == {
         "trial": "00001",
         "selection_score": 0.9,
         "chosen_epoch": 1,
@@ -111,7 +111,7 @@ def test_a_resumed_confirmation_goes_on_with_what_was_chosen(trials: Path) -> No
     recorded = {"rows": ["00004", "00001"], "reference": "00000", "seeds": [1000]}
     assert chosen(trials, 3, recorded) == (["00004", "00001", "00000"], "00000")
     found = choose_to_confirm(load_run(trials), 3)
-    assert found.to_dict([1000]) == recorded
+    assert found.recorded([1000]).model_dump(mode="json") == recorded
 
 
 def test_confirmation_may_overturn_the_search(trials: Path) -> None:
@@ -126,7 +126,7 @@ def test_confirmation_may_overturn_the_search(trials: Path) -> None:
     winner = choose_confirmed(load_run(trials), candidates)
     assert winner.name == "00002"
     assert winner.epochs == 1, "the lower of the two medians"
-    assert winner.to_dict()["confirmed"] == {"mean": pytest.approx(0.85), "n": 2, "searched": 0.9}
+    assert winner.recorded.model_dump()["confirmed"] == {"mean": pytest.approx(0.85), "n": 2, "searched": 0.9}
 
 
 def test_without_any_result_there_is_no_winner(tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def test_another_seed_is_trained_beside_the_recorded_one(
     assert len(read_label_accesses(opened, [])) == 1
     code, output = replay(opened, "00000", seed=7)
     label_accesses = read_label_accesses(opened, [])
-    assert [entry["purpose"] for entry in label_accesses] == ["report", "replay of trials/00000, seed 7"]
+    assert [entry.purpose for entry in label_accesses] == ["report", "replay of trials/00000, seed 7"]
     assert "test ap_trapezoid" in output
     recorded, replayed = read_json(opened / "replays" / "trials-00000-seed7.json")["test_ap"]["ap"]
     assert recorded != replayed

@@ -153,12 +153,12 @@ def test_a_label_access_is_logged_once_and_its_figures_are_kept(copy: Path, demo
         os.utime(path, ns=(1, 1))  # a copy on another machine
     assert not needs_label_access(load_run(copy))
     (entry,) = opened.label_accesses
-    assert entry["trials"] == 6
-    assert entry["labels_hash"] == demo_store.labels_hash
-    assert entry["time"]
+    assert entry.trials == 6
+    assert entry.labels_hash == demo_store.labels_hash
+    assert entry.time
     second = open_labels(again, demo_store)
     assert len(second.label_accesses) == 2
-    assert len({entry["scores_hash"] for entry in second.label_accesses}) == 1
+    assert len({entry.scores_hash for entry in second.label_accesses}) == 1
 
 
 def test_other_scores_need_and_show_another_opening(copy: Path, demo_store: FeatureStore) -> None:
@@ -170,7 +170,7 @@ def test_other_scores_need_and_show_another_opening(copy: Path, demo_store: Feat
     assert by_name(results)["0000"]["ap"] is None
     assert needs_label_access(results)
     opened = open_labels(results, demo_store)
-    assert len({entry["scores_hash"] for entry in opened.label_accesses}) == 2
+    assert len({entry.scores_hash for entry in opened.label_accesses}) == 2
     assert not needs_label_access(opened, demo_store.labels_hash)
     assert needs_label_access(opened, "another hash of labels")
 
@@ -184,8 +184,8 @@ def test_scores_kept_of_other_epochs_are_not_looked_at(copy: Path, demo_store: F
     again = open_labels(load_run(copy), demo_store)
     assert again.trials.equals(first.trials)
     label_accesses = read_label_accesses(copy, [])
-    assert [entry["scores_hash"] for entry in label_accesses] == [label_accesses[0]["scores_hash"]] * 2
-    assert label_accesses[0]["trials"] == len(closed_trials(again))
+    assert [entry.scores_hash for entry in label_accesses] == [label_accesses[0].scores_hash] * 2
+    assert label_accesses[0].trials == len(closed_trials(again))
 
 
 def test_another_store_is_refused_and_nothing_is_opened(copy: Path, demo_store: FeatureStore) -> None:

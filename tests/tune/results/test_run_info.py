@@ -10,6 +10,7 @@ import pytest
 from macil.data import FeatureStore
 from macil.data.origin import is_demo_data
 from macil.io.files import read_json, write_json_atomic
+from tests.support.made_runs import made_info
 from tune.results.run_info import is_demo
 
 
@@ -24,7 +25,7 @@ def test_a_demo_folder_and_a_store_made_from_it_are_demo_data(
         {"options": {"data": str(demo_layout)}},
         {"options": {"data": "gone"}, "data": str(demo_store.path)},
     ):
-        assert is_demo(info)
+        assert is_demo(made_info(**info))
 
 
 @pytest.mark.parametrize(
@@ -38,7 +39,7 @@ def test_a_demo_folder_and_a_store_made_from_it_are_demo_data(
     ],
 )
 def test_what_run_json_says_counts_first(info: dict[str, object], expected: bool) -> None:
-    assert is_demo(info) is expected
+    assert is_demo(made_info(**info)) is expected
 
 
 def test_an_older_store_is_known_by_the_folder_it_was_made_from(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from macil.evaluation.protocols import epoch_rule
 from tune.reporting.text import wording
-from tune.reporting.text.run_facts import is_demo
 from tune.results.run import RunResults
+from tune.results.run_info import is_demo
 
 ONE_SEED = "one seed a trial, no interval"
 _RULES = {"last": "last epoch", "chosen": "chosen epoch (first best held-out score)"}
@@ -36,7 +36,7 @@ def basis(
             {"ap_trapezoid": "trapezoidal AP, the published definition"}.get(definition, "step-wise AP")
         )
     messages.append(wording.seeds(seeds) if isinstance(seeds, int) else seeds)
-    if is_demo(results):
+    if is_demo(results.info):
         messages.append("demo data, generated")
     text = "; ".join(part for part in messages if part)
     return f"{text[0].upper()}{text[1:]}."

@@ -86,7 +86,7 @@ def draw_figures(results: RunResults, folder: Path) -> Drawn:
 
 def entries(results: RunResults) -> list[Entry]:
     """The figures of a run: of a sweep or a search, then of the reported training, then of all trainings."""
-    own = _sweep(results) if results.info.get("sweep") else _search(results)
+    own = _sweep(results) if results.info.sweep else _search(results)
     return [*own, *_reported(results), *_all_trainings(results)]
 
 

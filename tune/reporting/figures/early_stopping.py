@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from macil.io.pictures import BLACK, COLOURS, GREY, WIDTH
 from tune.algorithms.stopping.asha import rung_epochs
 from tune.planning.counts import epochs_text
+from tune.planning.plan import Plan
 from tune.reporting.figures.axes import (
     unique_handles,
     whole_numbers,
@@ -34,7 +35,7 @@ _LOOKS: dict[str, dict[str, Any]] = {
 
 def stopping(results: RunResults, trials: Sequence[TrialRow]) -> Drawing | None:
     """The picture of a run whose trials could be stopped early; None of any other."""
-    if not isinstance(results.plan.get("asha"), dict) or not trials:
+    if results.plan.asha is None or not trials:
         return None
     budget = max((trial.epochs or 0 for trial in trials), default=0)
     milestones = rungs(results.plan, budget)
@@ -44,7 +45,7 @@ def stopping(results: RunResults, trials: Sequence[TrialRow]) -> Drawing | None:
     among = "in all" if spent == sum(run.values()) else f"of the run's {epochs_text(run)}"
     saved = "" if share is None else f"{100 * share:.0f} % of the epochs saved"
     counts = {status: sum(trial.status == status for trial in trials) for status in ("finished", "stopped")}
-    order = "row by row" if results.info.get("sweep") else "in the order of start"
+    order = "row by row" if results.info.sweep else "in the order of start"
     if len(trials) > _MOST_BARS:
         kinds = list(_LOOKS)
         trials = sorted(trials, key=lambda trial: (kinds.index(_kind(trial)), -trial.epochs_run))
@@ -65,13 +66,12 @@ def stopping(results: RunResults, trials: Sequence[TrialRow]) -> Drawing | None:
     return Drawing(title, caption, alt, lambda: draw(trials, milestones, order))
 
 
-def rungs(plan: dict[str, Any], budget: int) -> list[int]:
-    """The epochs at which ASHA compared trials, as plan.json has it; empty without early stopping."""
-    asha = plan.get("asha")
-    if not isinstance(asha, dict):
+def rungs(plan: Plan, budget: int) -> list[int]:
+    """The epochs at which ASHA compared trials, as planned; empty without early stopping."""
+    asha = plan.asha
+    if asha is None or asha.reduction_factor == 1:  # a plan that was changed by hand
         return []
-    grace, factor = int(asha.get("grace_period") or 0), int(asha.get("reduction_factor") or 0)
-    return rung_epochs(grace, budget, factor) if factor > 1 else []
+    return rung_epochs(asha.grace_period, budget, asha.reduction_factor)
 
 
 def saved_share(trials: Sequence[TrialRow]) -> float | None:

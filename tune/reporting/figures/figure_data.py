@@ -73,10 +73,10 @@ class FigureData:
     @cached_property
     def store(self) -> FeatureStore:
         """The data of the run, if they are still where they were and what they were."""
-        location = self.results.info.get("data")
+        location = self.results.info.data
         if not location:
             raise DataError("run.json does not say where the converted data lie")
-        store = FeatureStore.open(str(location))
+        store = FeatureStore.open(location)
         expected = {trial.store_hash for trial in self.trials if trial.store_hash}
         if expected - {store.content_hash}:
             raise DataError(f"{store.path} is not the data this run was trained on: its content hash differs")
@@ -172,7 +172,7 @@ class FigureData:
 
     def _trials(self) -> tuple[TrialRow, ...]:
         if not self.trials:
-            sweep = self.results.info.get("sweep")
+            sweep = self.results.info.sweep
             raise DataError(
                 "no training of a row has finished yet" if sweep else "no training has finished an epoch"
             )

@@ -8,6 +8,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from optuna.distributions import FloatDistribution, IntDistribution
 
 from macil.config import hyperparameters
 from macil.io.pictures import COLOURS, WIDTH
@@ -40,12 +41,15 @@ def hyperparameter_scores(results: RunResults, trials: Sequence[TrialRow]) -> Dr
 
 def searched(results: RunResults) -> list[str]:
     """The hyperparameters of the search space, in the order of `TrialConfig`; empty for a sweep."""
-    return [parameter.name for parameter in hyperparameters() if parameter.name in _space(results)]
+    return [parameter.name for parameter in hyperparameters() if parameter.name in results.plan.space]
 
 
 def logarithmic(results: RunResults) -> frozenset[str]:
     """The hyperparameters that are searched by factors."""
-    return frozenset(name for name, text in _space(results).items() if "logarithmic" in str(text))
+    numbers = FloatDistribution | IntDistribution
+    return frozenset(
+        name for name, each in results.plan.space.items() if isinstance(each, numbers) and each.log
+    )
 
 
 def few_values(name: str, values: Sequence[Any]) -> bool:
@@ -100,8 +104,3 @@ def _draw_panel(axes: Axes, scored: Sequence[_Scored], best: _Scored, name: str,
     elif not named and few_values(name, values):
         axes.set_xticks(sorted(set(values)))
     axes.set_xlabel(described(name))
-
-
-def _space(results: RunResults) -> dict[str, Any]:
-    space = results.plan.get("space")
-    return space if isinstance(space, dict) else {}

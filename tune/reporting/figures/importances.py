@@ -18,11 +18,9 @@ from optuna.distributions import (
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from macil.config import TrialConfig
-from macil.errors import DataError, MacilError
+from macil.errors import DataError
 from macil.io.pictures import BLACK, COLOURS, WIDTH
 from macil.io.wording import plural
-from tune.planning.space import search_space
 from tune.reporting.figures.axes import described, list_rows
 from tune.reporting.figures.captions import score_basis
 from tune.reporting.figures.drawing import Drawing
@@ -175,26 +173,18 @@ def _quiet_optuna() -> Iterator[None]:
 
 def _distributions(results: RunResults, trials: Sequence[TrialRow]) -> dict[str, BaseDistribution]:
     """The plan's space if it holds every value that was tried, else one of the values: a space may have changed."""
-    planned = _planned(results)
     found: dict[str, BaseDistribution] = {}
     for name in searched(results):
         tried: set[Any] = {trial.config[name] for trial in trials if name in trial.config}
         values = sorted(tried)
         if not values:
             continue
-        known = planned.get(name)
-        if known is not None and all(_holds(known, value) for value in values):
-            found[name] = known
+        planned = results.plan.space[name]
+        if all(_holds(planned, value) for value in values):
+            found[name] = planned
         else:
             found[name] = _spanning(values, log=name in logarithmic(results))
     return found
-
-
-def _planned(results: RunResults) -> dict[str, BaseDistribution]:
-    try:
-        return search_space(TrialConfig.from_dict(results.plan["base"]), results.plan.get("fixed") or ())
-    except (MacilError, KeyError):
-        return {}
 
 
 def _holds(distribution: BaseDistribution, value: Any) -> bool:

@@ -79,7 +79,7 @@ def losses(results: RunResults, groups: Sequence[Group], epochs: Curves) -> Draw
 def groups_of(results: RunResults) -> list[Group]:
     """Rows of a sweep by mean score, or trials by rank; trials without a rank follow."""
     trials = [row for row in results.trial_rows if row.kind == "search"]
-    if results.info.get("sweep"):
+    if results.info.sweep:
         rows = [row for row in trained_rows(sweep_rows(results)) if row.trials]
         return [
             Group(f"{row.title} ({plural(len(row.trials), 'seed')})", row.trials)

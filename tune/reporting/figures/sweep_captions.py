@@ -14,6 +14,7 @@ from tune.reporting.statistics.sweep_rows import (
 )
 from tune.reporting.text import wording
 from tune.results.run import RunResults
+from tune.results.run_info import planned_base
 
 AXIS = "test AP (%), trapezoidal"
 
@@ -48,8 +49,7 @@ def as_published(results: RunResults, rows: Sequence[RowResult], beside: str) ->
 
 def swept_value(results: RunResults, row: RowResult, name: str) -> Any:
     """The value that the row sets, else that of its trials, else the run's."""
-    base = results.plan.get("base")
-    default = base.get(name) if isinstance(base, dict) else None
+    default = planned_base(results.plan).get(name)
     trained = next((trial.config[name] for trial in row.trials if name in trial.config), default)
     return row.changes.get(name, trained)
 

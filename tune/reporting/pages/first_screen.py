@@ -70,14 +70,8 @@ def what_was_run(results: RunResults) -> str:
 def kind(results: RunResults) -> str:
     """Which sweep, or a search over what."""
     described = {parameter.name: parameter for parameter in hyperparameters()}
-    space = results.plan.get("space")
-    names = (
-        [described[name].symbol or name for name in space if name in described]
-        if isinstance(space, dict)
-        else []
-    )
-    sweep = results.info.get("sweep") or results.plan.get("sweep")
-    title = results.plan.get("title")
+    names = [described[name].symbol or name for name in results.plan.space if name in described]
+    sweep, title = results.info.sweep or results.plan.sweep, results.plan.title
     if sweep:
         return f"Sweep {sweep}" + (f" ({title})" if title else "")
     return "Search" + (f" over {', '.join(names)}" if names else "")
@@ -85,13 +79,13 @@ def kind(results: RunResults) -> str:
 
 def better_than_reference(results: RunResults, outcome: Outcome) -> Answer:
     """The difference to the reference, with its interval and what that means, or why there is none."""
-    if results.info.get("sweep"):
+    if results.info.sweep:
         return _row_against_reference(results, outcome)
     return _winner_against_reference(results, outcome)
 
 
 def _found(results: RunResults, outcome: Outcome, intervals: Mapping[str, ModelInterval]) -> Answer:
-    question = "Best row" if results.info.get("sweep") else _question(results, outcome)
+    question = "Best row" if results.info.sweep else _question(results, outcome)
     if not outcome.trials:
         return Answer(question, messages=(outcome.subject,))
     first = outcome.trials[0]
@@ -133,7 +127,7 @@ def _common(results: RunResults, names: tuple[str, ...]) -> list[str]:
 def _question(results: RunResults, outcome: Outcome) -> str:
     if not outcome.trials:
         return "Result"
-    return "Winner" if results.status == "finished" or results.info.get("winner") else "Best trial so far"
+    return "Winner" if results.status == "finished" or results.info.winner else "Best trial so far"
 
 
 def _winner_against_reference(results: RunResults, outcome: Outcome) -> Answer:
@@ -238,7 +232,7 @@ def _how(results: RunResults) -> str:
         return "the confirmation on fresh seeds is not complete"
     if rows:
         return wording.measured_by("--confirm-seeds")
-    return f"a search with --confirm {confirmable(results.info.get('trials'))} measures it"
+    return f"a search with --confirm {confirmable(results.info.trials)} measures it"
 
 
 def _row_against_reference(results: RunResults, outcome: Outcome) -> Answer:

@@ -42,6 +42,7 @@ from tune.reporting.text.sweep_verdict import verdicts
 from tune.results.label_access import needs_label_access, read_label_accesses
 from tune.results.next_commands import report_command
 from tune.results.run import RunResults
+from tune.results.run_info import is_demo
 
 DEMO = "Demo data, generated:"
 # A picture stays sharp as SVG; one of many lines would make the page heavy, and is embedded as PNG.
@@ -84,7 +85,7 @@ def run_page(results: RunResults, folder: Path, *, figures: bool = True) -> Page
         written=now(),
         version=__version__,
     )
-    return labelled(page, DEMO) if summary.is_demo(results) else page
+    return labelled(page, DEMO) if is_demo(results.info) else page
 
 
 def embed(figures: Iterable[SavedFigure]) -> tuple[Picture, ...]:

@@ -25,6 +25,7 @@ from tune.reporting.text import run_facts as summary
 from tune.reporting.text import wording
 from tune.results.next_commands import report_command
 from tune.results.run import RunResults
+from tune.results.run_info import is_demo
 from tune.results.tables import TRIALS_SCHEMA, write_table
 from tune.storage.names import TRIALS_SHEET, TRIALS_TABLE
 
@@ -69,7 +70,7 @@ def comparison_page(compared: Sequence[Compared], unread: Sequence[tuple[str, st
     """The page; its figures are drawn into `folder`."""
     runs = [each.results for each in compared]
     warnings = incomparable({each.name: each.results for each in compared})
-    demo = [run for run in runs if summary.is_demo(run)]
+    demo = [run for run in runs if is_demo(run.info)]
     banners = list(warnings)
     if demo:
         banners.append(

@@ -18,10 +18,10 @@ from tune.reporting.tables.sweep_table import sweep_table
 from tune.reporting.text import wording
 from tune.reporting.text.border_warnings import border_warnings
 from tune.reporting.text.contrast_warnings import contrast_warnings
-from tune.reporting.text.run_facts import is_demo
 from tune.reporting.text.sweep_verdict import verdicts
 from tune.results.ranking import leaderboard, winner_of
 from tune.results.run import RunResults
+from tune.results.run_info import is_demo
 
 # The whole table is in the report.
 _MOST_ROWS = 15
@@ -30,7 +30,7 @@ _REPORT_ONLY = ("Step-wise", "SD", "Difference")
 
 def print_ending(console: Console, results: RunResults) -> None:
     """The leaderboard, or the rows of a sweep; the confirmation; what was found, as the report's first screen says."""
-    demo = "demo data, made up; " if is_demo(results) else ""
+    demo = "demo data, made up; " if is_demo(results.info) else ""
     rows = sweep_table(results)
     if rows is not None:
         title = f"rows of the sweep: {demo}test AP in %, protocol {results.protocol}"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from tune.reporting.text import run_facts as summary
 from tune.results.run import RunResults
+from tune.results.run_info import is_demo
 
 DIGEST = 8  # characters of a content hash that are shown
 
@@ -19,7 +19,7 @@ def incomparable(runs: Mapping[str, RunResults]) -> list[str]:
         runs: By the name that a sentence calls them.
     """
     messages = []
-    demo = [name for name, run in runs.items() if summary.is_demo(run)]
+    demo = [name for name, run in runs.items() if is_demo(run.info)]
     if 0 < len(demo) < len(runs):
         messages.append(f"{NO}: generated demo data in {', '.join(demo)}, and other data in the rest.")
     for what, field, short in (
@@ -28,16 +28,14 @@ def incomparable(runs: Mapping[str, RunResults]) -> list[str]:
         ("protocol", "protocol", None),
         ("epoch rule of the headline", "epoch_rule", None),
     ):
-        values = {name: str(run.info[field])[:short] for name, run in runs.items() if run.info.get(field)}
+        values = {name: str(own)[:short] for name, run in runs.items() if (own := getattr(run.info, field))}
         if len(set(values.values())) > 1:
             each = ", ".join(f"{name} {value}" for name, value in values.items())
             messages.append(f"{NO}: they differ in their {what} ({each}).")
         unknown = [name for name in runs if name not in values]
         if unknown:
             messages.append(f"{UNKNOWN}: the {what} of {', '.join(unknown)} is not recorded.")
-    splits = {
-        name: run.plan.get("split_seed") or 0 for name, run in runs.items() if run.protocol == "heldout"
-    }
+    splits = {name: run.plan.split_seed for name, run in runs.items() if run.protocol == "heldout"}
     if len(set(splits.values())) > 1:
         messages.append(
             "Selection scores are not comparable: the held-out videos were drawn with different seeds "

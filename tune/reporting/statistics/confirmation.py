@@ -83,8 +83,8 @@ def confirmed_rows(results: RunResults) -> list[Confirmed]:
     planned = planned_confirmation(results.info)
     names = list(dict.fromkeys([*(name for name, _ in planned), *(str(row.row) for row in trainings)]))
     searched = {row.name: row for row in rows if row.kind == "search"}
-    confirm, named = results.info.get("confirm"), winner_of(results.info)
-    reference = confirm.get("reference") if isinstance(confirm, dict) else None
+    confirm, named = results.info.confirm, winner_of(results.info)
+    reference = confirm.reference if confirm else None
     seeds = len({seed for _, seed in planned})
     found = []
     for name in names:

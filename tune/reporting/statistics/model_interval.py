@@ -117,11 +117,11 @@ def model_intervals(results: RunResults, trials: Sequence[TrialRow]) -> dict[str
 def _measure(results: RunResults, trial: TrialRow, stamp: str) -> _Kept | None:
     """None while labels or scores cannot be read. What reading them gave is kept, also that there is no interval."""
     path = newest_scores(results.path / trial.trial_dir)
-    location = results.info.get("data")
+    location = results.info.data
     if path is None or not location:
         return None
     try:
-        store = FeatureStore.open(str(location))
+        store = FeatureStore.open(location)
         scores = read_scores(path, trial.epoch_rule.__eq__)[trial.epoch_rule]
         labels = _labels(results, trial, store, stamp)
     except (DataError, UsageError, KeyError):

@@ -64,7 +64,7 @@ class Outcome:
 
 def find_outcome(results: RunResults) -> Outcome:
     """The refit, else the best trial of a search; of a sweep the best row by the mean that the run may compare by."""
-    if results.info.get("sweep"):
+    if results.info.sweep:
         return _sweep_outcome(results)
     refits = tuple(row for row in results.trial_rows if row.status == "refit")
     if refits:

@@ -77,7 +77,7 @@ def agreements(results: RunResults, *, finished: bool = False) -> list[Agreement
 
 def _measured(results: RunResults) -> list[TrialRow]:
     """The trials of a held-out search whose test AP is known."""
-    if results.protocol != "heldout" or results.info.get("sweep"):
+    if results.protocol != "heldout" or results.info.sweep:
         return []
     return [
         row

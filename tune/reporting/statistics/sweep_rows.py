@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ from macil.config import departures
 from macil.evaluation.protocols import epoch_rule
 from tune.planning.equal_rows import planned_equal_rows
 from tune.planning.paper_sweeps import SWEEPS
+from tune.planning.plan import PlannedRow
 from tune.reporting.statistics.intervals import (
     FEWEST_SEEDS,
     PERCENT,
@@ -22,7 +23,9 @@ from tune.reporting.statistics.intervals import (
 from tune.reporting.statistics.significance import Noise, Paired, paired_with, pooled_noise
 from tune.results.rows import TrialRow
 from tune.results.run import RunResults
+from tune.results.run_info import planned_base
 from tune.results.trainings import standing_for
+from tune.storage.run_file import Scalar
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class RowResult:
     """
 
     name: str
-    changes: dict[str, Any]
+    changes: Mapping[str, Scalar]
     trials: tuple[TrialRow, ...]
     published: float | None
     source: str | None = None
@@ -85,26 +88,23 @@ class RowResult:
 def sweep_rows(results: RunResults) -> list[RowResult]:
     """The rows in the plan's order, then any others; empty for a search."""
     trials = [trial for trial in results.trial_rows if trial.kind == "search" and trial.row is not None]
-    planned = results.plan.get("rows")
-    planned = [row for row in planned if isinstance(row, dict)] if isinstance(planned, list) else []
-    if not (trials or planned):
-        return []
-    by_name: dict[str, dict[str, Any]] = {str(row.get("name")): row for row in planned}
+    by_name = {row.name: row for row in results.plan.rows}
     alike, standing = planned_equal_rows(results.plan), standing_for(trials, results.plan)
     names = list(dict.fromkeys([*by_name, *(str(trial.row) for trial in trials)]))
-    return [
-        RowResult(
-            name=name,
-            changes=_mapping(by_name.get(name, {}).get("changes")),
-            trials=tuple(trial for trial in trials if name in standing.get(trial.trial_dir, ())),
-            published=_number(
-                by_name.get(name, {}).get("published_ap", by_name.get(name, {}).get("published"))
-            ),
-            source=_text(by_name.get(name, {}).get("source")),
-            alike=alike.get(name, (name,)),
+    found = []
+    for name in names:
+        row = by_name.get(name, PlannedRow(name=name, changes={}))
+        found.append(
+            RowResult(
+                name=name,
+                changes=row.changes,
+                trials=tuple(trial for trial in trials if name in standing.get(trial.trial_dir, ())),
+                published=row.published_ap,
+                source=row.source or None,
+                alike=alike.get(name, (name,)),
+            )
         )
-        for name in names
-    ]
+    return found
 
 
 def trained_rows(rows: Sequence[RowResult]) -> list[RowResult]:
@@ -132,7 +132,7 @@ def headline_column(results: RunResults) -> tuple[str, str]:
 
 def reference_name(results: RunResults) -> str | None:
     """The row that the others are compared with; None where the sweep names none."""
-    return _text(results.plan.get("reference"))
+    return results.plan.reference or None
 
 
 def reference_row(results: RunResults, rows: Sequence[RowResult]) -> RowResult | None:
@@ -151,13 +151,13 @@ def is_papers(results: RunResults) -> bool:
     row = next((row for row in sweep_rows(results) if row.name == reference_name(results)), None)
     if row is None:
         return False
-    planned = {**_mapping(results.plan.get("base")), **row.changes}
+    planned = {**planned_base(results.plan), **row.changes}
     return not departures(row.trials[0].config if row.trials else planned)
 
 
 def publisher(results: RunResults) -> str:
     """Whose the published numbers are: the paper's in its own sweeps; a sweep file may have them from anywhere."""
-    return "paper" if results.plan.get("sweep") in SWEEPS else "published"
+    return "paper" if results.plan.sweep in SWEEPS else "published"
 
 
 def measured_noise(rows: Sequence[RowResult], column: str) -> Noise | None:
@@ -201,25 +201,10 @@ def published_difference(row: RowResult, column: str, noise: Noise | None) -> Es
 def published_source(results: RunResults, rows: Sequence[RowResult]) -> str:
     """Where the published numbers stand: the one or two places they have, else what the sweep says of all."""
     own = list(dict.fromkeys(row.source for row in rows if row.source and row.published is not None))
-    whole = _text(results.plan.get("source"))
+    whole = results.plan.source or None
     return "; ".join(own) if own and (len(own) <= 2 or whole is None) else whole or "as published"
 
 
 def seeds_asked(results: RunResults, rows: Sequence[RowResult]) -> int:
     """Seeds that each row was to have: as planned, else the most that any row has."""
-    planned = results.plan.get("seeds")
-    if isinstance(planned, list) and planned:
-        return len(planned)
-    return max((len(row.trials) for row in rows), default=0)
-
-
-def _mapping(content: Any) -> dict[str, Any]:
-    return content if isinstance(content, dict) else {}
-
-
-def _number(content: Any) -> float | None:
-    return float(content) if isinstance(content, int | float) and not isinstance(content, bool) else None
-
-
-def _text(content: Any) -> str | None:
-    return content if isinstance(content, str) and content else None
+    return len(results.plan.seeds) or max((len(row.trials) for row in rows), default=0)

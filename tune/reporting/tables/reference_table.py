@@ -18,9 +18,9 @@ from tune.reporting.statistics.sweep_rows import (
 )
 from tune.reporting.tables.run_tables import Cell, Column, Table, tabulate
 from tune.reporting.text import wording
-from tune.reporting.text.run_facts import is_demo
 from tune.reporting.text.wording import NOT_MEASURED
 from tune.results.run import RunResults
+from tune.results.run_info import is_demo
 
 DEMO = "Demo data, generated: no measured number here says anything about XD-Violence."
 DIFFERS = "*"
@@ -79,7 +79,7 @@ def _comparison_caption(
     results: RunResults, rows: Sequence[RowResult], comparisons: dict[str, Paired]
 ) -> str:
     most = max((item.difference.n for item in comparisons.values()), default=0)
-    messages = [DEMO] if is_demo(results) else []
+    messages = [DEMO] if is_demo(results.info) else []
     messages.append(
         f"Each row minus {reference_title(results)}, on the seeds that both have finished; test AP, trapezoidal, "
         f"in points; protocol {results.protocol}."

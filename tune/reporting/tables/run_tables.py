@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from macil.config import hyperparameters
 from tune.reporting.statistics.intervals import PERCENT, SHARE, estimate
 from tune.reporting.text import wording
 from tune.reporting.text.wording import NOT_MEASURED
+from tune.results.label_access import LabelAccess
 from tune.results.ranking import counted_trials, ranked_trials, winner_name, winner_of
 from tune.results.rows import TrialRow
 from tune.results.run import RunResults
@@ -140,7 +141,7 @@ def openings_table(results: RunResults) -> Table | None:
     """When the test labels were opened; None when they never were."""
     if not results.label_accesses:
         return None
-    digests = [entry.get("scores_hash") for entry in results.label_accesses]
+    digests = [entry.scores_hash for entry in results.label_accesses]
     changes = len(set(digests))
     note = "all on the same scores" if changes == 1 else f"on {changes} different sets of scores"
     times = len(results.label_accesses)
@@ -149,25 +150,21 @@ def openings_table(results: RunResults) -> Table | None:
         f"The test labels were opened {message}. A configuration chosen after the first opening is chosen on the "
         f"test set. Log: {ACCESS_LOG}."
     )
-    columns: list[Cell[dict[str, Any]]] = [
-        (Column("#", number=True), lambda entry: str(entry["n"])),
-        (Column("Time (UTC)"), lambda entry: str(entry.get("time") or "unknown")),
-        (Column("For"), lambda entry: str(entry.get("purpose") or "unknown")),
-        (Column("Trials", number=True), lambda entry: wording.value(entry.get("trials"))),
-        (Column("Labels"), lambda entry: wording.value(entry.get("labels_hash"))),
-        (Column("Scores"), lambda entry: wording.value(entry.get("scores_hash"))),
+    columns: list[Cell[tuple[int, LabelAccess]]] = [
+        (Column("#", number=True), lambda entry: str(entry[0])),
+        (Column("Time (UTC)"), lambda entry: entry[1].time or "unknown"),
+        (Column("For"), lambda entry: entry[1].purpose or "unknown"),
+        (Column("Trials", number=True), lambda entry: wording.value(entry[1].trials)),
+        (Column("Labels"), lambda entry: wording.value(entry[1].labels_hash)),
+        (Column("Scores"), lambda entry: wording.value(entry[1].scores_hash)),
     ]
-    return tabulate(
-        caption, columns, [{"n": n, **entry} for n, entry in enumerate(results.label_accesses, start=1)]
-    )
+    return tabulate(caption, columns, list(enumerate(results.label_accesses, start=1)))
 
 
 def varied(results: RunResults) -> list[str]:
     """Hyperparameters that differ between the trials, and those of a search's space, in the order of `TrialConfig`."""
     rows = [row for row in results.trial_rows if row.kind == "search"]
-    space = results.plan.get("space")
-    names = set(space) if isinstance(space, dict) else set()
-    names |= {
+    names = set(results.plan.space) | {
         p.name
         for p in hyperparameters()
         if len({row.config[p.name] for row in rows if p.name in row.config}) > 1

@@ -62,11 +62,11 @@ def runs_table(compared: Sequence[Compared]) -> Table:
         ("Data", lambda each: summary.data_in_short(each.results)),
         (
             "Data, content hash",
-            lambda each: str(each.results.info.get("store_hash") or NOT_MEASURED)[:DIGEST],
+            lambda each: (each.results.info.store_hash or NOT_MEASURED)[:DIGEST],
         ),
         (
             "Test labels, hash",
-            lambda each: str(each.results.info.get("labels_hash") or NOT_MEASURED)[:DIGEST],
+            lambda each: (each.results.info.labels_hash or NOT_MEASURED)[:DIGEST],
         ),
         ("Protocol", lambda each: each.results.protocol),
         ("Trainings", lambda each: summary.trials_in_short(each.results)),
@@ -109,8 +109,8 @@ def shared_sweeps(compared: Sequence[Compared]) -> dict[str, list[Compared]]:
     """The sweeps that two or more of the runs did, with these runs."""
     sweeps: dict[str, list[Compared]] = {}
     for each in compared:
-        if each.results.info.get("sweep"):
-            sweeps.setdefault(str(each.results.info["sweep"]), []).append(each)
+        if each.results.info.sweep:
+            sweeps.setdefault(each.results.info.sweep, []).append(each)
     return {sweep: group for sweep, group in sweeps.items() if len(group) > 1}
 
 

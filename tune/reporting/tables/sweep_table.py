@@ -25,9 +25,9 @@ from tune.reporting.statistics.sweep_rows import (
 from tune.reporting.tables.reference_table import DEMO
 from tune.reporting.tables.run_tables import Cell, Column, Table, tabulate, varied
 from tune.reporting.text import wording
-from tune.reporting.text.run_facts import is_demo
 from tune.reporting.text.wording import NOT_MEASURED
 from tune.results.run import RunResults
+from tune.results.run_info import is_demo
 
 FEWER, STOPPED = "†", "‡"
 _CHECK = {True: "✓", False: "✗", None: NOT_MEASURED}
@@ -59,7 +59,7 @@ def _configuration_columns(results: RunResults, rows: Sequence[RowResult]) -> li
     described = {parameter.name: parameter for parameter in hyperparameters()}
     changed = {name for row in rows for name in row.changes} | set(varied(results))
     names = [name for name in described if name in changed and name != "seed"]
-    if results.plan.get("sweep") == "table4":
+    if results.plan.sweep == "table4":
         names.sort(key=lambda name: name != "lambda_v2n")  # the paper's first column
 
     def title(row: RowResult) -> str:
@@ -154,7 +154,7 @@ def _caption(results: RunResults, rows: Sequence[RowResult], asked: int) -> str:
         interval = " [95 % t interval]" if most >= FEWEST_SEEDS else ""
         seeds = f"mean over seeds{interval}, up to {most} seeds a row; SD: standard deviation over seeds"
     messages = [
-        *([DEMO] if is_demo(results) else []),
+        *([DEMO] if is_demo(results.info) else []),
         f"Test AP in %, frame level; protocol {results.protocol}; {_rule_text(results)}; {seeds}.",
         "Only seeds with a whole training enter a mean.",
     ]

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import math
-import re
 from typing import Any
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 
 from macil.config import Hyperparameter, hyperparameters
 from macil.errors import ConfigError
 from macil.training.equivalence import training_key
 from macil.training.silent_terms import silent_epochs
+from tune.planning.space import describe
 from tune.reporting.statistics.outcome import Outcome
 from tune.reporting.text import wording
 from tune.results.rows import TrialRow
@@ -19,7 +26,6 @@ from tune.results.run import RunResults
 _NEAR = 0.01
 # What acts through the contrastive terms alone.
 _CONTRAST = ("lambda_v2b", "lambda_v2n", "ramp", "temperature")
-_RANGE = re.compile(r"(\S+) to (\S+), (logarithmic|linear)")
 
 
 def border_warnings(results: RunResults, outcome: Outcome) -> list[str]:
@@ -27,15 +33,15 @@ def border_warnings(results: RunResults, outcome: Outcome) -> list[str]:
 
     An end that is the limit of the hyperparameter itself, as m = 1, is none to look beyond.
     """
-    space, trial = results.plan.get("space"), outcome.searched
-    if not isinstance(space, dict) or trial is None:
+    space, trial = results.plan.space, outcome.searched
+    if trial is None:
         return []
     messages = []
     for parameter in hyperparameters():
         value = trial.config.get(parameter.name)
         if parameter.name in space and value is not None:
             try:
-                beyond = _beyond(parameter, value, str(space[parameter.name]))
+                beyond = _beyond(parameter, value, space[parameter.name])
             except (ValueError, ArithmeticError):  # a plan that was changed by hand
                 continue
             if beyond is not None and _acts(results, trial, parameter.name, beyond):
@@ -77,17 +83,19 @@ def _sentence(
     )
 
 
-def _beyond(parameter: Hyperparameter, value: Any, text: str) -> tuple[str, str, float, float] | None:
+def _beyond(
+    parameter: Hyperparameter, value: Any, distribution: BaseDistribution
+) -> tuple[str, str, float, float] | None:
     """Which end, what was searched, its other end, and a value beyond; None inside, or where nothing is beyond."""
-    found = _RANGE.fullmatch(text)
-    if found:
-        low, high, log = float(found[1]), float(found[2]), found[3] == "logarithmic"
+    if isinstance(distribution, FloatDistribution | IntDistribution):
+        low, high, log = distribution.low, distribution.high, distribution.log
         start, stop, at = (math.log(x) if log else x for x in (low, high, value))
         share = (at - start) / (stop - start)
         near = _NEAR
     else:
-        choices = [float(choice) for choice in text.split(" or ")] if _numeric(text) else []
-        if len(choices) < 2:
+        assert isinstance(distribution, CategoricalDistribution)
+        choices = [float(choice) for choice in distribution.choices if isinstance(choice, int | float)]
+        if len(choices) < max(2, len(distribution.choices)):
             return None
         low, high, log = min(choices), max(choices), True
         share, near = {low: 0.0, high: 1.0}.get(float(value), 0.5), 0.0
@@ -100,6 +108,7 @@ def _beyond(parameter: Hyperparameter, value: Any, text: str) -> tuple[str, str,
     further = _further(end, high - low, log=log, upper=upper)
     if limit is not None:
         further = min(further, limit) if upper else max(further, limit)
+    text = describe({parameter.name: distribution})[parameter.name]
     return "upper" if upper else "lower", text, low if upper else high, further
 
 
@@ -107,7 +116,3 @@ def _further(end: float, width: float, *, log: bool, upper: bool) -> float:
     if log:
         return 2 * end if upper else end / 2
     return end + width / 4 if upper else end - width / 4
-
-
-def _numeric(text: str) -> bool:
-    return all(part.replace(".", "", 1).isdecimal() for part in text.split(" or "))

@@ -58,7 +58,7 @@ def _features(results: RunResults) -> tuple[str | Path, ...]:
             file = video.visual[0]
             alone = videos_of_files([file])
             return (file,) if alone.videos == (video,) else (Path(given), f"--video={video.name}")
-        store = Path(str(results.info.get("data")))
+        store = Path(str(results.info.data))
         return store, f"--video={FeatureStore.open(store).videos('test').names[0]}"
     except (DataError, OSError, IndexError):
         return _ANY
@@ -68,22 +68,20 @@ def _model(results: RunResults) -> Path | None:
     """The path for `score` and `export`: of a search its model, of a sweep the reported training."""
     if (results.path / MODEL_FILE).is_file():
         return results.path
-    trial = find_outcome(results).replayed if results.info.get("sweep") else None
+    trial = find_outcome(results).replayed if results.info.sweep else None
     folder = results.path / trial.trial_dir if trial else None
     return folder if folder and newest_checkpoint(folder) else None
 
 
 def _again(results: RunResults) -> list[tuple[str, str]]:
     """The same command with what this run has not measured: how the best do on fresh seeds, or a row's noise."""
-    given, trials = results.info.get("given"), results.info.get("trials")
-    if given is None or results.plan.get("confirm"):  # `given` is not in runs of an earlier version
+    given, trials = results.info.given, results.info.trials
+    if given is None or results.plan.confirm:  # `given` is not in runs of an earlier version
         return []
     name, storage = name_and_storage(results.location.shown)
-    if results.info.get("sweep"):
+    if results.info.sweep:
         sweep = str(given.get("--sweep"))
-        if len(results.info.get("seeds") or []) >= FEWEST_SEEDS or not (
-            sweep in SWEEPS or Path(sweep).is_file()
-        ):
+        if len(results.info.seeds or ()) >= FEWEST_SEEDS or not (sweep in SWEEPS or Path(sweep).is_file()):
             return []
         what, more, name = (
             "measure the noise between seeds",
@@ -98,7 +96,7 @@ def _again(results: RunResults) -> list[tuple[str, str]]:
         more = {"--confirm": confirmable(trials)}
         name = f"{name[:_NAME]}-confirmed"
     free = name if is_uri(storage) else _free(name, lambda each: (Path(storage) / each).exists())
-    return [(what, begin_command({**given, **more}, free, storage, results.info.get("address")))]
+    return [(what, begin_command({**given, **more}, free, storage, results.info.address))]
 
 
 def _free(name: str, taken: Callable[[str], bool]) -> str:

@@ -13,14 +13,15 @@ from macil.evaluation.protocols import epoch_rule
 from macil.io.text import printable
 from macil.io.wording import plural
 from tune.planning.counts import counted_rows, epochs_text
+from tune.planning.space import describe
 from tune.reporting.statistics.sweep_rows import sweep_rows, trained_rows
 from tune.reporting.text import wording
-from tune.results import run_info
 from tune.results.next_commands import resume_command
 from tune.results.rows import TrialRow
 from tune.results.run import RunResults, planned_confirmation, read_record
-from tune.results.run_info import given_data
+from tune.results.run_info import given_data, is_demo
 from tune.results.trainings import trained_epochs
+from tune.storage.run_file import AshaSettings
 
 _STATES = {
     "running": "Still running: what follows is partial and will change.",
@@ -38,7 +39,7 @@ def banners(results: RunResults) -> list[str]:
     if results.status in _STATES:
         phase = _phase(results)
         go_on = (
-            f"Go on with: {resume_command(results.location.shown, results.info.get('address'))}"
+            f"Go on with: {resume_command(results.location.shown, results.info.address)}"
             if results.status == "interrupted"
             else ""
         )
@@ -49,24 +50,19 @@ def banners(results: RunResults) -> list[str]:
         messages.append(
             f"{wrong} of {sum(counts.values())} trials failed or diverged; reasons stand under “Status of the trials”."
         )
-    if is_demo(results):
+    if is_demo(results.info):
         messages.append("Demo data, generated: no number here says anything about XD-Violence.")
     return [*messages, *data_notes(results)]
 
 
 def data_notes(results: RunResults) -> list[str]:
     """Assumptions behind the test labels and the held-out split that no file proves, as the run recorded them."""
-    notes = results.info.get("data_notes")
-    if notes is None and results.info.get("store_hash"):
-        notes = [
-            "the run was begun by a version that did not note what the test labels and the split rest on"
-        ]
+    notes = results.info.data_notes
+    if notes is None and results.info.store_hash:
+        notes = (
+            "the run was begun by a version that did not note what the test labels and the split rest on",
+        )
     return [printable(f"About the data: {text}.") for text in notes or ()]
-
-
-def is_demo(results: RunResults) -> bool:
-    """Whether the run was made on the generated data set."""
-    return run_info.is_demo(results.info)
 
 
 def status_counts(results: RunResults, kind: str = "search") -> Counter[str]:
@@ -79,18 +75,13 @@ def trials_in_short(results: RunResults) -> str:
     rows = results.trial_rows
     search = [row for row in rows if row.kind == "search"]
     epochs = max((row.epochs or row.epochs_run for row in search), default=0)
-    asked = results.info.get("trials", results.plan.get("trials"))
-    number = asked if isinstance(asked, int) else len(search)
-    seeds = results.plan.get("seeds") or results.info.get("seeds")
-    seeds = len(seeds) if isinstance(seeds, list) and seeds else 1
-    if results.info.get("sweep"):
+    if results.info.sweep:
         rows_of = sweep_rows(results)
-        text = counted_rows(len(rows_of), len(trained_rows(rows_of)), seeds)
+        text = counted_rows(len(rows_of), len(trained_rows(rows_of)), len(_planned_seeds(results)) or 1)
     else:
-        text = plural(number, "trial")
+        text = plural(_asked(results) or len(search), "trial")
     if epochs:
-        early = results.plan.get("asha", results.info.get("asha"))
-        text += f" of {'up to ' if isinstance(early, dict) else ''}{plural(epochs, 'epoch')}"
+        text += f" of {'up to ' if _asha(results) else ''}{plural(epochs, 'epoch')}"
     planned_seeds = planned_confirmation(results.info)
     if planned_seeds:
         best = len({name for name, _ in planned_seeds})
@@ -100,21 +91,20 @@ def trials_in_short(results: RunResults) -> str:
 
 def data_in_short(results: RunResults) -> str:
     """The data of the run, in a few words."""
-    counts = results.info.get("dataset")
+    counts = results.info.dataset or {}
     sizes = ""
-    if isinstance(counts, dict) and {"train", "test"} <= set(counts):
+    if {"train", "test"} <= set(counts):
         sizes = f" ({counts['train']} training, {counts['test']} test videos)"
-    if is_demo(results):
+    if is_demo(results.info):
         return f"Demo data, generated{sizes}"
-    location = _given_data(results)
+    location = given_data(results.info)[1] or results.info.data
     return f"Data {Path(location).name if location else 'unknown'}{sizes}"
 
 
 def facts(results: RunResults) -> list[tuple[str, str]]:
     """Term and text: data set, protocol, epoch rule, definitions, seeds, trials."""
-    info, plan = results.info, results.plan
-    protocol = results.protocol
-    rule = epoch_rule(protocol, info.get("epoch_rule"))
+    info, protocol = results.info, results.protocol
+    rule = epoch_rule(protocol, info.epoch_rule)
     return [
         ("Kind", _kind(results)),
         ("Data set", _data(results)),
@@ -130,17 +120,17 @@ def facts(results: RunResults) -> list[tuple[str, str]]:
         ("Selection score", _selection(protocol)),
         ("Seeds", _seeds(results)),
         ("Trials", _trials(results)),
-        ("Early stopping", _early_stopping(plan, info)),
-        *([("Notes", " ".join(str(note) for note in plan["notes"]))] if plan.get("notes") else []),
-        ("Started", f"{info.get('created') or 'unknown'}; last change {info.get('updated') or 'unknown'}"),
+        ("Early stopping", _early_stopping(results)),
+        *([("Notes", " ".join(results.plan.notes))] if results.plan.notes else []),
+        ("Started", f"{info.created or 'unknown'}; last change {info.updated or 'unknown'}"),
     ]
 
 
 def record(results: RunResults, trial: TrialRow | None) -> list[tuple[str, str]]:
     """Everything in run.json, flat, and the environment that the reported trial was trained in."""
-    info = dict(results.info)
-    if isinstance(info.get("command"), list):
-        info["command"] = shlex.join(str(part) for part in info["command"])
+    info = results.info.model_dump(mode="json", exclude_unset=True)
+    if results.info.command:
+        info["command"] = shlex.join(results.info.command)
     rows = [(key, _exact(item)) for key, item in _flat(info)]
     if trial is not None:
         environment = {key: item for key, item in read_record(results, trial).items() if key != "config"}
@@ -161,11 +151,11 @@ def configuration(trial: TrialRow | None) -> list[tuple[str, str, str, str]]:
 
 def _phase(results: RunResults) -> str:
     """The phase of the run: "Phase: confirmation, 4 of 15 trainings finished."; "" where it is not known."""
-    phase = str(results.info.get("phase") or "")
+    phase = results.info.phase
     if phase == "trials":
-        asked, done = results.info.get("trials"), status_counts(results)
+        asked, done = results.info.trials, status_counts(results)
         ended = sum(done[status] for status in ("finished", "stopped", "failed", "diverged"))
-        return f"Phase: trials, {ended} of {asked} ended." if isinstance(asked, int) else "Phase: trials."
+        return f"Phase: trials, {ended} of {asked} ended." if asked is not None else "Phase: trials."
     if phase == "confirm":
         finished = status_counts(results, "confirm")["finished"]
         planned = len(planned_confirmation(results.info))
@@ -176,33 +166,26 @@ def _phase(results: RunResults) -> str:
 
 
 def _kind(results: RunResults) -> str:
-    sweep = results.info.get("sweep") or results.plan.get("sweep")
+    plan = results.plan
+    sweep = results.info.sweep or plan.sweep
     if sweep:
-        source = results.plan.get("source")
-        return f"sweep {sweep}" + (f"; published numbers: {source}" if source else "")
-    space = results.plan.get("space")
-    if isinstance(space, dict) and space:
-        return "search over " + "; ".join(f"{name} ({text})" for name, text in space.items())
+        return f"sweep {sweep}" + (f"; published numbers: {plan.source}" if plan.source else "")
+    if plan.space:
+        return "search over " + "; ".join(f"{name} ({text})" for name, text in describe(plan.space).items())
     return "search"
-
-
-def _given_data(results: RunResults) -> str:
-    return str(given_data(results.info)[1] or results.info.get("data") or "")
 
 
 def _data(results: RunResults) -> str:
     info = results.info
-    given = _given_data(results)
-    if given_data(info) == (True, None):
+    known, given = given_data(info)
+    if known and given is None:
         parts = ["the embedded demo data set, generated"]
     else:
-        parts = [f"{given or 'unknown'}{' (demo data, generated)' if is_demo(results) else ''}"]
-    counts = info.get("dataset")
-    if isinstance(counts, dict):
-        messages = {"train": "training videos", "test": "test videos"}
-        parts += [f"{wording.value(item)} {messages.get(key, key)}" for key, item in _flat(counts)]
-    if info.get("store_hash"):
-        parts.append(f"content hash {info['store_hash']}")
+        parts = [f"{given or info.data or 'unknown'}{' (demo data, generated)' if is_demo(info) else ''}"]
+    messages = {"train": "training videos", "test": "test videos"}
+    parts += [f"{number} {messages.get(split, split)}" for split, number in (info.dataset or {}).items()]
+    if info.store_hash:
+        parts.append(f"content hash {info.store_hash}")
     return "; ".join(parts)
 
 
@@ -217,24 +200,21 @@ def _selection(protocol: str) -> str:
 
 def _seeds(results: RunResults) -> str:
     each = "each trial is one seed, no interval"
-    seeds = results.plan.get("seeds") or results.info.get("seeds")
-    confirm = results.info.get("confirm")
-    if isinstance(confirm, dict) and isinstance(confirm.get("seeds"), list):
-        each += (
-            f"; confirmed with seeds {', '.join(str(seed) for seed in confirm['seeds'])}, which no trial had"
-        )
-    if isinstance(seeds, list) and seeds:
-        shown = ", ".join(str(seed) for seed in seeds)
-        return f"{shown}; {wording.seeds(len(seeds))}" if results.info.get("sweep") else f"{shown}; {each}"
+    seeds, confirm = _planned_seeds(results), results.info.confirm
+    if confirm and confirm.seeds:
+        each += f"; confirmed with seeds {', '.join(map(str, confirm.seeds))}, which no trial had"
+    if seeds:
+        shown = ", ".join(map(str, seeds))
+        return f"{shown}; {wording.seeds(len(seeds))}" if results.info.sweep else f"{shown}; {each}"
     return each
 
 
 def _trials(results: RunResults) -> str:
     counts = status_counts(results)
-    asked = results.info.get("trials", results.plan.get("trials"))
+    asked = _asked(results)
     text = ", ".join(f"{counts[status]} {_SAID.get(status, status)}" for status in _ORDER if counts[status])
     started = sum(counts.values())
-    if isinstance(asked, int) and asked > started:
+    if asked is not None and asked > started:
         text = ", ".join(part for part in (text, f"{asked - started} not started") if part)
     rows = results.trial_rows
     epochs = trained_epochs(rows)
@@ -244,16 +224,28 @@ def _trials(results: RunResults) -> str:
         if sum(epochs.values())
         else ""
     )
-    return f"{asked if isinstance(asked, int) else started} asked for: {text or 'none has started'}{spent}"
+    return f"{started if asked is None else asked} asked for: {text or 'none has started'}{spent}"
 
 
-def _early_stopping(plan: dict[str, Any], info: dict[str, Any]) -> str:
-    asha = plan.get("asha", info.get("asha"))
-    if isinstance(asha, dict):
+def _early_stopping(results: RunResults) -> str:
+    if asha := _asha(results):
         return "ASHA on the selection score; " + ", ".join(
-            f"{key.replace('_', ' ')} {wording.value(item)}" for key, item in asha.items()
+            f"{key.replace('_', ' ')} {wording.value(item)}" for key, item in asha.model_dump().items()
         )
     return "none"
+
+
+def _asked(results: RunResults) -> int | None:
+    """The trials, or trainings of a sweep, that the run was to have."""
+    return results.info.trials or results.plan.trials or None
+
+
+def _planned_seeds(results: RunResults) -> tuple[int, ...]:
+    return results.plan.seeds or results.info.seeds or ()
+
+
+def _asha(results: RunResults) -> AshaSettings | None:
+    return results.plan.asha or results.info.asha
 
 
 def _exact(item: Any) -> str:

@@ -35,8 +35,8 @@ from tune.reporting.statistics.sweep_rows import (
     trained_rows,
 )
 from tune.reporting.text import wording
-from tune.reporting.text.run_facts import is_demo
 from tune.results.run import RunResults
+from tune.results.run_info import is_demo
 
 # More than so many names are no longer read.
 _MOST_NAMED = 6
@@ -60,7 +60,7 @@ def verdicts(results: RunResults) -> list[str]:
         first = [_unmeasured(results, rows, noise), *own]
     else:
         published = _published(results, rows, noise)
-        first = [*own, *published] if is_demo(results) else [*published, *own]
+        first = [*own, *published] if is_demo(results.info) else [*published, *own]
         first += [*_standing(results, rows), *_reproduced(results, rows, noise)]
     orders = _orders(results, rows, noise)
     return [*first, *orders, *equal_trainings(results, rows), *_alike(rows), *_missing(results, rows)]
@@ -124,7 +124,7 @@ def _published(results: RunResults, rows: Sequence[RowResult], noise: Noise) -> 
         text = f"of the {pairs} differences {between}, {_are(len(larger), pairs)} {than}"
         text += _named_pairs(larger) or ("" if larger else f" (the widest is {widest.difference:.2f})")
         text += f"; of all {pairs} together, {_are(beyond, pairs)} larger than {joint:.2f}"
-    if is_demo(results):
+    if is_demo(results.info):
         text = f"only to show how it reads, for the noise of demo data says nothing about XD-Violence: {text}"
     return [_sentence(text), _limits(results, noise, joint, pairs)]
 
@@ -156,7 +156,7 @@ def _against_reference(results: RunResults, rows: Sequence[RowResult]) -> list[s
     """Which rows differ from the reference; empty without a reference."""
     if reference_name(results) is None or len(trained_rows(rows)) < 2:
         return []
-    where = "on demo data, " if is_demo(results) else ""
+    where = "on demo data, " if is_demo(results.info) else ""
     reference = reference_title(results)
     column, rule = headline_column(results)
     compared = against_reference(results, rows, column)
@@ -216,7 +216,7 @@ def _standing(results: RunResults, rows: Sequence[RowResult]) -> list[str]:
 
 def _reproduced(results: RunResults, rows: Sequence[RowResult], noise: Noise) -> list[str]:
     """Which published numbers lie where ours do; empty on demo data, where none should."""
-    if is_demo(results):
+    if is_demo(results.info):
         return []
     column, rule = compared_column(results)
     found = {
@@ -264,7 +264,7 @@ def _orders(results: RunResults, rows: Sequence[RowResult], noise: Noise | None)
         text += f" (no p: it needs {FEWEST_PERMUTED} different trainings, these are {found.trainings})"
     else:
         text += f". {_chance(found)}"
-    return [_sentence(f"on demo data, {text}" if is_demo(results) else text)]
+    return [_sentence(f"on demo data, {text}" if is_demo(results.info) else text)]
 
 
 def _chance(found: RankCorrelation) -> str:

@@ -7,20 +7,20 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from tests.support.made_runs import search_results, spread, trial_rows
+from tests.support.made_runs import made_plan, search_results, spread, trial_rows
 from tune.algorithms.stopping.asha import REDUCTION, rung_epochs
 from tune.reporting.figures.early_stopping import draw, rungs, saved_share, stopping
 
 
 @pytest.mark.parametrize(("grace", "epochs"), [(1, 9), (1, 10), (15, 50), (4, 9), (9, 9), (20, 9)])
 def test_the_rungs_are_those_of_the_scheduler(grace: int, epochs: int) -> None:
-    plan = {"asha": {"grace_period": grace, "reduction_factor": REDUCTION}}
+    plan = made_plan(asha={"grace_period": grace, "reduction_factor": REDUCTION})
     assert rungs(plan, epochs) == rung_epochs(grace, epochs)
 
 
 def test_a_run_without_early_stopping_has_no_rungs_and_no_picture() -> None:
-    assert rungs({"asha": None}, 9) == []
-    assert rungs({}, 9) == []
+    assert rungs(made_plan(asha=None), 9) == []
+    assert rungs(made_plan(), 9) == []
     results = search_results(spread(4), asha=None)
     assert stopping(results, results.trial_rows) is None
 

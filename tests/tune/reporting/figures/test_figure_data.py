@@ -108,8 +108,9 @@ def test_a_seed_without_scores_leaves_the_others(published: Path, tmp_path: Path
 def test_data_that_are_gone_or_others_are_said(published: Path, tmp_path: Path) -> None:
     results = load_run(published)
     for location, message in ((None, "does not say where"), (str(tmp_path / "gone"), "does not exist")):
+        info = results.info.model_copy(update={"data": location})
         with pytest.raises(DataError, match=message):
-            _ = FigureData(replace(results, info={**results.info, "data": location})).measured
+            _ = FigureData(replace(results, info=info)).measured
     data = FigureData(results)
     data.trials = tuple(replace(trial, store_hash="0") for trial in data.trials)
     with pytest.raises(DataError, match="content hash differs"):

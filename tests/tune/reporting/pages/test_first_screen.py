@@ -180,7 +180,7 @@ def test_a_search_that_selects_by_the_test_ap_says_so() -> None:
 def test_a_winner_picked_by_the_test_ap_of_its_fresh_seeds_has_a_reserve_and_its_model_a_line() -> None:
     changes = {"protocol": "published", "epoch_rule": "last"}
     rows = [{**row, **changes} for row in confirmed().trials.to_pylist()]
-    info = {"confirm": confirmed().info["confirm"], "winner": {"trial": "00007"}, "protocol": "published"}
+    info: dict[str, Any] = {"confirm": CONFIRM, "winner": {"trial": "00007"}, "protocol": "published"}
     _, winner, better, _ = screen(made_results(rows, **info))
     assert better.messages[0].startswith("Yes")
     assert "picked as the best of 3 by the test AP of these trainings" in better.messages[0]

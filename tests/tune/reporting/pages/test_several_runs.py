@@ -17,7 +17,7 @@ from scipy import stats
 from macil.commands import cli
 from macil.data import FeatureStore
 from macil.io.files import write_json_atomic
-from tests.support.made_runs import made_results
+from tests.support.made_runs import made_plan, made_results
 from tests.support.run_folders import RunFolder
 from tune.commands.report import report as command
 from tune.reporting.figures.several_runs import intervals
@@ -188,7 +188,7 @@ def test_rows_that_share_a_name_but_not_their_values_are_told() -> None:
     runs = [sweep("x/one", ONE), sweep("x/two", TWO)]
     assert "By the same name" not in rows_tables(name_runs(runs))[0].caption
     runs = [
-        replace(run, plan={**run.plan, "rows": [{"name": "light", "changes": {"ramp": ramp}}]})
+        replace(run, plan=made_plan(rows=[{"name": "light", "changes": {"ramp": ramp}}]))
         for run, ramp in zip(runs, (0.1, 0.3), strict=True)
     ]
     (table,) = rows_tables(name_runs(runs))

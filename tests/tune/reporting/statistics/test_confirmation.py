@@ -12,7 +12,7 @@ from scipy import stats
 
 from macil.data import FeatureStore
 from macil.io.files import write_json_atomic
-from tests.support.made_runs import made_results
+from tests.support.made_runs import made_info, made_results
 from tests.support.run_folders import RunFolder
 from tune.reporting.pages.run_page import run_page
 from tune.reporting.pages.terminal import print_ending
@@ -207,11 +207,11 @@ def test_after_a_confirmation_every_table_marks_the_winner_not_the_best_searched
 
 
 def test_what_was_planned_is_every_configuration_on_every_seed_once() -> None:
-    assert len(planned_confirmation({"confirm": CONFIRM})) == 9
+    assert len(planned_confirmation(made_info(confirm=CONFIRM))) == 9
     both = {**CONFIRM, "rows": ["00000", "00004"]}
-    assert planned_confirmation({"confirm": both})[:3] == [("00000", seed) for seed in SEEDS]
-    for nothing in ({}, {"confirm": None}, {"confirm": {"rows": "x"}}):
-        assert planned_confirmation(nothing) == []
+    assert planned_confirmation(made_info(confirm=both))[:3] == [("00000", seed) for seed in SEEDS]
+    for nothing in ({}, {"confirm": None}, {"confirm": {"rows": ["x"]}}):
+        assert planned_confirmation(made_info(**nothing)) == []
 
 
 def test_a_confirmation_under_way_is_read_from_its_folder(demo_store: FeatureStore, tmp_path: Any) -> None:

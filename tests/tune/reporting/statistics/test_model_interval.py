@@ -50,7 +50,7 @@ def test_it_is_the_bootstrap_of_the_stored_scores(copy: Path, demo_store: Featur
 def test_it_is_kept_and_then_needs_no_data(copy: Path) -> None:
     results = load_run(copy)
     first = model_intervals(results, results.trial_rows)
-    results.info["data"] = "gone"
+    results = replace(results, info=results.info.model_copy(update={"data": "gone"}))
     assert model_intervals(results, results.trial_rows) == first
     (copy / INTERVALS_FILE).write_text("damaged")
     assert model_intervals(results, results.trial_rows) == {}

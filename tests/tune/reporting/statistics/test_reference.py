@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from tune.reporting.pages.run_page import run_page
 from tune.reporting.statistics.reference import reference_in_full
 from tune.results.ranking import reference_trial
 from tune.results.run import RunResults
+from tune.storage.run_file import RunConfirmation
 
 PAPER = TrialConfig().to_dict()
 
@@ -49,8 +51,8 @@ def test_the_reference_is_the_trial_with_the_papers_values_of_what_is_searched()
     assert found is not None
     assert found.trial_id == "t1"
     results = search_results(trials)
-    results.info["confirm"] = {"reference": "00002"}
-    named = reference_trial(results)
+    info = results.info.model_copy(update={"confirm": RunConfirmation(reference="00002")})
+    named = reference_trial(replace(results, info=info))
     assert named is not None
     assert named.trial_id == "t2"
     assert reference_trial(search_results(trials, first={"momentum": 0.91})) is None
@@ -83,7 +85,7 @@ def page_of(protocol: str, tmp_path: Any, **changes: Any) -> str:
             for seed in (1000, 1001, 1003)
         ]  # fmt: skip
     confirm = {"rows": ["00001"], "reference": "00000", "seeds": [1000, 1001, 1003]}
-    plan = {"space": {"ramp": "0.02 to 3"}, "first": {"ramp": 0.1}}
+    plan = {"space": {"ramp": "0.02 to 3, logarithmic"}, "first": {"ramp": 0.1}}
     results: RunResults = made_results(
         rows, plan=plan, path=tmp_path, protocol=protocol, confirm=confirm, winner={"trial": "00001"}
     )

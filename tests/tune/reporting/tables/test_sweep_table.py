@@ -59,7 +59,7 @@ def test_the_reference_is_called_the_papers_setting_where_every_hyperparameter_i
         ]
         plan: dict[str, Any] = {
             "sweep": "mine",
-            "rows": [{"name": "full"}, {"name": "cold"}],
+            "rows": [{"name": "full", "changes": {}}, {"name": "cold", "changes": {"ramp": 0.3}}],
             "reference": "full",
         }
         assert reference_title(made_results(rows, plan=plan, sweep="mine")) == title
@@ -215,10 +215,10 @@ def test_a_demo_is_labelled_and_a_published_number_says_where_it_stands() -> Non
     assert "Demo data" not in table_of(sweep_results(rows)).caption
     results = sweep_results(rows, published=published, source="Table 9")
     assert published_source(results, sweep_rows(results)) == "Table 9"
-    planned = [{**row, "source": f"page {n}"} for n, row in enumerate(results.plan["rows"])]
-    sourced = dataclasses.replace(results, plan={**results.plan, "rows": planned})
+    planned = [row.model_copy(update={"source": f"page {n}"}) for n, row in enumerate(results.plan.rows)]
+    sourced = dataclasses.replace(results, plan=results.plan.model_copy(update={"rows": planned}))
     assert published_source(sourced, sweep_rows(sourced)) == "Table 9", "three places are as good as none"
-    planned[2] |= {"published_ap": None}
+    planned[2] = planned[2].model_copy(update={"published_ap": None})
     assert published_source(sourced, sweep_rows(sourced)) == "page 0; page 1"
 
 
