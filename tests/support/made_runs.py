@@ -112,6 +112,35 @@ def search_results(trials: Sequence[Mapping[str, Any]], *, demo: bool = False, *
     )
 
 
+def heldout_search(
+    scores: list[float], aps: list[float | None], losses: list[float], heldout_ap: float = 1.0, **info: Any
+) -> RunResults:
+    """A held-out search: of each trial the selection score, the test AP and the held-out loss at its chosen epoch."""
+    rows, epochs = [], []
+    for number, (score, ap, loss) in enumerate(zip(scores, aps, losses, strict=True)):
+        name = f"trials/{number:05d}"
+        own = {"trial_dir": name, "temperature": 0.1 + number / 1000}
+        rows.append({**own, "selection_score": score, "ap_trapezoid": ap, "chosen_epoch": 2})
+        for epoch, share in ((1, 9.0), (2, 1.0)):
+            line = {"trial_id": name, "kind": "search", "epoch": epoch, "heldout_loss": loss * share}
+            epochs.append({**line, "heldout_ap": heldout_ap, "heldout_score": score})
+    return made_results(rows, epochs, **info)
+
+
+def suggested_again(results: RunResults, trials: int | None = None) -> RunResults:
+    """The search with its last trial twice more; of the others the first `trials`."""
+    rows, epochs = results.trials.to_pylist(), results.epochs.to_pylist()
+    last, kept = rows[-1], rows if trials is None else rows[:trials]
+    again = [{**last, "trial_dir": name, "trial_id": name} for name in ("trials/again", "trials/once-more")]
+    lines = [
+        {**line, "trial_id": row["trial_id"]}
+        for row in again
+        for line in epochs
+        if line["trial_id"] == last["trial_id"]
+    ]
+    return made_results([*kept, *again], [*epochs, *lines])
+
+
 def spread(count: int, stopped: int = 0) -> list[dict[str, Any]]:
     """Trials all over the space, the last `stopped` of them stopped early; the colder, the better."""
     trials = []

@@ -15,6 +15,7 @@ from tune.reporting.figures.captions import basis
 from tune.reporting.figures.drawing import Drawing
 from tune.reporting.statistics.confirmation import confirmed_rows
 from tune.reporting.statistics.intervals import FEWEST_SEEDS, MARGIN, Bounds, Estimate, bounds_of, estimate
+from tune.reporting.tables.confirmation_table import configuration_notes
 from tune.reporting.text import wording
 from tune.results.ranking import ranked_trials
 from tune.results.run import RunResults
@@ -53,7 +54,12 @@ def confirmation(results: RunResults) -> Drawing | None:
     drawn = [
         Confirmation(
             f"trial {row.name}",
-            ", ".join([*([f"{nth(ranks[row.name])} searched"] if ranks.get(row.name) else []), *row.notes]),
+            ", ".join(
+                [
+                    *([f"{nth(ranks[row.name])} searched"] if ranks.get(row.name) else []),
+                    *configuration_notes(row),
+                ]
+            ),
             row.searched.selection_score if row.searched else None,
             tuple(row.by_seed("selection_score").values()),
             bounds_of("selection_score", results.protocol),

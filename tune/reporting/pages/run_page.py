@@ -28,15 +28,17 @@ from tune.reporting.pages.blocks import (
     labelled,
 )
 from tune.reporting.statistics import outcome
-from tune.reporting.statistics.confirmation import confirmation_table, confirmation_verdicts
 from tune.reporting.statistics.model_interval import model_intervals
-from tune.reporting.statistics.selection_agreement import agreement_table, agreement_verdict
 from tune.reporting.tables import run_tables as sections
+from tune.reporting.tables.agreement_table import agreement_table
+from tune.reporting.tables.confirmation_table import confirmation_table
 from tune.reporting.tables.reference_table import comparison_table
 from tune.reporting.tables.run_tables import Table
 from tune.reporting.tables.sweep_table import sweep_table
 from tune.reporting.text import run_facts as summary
+from tune.reporting.text.agreement_verdict import agreement_verdict
 from tune.reporting.text.border_warnings import border_warnings
+from tune.reporting.text.confirmation_verdict import confirmation_verdicts
 from tune.reporting.text.contrast_warnings import contrast_fact, contrast_warnings
 from tune.reporting.text.sweep_verdict import verdicts
 from tune.results.label_access import needs_label_access, read_label_accesses

@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.table import Table as Grid
 
 from tune.reporting.pages.first_screen import answers
-from tune.reporting.statistics.confirmation import confirmation_table
 from tune.reporting.statistics.model_interval import model_intervals
 from tune.reporting.statistics.outcome import find_outcome
 from tune.reporting.tables import run_tables as sections
+from tune.reporting.tables.confirmation_table import confirmation_table
 from tune.reporting.tables.run_tables import varied
 from tune.reporting.tables.sweep_table import sweep_table
 from tune.reporting.text import wording

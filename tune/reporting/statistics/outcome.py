@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from macil.io.wording import plural
 from tune.reporting.pages.blocks import Tile
-from tune.reporting.statistics.confirmation import confirmed_rows, tied_with, trials_text
+from tune.reporting.statistics.confirmation import confirmed_rows, tied_with
 from tune.reporting.statistics.intervals import MARGIN, PERCENT, Estimate, bounds_of, estimate
 from tune.reporting.statistics.model_interval import ModelInterval
 from tune.reporting.statistics.sweep_rows import (
@@ -19,6 +19,7 @@ from tune.reporting.statistics.sweep_rows import (
 )
 from tune.reporting.tables.run_tables import rows_title
 from tune.reporting.text import wording
+from tune.reporting.text.confirmation_verdict import trials_text
 from tune.results.next_commands import replay_command
 from tune.results.ranking import ranked_trials, winner_name, winning_trial
 from tune.results.rows import TrialRow

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from macil.config import TrialConfig
+from tests.support.made_confirmations import CONFIRM, confirmed
 from tests.support.made_runs import made_results, sweep_results
-from tests.tune.reporting.statistics.test_confirmation import CONFIRM, confirmed
 from tune.reporting.pages.blocks import Answer
 from tune.reporting.pages.first_screen import answers
 from tune.reporting.statistics.model_interval import ModelInterval
