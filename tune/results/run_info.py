@@ -47,7 +47,7 @@ def usable_info(content: Mapping[str, Any], problems: list[str]) -> RunInfo:
 
 
 def usable_plan(content: Mapping[str, Any], problems: list[str]) -> Plan:
-    """The usable fields of plan.json, likewise; `planned_base` gives its base, and what no report reads may be unset."""
+    """The usable fields of plan.json, likewise; `planned_base` gives its base, and what no report reads is unset."""
     content = dict(content)
     for field in ("first", "base", "fixed"):
         values = content.get(field)
