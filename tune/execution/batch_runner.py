@@ -101,7 +101,7 @@ def run_batch(run: Workspace, batch: Batch, display: Display, interrupts: Interr
     if left <= 0:
         return
     experiment.mkdir(parents=True, exist_ok=True)
-    run.sync.tell(display.log, stop)
+    run.sync.report_to(display.log, stop)
     recorder = RunRecorder(display.log, stop, run.sync)
     policy = FailurePolicy(recorder, interrupts, display.log, batch.timeout)
     interrupts.tuning = True

@@ -29,9 +29,9 @@ def replay_command(location: str, trial: str) -> str:
     return command_line(SEARCH, "--replay", location, trial)
 
 
-def report_command(*places: str, out: Path | None = None) -> str:
+def report_command(*runs: str, out: Path | None = None) -> str:
     """The command that writes the report of runs, each a path or a URI."""
-    arguments: list[str | Path] = [location if is_uri(location) else Path(location) for location in places]
+    arguments: list[str | Path] = [location if is_uri(location) else Path(location) for location in runs]
     return command_line(REPORT, *arguments, *(("--out", out) if out else ()))
 
 

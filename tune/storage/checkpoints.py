@@ -18,7 +18,7 @@ from macil.training.checkpoint import load_checkpoint
 from macil.training.files import checkpoint_folders, checkpoint_number, in_order
 from tune.storage.names import DAMAGED_PREFIX, TRAINER_FILE
 
-# How a note begins that tells of no damage.
+# How a note begins that reports no damage.
 WENT_ON = "went on from"
 # The newest, and one to fall back upon.
 KEPT = 2

@@ -41,10 +41,12 @@ def parse(model: type[M], content: object, where: object) -> M:
         # As JSON, in which a list may be read as a tuple.
         return model.model_validate_json(json.dumps(content))
     except ValidationError as error:
-        raise DataError(f"{where} cannot be read by this version of macil-tune:", told(error)) from None
+        raise DataError(
+            f"{where} cannot be read by this version of macil-tune:", fault_lines(error)
+        ) from None
 
 
-def told(error: ValidationError) -> list[str]:
+def fault_lines(error: ValidationError) -> list[str]:
     """One line a fault: the field, the value received, what was expected."""
     lines = []
     for fault in error.errors(include_url=False):

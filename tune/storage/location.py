@@ -21,7 +21,7 @@ _LEFT_BEHIND_PREFIX = "events.out.tfevents"
 
 @dataclass(frozen=True)
 class RunLocation:
-    """A run folder that can be read as local files; `remote` is set when `path` mirrors another place."""
+    """A run folder that can be read as local files; `remote` is set when `path` is a copy of a run in a bucket."""
 
     path: Path
     shown: str

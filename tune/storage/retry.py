@@ -1,4 +1,4 @@
-"""Storage that is full or gone for a while: wait for it, say so, and give up with the reason.
+"""Storage that is full or gone for a while: wait for it, log that, and give up with the reason.
 
 A search runs for days, and a disk that fills up in the night is cleared in the morning. Whatever writes into the run
 folder waits for that instead of losing what was computed; nothing is written by halves meanwhile.
@@ -73,7 +73,7 @@ def with_retry(
         stop: Asked while waiting; true gives up at once.
 
     Raises:
-        StorageError: It waited as long as `MACIL_STORAGE_PATIENCE` says (600 s), or was told to stop.
+        StorageError: It waited for the seconds of `MACIL_STORAGE_PATIENCE` (600), or was asked to stop.
     """
     log = log or _to_stderr
     began = last_logged = None

@@ -1,4 +1,4 @@
-"""Files in a run's root that tell when test labels were read, and what that gave: they stay when `report/` is deleted.
+"""Files in a run's root about accesses to test labels and what they gave: they stay when `report/` is deleted.
 
 An earlier version kept them in `report/`; there they are found too, and moved at the next report.
 """
@@ -18,7 +18,7 @@ def older_file(run: Path, name: str) -> Path:
 
 
 def kept_file(run: Path, name: str) -> Path:
-    """Where the file is; its place in the root when it is nowhere."""
+    """Where the file is; its path in the root when it is nowhere."""
     older = older_file(run, name)
     return older if not (run / name).exists() and older.exists() else run / name
 

@@ -25,7 +25,7 @@ class SavedEpochs(FileFormat):
 
 
 def read_saved_epochs(checkpoint: Path) -> SavedEpochs:
-    """Which epochs a checkpoint's folder is of. Of one of an earlier version the weights say it, which takes 10 ms.
+    """Which epochs a checkpoint's folder is of; for one of an earlier version from the weights, which takes 10 ms.
 
     Raises:
         DataError: Nothing says it: the checkpoint is damaged, or is none.

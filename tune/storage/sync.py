@@ -39,7 +39,7 @@ from tune.storage.names import (
 )
 from tune.storage.retry import StorageError, with_retry
 
-# Seconds between two renewals; whoever finds a lease looks on for longer than that before taking it over.
+# Seconds between two renewals; a search that finds a lease watches it for longer than that before taking it over.
 RENEWAL = 5.0
 WATCHED = 20.0
 # Seconds without a renewal after which a report takes the driver to be gone.
@@ -60,7 +60,7 @@ class RunSync:
         """Leave the run, with everything written."""
 
     def stop(self) -> None:
-        """Leave the run as it is, because of an error that is being told."""
+        """Leave the run as it is, because of an error that is being reported."""
 
     def check(self) -> None:
         """Wait here while the storage is out of reach."""
@@ -77,7 +77,7 @@ class RunSync:
     def fetch(self, trial: Path) -> None:
         """Bring the newest checkpoint of a trial here, with its weights."""
 
-    def tell(self, log: Callable[[str], None], stop: Callable[[], bool]) -> None:
+    def report_to(self, log: Callable[[str], None], stop: Callable[[], bool]) -> None:
         """Set what logs messages and what ends the waiting (see `tune.storage.retry.with_retry`)."""
 
 
@@ -103,8 +103,8 @@ class BucketSync(RunSync):
         self._log: Callable[[str], None] = lambda text: print(text, file=sys.stderr, flush=True)
         self._stop: Callable[[], bool] = lambda: False
 
-    def tell(self, log: Callable[[str], None], stop: Callable[[], bool]) -> None:
-        """See `RunSync.tell`."""
+    def report_to(self, log: Callable[[str], None], stop: Callable[[], bool]) -> None:
+        """See `RunSync.report_to`."""
         self._log, self._stop = log, stop
 
     def peek(self) -> None:
@@ -291,10 +291,10 @@ class BucketSync(RunSync):
             study = self._changed(JOURNAL_FILE)
             content = (self._folder / JOURNAL_FILE).read_bytes() if study else b""
             names = [name for name in self._names() if name != JOURNAL_FILE and self._changed(name)]
-            # A folder that can be seen to be a run is whole: that is what run.json makes of it.
+            # run.json goes last: a folder with it is a whole run.
             side_by_side(self._put_file, [name for name in names if name != RUN_FILE])
             for name in [name for name in self._put if not _of_worker(name)]:
-                if not (self._folder / name).exists():  # an error, say, of a trial that is tried again
+                if not (self._folder / name).exists():  # such as the error of a trial that is tried again
                     self.remote.delete(name)
                     del self._put[name]
             self._put_file(RUN_FILE)

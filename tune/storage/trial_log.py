@@ -191,7 +191,7 @@ def _fitting_part(values: dict[str, Any], wrong: dict[str, Any]) -> EpochReport:
     """A report without the values that are of another type.
 
     Raises:
-        ValidationError: It does not say its epoch.
+        ValidationError: It has no epoch.
     """
     try:
         return _Report.model_validate(values)

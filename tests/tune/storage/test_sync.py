@@ -306,7 +306,7 @@ def test_a_bucket_out_of_reach_is_waited_for(bucket: str, s3: str) -> None:
     with locked(run):
         begin(run)
         run.sync.flush()
-        run.sync.tell(log, lambda: False)
+        run.sync.report_to(log, lambda: False)
         link.cut()
         (run.path / "plan.json").write_text("{}")
         back = threading.Thread(target=mend)

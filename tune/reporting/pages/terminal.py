@@ -52,9 +52,9 @@ def print_ending(console: Console, results: RunResults) -> None:
             )
         if messages:
             console.print(f"  {messages}", highlight=False, markup=False, soft_wrap=True)
-    told = {line for answer in shown for line in answer.messages}
+    shown_lines = {line for answer in shown for line in answer.messages}
     more = [*verdicts(results)[:1], *border_warnings(results, found), *contrast_warnings(results, found)]
-    for line in [line for line in more if line not in told]:
+    for line in [line for line in more if line not in shown_lines]:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
