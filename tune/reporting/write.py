@@ -161,7 +161,7 @@ def _writable(folder: Path, hint: str) -> None:
 
 
 def _with_labels(results: RunResults, labels: Labels) -> RunResults:
-    """Open the test labels if they are to be opened and can be; whatever prevents it is said in `problems`."""
+    """Open the test labels if they are to be opened and can be; a reason against it is added to `problems`."""
     problems = list(results.problems)
     results = replace(results, label_accesses=read_label_accesses(results.path, problems), problems=problems)
     if not closed_trials(results):

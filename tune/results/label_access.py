@@ -168,7 +168,7 @@ def open_for(
         UsageError: The log cannot be written.
     """
     if not store.labels_hash:
-        return store.test_labels()  # absent: raises, and nothing was seen
+        return store.test_labels()  # absent: raises, and no label was read
     entry = LabelAccess(
         time=now(),
         labels_hash=store.labels_hash,
@@ -188,7 +188,7 @@ def open_for(
     try:
         return store.test_labels()
     except DataError:
-        # No label was read after all: the line above would tell of an access that did not happen.
+        # No label was read after all: the line above would record an access that did not happen.
         _write_log(location.path, before)
         if before:
             location.publish(ACCESS_LOG)
@@ -200,7 +200,7 @@ def open_for(
 def _logged(run: Path) -> list[str]:
     """The lines of the log, oldest first.
 
-    Those in `report/` are of an earlier version. A move that was cut short leaves them at both places; they count once.
+    An earlier version has them in `report/`. After a move that was cut short they lie in both; each counts once.
     """
     older, here = (_lines(path) for path in (older_file(run, ACCESS_LOG), run / ACCESS_LOG))
     return here if here[: len(older)] == older else [*older, *here]

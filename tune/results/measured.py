@@ -49,7 +49,7 @@ class MeasuredFile(FileFormat):
     Attributes:
         labels_hash: Of the labels that they were measured with.
         chance: Share of violent frames among the test frames.
-        hash: Of everything else: a flipped digit would be another result, and nothing else would tell. A file of an
+        hash: Of everything else: a flipped digit would be another result, which nothing else shows. A file of an
             earlier version has none.
     """
 

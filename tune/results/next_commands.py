@@ -1,4 +1,4 @@
-"""Commands about a run, to be pasted: the one place that knows how a run is named on the command line."""
+"""Commands about a run, to be pasted, and how a run is named on the command line."""
 
 from __future__ import annotations
 

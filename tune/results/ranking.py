@@ -1,6 +1,6 @@
 """Who wins: the order of a search's trials and of their confirmations, the winner, and what it is compared with.
 
-The driver decides by these functions, and status and report show what they say. All of them read a run as `load_run`
+The driver decides by these functions, and status and report show their results. All of them read a run as `load_run`
 gives it.
 """
 

@@ -68,7 +68,7 @@ class Difference:
 def replay_trial(
     run: str, trial: str, storage: str, data: str | None, seed: int | None, console: Console
 ) -> int:
-    """Train TRIAL of RUN again from its record, say how the numbers compare, write RUN/replays/TRIAL.json.
+    """Train TRIAL of RUN again from its record, print how the numbers compare, write RUN/replays/TRIAL.json.
 
     Args:
         run: A name in `storage`, or a path.
@@ -138,9 +138,9 @@ def replay_trial(
 
 
 def find_trial(run: Path, trial: str) -> tuple[Path, str]:
-    """The folder of a trial by its name in the run, and what is to be said of it.
+    """The folder of a trial by its name in the run, and a message about it.
 
-    A row of a sweep that is the same training as an earlier one has no folder: that one's is found, and this is said.
+    A row of a sweep that is the same training as an earlier one has no folder: that one's is found, with a message.
 
     Raises:
         UsageError: There is none; names those there are.

@@ -34,7 +34,7 @@ class Column:
         name: Its name in every file and in the documents.
         type: What its values are, where they are not null.
         unit: Their unit, "–" without one.
-        meaning: What they are, as the documents say it.
+        meaning: What they are, as in the documents.
         null: When they are null; "never" where they never are.
     """
 

@@ -61,7 +61,7 @@ def described(name: str) -> str:
 
 
 def list_rows(axes: Axes, names: Sequence[str]) -> None:
-    """A name beside each place 0, 1, … of the upright axis, from the top."""
+    """A name beside each position 0, 1, … of the vertical axis, from the top."""
     axes.set_yticks(range(len(names)), list(names))
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")

@@ -23,7 +23,7 @@ def basis(
 
     Args:
         results: The run.
-        seeds: Number of seeds behind each value, or what else is to be said of them.
+        seeds: Number of seeds behind each value, or another text about them.
         definition: "ap" or "ap_trapezoid"; None for what is no AP of test frames.
         protocol: Of the trainings shown; None for the run's.
         rule: "last" or "chosen", or an epoch rule in words; None for that of the protocol.

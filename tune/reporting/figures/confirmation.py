@@ -85,7 +85,7 @@ def confirmation(results: RunResults) -> Drawing | None:
 
 
 def nth(rank: int) -> str:
-    """A rank as it is said: 1st, 2nd, 11th."""
+    """A rank as text: 1st, 2nd, 11th."""
     ending = "th" if 10 < rank % 100 < 14 else {1: "st", 2: "nd", 3: "rd"}.get(rank % 10, "th")
     return f"{rank}{ending}"
 

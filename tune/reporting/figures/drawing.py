@@ -15,7 +15,7 @@ from macil.io.pictures import save_picture
 class Drawing:
     """A figure in words, and what draws it: `draw` is called in the report's style; None when there is nothing to draw.
 
-    `alt` says what the picture shows to whoever cannot see it.
+    `alt` describes the picture for readers who cannot see it.
     """
 
     title: str

@@ -91,7 +91,7 @@ def draw(trials: Sequence[TrialRow], milestones: Sequence[int], order: str) -> F
     edges = np.arange(len(trials) + 1) - 0.5
     for label, look in _LOOKS.items():
         own = [_kind(trial) == label for trial in trials]
-        # One patch for all bars of a kind, and no gaps where there are too many to tell apart.
+        # One patch for all bars of a kind, and no gaps where there are too many to distinguish.
         width = 0.8 if len(trials) <= _MOST_BARS else 1.0
         spent = np.where(own, [trial.epochs_run for trial in trials], 0)
         if not spent.any():

@@ -191,7 +191,7 @@ class FigureData:
     def _features(
         self, checkpoint: Path, picked: np.ndarray, starts: np.ndarray
     ) -> dict[tuple[str, str], np.ndarray]:
-        """Rows of the snippets `picked`, places among all test snippets in rising order."""
+        """Rows of the snippets `picked`, indices among all test snippets in rising order."""
         network = load_network(checkpoint)
         rows: dict[tuple[str, str], list[np.ndarray]] = {}
         owners = np.searchsorted(starts, picked, side="right") - 1

@@ -138,12 +138,12 @@ def draw_losses(groups: Sequence[Group], epochs: Curves) -> Figure | None:
 
 _Line = tuple[
     int, Group, list[int], list[float]
-]  # place of its group, which is its colour; group; epochs; values
+]  # index of its group, which is its colour; group; epochs; values
 
 
 def _lines(groups: Sequence[Group], epochs: Curves, metric: str, scale: float = 1.0) -> list[_Line]:
     lines = []
-    # The place counts all groups, drawn or not: a group has one colour in every panel and figure.
+    # The index counts all groups, drawn or not: a group has one colour in every panel and figure.
     indices = iter(range(len(groups)))
     for group in groups:
         index = -1 if group.refit else next(indices)

@@ -15,7 +15,7 @@ from tune.reporting.statistics.sweep_rows import headline_column, sweep_rows
 from tune.reporting.tables.several_runs import Compared, shared_sweeps
 
 _MARKS = ("o", "s", "^", "D", "v")
-# One run below the other within the place of a row.
+# One run below the other within the height of a row.
 _SPREAD = 0.6
 
 
@@ -56,7 +56,7 @@ def intervals(
             reach = None
             if figure.low is not None and figure.high is not None:
                 reach = [[100 * (figure.mean - figure.low)], [100 * (figure.high - figure.mean)]]
-            if figure.values:  # of two seeds, in the place of an interval
+            if figure.values:  # of two seeds, in place of an interval
                 two = [100 * value for value in figure.values]
                 axes.plot(two, [index + offset] * len(two), "|", color=colour, markersize=8)
             axes.errorbar(

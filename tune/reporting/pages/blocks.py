@@ -69,7 +69,7 @@ class Sheet:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure: `file` lies beside the page, `uri` is the same inside it; `alt` says what is to be seen."""
+    """A figure: `file` lies beside the page, `uri` is the same inside it; `alt` describes what it shows."""
 
     title: str
     caption: str
@@ -92,7 +92,7 @@ Block = Text | Items | Pairs | Code | Tiles | Sheet | Pictures
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what stands below it; `id` is the place a link leads to, and in one word what the link says."""
+    """A heading and what stands below it; `id` is the target of a link, and the name of the link."""
 
     id: str
     title: str

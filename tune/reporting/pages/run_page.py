@@ -69,7 +69,7 @@ def run_page(results: RunResults, folder: Path, *, figures: bool = True) -> Page
         ("figures", "Figures", _figures(results, folder) if figures else [Text("Not drawn: --no-figures.")]),
         ("selection-metric", "Selection metric and test AP", _selection_agreement(results)),
         ("details", "What was run, in full", [Pairs((*summary.facts(results), *_terms(results)))]),
-        ("openings", "Openings of the test labels", _label_accesses(results)),
+        ("openings", "Accesses to the test labels", _label_accesses(results)),
         ("replay", "Replay", _replay(results, found)),
         ("configuration", "Configuration of the reported training", _tables(_configuration(found))),
         ("record", "Record of the run", [Pairs(tuple(summary.record(results, trial)), exact=True)]),

@@ -31,7 +31,7 @@ class Estimate:
         deviation: Standard deviation (n - 1); None for one seed.
         low: Lower end of the interval; None for fewer than `FEWEST_SEEDS`.
         high: Upper end.
-        values: The measurements, where they stand in the place of an interval: of two seeds.
+        values: The measurements, where they are shown in place of an interval: of two seeds.
         cut: Whether the interval reached beyond what can be, and ends there.
     """
 

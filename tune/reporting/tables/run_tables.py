@@ -147,7 +147,7 @@ def openings_table(results: RunResults) -> Table | None:
     times = len(results.label_accesses)
     message = "once" if times == 1 else f"{times} times, {note}"
     caption = (
-        f"The test labels were opened {message}. A configuration chosen after the first opening is chosen on the "
+        f"The test labels were opened {message}. A configuration chosen after the first access is chosen on the "
         f"test set. Log: {ACCESS_LOG}."
     )
     columns: list[Cell[tuple[int, LabelAccess]]] = [

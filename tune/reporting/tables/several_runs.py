@@ -89,7 +89,7 @@ def runs_table(compared: Sequence[Compared]) -> Table:
             "Time of training, all",
             lambda each: wording.duration(sum(each.results.trials["seconds"].drop_null().to_pylist())),
         ),
-        ("Openings of the test labels", lambda each: str(len(read_label_accesses(each.results.path, [])))),
+        ("Accesses to the test labels", lambda each: str(len(read_label_accesses(each.results.path, [])))),
         ("Folder", lambda each: shown_location(each.results)),
     ]
     if any(each.results.protocol == "published" for each in compared):
