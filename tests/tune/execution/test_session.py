@@ -17,7 +17,7 @@ from tune.execution.session import ROOT
 
 _LISTEN = "0A"
 
-# As if a later Ray took the network's address, whatever it is told.
+# As if a later Ray took the network's address in any case.
 _ANOTHER_RAY = """
 from ray._private import services
 services.resolve_ip_for_localhost = lambda host: services.node_ip_address_from_perspective(None)

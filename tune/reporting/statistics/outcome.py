@@ -28,7 +28,7 @@ from tune.results.run import RunResults
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of a run, and with it the reported training: the one that all that is said of a single training is of.
+    """The result of a run, and with it the reported training: the one that all facts of a single training are of.
 
     Attributes:
         subject: Whose numbers follow, in a sentence; "" for a sweep without a finished row.
