@@ -126,7 +126,7 @@ def test_runs_and_data_in_a_bucket_that_every_host_reaches(lab: Lab, tmp_path: P
         assert "copying s3://lab/xd.store to this host's disk" in output
         fetch = (
             "import sys\nfrom pathlib import Path\nfrom macil.io.remote import Remote\n"
-            "from tune.storage.location import copy_run\nmirror(Remote('s3://lab/runs/run'), Path(sys.argv[1]))\n"
+            "from tune.storage.location import copy_run\ncopy_run(Remote('s3://lab/runs/run'), Path(sys.argv[1]))\n"
         )
         copy = tmp_path / "copy"
         fetched = head.start(
