@@ -269,6 +269,42 @@ def bring(remote: Remote, folder: Path, wanted: Mapping[str, Entry | None]) -> s
     return copied
 
 
+def send(
+    folder: Path,
+    remote: Remote,
+    names: Iterable[str],
+    *,
+    last: str | None = None,
+    sent: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Copy files of `folder` to `remote`, where they have the same names; one that has been removed here is left out.
+
+    Args:
+        folder: Where from.
+        remote: Where to.
+        names: The files, relative to `folder`.
+        last: The one of them that makes the others a whole: it is put when they are there.
+        sent: Called with the name of each file that is there, by several threads.
+
+    Raises:
+        OSError: A file cannot be read or written.
+    """
+
+    def copy(name: str) -> None:
+        local = folder / name
+        try:
+            remote.upload(local, name)
+        except FileNotFoundError:
+            if local.exists():
+                raise
+        else:
+            sent(name)
+
+    names = list(names)
+    side_by_side(copy, [name for name in names if name != last])
+    side_by_side(copy, [name for name in names if name == last])
+
+
 def error_text(error: BaseException) -> str:
     """The message of a remote file system, in one line, without the names that the caller knows."""
     text = getattr(error, "strerror", None) or str(error)

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 from macil.data.opening import default_cache
 from macil.errors import DataError, UsageError
 from macil.io.reading import read_text
-from macil.io.remote import Remote, RemoteError, bring, error_text, is_uri, open_remote, side_by_side
+from macil.io.remote import Remote, RemoteError, bring, error_text, is_uri, open_remote, send
 from tune.storage.names import ORIGIN_FILE, RUN_FILE, TRIALS_FOLDER
 
 # Weights and pickles are never needed to report a run, and are nearly all of its bytes.
@@ -35,7 +35,6 @@ class RunLocation:
         """
         if self.remote is None:
             return
-        remote = self.remote
         for part in parts:
             local = self.path / part
             found = sorted(local.rglob("*")) if local.is_dir() else [local]
@@ -45,7 +44,7 @@ class RunLocation:
                 if file.is_file() and not file.name.startswith(".")
             ]
             try:
-                side_by_side(lambda name: remote.upload(self.path / name, name), names)
+                send(self.path, self.remote, names)
             except RemoteError as error:
                 raise UsageError(
                     f"{self.shown}/{part} cannot be written: {error_text(error)}; it is in {local}"

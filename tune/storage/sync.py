@@ -22,7 +22,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from macil.errors import UsageError
-from macil.io.remote import Entry, Remote, RemoteError, bring, side_by_side
+from macil.io.remote import Entry, Remote, RemoteError, bring, send
 from tune.storage.checkpoints import bucket_checkpoints
 from tune.storage.names import (
     ACCESS_LOG,
@@ -290,27 +290,24 @@ class BucketSync(RunSync):
         with self._lock:
             study = self._changed(JOURNAL_FILE)
             content = (self._folder / JOURNAL_FILE).read_bytes() if study else b""
-            names = [name for name in self._names() if name != JOURNAL_FILE and self._changed(name)]
-            # run.json goes last: a folder with it is a whole run.
-            side_by_side(self._put_file, [name for name in names if name != RUN_FILE])
+            stamps = {
+                name: stamp
+                for name in self._names()
+                if name != JOURNAL_FILE and (stamp := self._changed(name)) is not None
+            }
+
+            def note(name: str) -> None:
+                self._put[name] = stamps[name]
+
+            # A folder that can be seen to be a run is whole: that is what run.json makes of it.
+            send(self._folder, self.remote, stamps, last=RUN_FILE, sent=note)
             for name in [name for name in self._put if not _of_worker(name)]:
                 if not (self._folder / name).exists():  # such as the error of a trial that is tried again
                     self.remote.delete(name)
                     del self._put[name]
-            self._put_file(RUN_FILE)
             if study:
                 self.remote.write(JOURNAL_FILE, content)
                 self._put[JOURNAL_FILE] = study
-
-    def _put_file(self, name: str) -> None:
-        stamp = self._changed(name)
-        if stamp is None:
-            return
-        try:
-            self.remote.upload(self._folder / name, name)
-        except FileNotFoundError:
-            return  # removed meanwhile
-        self._put[name] = stamp
 
     def _changed(self, name: str) -> tuple[int, ...] | None:
         """The stamp of a file that is not in the bucket as it is here; None if it is."""

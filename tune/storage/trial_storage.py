@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from macil.io.files import atomic_path, write_json_atomic
-from macil.io.remote import Remote
+from macil.io.remote import Remote, bring, send
 from macil.training.checkpoint import load_checkpoint
 from tune.storage.checkpoints import (
     KEPT,
@@ -90,7 +90,7 @@ class FolderStorage:
 
     def put_over(self, source: Path, checkpoint: str) -> None:
         """See `TrialStorage.put_over`."""
-        for file in _weights_last(source):
+        for file in sorted(source.iterdir(), key=lambda file: file.name == TRAINER_FILE):
             with atomic_path(self._folder / checkpoint / file.name) as temporary:
                 shutil.copyfile(file, temporary)
 
@@ -144,17 +144,12 @@ class BucketStorage:
 
     def put_over(self, source: Path, checkpoint: str) -> None:
         """See `TrialStorage.put_over`."""
-        for file in _weights_last(source):
-            self._remote.upload(file, f"{checkpoint}/{file.name}")
+        names = [file.name for file in source.iterdir()]
+        send(source, self._remote.child(checkpoint), names, last=TRAINER_FILE)
 
     def _set_aside(self, name: str) -> None:
         folder, aside = self._remote.child(name), self._remote.child(f"{DAMAGED_PREFIX}{name}")
         with tempfile.TemporaryDirectory(prefix="macil-") as scratch:
-            for file in folder.files():
-                folder.download(file, Path(scratch) / "file")
-                aside.upload(Path(scratch) / "file", file)
+            names = bring(folder, Path(scratch), dict.fromkeys(folder.files()))
+            send(Path(scratch), aside, names)
         folder.delete_all()
-
-
-def _weights_last(folder: Path) -> list[Path]:
-    return sorted(folder.iterdir(), key=lambda file: file.name == TRAINER_FILE)

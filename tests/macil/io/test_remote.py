@@ -10,7 +10,17 @@ from pathlib import Path
 import pytest
 
 from macil.errors import UsageError
-from macil.io.remote import _CHUNK, Entry, Remote, RemoteError, error_text, is_uri, open_remote, side_by_side
+from macil.io.remote import (
+    _CHUNK,
+    Entry,
+    Remote,
+    RemoteError,
+    error_text,
+    is_uri,
+    open_remote,
+    send,
+    side_by_side,
+)
 from tests.support.s3 import Link, put_object
 
 
@@ -66,6 +76,35 @@ def test_files_are_put_listed_read_copied_and_removed(bucket: str, tmp_path: Pat
     assert set(remote.files()) == {"a/b.json", "empty"}
     remote.child("a").delete_all()
     assert set(remote.files()) == {"empty"}
+
+
+def test_files_are_sent_with_the_one_that_makes_them_a_whole_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remote = Remote((tmp_path / "there").as_uri())
+    here = tmp_path / "here"
+    (here / "a").mkdir(parents=True)
+    names = ["whole", "a/b", "c", "d"]
+    for name in names:
+        (here / name).write_text(name)
+    sent: list[str] = []
+    send(here, remote, [*names, "gone"], last="whole", sent=sent.append)
+    assert sorted(remote.files()) == sorted(sent) == ["a/b", "c", "d", "whole"]
+    assert sent[-1] == "whole"
+    assert remote.read("a/b") == b"a/b"
+
+    upload = Remote.upload
+
+    def refuse(self: Remote, local: Path, name: str) -> None:
+        if name == "c":
+            raise FileNotFoundError(errno.ENOENT, "no such bucket")
+        upload(self, local, name)
+
+    monkeypatch.setattr(Remote, "upload", refuse)
+    sent.clear()
+    with pytest.raises(FileNotFoundError, match="no such bucket"):
+        send(here, remote, names, last="whole", sent=sent.append)
+    assert sorted(sent) == ["a/b", "d"]
 
 
 def test_a_copy_of_what_may_change_within_the_same_second_is_not_taken_for_it_later(tmp_path: Path) -> None:
