@@ -109,13 +109,13 @@ def test_lost_nodes_and_a_trials_own_exception_are_counted_apart(tmp_path: Path)
     raised = tmp_path / "raised"
     patch = slow(0.3)
     patch["tune.execution.trainable"] += (
-        "_whole_epoch = _epoch\n"
-        "def _epoch(trainer, epoch):\n"
+        "_whole_epoch = _train_until\n"
+        "def _train_until(trainer, epoch):\n"
         f"    raised = Path({str(raised)!r})\n"
         "    if epoch == 20 and not raised.exists():\n"
         "        raised.touch()\n"
         "        raise RuntimeError('only once')\n"
-        "    return _whole_epoch(trainer, epoch)\n"
+        "    _whole_epoch(trainer, epoch)\n"
     )
     with Lab(tmp_path / "lab", patch=patch) as lab:
         search, workers = begin(lab, "--trials", "1", "--epochs", "40", "--concurrent", "1")

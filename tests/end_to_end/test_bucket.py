@@ -153,16 +153,20 @@ def test_a_server_that_stops_is_waited_for_by_driver_and_workers(
     server_stops(bucket, data, link, tmp_path, unbroken, {})
 
 
+AT_ONCE = "def with_retry(write, where, **_):\n    return write()\n"
+IMPATIENT = {
+    "driver": {"tune.storage.sync": AT_ONCE},
+    "workers": {"tune.execution.trainable": AT_ONCE},
+}
+
+
 @pytest.mark.mutation
-@pytest.mark.parametrize(
-    "module", ["tune.storage.sync", "tune.execution.trainable"], ids=["driver", "workers"]
-)
+@pytest.mark.parametrize("who", IMPATIENT)
 def test_without_waiting_a_server_that_stops_ends_the_run(
-    module: str, bucket: str, data: str, link: Link, tmp_path: Path, unbroken: Path
+    who: str, bucket: str, data: str, link: Link, tmp_path: Path, unbroken: Path
 ) -> None:
-    impatient = {module: "def with_retry(write, where, **_):\n    return write()\n"}
     with pytest.raises(AssertionError):
-        server_stops(bucket, data, link, tmp_path, unbroken, impatient)
+        server_stops(bucket, data, link, tmp_path, unbroken, IMPATIENT[who])
 
 
 @nightly
