@@ -299,7 +299,7 @@ class BucketSync(RunSync):
             def note(name: str) -> None:
                 self._put[name] = stamps[name]
 
-            # A folder that can be seen to be a run is whole: that is what run.json makes of it.
+            # run.json goes last: a folder with it is a whole run.
             send(self._folder, self.remote, stamps, last=RUN_FILE, sent=note)
             for name in [name for name in self._put if not _of_worker(name)]:
                 if not (self._folder / name).exists():  # such as the error of a trial that is tried again
