@@ -37,6 +37,18 @@ def main(command: click.Command, argv: Sequence[str] | None = None) -> NoReturn:
     sys.exit(_run(command, arguments, debug=debug))
 
 
+def echo(text: str, *, keep: str = "", err: bool = False, nl: bool = True) -> None:
+    """Print for people: a name from data or from the command line could command the terminal, or end the line.
+
+    Args:
+        text: A line; several, where `keep` is a newline.
+        keep: Characters to leave as they are.
+        err: On standard error.
+        nl: End the line.
+    """
+    click.echo(printable(text, keep), err=err, nl=nl)
+
+
 def hyperparameter_options(command: _CommandT) -> _CommandT:
     """Decorator: one option for each hyperparameter, `--lambda_v2b` and `--lambda-v2b` alike, absent unless given."""
     for parameter in reversed(hyperparameters()):
@@ -125,8 +137,7 @@ def _run(command: click.Command, arguments: list[str], *, debug: bool) -> int:
 
 
 def _complain(text: str) -> None:
-    # A name from data could command the terminal it is printed on.
-    print(printable(text, keep="\n"), file=sys.stderr)
+    echo(text, keep="\n", err=True)
 
 
 def _program_name() -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from macil.commands.cli import config_options, hyperparameter_options, resolve_config
+from macil.commands.cli import config_options, echo, hyperparameter_options, resolve_config
 
 
 @click.command()
@@ -20,6 +20,6 @@ def config(preset: str | None, config_file: Path | None, out: Path | None, kind:
     resolved = resolve_config(preset, config_file, options)
     if out is not None:
         resolved.save(out)
-        click.echo(f"wrote {out}")
+        echo(f"wrote {out}")
     else:
-        click.echo(resolved.to_text(kind), nl=False)
+        echo(resolved.to_text(kind), keep="\n", nl=False)

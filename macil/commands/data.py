@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from macil import data
+from macil.commands.cli import echo
 from macil.data.demo.generator import DemoSize
 from macil.data.store.feature_store import FeatureStore, looks_like_store
 from macil.data.store.meta import DTYPES, Dtype
@@ -21,7 +22,6 @@ from macil.data.xd.names import source_doubts
 from macil.errors import UsageError
 from macil.io.command_line import command_line
 from macil.io.notes import note
-from macil.io.text import printable
 from macil.io.wording import plural
 
 _FOLDER = click.Path(path_type=Path)
@@ -71,7 +71,7 @@ def convert(folder: Path, out: Path, dtype: Dtype, overwrite: bool, snippet_fram
             folder, out, dtype=dtype, snippet_frames=snippet_frames, overwrite=overwrite, progress=True
         )
     store = FeatureStore.open(path)
-    click.echo(f"{path}: {store.describe()}")
+    echo(f"{path}: {store.describe()}")
     for doubt in store.label_notes:
         note(doubt)
 
@@ -96,33 +96,33 @@ def demo(out: Path, ground_truth: bool, overwrite: bool, **size: int) -> None:
     """
     with _naming_what_is_kept(out):
         path = data.write_demo(out, ground_truth=ground_truth, overwrite=overwrite, progress=True, **size)
-    click.echo(f"wrote {path}")
-    click.echo(f"next: {command_line('macil', 'check', out)}")
+    echo(f"wrote {path}")
+    echo(f"next: {command_line('macil', 'check', out)}")
 
 
 def _check_store(path: Path, *, deep: bool) -> int:
     problems = verify_store(path, deep=deep, progress=True)
     if problems:
-        click.echo(f"faults ({len(problems)}):")
+        echo(f"faults ({len(problems)}):")
     for problem in problems:
-        click.echo(f"  {printable(problem)}")
+        echo(f"  {problem}")
     store = FeatureStore.open(path)
-    click.echo(f"{printable(str(path))}: {store.describe()}")
+    echo(f"{path}: {store.describe()}")
     videos = {split: store.videos(split) for split in SPLITS}
-    click.echo(_describe_sources({split: each.sources for split, each in videos.items()}))
+    echo(_describe_sources({split: each.sources for split, each in videos.items()}))
     doubts = source_doubts(videos["train"].names, videos["train"].sources)
     for doubt in [*doubts, *store.label_notes]:
-        click.echo(f"note: {printable(doubt)}")
-    click.echo(
+        echo(f"note: {doubt}")
+    echo(
         "every byte was compared with what was converted"
         if deep
         else "the layout and the small files were compared with what was converted; --deep reads the features"
     )
     if problems:
-        click.echo(
+        echo(
             f"convert again: {command_line('macil', 'convert', _converted_from(store), path, '--overwrite')}"
         )
-    click.echo(plural(len(problems), "fault") if problems else "no faults")
+    echo(plural(len(problems), "fault") if problems else "no faults")
     return 1 if problems else 0
 
 
@@ -137,9 +137,7 @@ def _naming_what_is_kept(out: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        click.echo(
-            f"finished videos are kept in {out}.partial; run the same command again to go on", err=True
-        )
+        echo(f"finished videos are kept in {out}.partial; run the same command again to go on", err=True)
         raise
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from macil.commands.cli import echo
 from macil.errors import UsageError
 from macil.inference.exporting import FORMATS, SHAPES, Format, export_network
 from macil.inference.loading import load_trained
@@ -36,15 +37,15 @@ def export(
         raise UsageError(f"--out {out} is the file that is to be exported; name another")
     parity = export_network(trained.network, to, out, trained.origin, overwrite=overwrite)
     config = trained.network.config
-    click.echo(
+    echo(
         f"wrote {out} ({out.stat().st_size / 1e6:.2f} MB): {to}, visual {trained.network.fc_v.in_features} and audio "
         f"{trained.network.fc_a.in_features} wide"
     )
-    click.echo(
+    echo(
         f"read back and compared on {len(SHAPES)} random inputs of {SHAPES[0][1]} to {SHAPES[-1][1]} snippets: largest "
         f"difference {parity.scores:.3g} in scores, {parity.logits:.3g} in logits"
     )
     if to == "released" and config.num_heads != 4:
-        click.echo(
+        echo(
             f"the file does not tell its {config.num_heads} attention heads: read it with num_heads={config.num_heads}"
         )

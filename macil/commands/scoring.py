@@ -11,6 +11,7 @@ import click
 import numpy as np
 import torch
 
+from macil.commands.cli import echo
 from macil.data.ground_truth import truth_of_layout, truth_of_store
 from macil.data.opening import resolve
 from macil.data.origin import DEMO_NOTE, is_demo_data
@@ -27,7 +28,6 @@ from macil.inference.score_folder import check_target, write_folder
 from macil.inference.score_tables import TableFormat
 from macil.inference.scored_videos import ScoredVideos, require_widths, score_files, score_store
 from macil.inference.segments import SegmentRule
-from macil.io.text import printable
 from macil.io.wording import plural
 from macil.model import TwoStreamNetwork
 from macil.training.device import choose_device
@@ -79,17 +79,17 @@ def evaluate(
         **origin,
     }
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        echo(json.dumps(found, indent=2), keep="\n")
         return
-    click.echo(f"AP (step-wise)      {ap.ap!r}")
-    click.echo(f"AP (trapezoidal)    {ap.ap_trapezoid!r}   the published definition")
-    click.echo(f"video accuracy      {accuracy:.4f}")
-    click.echo(f"positive frame rate {found['positive_frame_rate']:.4f}   the AP of random scores")
-    click.echo(f"{found['videos']} test videos, {found['snippets']} snippets; " + _words(origin))
+    echo(f"AP (step-wise)      {ap.ap!r}")
+    echo(f"AP (trapezoidal)    {ap.ap_trapezoid!r}   the published definition")
+    echo(f"video accuracy      {accuracy:.4f}")
+    echo(f"positive frame rate {found['positive_frame_rate']:.4f}   the AP of random scores")
+    echo(f"{found['videos']} test videos, {found['snippets']} snippets; " + _words(origin))
     for doubt in store.label_notes:
-        click.echo(f"note: {printable(doubt)}")
+        echo(f"note: {doubt}")
     if found["demo"]:
-        click.echo(DEMO_NOTE)
+        echo(DEMO_NOTE)
 
 
 @click.command()
@@ -211,7 +211,7 @@ def score(checkpoint: Path, features: tuple[Path, ...], out: Path, **options: An
         truth=truth,
         origin={"checkpoint": str(file), **known},
     )
-    click.echo(
+    echo(
         f"wrote {out}: {plural(len(scored.names), 'video')}, {plural(written.snippets, 'snippet')}, "
         f"{plural(written.frames, 'frame')}; {plural(written.segments, 'violent segment')} in "
         f"{plural(written.violent_videos, 'video')}; {plural(written.pictures, 'timeline')}"
@@ -221,7 +221,7 @@ def score(checkpoint: Path, features: tuple[Path, ...], out: Path, **options: An
         if rows := audio[f"rows_{done}"]:
             videos = plural(audio[f"videos_{done}"], "video")
             how = "cut from the audio" if done == "cut" else "of zeros added to the audio"
-            click.echo(f"{plural(rows, 'row')} {how} of {videos}, to be as long as the visual features")
+            echo(f"{plural(rows, 'row')} {how} of {videos}, to be as long as the visual features")
 
 
 class _Choice(NamedTuple):

@@ -14,7 +14,13 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from macil.commands.cli import config_options, given_hyperparameters, hyperparameter_options, resolve_config
+from macil.commands.cli import (
+    config_options,
+    echo,
+    given_hyperparameters,
+    hyperparameter_options,
+    resolve_config,
+)
 from macil.data.opening import resolve
 from macil.data.origin import DEMO_NOTE, is_demo_data
 from macil.data.split import Split
@@ -32,7 +38,6 @@ from macil.io.files import (
 )
 from macil.io.locks import exclusive
 from macil.io.notes import note
-from macil.io.text import printable
 from macil.training.checkpoint import load_checkpoint, save_checkpoint
 from macil.training.files import (
     BEST_FILE,
@@ -104,23 +109,21 @@ def train(data: Path, out: Path, resume: bool, overwrite: bool, **options: Any) 
                 note(doubt)
         _write_epochs(trainer, out)
         _run(trainer, out)
-    click.echo(_summary(trainer))
+    echo(_summary(trainer), keep="\n")
     _print_what_to_know(trainer)
-    click.echo(f"results in {out}")
-    click.echo(_next(trainer, data, out))
+    echo(f"results in {out}")
+    echo(_next(trainer, data, out))
 
 
 def _print_what_to_know(trainer: Trainer) -> None:
     """Print the notes that belong to the numbers: doubts about the labels, terms that never acted, made-up data."""
     for doubt in trainer.store.label_notes:
-        click.echo(f"note: {printable(doubt)}")
+        echo(f"note: {doubt}")
     silent, epochs = silent_epochs(trainer.history)
     if silent:
-        click.echo(
-            f"contrastive terms {silence_text(silent, epochs)}: {WHY}, so Λ, r and τ had no effect in them"
-        )
+        echo(f"contrastive terms {silence_text(silent, epochs)}: {WHY}, so Λ, r and τ had no effect in them")
     if is_demo_data(trainer.store.path):
-        click.echo(DEMO_NOTE)
+        echo(DEMO_NOTE)
 
 
 def _next(trainer: Trainer, data: Path, out: Path) -> str:
@@ -231,7 +234,7 @@ def _run(trainer: Trainer, out: Path) -> None:
             if console.is_terminal:
                 progress.update(task, completed=trainer.epoch, description=line)
             else:
-                click.echo(f"epoch {trainer.epoch}/{trainer.config.epochs}  {line}")
+                echo(f"epoch {trainer.epoch}/{trainer.config.epochs}  {line}")
             # The checkpoint last: whatever it holds has been written before.
             _write_epochs(trainer, out)
             _write_scores(trainer, out / SCORES_FILE)

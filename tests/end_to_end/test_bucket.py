@@ -13,7 +13,7 @@ import pytest
 
 from macil.data.store.feature_store import FeatureStore
 from macil.io.remote import Remote
-from tests.faults.test_search import SAVE_OFTEN, Patch, slow, together
+from tests.faults.test_search import SAVE_OFTEN, Patch, everyone, slow, together
 from tests.support.promise import assert_kept, assert_replays, assert_whole, digits, rows
 from tests.support.s3 import Link
 from tests.support.search_command import SMALL, Command, finish, start
@@ -123,16 +123,29 @@ def test_a_driver_that_is_killed_is_resumed_on_another_machine(
     assert rows(run) == rows(unbroken)
 
 
-def server_stops(bucket: str, data: str, link: Link, tmp_path: Path, unbroken: Path, more: Patch) -> None:
+# Who meets the server while it is away: the driver, to whom a trial reports when it has known for long that the server
+# does not answer, or a worker, whose checkpoint of the next epoch is due.
+MET_BY = {
+    "driver": together(
+        {"tune.execution.save_policy": "def is_save_due(cost, seconds, epochs):\n    return False\n"},
+        everyone(
+            "import time; time.sleep(20 if self.config.get('number') == 0 and self._next == 5 else 0.3)"
+        ),
+    ),
+    "workers": together(SAVE_OFTEN, slow(0.3)),
+}
+AWAY = 40  # seconds; a request that nobody answers is given up after 6
+
+
+def server_stops(bucket: str, data: str, link: Link, tmp_path: Path, unbroken: Path, patch: Patch) -> None:
     remote = Remote(f"{bucket}/runs/run")
     through = {"AWS_ENDPOINT_URL": f"http://{link.address}"}
-    patch = together(SAVE_OFTEN, slow(0.3), more)
     storage = ["--storage", f"{bucket}/runs", "--name", "run"]
     command = start("--data", data, *SEARCH, *storage, cwd=tmp_path, patch=patch, variables=through)
     wait_for_epoch(command, remote, 0, 3)
     link.cut()
     assert command.process.poll() is None
-    time.sleep(15)
+    time.sleep(AWAY)
     before = logged(remote, 0)
     assert command.process.poll() is None, "it waits"
     assert load_run(remote.uri).trials.num_rows >= 1, "the run stays readable"
@@ -147,10 +160,11 @@ def server_stops(bucket: str, data: str, link: Link, tmp_path: Path, unbroken: P
 
 
 @nightly
-def test_a_server_that_stops_is_waited_for_by_driver_and_workers(
-    bucket: str, data: str, link: Link, tmp_path: Path, unbroken: Path
+@pytest.mark.parametrize("who", MET_BY)
+def test_a_server_that_stops_is_waited_for(
+    who: str, bucket: str, data: str, link: Link, tmp_path: Path, unbroken: Path
 ) -> None:
-    server_stops(bucket, data, link, tmp_path, unbroken, {})
+    server_stops(bucket, data, link, tmp_path, unbroken, MET_BY[who])
 
 
 AT_ONCE = "def with_retry(write, where, **_):\n    return write()\n"
@@ -166,7 +180,7 @@ def test_without_waiting_a_server_that_stops_ends_the_run(
     who: str, bucket: str, data: str, link: Link, tmp_path: Path, unbroken: Path
 ) -> None:
     with pytest.raises(AssertionError):
-        server_stops(bucket, data, link, tmp_path, unbroken, IMPATIENT[who])
+        server_stops(bucket, data, link, tmp_path, unbroken, together(MET_BY[who], IMPATIENT[who]))
 
 
 @nightly

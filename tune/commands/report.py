@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from macil.commands import cli
+from macil.commands.cli import echo
 from macil.errors import UsageError
-from macil.io.text import printable
 from tune.reporting.write import Labels, write_report, write_reports
 from tune.storage.names import EPOCHS_TABLE, TRIALS_SHEET, TRIALS_TABLE
 
@@ -46,17 +46,17 @@ def report(
         if out is not None:
             raise UsageError("--out is the folder of a comparison; give two runs or more, or leave it out")
         path = write_report(runs[0], storage, labels, figures=figures)
-        click.echo(f"report: {path}")
-        click.echo(f"tables: {path.with_name(TRIALS_SHEET)}, {TRIALS_TABLE}, {EPOCHS_TABLE} beside it")
+        echo(f"report: {path}")
+        echo(f"tables: {path.with_name(TRIALS_SHEET)}, {TRIALS_TABLE}, {EPOCHS_TABLE} beside it")
         return 0
     paths, comparison, unread = write_reports(runs, storage, labels, out, figures=figures)
     for path in paths:
-        click.echo(f"report: {path}")
+        echo(f"report: {path}")
     if comparison is not None:
-        click.echo(f"comparison: {comparison}")
-        click.echo(f"tables: {comparison.with_name(TRIALS_SHEET)}, {TRIALS_TABLE} beside it")
+        echo(f"comparison: {comparison}")
+        echo(f"tables: {comparison.with_name(TRIALS_SHEET)}, {TRIALS_TABLE} beside it")
     for name, reason in unread:
-        click.echo(f"error: {printable(name)}: {printable(reason)}", err=True)
+        echo(f"error: {name}: {reason}", err=True)
     return 1 if unread else 0
 
 

@@ -32,6 +32,7 @@ from tune.storage.names import (
     LEASE_FILE,
     LOCK_FILE,
     ORIGIN_FILE,
+    PLAN_FILE,
     RECORD_FILE,
     RUN_FILE,
     TRAINER_FILE,
@@ -108,7 +109,7 @@ class BucketSync(RunSync):
         self._log, self._stop = log, stop
 
     def peek(self) -> None:
-        """Bring run.json here, which says what the run is, unless this copy is the newer one.
+        """Bring run.json and plan.json here, which say what the run is, unless this copy is the newer one.
 
         Raises:
             UsageError: The bucket is out of reach.
@@ -117,7 +118,8 @@ class BucketSync(RunSync):
             lease = self._read_lease()
             if lease is None or lease.get("token") != self._own_token():
                 self._folder.mkdir(parents=True, exist_ok=True)
-                self._write_local(RUN_FILE, self.remote.read(RUN_FILE))
+                for name in (PLAN_FILE, RUN_FILE):
+                    self._write_local(name, self.remote.read(name))
         except RemoteError as error:
             raise UsageError(f"{self.remote} cannot be read: {error.strerror}") from None
 
