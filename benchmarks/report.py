@@ -24,6 +24,7 @@ from macil.config import TrialConfig
 from macil.data import FeatureStore, convert, write_demo
 from macil.io.files import write_json_atomic
 from macil.training.trainer import Trainer
+from tune.algorithms.space import distributions
 from tune.planning.space import describe, published_point, search_space
 from tune.storage.saved_epochs import SavedEpochs
 
@@ -44,7 +45,7 @@ def write_run(folder: Path, store: FeatureStore, trials: int, epochs: int) -> Pa
     for number in range(trials):
         point = {
             name: float(rng.uniform(each.low, each.high))
-            for name, each in space.items()
+            for name, each in distributions(space).items()
             if isinstance(each, FloatDistribution)
         }
         config = base.replace(**(published_point(space) if number == 0 else point))

@@ -24,6 +24,7 @@ from typing import Any
 
 import click
 import optuna
+from optuna.distributions import BaseDistribution
 from optuna.trial import TrialState, create_trial
 from rich.table import Table
 
@@ -57,8 +58,9 @@ from macil.config import TrialConfig
 from macil.io.wording import duration
 from macil.training.checkpoint import save_checkpoint
 from macil.training.trainer import Trainer
+from tune.algorithms.space import Space, distributions
 from tune.execution.session import ROOT, quiet_ray
-from tune.planning.space import Space, search_space
+from tune.planning.space import search_space
 from tune.storage.history import TrialHistory
 
 quiet_ray()
@@ -141,7 +143,7 @@ def made_up_study(journal: Path, finished: int) -> dict[int, TrialHistory]:
     )
     rows, histories = [], {}
     for number in range(finished):
-        params = drawn.ask(_space()).params
+        params = drawn.ask(_distributions()).params
         last = EPOCHS if number % 3 == 0 else GRACE
         score = abs(params["momentum"] - 0.9)
         histories[number] = TrialHistory(f"{number:05d}", epochs=last, done=True, saved=True)
@@ -149,7 +151,7 @@ def made_up_study(journal: Path, finished: int) -> dict[int, TrialHistory]:
             create_trial(
                 state=TrialState.COMPLETE if last == EPOCHS else TrialState.PRUNED,
                 params=params,
-                distributions=_space(),
+                distributions=_distributions(),
                 value=score if last == EPOCHS else None,
                 intermediate_values={epoch: score * epoch / EPOCHS for epoch in range(1, last + 1)},
             )
@@ -207,9 +209,13 @@ def _space() -> Space:
     return search_space(TrialConfig())
 
 
+def _distributions() -> dict[str, BaseDistribution]:
+    return distributions(_space())
+
+
 def _running_row(number: int) -> optuna.trial.FrozenTrial:
-    drawn = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=number)).ask(_space())
-    return create_trial(state=TrialState.RUNNING, params=drawn.params, distributions=_space())
+    drawn = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=number)).ask(_distributions())
+    return create_trial(state=TrialState.RUNNING, params=drawn.params, distributions=_distributions())
 
 
 # --- sizes ----------------------------------------------------------------------------------------------------

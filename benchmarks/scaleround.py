@@ -43,6 +43,7 @@ from ray.tune.search.optuna import OptunaSearch  # noqa: E402
 import tune.execution.batch_runner  # noqa: E402
 from benchmarks.standin import StandIn, slots_for_workers  # noqa: E402
 from tune.algorithms.journal import open_journal  # noqa: E402
+from tune.algorithms.space import distributions  # noqa: E402
 from tune.algorithms.stopping.asha import REDUCTION, AshaSettings  # noqa: E402
 from tune.algorithms.study import SearchStudy, Suggestion  # noqa: E402
 from tune.cluster.workers import Needs, TrialResources, joined  # noqa: E402
@@ -505,7 +506,7 @@ def _run_product(task: Round, folder: Path, meter: Meter, address: str) -> dict[
 def _run_plain(task: Round, folder: Path, meter: Meter) -> None:
     base = TrialConfig(epochs=task.epochs)
     MeteredOptuna.meter = meter
-    search = MeteredOptuna(space=dict(search_space(base)), metric=METRIC, mode="max", seed=0)
+    search = MeteredOptuna(space=distributions(search_space(base)), metric=METRIC, mode="max", seed=0)
     # What `quiet_ray` switches off for the product, which writes logs of its own.
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "0"
     tune_run(

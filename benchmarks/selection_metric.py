@@ -39,6 +39,7 @@ from macil.evaluation.average_precision import frame_average_precision
 from macil.evaluation.heldout import assess_heldout
 from macil.evaluation.whole_videos import VideoScores, score_whole, shared_videos
 from macil.training.trainer import Trainer
+from tune.algorithms.space import distributions
 from tune.planning.space import published_point, search_space
 
 TEST_AP = "ap_trapezoid"
@@ -90,7 +91,7 @@ def configurations(base: TrialConfig, count: int, search_seed: int) -> list[Tria
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=search_seed))
     study.enqueue_trial(published_point(space))
-    suggested = [study.ask(dict(space)).params for _ in range(count)]
+    suggested = [study.ask(distributions(space)).params for _ in range(count)]
     return [base.replace(**params, seed=number) for number, params in enumerate(suggested)]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -19,11 +19,18 @@ from optuna.distributions import (
     IntDistribution,
 )
 from optuna.trial import BaseTrial
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from tune.storage.file_model import FileModel
 from tune.storage.run_file import Scalar
 
+
+def _as_tuple(values: object) -> object:
+    """A list, which is what JSON and TOML have, as a tuple."""
+    return tuple(values) if isinstance(values, list) else values
+
+
+_Values = Annotated[tuple[Scalar, ...], BeforeValidator(_as_tuple)]
 # A step that does not divide its range leaves the upper end out; so much of a step is rounding.
 _ROUNDING = 1e-9
 
@@ -47,8 +54,8 @@ class Dimension(FileModel):
     high: int | float | None = None
     log: bool = False
     step: int | float | None = None
-    choices: tuple[Scalar, ...] | None = None
-    when: dict[str, tuple[Scalar, ...]] = Field(default_factory=dict)
+    choices: _Values | None = None
+    when: dict[str, _Values] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -98,6 +105,25 @@ class Dimension(FileModel):
         if self.step is None and not self.whole:
             return None
         return round((self.high - self.low) / (self.step or 1)) + 1
+
+    @property
+    def values(self) -> tuple[Scalar, ...]:
+        """The values of choices, steps and whole numbers, in their order; none where there is any number of them."""
+        if self.choices is not None:
+            return self.choices
+        assert self.low is not None
+        step = self.step or 1
+        return tuple(self.low + number * step for number in range(self.size or 0))
+
+    @property
+    def ends(self) -> tuple[Scalar, Scalar]:
+        """The smallest and the largest number; of names the first and the last."""
+        if self.choices is None:
+            assert self.low is not None
+            assert self.high is not None
+            return self.low, self.high
+        numbers = [choice for choice in self.choices if not isinstance(choice, str)]
+        return (min(numbers), max(numbers)) if numbers else (self.choices[0], self.choices[-1])
 
     def distribution(self) -> BaseDistribution:
         """The dimension as Optuna has it."""
@@ -167,6 +193,12 @@ def distributions(space: Mapping[str, Dimension]) -> dict[str, BaseDistribution]
 def is_active(dimension: Dimension, values: Mapping[str, Any]) -> bool:
     """Whether a dimension is searched beside these values of the others, which are active themselves."""
     return all(name in values and values[name] in allowed for name, allowed in dimension.when.items())
+
+
+def is_whole(space: Mapping[str, Dimension], values: Mapping[str, Any]) -> bool:
+    """Whether every dimension that is active beside these values has one of them."""
+    active = active_values(space, values)
+    return all(name in active for name, dimension in space.items() if is_active(dimension, active))
 
 
 def active_values(space: Mapping[str, Dimension], values: Mapping[str, Any]) -> dict[str, Any]:

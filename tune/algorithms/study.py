@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import optuna
-from optuna.distributions import BaseDistribution
 from optuna.pruners import NopPruner
 from optuna.search_space import IntersectionSearchSpace
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
@@ -27,6 +26,7 @@ from macil.errors import DataError
 from tune.algorithms.journal import TRIAL_ID, open_journal
 from tune.algorithms.optuna_internals import open_row, row_of
 from tune.algorithms.samplers.tpe import make_tpe
+from tune.algorithms.space import Space, active_values, ask, is_active
 
 if TYPE_CHECKING:
     from tune.storage.history import TrialHistory
@@ -70,7 +70,7 @@ class SearchStudy:
 
     def __init__(
         self,
-        space: Mapping[str, BaseDistribution],
+        space: Space,
         journal: Path,
         *,
         seed: int,
@@ -82,7 +82,7 @@ class SearchStudy:
         stop: Callable[[], bool] = lambda: False,
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self._space = dict(space)
+        self._space = space
         self._seed = seed
         self._epochs = epochs
         self._startup = startup
@@ -132,11 +132,12 @@ class SearchStudy:
             self._trials[trial_id] = open_row(self.study, row)
             return Suggestion(row.number, row.params, self._logged.get(row.number, 0))
         self.study.sampler = make_tpe(self._seed, self._count, self._startup, self._seen)
-        trial = self._trials[trial_id] = self.study.ask(fixed_distributions=self._space)
+        trial = self._trials[trial_id] = self.study.ask()
+        params = ask(trial, self._space)
         # Last: a row without it is one that a kill cut short (tune.algorithms.journal).
         trial.set_user_attr(TRIAL_ID, trial_id)
         self._count += 1
-        return Suggestion(trial.number, trial.params)
+        return Suggestion(trial.number, params)
 
     def report(self, trial_id: str, epoch: int, score: float | None) -> None:
         """Note the score of an epoch; of one that a recovered trial repeats, the first."""
@@ -167,7 +168,7 @@ def is_resumable(row: FrozenTrial, history: TrialHistory | None) -> bool:
 
 def repair_study(
     study: optuna.Study,
-    space: Mapping[str, BaseDistribution],
+    space: Space,
     histories: Mapping[int, TrialHistory],
     epochs: int,
 ) -> None:
@@ -196,9 +197,12 @@ def repair_study(
             _tell_end(study, trial, last, history.epochs, epochs)
 
 
-def _row_of(number: int, history: TrialHistory | None, space: Mapping[str, BaseDistribution]) -> FrozenTrial:
+def _row_of(number: int, history: TrialHistory | None, space: Space) -> FrozenTrial:
     """A row that was lost with the end of the journal."""
-    missing = [name for name in space if history is None or name not in history.params]
+    params = {} if history is None else active_values(space, history.params)
+    missing = [
+        name for name, dimension in space.items() if is_active(dimension, params) and name not in params
+    ]
     if history is None or missing:
         raise DataError(
             f"the study has no row {number}, and trials/{number:05d}/params.json does not record what it was "
@@ -206,8 +210,8 @@ def _row_of(number: int, history: TrialHistory | None, space: Mapping[str, BaseD
         )
     return create_trial(
         state=TrialState.RUNNING,
-        params={name: history.params[name] for name in space},
-        distributions=dict(space),
+        params=params,
+        distributions={name: space[name].distribution() for name in params},
         user_attrs={TRIAL_ID: history.trial_id or f"{number:05d}"},
     )
 

@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable
 from itertools import product
-from typing import Any
-
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
 
 from macil.config import TrialConfig
 from macil.io.wording import plural
 from macil.objective import ramp_weight
 from macil.training.equivalence import training_key
+from tune.algorithms.space import Space
 from tune.planning.equal_rows import equal_rows
 from tune.planning.paper_sweeps import Sweep
 
@@ -28,7 +21,7 @@ _MOST_COUNTED = 1000
 
 def plan_notes(
     base: TrialConfig,
-    space: Mapping[str, BaseDistribution],
+    space: Space,
     sweep: Sweep | None,
     grace: int | None,
     usual_grace: int,
@@ -83,9 +76,9 @@ def plan_notes(
     return notes
 
 
-def distinct_points(space: Mapping[str, BaseDistribution]) -> int | None:
+def distinct_points(space: Space) -> int | None:
     """How many configurations a space holds; None where it is continuous."""
-    sizes = [_size(distribution) for distribution in space.values()]
+    sizes = [dimension.size for dimension in space.values()]
     return None if None in sizes else math.prod(size for size in sizes if size)
 
 
@@ -94,19 +87,19 @@ def points_text(points: int) -> str:
     return "1 point" if points == 1 else f"{points} distinct points"
 
 
-def distinct_trainings(base: TrialConfig, space: Mapping[str, BaseDistribution]) -> int | None:
+def distinct_trainings(base: TrialConfig, space: Space) -> int | None:
     """How many different trainings a space holds, by `macil.training.equivalence`; None: any number.
 
     What is continuous counts once where it changes nothing, as Λ in a single epoch.
     """
-    finite = {name: each for name, each in space.items() if _size(each) is not None}
+    finite = {name: each for name, each in space.items() if each.size is not None}
     continuous = {name: each for name, each in space.items() if name not in finite}
-    if math.prod(_size(each) or 1 for each in finite.values()) > _MOST_COUNTED:
+    if math.prod(each.size or 1 for each in finite.values()) > _MOST_COUNTED:
         return None
     keys: set[Hashable] = set()
-    for values in product(*map(_values, finite.values())):
+    for values in product(*(each.values for each in finite.values())):
         # Weights and keys rise or fall with each value: equal at all corners is equal everywhere.
-        corners = product(*(_ends(each) for each in continuous.values()))
+        corners = product(*(each.ends for each in continuous.values()))
         own = {
             training_key(
                 base.replace(
@@ -121,12 +114,10 @@ def distinct_trainings(base: TrialConfig, space: Mapping[str, BaseDistribution])
     return len(keys)
 
 
-def _compared_early(
-    base: TrialConfig, space: Mapping[str, BaseDistribution], grace: int, usual_grace: int
-) -> list[str]:
+def _compared_early(base: TrialConfig, space: Space, grace: int, usual_grace: int) -> list[str]:
     """The trials that are one training when ASHA first compares them, if the options make it so."""
     largest = max(
-        (_ends(space[name])[1] for name in ("lambda_v2b", "lambda_v2n") if name in space), default=0.0
+        (float(space[name].ends[1]) for name in ("lambda_v2b", "lambda_v2n") if name in space), default=0.0
     )
     fixed = "ramp" not in space
     ramp = base.ramp if fixed else _PUBLISHED_RAMP
@@ -142,7 +133,7 @@ def _compared_early(
     return [note]
 
 
-def _repeated(base: TrialConfig, space: Mapping[str, BaseDistribution], trials: int) -> list[str]:
+def _repeated(base: TrialConfig, space: Space, trials: int) -> list[str]:
     """Trials that can only be another one again, digit by digit: all have the same seed."""
     different = distinct_trainings(base, space)
     if different is None or different >= trials:
@@ -158,31 +149,6 @@ def _repeated(base: TrialConfig, space: Mapping[str, BaseDistribution], trials: 
         "--trials"
     )
     return [note]
-
-
-def _size(distribution: BaseDistribution) -> int | None:
-    """Values that a distribution can give; None: any number."""
-    if isinstance(distribution, CategoricalDistribution):
-        return len(distribution.choices)
-    assert isinstance(distribution, FloatDistribution | IntDistribution)
-    if distribution.single():
-        return 1
-    if distribution.step is None:
-        return None
-    return round((distribution.high - distribution.low) / distribution.step) + 1
-
-
-def _values(distribution: BaseDistribution) -> list[Any]:
-    if isinstance(distribution, CategoricalDistribution):
-        return list(distribution.choices)
-    assert isinstance(distribution, FloatDistribution | IntDistribution)
-    step = distribution.step or 0
-    return [distribution.low + number * step for number in range(_size(distribution) or 0)]
-
-
-def _ends(distribution: BaseDistribution) -> tuple[float, float]:
-    assert isinstance(distribution, FloatDistribution | IntDistribution)
-    return distribution.low, distribution.high
 
 
 def _equal_rows(base: TrialConfig, sweep: Sweep, epochs: int) -> str:

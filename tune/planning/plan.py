@@ -2,45 +2,48 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from optuna.distributions import BaseDistribution, distribution_to_json, json_to_distribution
-from pydantic import BeforeValidator, InstanceOf, PlainSerializer, computed_field
+from pydantic import BeforeValidator, computed_field
 
 from macil.config import TrialConfig
 from macil.errors import DataError
 from macil.evaluation.protocols import EpochRule, epoch_rule
 from macil.io.files import read_json, write_json_atomic
+from tune.algorithms.space import Dimension
 from tune.algorithms.stopping.asha import rung_epochs
 from tune.planning.options import Options, as_flags
 from tune.planning.paper_sweeps import Row
 from tune.planning.run_spec import RunProtocol, TrainingSettings
-from tune.planning.space import from_words
 from tune.storage.file_model import FileModel, parse
 from tune.storage.names import PLAN_FILE
 from tune.storage.run_file import AshaSettings, Count, Positive, Scalar, Seed
 
+# A range in the words of an earlier version.
+_IN_WORDS = re.compile(r"(\S+) to (\S+), (logarithmic|linear)")
+
 FORMAT_VERSION: Literal[1] = 1
 
 
-def _distribution(content: object) -> object:
-    if isinstance(content, BaseDistribution):
+def _dimension(content: object) -> object:
+    """The fields of a dimension from what earlier versions recorded: words, or a distribution in Optuna's JSON."""
+    if isinstance(content, str):
+        try:
+            if found := _IN_WORDS.fullmatch(content):
+                return {"low": float(found[1]), "high": float(found[2]), "log": found[3] == "logarithmic"}
+            return {"choices": [int(choice) for choice in content.split(" or ")]}
+        except ValueError:
+            raise ValueError("it is no range and no list of whole numbers") from None
+    if not isinstance(content, Mapping) or not isinstance(content.get("attributes"), Mapping):
         return content
-    try:
-        # An earlier version recorded the words alone.
-        return from_words(content) if isinstance(content, str) else json_to_distribution(json.dumps(content))
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ValueError(f"it is no distribution of Optuna ({error})") from None
+    fields = {"low", "high", "log", "step", "choices"}
+    return {name: value for name, value in content["attributes"].items() if name in fields}
 
 
-SearchedDistribution = Annotated[
-    InstanceOf[BaseDistribution],
-    BeforeValidator(_distribution),
-    PlainSerializer(lambda distribution: json.loads(distribution_to_json(distribution))),
-]
+PlannedDimension = Annotated[Dimension, BeforeValidator(_dimension)]
 
 
 class PlannedRow(Row):
@@ -72,7 +75,7 @@ class Plan(TrainingSettings):
     base: TrialConfig
     fixed: dict[str, Scalar]
     """Hyperparameters that the command line, or a default of this kind of run, sets."""
-    space: dict[str, SearchedDistribution]
+    space: dict[str, PlannedDimension]
     """The search space; empty for a sweep."""
     first: dict[str, Scalar]
     """The first suggestion: the paper's values of what is searched."""

@@ -10,6 +10,7 @@ from macil.config import TrialConfig
 from macil.data.store.staging import RemoteSource, hashes_of
 from macil.errors import ConfigError, DataError, UsageError
 from macil.io.remote import is_uri, open_remote
+from tune.algorithms.space import Space
 from tune.algorithms.stopping.asha import REDUCTION
 from tune.planning.advice import plan_notes
 from tune.planning.equal_rows import planned_rows
@@ -18,7 +19,7 @@ from tune.planning.paper_sweeps import Sweep
 from tune.planning.plan import Plan, PlannedConfirmation, PlannedRow
 from tune.planning.resources import Machine
 from tune.planning.run_spec import RunProtocol, TrainingSettings, compose_config
-from tune.planning.space import Space, published_point, search_space
+from tune.planning.space import published_point, search_space
 from tune.planning.sweep_file import find_sweep
 from tune.storage.run_file import AshaSettings
 

@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
-
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
 
 from macil.config import TrialConfig, departures, hyperparameters
 from macil.errors import UsageError
 from macil.io.command_line import command_line
-
-Space = dict[str, BaseDistribution]
+from tune.algorithms.space import Dimension, Space
 
 # (low, high, log). Narrower than what TrialConfig accepts, which is checked when the space is built.
 _RANGES: Mapping[str, tuple[float, float, bool]] = {
@@ -39,9 +30,6 @@ _RANGES: Mapping[str, tuple[float, float, bool]] = {
 # Widths with whole heads of equal size; 128 is published. Categorical: three points have no slope worth modelling.
 _HIDDEN_DIMS = (64, 128, 256)
 
-# As a range is worded.
-_RANGE = re.compile(r"(\S+) to (\S+), (logarithmic|linear)")
-
 # What a switched-off module makes inert, so that searching it would compare equal trainings.
 _NEEDS = {"contrast": ("lambda_v2b", "lambda_v2n", "ramp", "temperature"), "distill": ("momentum",)}
 
@@ -49,7 +37,7 @@ SEARCHABLE = (*_RANGES, "hidden_dim")
 
 
 def search_space(base: TrialConfig, fixed: Iterable[str] = ()) -> Space:
-    """Distributions of the hyperparameters to search, by name, in a fixed order.
+    """Dimensions of the hyperparameters to search, by name, in a fixed order.
 
     Args:
         base: The configuration the suggestions are put into; modules it switches off take theirs out of the space.
@@ -60,21 +48,22 @@ def search_space(base: TrialConfig, fixed: Iterable[str] = ()) -> Space:
     """
     inert = {name for switch, names in _NEEDS.items() if not getattr(base, switch) for name in names}
     left = [name for name in SEARCHABLE if name not in inert | set(fixed)]
+    widths = tuple(width for width in _HIDDEN_DIMS if width % base.num_heads == 0)
+    if len(widths) < 2 and "hidden_dim" in left:
+        left.remove("hidden_dim")
     if not left:
         once = command_line("macil", "train", "DATA", "--out", "DIR")
         raise UsageError(
             "nothing is left to search: every hyperparameter of the space is fixed on the command line or switched "
             f"off; leave one of {', '.join(SEARCHABLE)} open, or train once: {once}"
         )
-    return {name: _distribution(name, base) for name in left}
+    return {name: _dimension(name, base, widths) for name in left}
 
 
 def published_point(space: Space) -> dict[str, Any]:
     """The paper's best point (Table 4 row 10, Figure 3, section 5.2), restricted to `space`: the first suggestion."""
     defaults = {parameter.name: parameter.default for parameter in hyperparameters()}
-    return {
-        name: defaults[name] for name, distribution in space.items() if _holds(distribution, defaults[name])
-    }
+    return {name: defaults[name] for name, dimension in space.items() if dimension.holds(defaults[name])}
 
 
 def reference_title(values: Mapping[str, Any]) -> str:
@@ -82,43 +71,21 @@ def reference_title(values: Mapping[str, Any]) -> str:
     return "the reference" if departures(values) else "the paper's setting"
 
 
-def _holds(distribution: BaseDistribution, value: Any) -> bool:
-    """Whether a distribution can give `value`."""
-    if isinstance(distribution, CategoricalDistribution):
-        return value in distribution.choices
-    assert isinstance(distribution, FloatDistribution)
-    return bool(distribution.low <= value <= distribution.high)
-
-
 def describe(space: Space) -> dict[str, str]:
     """One readable line per searched hyperparameter."""
-    return {name: _describe(distribution) for name, distribution in space.items()}
+    return {name: _describe(dimension) for name, dimension in space.items()}
 
 
-def from_words(text: str) -> BaseDistribution:
-    """The distribution that `describe` words so.
-
-    Raises:
-        ValueError: There is none.
-    """
-    if found := _RANGE.fullmatch(text):
-        return FloatDistribution(float(found[1]), float(found[2]), log=found[3] == "logarithmic")
-    return CategoricalDistribution([int(choice) for choice in text.split(" or ")])
-
-
-def _distribution(name: str, base: TrialConfig) -> BaseDistribution:
+def _dimension(name: str, base: TrialConfig, widths: tuple[int, ...]) -> Dimension:
     if name == "hidden_dim":
-        return CategoricalDistribution(
-            [width for width in _HIDDEN_DIMS if width % base.num_heads == 0] or [base.hidden_dim]
-        )
+        return Dimension(choices=widths)
     low, high, log = _RANGES[name]
     base.replace(**{name: low})
     base.replace(**{name: high})
-    return FloatDistribution(low, high, log=log)
+    return Dimension(low=low, high=high, log=log)
 
 
-def _describe(distribution: BaseDistribution) -> str:
-    if isinstance(distribution, FloatDistribution | IntDistribution):
-        return f"{distribution.low:g} to {distribution.high:g}, {'logarithmic' if distribution.log else 'linear'}"
-    assert isinstance(distribution, CategoricalDistribution)
-    return " or ".join(str(choice) for choice in distribution.choices)
+def _describe(dimension: Dimension) -> str:
+    if dimension.choices is not None:
+        return " or ".join(str(choice) for choice in dimension.choices)
+    return f"{dimension.low:g} to {dimension.high:g}, {'logarithmic' if dimension.log else 'linear'}"

@@ -10,7 +10,16 @@ import optuna
 import pytest
 from pydantic import ValidationError
 
-from tune.algorithms.space import Dimension, Space, active_values, ask, distributions, from_unit, unit_point
+from tune.algorithms.space import (
+    Dimension,
+    Space,
+    active_values,
+    ask,
+    distributions,
+    from_unit,
+    is_whole,
+    unit_point,
+)
 from tune.storage.file_model import parse
 
 SPACE: Space = {
@@ -124,3 +133,27 @@ def test_asking_one_by_one_suggests_what_optuna_suggests_for_all() -> None:
         assert ask(trial, without) == other.params
         ours.tell(trial, float(number))
         theirs.tell(other, float(number))
+
+
+def test_values_and_ends_are_those_that_are_searched() -> None:
+    assert SPACE["hidden_dim"].values == (64, 128, 192, 256)
+    assert SPACE["dropout"].values == pytest.approx((0.0, 0.1, 0.2, 0.3, 0.4, 0.5))
+    assert SPACE["lambda_v2b"].values == ()
+    assert SPACE["lambda_v2b"].ends == (0.25, 4.0)
+    assert Dimension(choices=(8, 2, 4)).ends == (2, 8)
+    assert Dimension(choices=("released", "paper")).ends == ("released", "paper")
+
+
+@pytest.mark.parametrize(
+    ("values", "whole"),
+    [
+        ({"contrast": True, "temperature": 0.1}, True),
+        ({"contrast": True}, False),
+        ({"contrast": False}, True),
+        ({"temperature": 0.1}, False),
+    ],
+)
+def test_a_configuration_is_whole_when_all_that_is_active_has_a_value(
+    values: dict[str, Any], whole: bool
+) -> None:
+    assert is_whole({name: SPACE[name] for name in ("contrast", "temperature")}, values) is whole

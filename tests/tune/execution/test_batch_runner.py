@@ -26,6 +26,7 @@ from macil.training.member import Member
 from macil.training.metrics import EpochMetrics
 from macil.training.trainer import Trainer, trainer_from_record
 from tests.support.studies import load_study
+from tune.algorithms.space import Space
 from tune.algorithms.stopping.asha import AshaSettings
 from tune.algorithms.study import REASON, SearchStudy
 from tune.execution.batch_runner import Batch, run_batch
@@ -33,7 +34,7 @@ from tune.execution.interrupts import Interrupts
 from tune.execution.progress import Display
 from tune.execution.tune_scheduler import StoppingScheduler
 from tune.planning.run_spec import RunSpec
-from tune.planning.space import Space, search_space
+from tune.planning.space import search_space
 from tune.results.ranking import choose_winner
 from tune.results.run import load_run
 from tune.storage.names import SCORES_FILE, TRAINER_FILE

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import logging
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,10 @@ from macil.config import TrialConfig
 from macil.errors import DataError
 from tests.support.studies import load_study
 from tune.algorithms.journal import TRIAL_ID, repair_journal
+from tune.algorithms.space import Dimension, Space
 from tune.algorithms.study import REASON, SearchStudy
 from tune.execution.tune_search import ListSearch, StudySearch
-from tune.planning.space import Space, published_point, search_space
+from tune.planning.space import published_point, search_space
 from tune.storage.history import TrialHistory
 from tune.storage.trial_names import LOGGED, NUMBER
 
@@ -22,14 +25,19 @@ EPOCHS = 4
 SPACE: Space = search_space(TrialConfig())
 
 
-def make(folder: Path, seed: int = 0, histories: dict[int, TrialHistory] | None = None) -> StudySearch:
+def make(
+    folder: Path,
+    seed: int = 0,
+    histories: dict[int, TrialHistory] | None = None,
+    space: Space = SPACE,
+) -> StudySearch:
     study = SearchStudy(
-        SPACE,
+        space,
         folder / "study.journal",
         seed=seed,
         epochs=EPOCHS,
         startup=3,
-        initial=(published_point(SPACE),),
+        initial=(published_point(space),),
         histories=histories,
     )
     return StudySearch(study)
@@ -40,7 +48,7 @@ def result(epoch: int, score: float | None, **more: Any) -> dict[str, Any]:
 
 
 def score_of(suggestion: dict[str, Any]) -> float:
-    return round(1 / (1 + abs(suggestion["lambda_v2b"] - 2) + suggestion["temperature"]), 6)
+    return round(1 / (1 + abs(suggestion.get("lambda_v2b", 1.0) - 2) + suggestion.get("temperature", 0.2)), 6)
 
 
 def run_trials(searcher: StudySearch, first: int, last: int) -> list[dict[str, Any]]:
@@ -100,6 +108,39 @@ def test_a_resumed_searcher_suggests_what_the_unbroken_one_does(tmp_path: Path) 
     after = make(tmp_path / "b", histories=histories_of(tmp_path / "b"))
     assert (after.study.open_rows, after.study.rows) == (0, 5)
     assert suggestions + run_trials(after, 5, 9) == unbroken
+
+
+def test_what_its_condition_rules_out_is_not_suggested_and_a_lost_study_is_made_again_without_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("optuna"), "propagate", True)
+    when = {"contrast": (True,)}
+    space = {
+        "contrast": Dimension(choices=(True, False)),
+        "lambda_v2b": SPACE["lambda_v2b"].model_copy(update={"when": when}),
+        "temperature": SPACE["temperature"].model_copy(update={"when": when}),
+        "momentum": SPACE["momentum"],
+    }
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    unbroken = run_trials(make(tmp_path / "a", space=space), 0, 14)
+    assert {suggestion["contrast"] for suggestion in unbroken} == {True, False}
+    for suggestion in unbroken:
+        assert ("temperature" in suggestion) == ("lambda_v2b" in suggestion) == suggestion["contrast"]
+    suggestions = run_trials(make(tmp_path / "b", space=space), 0, 10)
+    histories = histories_of(tmp_path / "b")
+    base = TrialConfig().to_dict()
+    recorded = {
+        number: replace(history, params=base | dict(history.params)) for number, history in histories.items()
+    }
+    (tmp_path / "b" / "study.journal").unlink()
+    after = make(tmp_path / "b", histories=recorded, space=space)
+    rows = load_study(tmp_path / "b" / "study.journal").trials
+    assert [row.params for row in rows] == [
+        {name: value for name, value in suggestion.items() if name in space} for suggestion in suggestions
+    ]
+    assert suggestions + run_trials(after, 10, 14) == unbroken
+    assert caplog.text == "", "what is sampled by itself is no warning"
 
 
 def test_trials_that_have_not_ended_are_offered_again_before_anything_new(tmp_path: Path) -> None:

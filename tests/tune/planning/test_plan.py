@@ -148,11 +148,11 @@ def test_a_space_that_holds_fewer_trainings_than_trials_is_told(
     assert message is None or message in notes[0]
 
 
-def test_a_width_that_no_choice_of_heads_divides_is_one_point() -> None:
-    fixed = {**ALL_BUT_WIDTH, "num_heads": 3}
-    only = plan(trials=4, base=TrialConfig(hidden_dim=96, num_heads=3), hyperparameters=fixed)
-    assert distinct_points(only.space) == 1
-    assert any("only 1 point (1 training)" in note for note in only.notes)
+def test_a_width_that_no_choice_of_heads_divides_is_not_searched() -> None:
+    base = TrialConfig(hidden_dim=96, num_heads=3)
+    assert "hidden_dim" not in plan(base=base, hyperparameters={"num_heads": 3}).space
+    with pytest.raises(UsageError, match="nothing is left to search"):
+        plan(base=base, hyperparameters={**ALL_BUT_WIDTH, "num_heads": 3})
     assert distinct_points(plan().space) is None
 
 
@@ -169,9 +169,9 @@ def test_fixed_and_inert_hyperparameters_leave_the_space() -> None:
 def test_the_space_lies_within_what_a_configuration_accepts_and_holds_the_published_point() -> None:
     space = search_space(TrialConfig())
     limits = {parameter.name: parameter for parameter in hyperparameters()}
-    for name, distribution in space.items():
+    for name, dimension in space.items():
         low, high = limits[name].low, limits[name].high
-        values = getattr(distribution, "choices", None) or (distribution.low, distribution.high)  # type: ignore[attr-defined]
+        values: Any = dimension.choices or (dimension.low, dimension.high)
         assert low is not None
         assert high is not None
         assert low <= min(values) <= max(values) <= high

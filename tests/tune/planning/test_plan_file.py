@@ -12,6 +12,7 @@ from macil.data.store.feature_store import FeatureStore
 from macil.errors import DataError, UsageError
 from macil.io.files import read_json, write_json_atomic
 from tests.support.repository import GOLDEN
+from tune.algorithms.space import Dimension
 from tune.planning import resolve, space
 from tune.planning.earlier import flags_of_earlier_version, plan_of_earlier_version
 from tune.planning.options import Options
@@ -110,7 +111,10 @@ def test_a_recorded_plan_takes_up_no_new_default(tmp_path: Path, monkeypatch: py
         ({"trials": "ten"}, "trials = 'ten': Input should be a valid integer"),
         ({"base": {"ramp": -1.0}}, "ramp = -1.0 is not allowed: expected a number from 0 to 100"),
         ({"base": 3}, "base = 3"),
-        ({"space": {"ramp": {"low": 1}}}, "space.ramp = {'low': 1}: Value error, it is no distribution"),
+        (
+            {"space": {"ramp": {"low": 1}}},
+            "space.ramp = {'low': 1}: Value error, expected low and high, or choices",
+        ),
         ({"rows": [{"name": "a", "changes": {"rampp": 1}}]}, "unknown hyperparameter 'rampp'"),
         ({"seeds": [0, -1]}, "seeds.1 = -1"),
     ],
@@ -124,6 +128,30 @@ def test_what_is_not_as_it_should_be_is_told_with_its_field(
         read_plan(tmp_path)
     assert message in str(caught.value)
     assert str(tmp_path / "plan.json") in str(caught.value)
+
+
+def test_a_space_that_was_recorded_as_distributions_of_optuna_goes_on_with_its_own_values(
+    tmp_path: Path,
+) -> None:
+    write_plan(tmp_path, resolve.resolve_plan(Options(), Machine(2, 0)))
+    recorded = {
+        "lambda_v2b": {
+            "name": "FloatDistribution",
+            "attributes": {"step": None, "low": 0.25, "high": 4.0, "log": True},
+        },
+        "hidden_dim": {"name": "CategoricalDistribution", "attributes": {"choices": [64, 128, 256]}},
+    }
+    write_json_atomic(
+        tmp_path / "plan.json", read_json(tmp_path / "plan.json") | {"space": recorded, "first": {}}
+    )
+    plan = read_plan(tmp_path)
+    assert plan is not None
+    assert plan.space == {
+        "lambda_v2b": Dimension(low=0.25, high=4.0, log=True),
+        "hidden_dim": Dimension(choices=(64, 128, 256)),
+    }
+    write_plan(tmp_path, plan)
+    assert read_plan(tmp_path) == plan
 
 
 def test_a_field_that_is_missing_is_told(tmp_path: Path) -> None:
@@ -196,13 +224,24 @@ def test_a_report_reads_what_is_usable_of_a_plan_and_names_the_rest(tmp_path: Pa
     ]
 
 
-@pytest.mark.parametrize("text", ["anything", "x to 3, linear", "0 to 3, logarithmic", "1.5 or 2"])
-def test_a_space_in_words_that_are_none_is_left_out_and_named(text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("anything", "it is no range and no list of whole numbers"),
+        ("x to 3, linear", "it is no range and no list of whole numbers"),
+        ("1.5 or 2", "it is no range and no list of whole numbers"),
+        ("0 to 3, logarithmic", "low = 0 must be above 0 where log is true"),
+        ("3 to 3, linear", "low = 3 must be below high = 3"),
+        ("nan to nan, linear", "low = nan must be below high = nan"),
+        ("96", "choices must be at least two different values"),
+    ],
+)
+def test_a_space_in_words_that_are_none_is_left_out_and_named(text: str, reason: str) -> None:
     problems: list[str] = []
     assert usable_plan({"space": {"ramp": text}}, problems).space == {}
     (problem,) = problems
     assert problem.startswith("plan.json: space = ")
-    assert "it is no distribution of Optuna" in problem
+    assert reason in problem
 
 
 def test_run_json_is_read_strictly_by_the_search_and_leniently_by_a_report(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from optuna.distributions import FloatDistribution, IntDistribution
 
 from macil.config import hyperparameters
 from macil.io.pictures import COLOURS, WIDTH
@@ -46,10 +45,7 @@ def searched(results: RunResults) -> list[str]:
 
 def logarithmic(results: RunResults) -> frozenset[str]:
     """The hyperparameters that are searched by factors."""
-    numbers = FloatDistribution | IntDistribution
-    return frozenset(
-        name for name, each in results.plan.space.items() if isinstance(each, numbers) and each.log
-    )
+    return frozenset(name for name, dimension in results.plan.space.items() if dimension.log)
 
 
 def few_values(name: str, values: Sequence[Any]) -> bool:

@@ -16,7 +16,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 from optuna.storages import InMemoryStorage
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState
 
 from macil.errors import DataError
 from macil.io.pictures import BLACK, COLOURS, WIDTH
@@ -180,19 +180,11 @@ def _distributions(results: RunResults, trials: Sequence[TrialRow]) -> dict[str,
         if not values:
             continue
         planned = results.plan.space[name]
-        if all(_holds(planned, value) for value in values):
-            found[name] = planned
+        if all(map(planned.holds, values)):
+            found[name] = planned.distribution()
         else:
             found[name] = _spanning(values, log=name in logarithmic(results))
     return found
-
-
-def _holds(distribution: BaseDistribution, value: Any) -> bool:
-    try:
-        create_trial(value=0.0, params={"": value}, distributions={"": distribution})
-    except ValueError:
-        return False
-    return True
 
 
 def _spanning(values: list[Any], *, log: bool) -> BaseDistribution:

@@ -5,17 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
-
 from macil.config import Hyperparameter, hyperparameters
 from macil.errors import ConfigError
 from macil.training.equivalence import training_key
 from macil.training.silent_terms import silent_epochs
+from tune.algorithms.space import Dimension
 from tune.planning.space import describe
 from tune.reporting.statistics.outcome import Outcome
 from tune.reporting.text import wording
@@ -84,35 +78,33 @@ def _sentence(
 
 
 def _beyond(
-    parameter: Hyperparameter, value: Any, distribution: BaseDistribution
+    parameter: Hyperparameter, value: Any, dimension: Dimension
 ) -> tuple[str, str, float, float] | None:
     """Which end, what was searched, its other end, and a value beyond; None inside, or where nothing is beyond."""
-    if isinstance(distribution, FloatDistribution | IntDistribution):
-        low, high, log = distribution.low, distribution.high, distribution.log
-        start, stop, at = (math.log(x) if log else x for x in (low, high, value))
-        share = (at - start) / (stop - start)
-        near = _NEAR
-    else:
-        assert isinstance(distribution, CategoricalDistribution)
-        choices = [float(choice) for choice in distribution.choices if isinstance(choice, int | float)]
-        if len(choices) < max(2, len(distribution.choices)):
-            return None
-        low, high, log = min(choices), max(choices), True
-        share, near = {low: 0.0, high: 1.0}.get(float(value), 0.5), 0.0
+    if parameter.type in (bool, str) or (dimension.size is not None and not dimension.holds(value)):
+        return None
+    low, high = map(float, dimension.ends)
+    start, stop, at = (math.log(x) if dimension.log else x for x in (low, high, value))
+    share = (at - start) / (stop - start)
+    near = _NEAR if dimension.size is None else 0.0
     if near < share < 1 - near or math.isnan(share):
         return None
     upper = share > 0.5
     end, limit = (high, parameter.high) if upper else (low, parameter.low)
-    if limit is not None and end == limit:
+    assert limit is not None
+    if end == limit:
         return None
-    further = _further(end, high - low, log=log, upper=upper)
-    if limit is not None:
-        further = min(further, limit) if upper else max(further, limit)
-    text = describe({parameter.name: distribution})[parameter.name]
+    further = _further(dimension, end, high - low, upper=upper)
+    further = math.ceil(further) if parameter.type is int else further
+    further = min(further, limit) if upper else max(further, limit)
+    if further == parameter.low and parameter.low_exclusive:
+        further = end / 2
+    text = describe({parameter.name: dimension})[parameter.name]
     return "upper" if upper else "lower", text, low if upper else high, further
 
 
-def _further(end: float, width: float, *, log: bool, upper: bool) -> float:
-    if log:
+def _further(dimension: Dimension, end: float, width: float, *, upper: bool) -> float:
+    if dimension.log or dimension.choices is not None or (not upper and 0 < end <= (dimension.step or 0)):
         return 2 * end if upper else end / 2
-    return end + width / 4 if upper else end - width / 4
+    step = width / 4 if dimension.step is None else dimension.step
+    return end + step if upper else end - step

@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, create_trial
 
 from macil.errors import DataError
 from tests.support.made_runs import SPACE, search_results, spread
+from tune.algorithms.space import distributions
 from tune.reporting.figures import importances as module
 from tune.reporting.figures.hyperparameters import searched
 from tune.reporting.figures.importances import (
@@ -87,7 +88,7 @@ def test_only_trials_that_were_trained_to_the_end_take_part() -> None:
     trials = frozen_trials(results, results.trial_rows)
     assert [trial.values for trial in trials] == [[0.5], [0.6]]
     assert trials[0].params["temperature"] == 0.2
-    assert trials[0].distributions == SPACE
+    assert trials[0].distributions == distributions(SPACE)
     assert searched(results) == list(SPACE)
 
 
