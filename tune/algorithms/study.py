@@ -19,14 +19,16 @@ from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.pruners import NopPruner
-from optuna.search_space import IntersectionSearchSpace
+from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from macil.errors import DataError
 from tune.algorithms.journal import TRIAL_ID, open_journal
 from tune.algorithms.optuna_internals import open_row, row_of
-from tune.algorithms.samplers.tpe import make_tpe
+from tune.algorithms.samplers.registry import SAMPLERS, SamplerName
+from tune.algorithms.samplers.settings import SamplerSettings
 from tune.algorithms.space import Space, active_values, ask, is_active
+from tune.algorithms.study_view import view_of
 
 if TYPE_CHECKING:
     from tune.storage.history import TrialHistory
@@ -56,11 +58,12 @@ class SearchStudy:
 
     Args:
         space: What to search.
-        journal: File of the study; made if absent.
+        journal: File of the study, made if absent; None to keep it in memory.
+        sampler: Who suggests.
         seed: Seed of the search; each suggestion has its own, derived from this and its number.
         epochs: Epochs of a whole training; a trial that ends earlier was stopped.
         startup: Finished trials before the model of the scores is used; random suggestions until then.
-        initial: Configurations to try before anything else; enqueued when the study is made.
+        initial: Configurations to try before anything else, whole or in part: what one leaves out is suggested.
         histories: What trials logged before, by number: the study is repaired from it.
         log, stop: See `tune.storage.retry.with_retry`.
 
@@ -71,8 +74,9 @@ class SearchStudy:
     def __init__(
         self,
         space: Space,
-        journal: Path,
+        journal: Path | None,
         *,
+        sampler: SamplerName = "tpe",
         seed: int,
         epochs: int,
         startup: int,
@@ -81,16 +85,19 @@ class SearchStudy:
         log: Callable[[str], None] | None = None,
         stop: Callable[[], bool] = lambda: False,
     ) -> None:
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._space = space
         self._seed = seed
         self._epochs = epochs
-        self._startup = startup
-        # A sampler finds the space in the rows it has not read yet; a new sampler would read all of them again.
-        self._seen = IntersectionSearchSpace(include_pruned=True)
+        self._initial = initial
+        self._sampler = SAMPLERS[sampler]
+        # Optuna's Gaussian process warns of packages that would make it faster.
+        optuna.logging.set_verbosity(
+            optuna.logging.ERROR if self._sampler.on_view else optuna.logging.WARNING
+        )
+        self._settings = SamplerSettings(space, startup)
         self.study = optuna.create_study(
-            storage=open_journal(journal, log, stop),
-            sampler=make_tpe(seed, 0, startup, self._seen),
+            storage=None if journal is None else open_journal(journal, log, stop),
+            sampler=self._sampler.make(seed, 0, self._settings),
             pruner=NopPruner(),
             study_name=STUDY_NAME,
             direction="maximize",
@@ -100,9 +107,6 @@ class SearchStudy:
         histories = histories or {}
         repair_study(self.study, space, histories, epochs)
         rows = self.study.get_trials(deepcopy=False)
-        if not rows:
-            for point in initial:
-                self.study.enqueue_trial(dict(point))
         begun = [row for row in rows if row.state != TrialState.WAITING]
         self._again = deque(row for row in begun if is_resumable(row, histories.get(row.number)))
         self._logged = {row.number: histories[row.number].epochs for row in begun if row.number in histories}
@@ -131,13 +135,35 @@ class SearchStudy:
             row = self._again.popleft()
             self._trials[trial_id] = open_row(self.study, row)
             return Suggestion(row.number, row.params, self._logged.get(row.number, 0))
-        self.study.sampler = make_tpe(self._seed, self._count, self._startup, self._seen)
-        trial = self._trials[trial_id] = self.study.ask()
-        params = ask(trial, self._space)
+        number = self._count
+        sampler = self._sampler.make(self._seed, number, self._settings)
+        known = self._initial[number] if number < len(self._initial) else {}
+        begin = self._begin_from_view if self._sampler.on_view else self._begin
+        trial = self._trials[trial_id] = begin(trial_id, sampler, known)
+        self._count += 1
+        return Suggestion(trial.number, trial.params)
+
+    def _begin(self, trial_id: str, sampler: BaseSampler, known: Mapping[str, Any]) -> Trial:
+        """A row that the study itself suggests, but for what is known of it."""
+        if (
+            known and len(self.study.get_trials(deepcopy=False)) == self._count
+        ):  # else a kill left it enqueued
+            self.study.enqueue_trial(dict(known))
+        self.study.sampler = sampler
+        trial = self.study.ask()
+        ask(trial, self._space)
         # Last: a row without it is one that a kill cut short (tune.algorithms.journal).
         trial.set_user_attr(TRIAL_ID, trial_id)
-        self._count += 1
-        return Suggestion(trial.number, params)
+        return trial
+
+    def _begin_from_view(self, trial_id: str, sampler: BaseSampler, known: Mapping[str, Any]) -> Trial:
+        """A row that a view of the study suggests, written into the study as a whole."""
+        view = view_of(self.study.get_trials(deepcopy=False), sampler)
+        if known:
+            view.enqueue_trial(dict(known))
+        params = ask(view.ask(), self._space)
+        self.study.add_trial(_running_row(params, self._space, trial_id))
+        return open_row(self.study, self.study.get_trials(deepcopy=False)[-1])
 
     def report(self, trial_id: str, epoch: int, score: float | None) -> None:
         """Note the score of an epoch; of one that a recovered trial repeats, the first."""
@@ -208,11 +234,16 @@ def _row_of(number: int, history: TrialHistory | None, space: Space) -> FrozenTr
             f"the study has no row {number}, and trials/{number:05d}/params.json does not record what it was "
             f"({', '.join(missing)} missing); put study.journal back from a copy, or begin a new run with --overwrite"
         )
+    return _running_row(params, space, history.trial_id or f"{number:05d}")
+
+
+def _running_row(params: Mapping[str, Any], space: Space, trial_id: str) -> FrozenTrial:
+    """A row whose trial has begun."""
     return create_trial(
         state=TrialState.RUNNING,
-        params=params,
+        params=dict(params),
         distributions={name: space[name].distribution() for name in params},
-        user_attrs={TRIAL_ID: history.trial_id or f"{number:05d}"},
+        user_attrs={TRIAL_ID: trial_id},
     )
 
 

@@ -1,28 +1,31 @@
-"""The tree-structured Parzen estimator (TPE) of Optuna, made anew for each suggestion."""
+"""The tree-structured Parzen estimator (TPE) of Optuna: what parted the better trials from the others is suggested.
+
+It takes stopped trials as they are: by how far they came, and by the score that they had there.
+"""
 
 from __future__ import annotations
 
-import hashlib
+import warnings
 
+from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import TPESampler
-from optuna.search_space import IntersectionSearchSpace
 
 from tune.algorithms.optuna_internals import share_search_space
+from tune.algorithms.samplers.settings import SamplerSettings, suggestion_seed
 
 
-def make_tpe(search_seed: int, number: int, startup: int, space: IntersectionSearchSpace) -> TPESampler:
-    """The sampler of one suggestion, which is then a function of the study and these numbers alone.
-
-    Args:
-        search_seed: Seed of the search.
-        number: Of the suggestion.
-        startup: Finished trials before the model of the scores is used; random suggestions until then.
-        space: The search space of the study's rows so far, kept from suggestion to suggestion.
-    """
-    digest = hashlib.blake2b(f"{search_seed}/suggestion/{number}".encode(), digest_size=4).digest()
-    # constant_liar: running trials count as bad ones, so that parallel trials do not all go to the same point.
-    sampler = TPESampler(
-        seed=int.from_bytes(digest, "little"), multivariate=True, constant_liar=True, n_startup_trials=startup
-    )
-    share_search_space(sampler, space)
+def make_tpe(search_seed: int, number: int, settings: SamplerSettings) -> TPESampler:
+    """The sampler of one suggestion."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)  # of `group`
+        # constant_liar: running trials count as bad ones, so that parallel trials do not all go to the same point.
+        sampler = TPESampler(
+            seed=suggestion_seed(search_seed, number),
+            multivariate=True,
+            constant_liar=True,
+            n_startup_trials=settings.startup,
+            # Models what is searched only beside some values of others too, apart from the rest.
+            group=settings.conditional,
+        )
+    share_search_space(sampler, settings.seen)
     return sampler
