@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +28,7 @@ from tune.algorithms.optuna_internals import open_row, row_of
 from tune.algorithms.samplers.registry import SAMPLERS, SamplerName
 from tune.algorithms.samplers.settings import SamplerSettings
 from tune.algorithms.space import Space, active_values, ask, is_active
-from tune.algorithms.study_view import view_of
+from tune.algorithms.study_view import copy_of, view_of
 
 if TYPE_CHECKING:
     from tune.storage.history import TrialHistory
@@ -65,6 +65,8 @@ class SearchStudy:
         startup: Finished trials before the model of the scores is used; random suggestions until then.
         initial: Configurations to try before anything else, whole or in part: what one leaves out is suggested.
         histories: What trials logged before, by number: the study is repaired from it.
+        settle: What is trained in place of a suggestion, given that and the configurations of all rows; the suggestion
+            itself, if there is none. A simulator knows what some configurations give, and not others.
         log, stop: See `tune.storage.retry.with_retry`.
 
     Raises:
@@ -82,13 +84,14 @@ class SearchStudy:
         startup: int,
         initial: tuple[Mapping[str, Any], ...] = (),
         histories: Mapping[int, TrialHistory] | None = None,
+        settle: Callable[[Mapping[str, Any], Sequence[Mapping[str, Any]]], Mapping[str, Any]] | None = None,
         log: Callable[[str], None] | None = None,
         stop: Callable[[], bool] = lambda: False,
     ) -> None:
         self._space = space
         self._seed = seed
         self._epochs = epochs
-        self._initial = initial
+        self._initial, self._settle = initial, settle
         self._sampler = SAMPLERS[sampler]
         # Optuna's Gaussian process warns of packages that would make it faster.
         optuna.logging.set_verbosity(
@@ -138,7 +141,7 @@ class SearchStudy:
         number = self._count
         sampler = self._sampler.make(self._seed, number, self._settings)
         known = self._initial[number] if number < len(self._initial) else {}
-        begin = self._begin_from_view if self._sampler.on_view else self._begin
+        begin = self._begin_from_view if self._sampler.on_view or self._settle else self._begin
         trial = self._trials[trial_id] = begin(trial_id, sampler, known)
         self._count += 1
         return Suggestion(trial.number, trial.params)
@@ -158,10 +161,13 @@ class SearchStudy:
 
     def _begin_from_view(self, trial_id: str, sampler: BaseSampler, known: Mapping[str, Any]) -> Trial:
         """A row that a view of the study suggests, written into the study as a whole."""
-        view = view_of(self.study.get_trials(deepcopy=False), sampler)
+        rows = self.study.get_trials(deepcopy=False)
+        view = view_of(rows, sampler) if self._sampler.on_view else copy_of(rows, sampler)
         if known:
             view.enqueue_trial(dict(known))
-        params = ask(view.ask(), self._space)
+        params: Mapping[str, Any] = ask(view.ask(), self._space)
+        if self._settle:
+            params = self._settle(params, [row.params for row in rows])
         self.study.add_trial(_running_row(params, self._space, trial_id))
         return open_row(self.study, self.study.get_trials(deepcopy=False)[-1])
 

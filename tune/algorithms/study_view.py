@@ -30,6 +30,13 @@ def view_of(rows: Sequence[FrozenTrial], sampler: BaseSampler) -> optuna.Study:
     return view
 
 
+def copy_of(rows: Sequence[FrozenTrial], sampler: BaseSampler) -> optuna.Study:
+    """The rows as they are, in memory, for a suggestion that is not to be written down as it is made."""
+    copy = optuna.create_study(sampler=sampler, pruner=NopPruner(), direction="maximize")
+    copy.add_trials(rows)
+    return copy
+
+
 def _copied(row: FrozenTrial, score: float | None) -> FrozenTrial:
     state = TrialState.RUNNING if score is None else TrialState.COMPLETE
     return create_trial(state=state, value=score, params=row.params, distributions=row.distributions)

@@ -129,7 +129,7 @@ def quality(params: Mapping[str, Any], epoch: int) -> float:
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Search]:
     """Every pair, undisturbed."""
-    searches = {}
+    searches: dict[tuple[str, str], Search] = {}
     for sampler in SAMPLERS:
         for stopping in STOPPING:
             journal = tmp_path_factory.mktemp(f"{sampler}-{stopping}") / "study.journal"
