@@ -96,9 +96,9 @@ def _explaining(path: Path) -> Iterator[None]:
 
 
 def write_text_atomic(path: str | os.PathLike[str], text: str) -> None:
-    """Replace `path` by `text` in one step (UTF-8)."""
+    """Replace `path` by `text` in one step (UTF-8); bytes of a name that are none are written as escapes."""
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json_atomic(path: str | os.PathLike[str], content: Any) -> None:

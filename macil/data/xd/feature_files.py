@@ -200,6 +200,8 @@ def stack_crops(video: VideoFiles, arrays: Mapping[Path, np.ndarray]) -> np.ndar
 def _unfit(path: Path) -> str | None:
     if not is_printable(path.name):
         return "the name holds a control character or is not UTF-8; rename the file"
+    if path.name.startswith("."):
+        return "the name begins with a dot, and hidden files are left out of a data set; rename the file"
     if not path.exists():
         return "does not exist" + ("" if path.suffix == ".npy" else "; expected a data folder or .npy files")
     if not path.is_file():

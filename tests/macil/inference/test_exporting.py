@@ -119,6 +119,15 @@ def test_a_head_for_each_modality_can_be_exported_but_not_for_the_released_code(
     assert [path.name for path in tmp_path.iterdir()] == ["m.safetensors"]
 
 
+def test_a_network_without_finite_scores_is_refused_and_nothing_is_warned_of(tmp_path: Path) -> None:
+    network = make_network()
+    with torch.no_grad():
+        network.get_parameter("layer.feedforward.outer.weight").fill_(torch.inf)
+    with pytest.raises(ExportError, match="by up to nan in scores"):
+        export_network(network, "safetensors", tmp_path / "m.safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("to", FORMATS)
 def test_a_file_that_scores_differently_is_not_kept(
     to: Format,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from macil.errors import DataError, UsageError
-from macil.io.files import atomic_path, read_json, write_json_atomic
+from macil.io.files import atomic_path, read_json, write_json_atomic, write_text_atomic
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -21,6 +21,11 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
         _ = 1 / 0
     assert read_json(path) == {"x": 1}
     assert [file.name for file in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_bytes_of_a_name_that_are_no_text_are_written_as_escapes(tmp_path: Path) -> None:
+    write_text_atomic(tmp_path / "page", "run \udcff, Λ")
+    assert (tmp_path / "page").read_bytes() == "run \\udcff, Λ".encode()
 
 
 def test_an_unwritable_path_is_reported(tmp_path: Path) -> None:

@@ -98,6 +98,7 @@ def test_everything_wrong_with_the_names_is_told_at_once(layout: Path, tmp_path:
     layouts.save(other / "gap__1.npy", np.ones((2, 6)))
     layouts.save(other / "gap__vggish.npy", np.ones((2, 4)))
     layouts.save(other / "who__vggish.npy", np.ones((2, 4)))
+    layouts.save(other / ".hidden__0.npy", np.ones((2, 6)))
     videos, problems = videos_of_files(
         [
             other / "who__vggish.npy",
@@ -107,6 +108,7 @@ def test_everything_wrong_with_the_names_is_told_at_once(layout: Path, tmp_path:
             other / "absent.npy",
             other / "absent",
             other / "notes.txt",
+            other / ".hidden__0.npy",
             other / "gap__1.npy",
             visual,
             crop,
@@ -120,12 +122,13 @@ def test_everything_wrong_with_the_names_is_told_at_once(layout: Path, tmp_path:
         f"{other / 'absent.npy'}: does not exist",
         f"{other / 'absent'}: does not exist; expected a data folder",
         f"{other / 'notes.txt'}: is not a .npy file",
+        f"{other / '.hidden__0.npy'}: the name begins with a dot",
         f"{other / 'gap'}: its crops should be numbered from 0 without a gap; there are 1",
         f"{visual}: stands alone",
         f"{other / 'who__vggish.npy'}: is the audio of who",
     ):
         assert part in text
-    assert len(problems) == 7
+    assert len(problems) == 8
 
 
 def test_a_folder_gives_the_videos_of_a_split_and_needs_no_labels(layout: Path) -> None:
