@@ -1,9 +1,9 @@
-"""JSON files of a format of our own: one pydantic model each, and every fault of a file in words."""
+"""JSON files of our own: one pydantic model each, its reader and its writer, and every fault of a file in words."""
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -13,14 +13,49 @@ from macil.io.files import read_json, write_json_atomic
 from macil.io.text import brief
 
 
-class FileFormat(BaseModel):
-    """Base of the models of our file formats: the fields of a model are those of the file, in their order.
+class FileModel(BaseModel):
+    """A JSON file or a part of one: no value is converted from another type, no unknown field is ignored.
 
-    The description of a field is what a message says was expected there. A model with a field `format_version` refuses
-    files of other versions than `READABLE`.
+    The description of a field is what a message says was expected there.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    @classmethod
+    def parse(cls, content: Any, where: str) -> Self:
+        """The model of decoded JSON; fields that the model computes are not read.
+
+        Args:
+            content: As decoded.
+            where: What the message calls it.
+
+        Raises:
+            DataError: It has faults; names every one, with its field.
+        """
+        return cls._validated(content, f"{where} cannot be read by this version of macil")
+
+    @classmethod
+    def _validated(cls, content: Any, refusal: str) -> Self:
+        if isinstance(content, dict):
+            content = {name: each for name, each in content.items() if name not in cls.model_computed_fields}
+        try:
+            text = json.dumps(content)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise DataError(f"{refusal}: it holds what JSON cannot ({error})") from None
+        try:
+            # As JSON, in which a list may be read as a tuple.
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            raise DataError(f"{refusal}:", _faults_of(error, cls, content)) from None
+
+
+class FileFormat(FileModel):
+    """Base of the models of whole files: the fields of a model are those of the file, in their order.
+
+    A model with a field `format_version` refuses files of other versions than `READABLE`.
+    """
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     WHAT: ClassVar[str]
     """The kind of file, with its article: "a split"."""
@@ -55,10 +90,7 @@ class FileFormat(BaseModel):
                 f"{where}: format_version is {brief(content['format_version'])}, this version of macil reads "
                 f"{readable}{cls.ADVICE}"
             )
-        try:
-            return cls.model_validate(content)
-        except ValidationError as error:
-            raise DataError(f"{where} is damaged{cls.ADVICE}:", faults_of(error, cls, content)) from None
+        return cls._validated(content, f"{where} is damaged{cls.ADVICE}")
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Replace `path` by this content in one step."""
@@ -78,20 +110,21 @@ class FileFormat(BaseModel):
         return None
 
 
-def faults_of(error: ValidationError, model: type[BaseModel], content: Mapping[str, Any]) -> list[str]:
-    """The faults of the fields of `content`, one text a field."""
+def _faults_of(error: ValidationError, model: type[BaseModel], content: Any) -> list[str]:
+    """The faults of the fields of `content`, one text a field, or a field of a part."""
     faults: dict[str, str] = {}
     for fault in error.errors(include_url=False):
-        name = str(fault["loc"][0]) if fault["loc"] else ""
-        field = model.model_fields.get(name)
-        if fault["type"] == "missing" and len(fault["loc"]) == 1:
-            text = f"it lacks {name}"
-        elif fault["type"] == "extra_forbidden" and len(fault["loc"]) == 1:
-            text = f"it has the field {brief(name)}, which this version of macil does not know"
+        location = ".".join(map(str, fault["loc"])) or "content"
+        field = model.model_fields.get(location.partition(".")[0])
+        if fault["type"] == "missing":
+            text = f"it lacks {location}"
+        elif fault["type"] == "extra_forbidden":
+            text = f"it has the field {brief(location)}, which this version of macil does not know"
         elif field is not None and field.description:
+            name = str(fault["loc"][0])
             text = f"{name} = {brief(content[name])}, expected {field.description}"
         else:
-            location = ".".join(map(str, fault["loc"]))
             text = f"{location} = {brief(fault['input'])}: {fault['msg'].removeprefix('Value error, ')}"
-        faults.setdefault(name, text)
+        # Of the items of a list one is enough.
+        faults.setdefault(".".join(str(part) for part in fault["loc"] if isinstance(part, str)), text)
     return list(faults.values())

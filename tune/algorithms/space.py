@@ -21,7 +21,7 @@ from optuna.distributions import (
 from optuna.trial import BaseTrial
 from pydantic import BeforeValidator, Field, model_validator
 
-from tune.storage.file_model import FileModel
+from macil.io.formats import FileModel
 from tune.storage.run_file import Scalar
 
 

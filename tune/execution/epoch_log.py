@@ -19,7 +19,6 @@ from macil.io.files import write_text_atomic
 from tune.execution.trainable import NOTE
 from tune.execution.tune_scheduler import for_tune
 from tune.planning.run_spec import RunSpec, compose_config
-from tune.storage.file_model import parse
 from tune.storage.history import read_history
 from tune.storage.names import ERROR_FILE, LOG_FILE, NOTES_FILE, PARAMS_FILE
 from tune.storage.retry import StorageError, append_whole, with_retry
@@ -61,7 +60,7 @@ class RunRecorder(Callback):
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         """Write the trial's configuration, and take up its log."""
-        base = parse(RunSpec, trial.config[SPEC], "the run specification").base
+        base = RunSpec.parse(trial.config[SPEC], "the run specification").base
         row = trial.config.get("row")
         for seed, folder in folders_of(trial).items():
             if folder in self._logged:

@@ -28,7 +28,6 @@ from tune.execution.save_policy import SavePolicy
 from tune.execution.tune_scheduler import for_tune
 from tune.execution.worker_messages import post
 from tune.planning.run_spec import HostRequirements, RunSpec, compose_config
-from tune.storage.file_model import parse
 from tune.storage.history import mean_score
 from tune.storage.names import CHECKPOINT_PREFIX, RECORD_FILE, SAVED_FILE, SCORES_FILE, TRAINER_FILE
 from tune.storage.retry import with_retry
@@ -90,10 +89,8 @@ class MacilTrainable(OwnCheckpoints):
         storage = self._storage_of_trial()
         content = config[SPEC]
         # A host of another version may not even know the fields of the specification: versions are checked first.
-        check_host(
-            content["hosts"] and parse(HostRequirements, content["hosts"], "the requirements of hosts")
-        )
-        trainer = build_trainer(parse(RunSpec, content, "the run specification"), config, self._log)
+        check_host(content["hosts"] and HostRequirements.parse(content["hosts"], "the requirements of hosts"))
+        trainer = build_trainer(RunSpec.parse(content, "the run specification"), config, self._log)
         state = self._retry(partial(storage.last_good, self._notes.append), storage)
         if state is not None and (most is None or state["epoch"] <= most):
             trainer.load_state_dict(state)

@@ -9,10 +9,9 @@ from macil.config import TrialConfig
 from macil.errors import DataError, UsageError
 from macil.io.files import read_json
 from tune.planning.options import as_flags
-from tune.planning.plan import Plan
+from tune.planning.plan import FORMAT_VERSION, Plan
 from tune.planning.resolve import startup_trials
 from tune.planning.space import describe, search_space
-from tune.storage.file_model import parse
 from tune.storage.names import PLAN_FILE
 from tune.storage.run_file import EarlierOptions, Scalar
 
@@ -35,7 +34,7 @@ def plan_of_earlier_version(run: Path, options: EarlierOptions | None) -> Plan:
     try:
         recorded: dict[str, Any] = read_json(run / PLAN_FILE)
         same = [name for name in Plan.model_fields if name in recorded and name not in _LATER]
-        content = {name: recorded[name] for name in same}
+        content = {"format_version": FORMAT_VERSION, **{name: recorded[name] for name in same}}
         space = {}
         if recorded["space"]:
             space = search_space(TrialConfig.from_dict(recorded["base"]), recorded["fixed"])
@@ -44,7 +43,7 @@ def plan_of_earlier_version(run: Path, options: EarlierOptions | None) -> Plan:
         others = {} if options is None else options.model_dump()
         content |= {"refit_cpus": others["refit_cpus"], "startup": startup_trials(recorded["trials"])}
         content["space"] = {}
-        return parse(Plan, content, run / PLAN_FILE).model_copy(update={"space": space})
+        return Plan.parse(content, str(run / PLAN_FILE)).model_copy(update={"space": space})
     except (KeyError, TypeError, DataError, UsageError) as error:
         reason = f"{error} is not recorded" if isinstance(error, KeyError) else str(error)
         raise UsageError(

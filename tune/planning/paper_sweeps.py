@@ -14,8 +14,8 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from macil.config import PRESETS, TrialConfig
 from macil.errors import ConfigError
+from macil.io.formats import FileModel
 from macil.io.text import brief, printable
-from tune.storage.file_model import FileModel
 from tune.storage.run_file import Scalar
 
 # Part of folder names.

@@ -5,20 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, computed_field
 
 from macil.config import TrialConfig
-from macil.errors import DataError
 from macil.evaluation.protocols import EpochRule, epoch_rule
-from macil.io.files import read_json, write_json_atomic
+from macil.io.files import read_json
+from macil.io.formats import FileFormat, FileModel
 from tune.algorithms.space import Dimension
 from tune.algorithms.stopping.asha import rung_epochs
 from tune.planning.options import Options, as_flags
 from tune.planning.paper_sweeps import Row
 from tune.planning.run_spec import RunProtocol, TrainingSettings
-from tune.storage.file_model import FileModel, parse
 from tune.storage.names import PLAN_FILE
 from tune.storage.run_file import AshaSettings, Count, Positive, Scalar, Seed
 
@@ -65,8 +64,10 @@ class PlannedConfirmation(FileModel):
     seeds: tuple[Seed, ...]
 
 
-class Plan(TrainingSettings):
+class Plan(TrainingSettings, FileFormat):
     """A run: what is trained, selected and measured how, with which resources."""
+
+    WHAT: ClassVar[str] = "the plan of a run"
 
     format_version: Literal[1] = FORMAT_VERSION
     data: str | None
@@ -207,14 +208,9 @@ def read_plan(run: Path) -> Plan | None:
     content: object = read_json(path)
     if isinstance(content, Mapping) and "format_version" not in content:
         return None
-    if isinstance(content, Mapping) and content["format_version"] != FORMAT_VERSION:
-        raise DataError(
-            f"{path} has format_version {content['format_version']!r}; "
-            f"this version of macil-tune reads {FORMAT_VERSION}"
-        )
-    return parse(Plan, content, path)
+    return Plan.parse(content, str(path))
 
 
 def write_plan(run: Path, plan: Plan) -> None:
     """Write `plan.json`, in one step."""
-    write_json_atomic(run / PLAN_FILE, plan.model_dump(mode="json"))
+    plan.write(run / PLAN_FILE)

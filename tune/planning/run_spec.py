@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from macil.config import TrialConfig
 from macil.evaluation.protocols import Protocol
+from macil.io.formats import FileModel
 from macil.training.trainer import KeptScores
-from tune.storage.file_model import FileModel
 
 RunProtocol = Literal["heldout", "published"]
 

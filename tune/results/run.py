@@ -27,7 +27,6 @@ from tune.results.run_info import is_demo, usable_info, usable_plan
 from tune.results.tables import EPOCHS_SCHEMA, TRIALS_SCHEMA, build_table
 from tune.results.trainings import standing_for
 from tune.results.trial_folder import TrialFolder, read_trial
-from tune.storage.file_model import read_table
 from tune.storage.location import RunLocation, locate_run
 from tune.storage.names import (
     CONFIG_FILE,
@@ -46,6 +45,7 @@ from tune.storage.names import (
 )
 from tune.storage.run_file import FORMAT_VERSION, RunInfo
 from tune.storage.sync import EXPIRED
+from tune.storage.usable_fields import read_table
 
 if TYPE_CHECKING:
     from tune.results.label_access import LabelAccess

@@ -15,9 +15,9 @@ from macil.errors import ConfigError
 from macil.io.text import brief
 from tune.planning.equal_rows import planned_rows
 from tune.planning.plan import Plan
-from tune.storage.file_model import usable
 from tune.storage.names import PLAN_FILE, RUN_FILE
 from tune.storage.run_file import RunInfo
+from tune.storage.usable_fields import usable
 
 # The values of what a report reads where plan.json does not have it: nothing is planned.
 _UNPLANNED: dict[str, Any] = {

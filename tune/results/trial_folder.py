@@ -16,10 +16,10 @@ from macil.io.text import brief
 from macil.training.files import newest_checkpoint
 from tune.results.rows import EpochRow, epoch_columns
 from tune.storage.checkpoints import WENT_ON
-from tune.storage.file_model import read_table
 from tune.storage.names import ERROR_FILE, LOG_FILE, NOTES_FILE, PARAMS_FILE, RECORD_FILE, SCORES_FILE
 from tune.storage.trial_log import TrialLog, read_log
 from tune.storage.trial_params import TrialParams, read_params
+from tune.storage.usable_fields import read_table
 
 # What is expected of a value, for messages.
 _TYPES = {column.name: column.arrow for column in epoch_columns()} | {

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
-from macil.errors import DataError
-from macil.io.files import read_json, write_json_atomic
-from tune.storage.file_model import FileModel, parse
+from macil.io.files import write_json_atomic
+from macil.io.formats import FileFormat, FileModel
 from tune.storage.names import RUN_FILE
 
 FORMAT_VERSION: Literal[1] = 1
@@ -72,8 +71,10 @@ class EarlierOptions(FileModel):
     data: str | None = None
 
 
-class RunInfo(FileModel):
+class RunInfo(FileFormat):
     """The fields of `run.json`; None before they are known."""
+
+    WHAT: ClassVar[str] = "the description of a run"
 
     format_version: Literal[1] = FORMAT_VERSION
     name: str | None = None
@@ -117,11 +118,7 @@ def read_run_info(run: Path) -> RunInfo:
     Raises:
         DataError: It is missing, damaged or of another version.
     """
-    path = run / RUN_FILE
-    content = read_json(path)
-    if not isinstance(content, dict) or content.get("format_version") != FORMAT_VERSION:
-        raise DataError(f"{path} is not of format_version {FORMAT_VERSION}, the one this version reads")
-    return parse(RunInfo, content, path)
+    return RunInfo.read(run / RUN_FILE)
 
 
 def write_run_info(run: Path, info: RunInfo, changes: Mapping[str, Any]) -> None:

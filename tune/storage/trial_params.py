@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from macil.config import TrialConfig
 from macil.io.files import write_json_atomic
 from macil.io.text import brief
-from tune.storage.file_model import read_table
+from tune.storage.usable_fields import read_table
 
 
 class TrialParams(BaseModel):

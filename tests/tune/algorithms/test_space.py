@@ -20,7 +20,6 @@ from tune.algorithms.space import (
     is_whole,
     unit_point,
 )
-from tune.storage.file_model import parse
 
 SPACE: Space = {
     "lambda_v2b": Dimension(low=0.25, high=4.0, log=True),
@@ -57,7 +56,7 @@ def test_a_dimension_that_is_none_is_refused(values: dict[str, Any], reason: str
 
 def test_a_dimension_comes_back_from_json_with_its_types() -> None:
     for dimension in SPACE.values():
-        again = parse(Dimension, json.loads(json.dumps(dimension.model_dump(mode="json"))), "plan.json")
+        again = Dimension.parse(json.loads(json.dumps(dimension.model_dump(mode="json"))), "plan.json")
         assert again == dimension
         assert type(again.low) is type(dimension.low)
 

@@ -10,8 +10,8 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from macil.io.formats import FileModel
 from tune.algorithms.stopping.rule import Decision, StoppingRule
-from tune.storage.file_model import FileModel
 from tune.storage.run_file import Positive
 
 # The best of so many go on at each rung, and each rung is so many times as late as the one before.

@@ -12,8 +12,8 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from macil.io.formats import FileModel
 from tune.algorithms.stopping.rule import Decision, StoppingRule
-from tune.storage.file_model import FileModel
 from tune.storage.run_file import Positive
 
 # The median of fewer says little.

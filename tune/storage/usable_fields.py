@@ -1,4 +1,7 @@
-"""The base of the models of our own JSON files, and the two ways to read one: as a whole, or what is usable of it."""
+"""JSON files as a report reads them: what is usable of a file, and what is not as a problem in words.
+
+A file that a run goes on by is read as a whole (`macil.io.formats`).
+"""
 
 from __future__ import annotations
 
@@ -9,55 +12,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from macil.errors import DataError
 from macil.io.files import read_json
+from macil.io.formats import FileModel
 from macil.io.text import brief
 
 M = TypeVar("M", bound="FileModel")
-
-
-class FileModel(BaseModel):
-    """A file or a part of one: no value is converted from another type, no unknown field is ignored."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-def parse(model: type[M], content: object, where: object) -> M:
-    """The content of a JSON file as its model; fields that the model computes are not read.
-
-    Args:
-        model: Of the file.
-        content: What the file holds.
-        where: What the message calls it.
-
-    Raises:
-        DataError: Every fault, with its field.
-    """
-    if isinstance(content, dict):
-        content = {name: each for name, each in content.items() if name not in model.model_computed_fields}
-    try:
-        # As JSON, in which a list may be read as a tuple.
-        return model.model_validate_json(json.dumps(content))
-    except ValidationError as error:
-        raise DataError(
-            f"{where} cannot be read by this version of macil-tune:", fault_lines(error)
-        ) from None
-
-
-def fault_lines(error: ValidationError) -> list[str]:
-    """One line a fault: the field, the value received, what was expected."""
-    lines = []
-    for fault in error.errors(include_url=False):
-        name = ".".join(map(str, fault["loc"])) or "content"
-        if fault["type"] == "extra_forbidden":
-            lines.append(f"{name}: unknown field")
-        elif fault["type"] == "missing":
-            lines.append(f"{name} is missing")
-        else:
-            lines.append(f"{name} = {brief(fault['input'])}: {fault['msg']}")
-    return lines
 
 
 def read_table(path: Path, problems: list[str], called: str) -> dict[str, Any]:
