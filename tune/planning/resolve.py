@@ -270,8 +270,8 @@ def _concurrent(options: Options, machine: Machine | None, cpus: float, gpus: fl
 
 def _timeout(given: float | None) -> float:
     timeout = _TRIAL_TIMEOUT if given is None else given
-    if not timeout > 0:
-        raise UsageError(f"--trial-timeout {timeout:g}: expected seconds, more than 0")
+    if not 0 < timeout < math.inf:
+        raise UsageError(f"--trial-timeout {timeout:g}: expected a number of seconds, more than 0")
     return timeout
 
 

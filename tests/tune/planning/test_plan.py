@@ -320,3 +320,9 @@ def test_confirmation_seeds_are_none_that_the_run_trains_with() -> None:
     ):
         with pytest.raises(UsageError, match=message):
             plan(**options)
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, float("inf"), float("nan")])
+def test_a_time_that_no_trial_can_exceed_or_keep_is_refused(seconds: float) -> None:
+    with pytest.raises(UsageError, match=r"--trial-timeout \S+: expected a number of seconds, more than 0"):
+        resolve_plan(Options(trial_timeout=seconds), Machine(2, 0))
