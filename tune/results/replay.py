@@ -15,6 +15,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from macil.config import TrialConfig
 from macil.data.opening import resolve
 from macil.data.origin import DEMO_NOTE, is_demo_data
 from macil.data.split import Split
@@ -28,7 +29,7 @@ from macil.io.remote import is_uri
 from macil.io.text import printable
 from macil.io.wording import now
 from macil.training.metrics import EpochMetrics
-from macil.training.record import describe_environment
+from macil.training.record import TrainingRecord, describe_environment
 from macil.training.trainer import Trainer, trainer_from_record
 from tune.planning.equal_rows import trained_folder
 from tune.results.label_access import open_for, read_label_accesses
@@ -93,19 +94,21 @@ def replay_trial(
     recorded = read_trial(folder, {})
     if not recorded.record:
         raise DataError(f"{folder} has no record.json that can be read, so it cannot be trained again")
+    record = TrainingRecord.parse(recorded.record, str(folder / RECORD_FILE))
     if not recorded.measured:
         raise DataError(f"{folder} has no finished epoch to compare with")
     info = read_json(root / RUN_FILE)
     store = _open_store(info, data)
-    other = seed is not None and seed != recorded.record["config"]["seed"]
-    trainer = _trainer(recorded.record, store, root / SPLIT_FILE, seed if other else None)
+    recorded_seed = TrialConfig.from_dict(record.config).seed
+    other = seed is not None and seed != recorded_seed
+    trainer = _trainer(record, store, root / SPLIT_FILE, seed if other else None)
     name = folder.relative_to(root).as_posix()
     epochs = len(recorded.measured)
-    line = _opening_line(name, trainer, epochs, recorded.record)
+    line = _opening_line(name, trainer, epochs, record)
     console.print(line, highlight=False, markup=False, soft_wrap=True)
     reason = _train(trainer, epochs)
-    before = {key: recorded.record.get(key) for key in describe_environment(trainer.device, trainer.threads)}
     here = describe_environment(trainer.device, trainer.threads)
+    before = record.model_dump(include=set(here))
     found: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "time": now(),
@@ -113,7 +116,7 @@ def replay_trial(
         "demo": is_demo_data(store.path),
         "label_notes": store.label_notes,
         "seed": trainer.config.seed,
-        "recorded_seed": recorded.record["config"]["seed"],
+        "recorded_seed": recorded_seed,
         "environment": here,
         "recorded_environment": before,
         "epochs": trainer.history,
@@ -178,12 +181,12 @@ def _open_store(info: Mapping[str, Any], data: str | None) -> FeatureStore:
     return resolve(str(location), progress=True)
 
 
-def _trainer(record: dict[str, Any], store: FeatureStore, split_file: Path, seed: int | None) -> Trainer:
-    split = Split.load(split_file) if record.get("protocol") == "heldout" and split_file.is_file() else None
-    device = "cpu" if record.get("device") == "cuda" and not torch.cuda.is_available() else None
+def _trainer(record: TrainingRecord, store: FeatureStore, split_file: Path, seed: int | None) -> Trainer:
+    split = Split.load(split_file) if record.protocol == "heldout" and split_file.is_file() else None
+    device = "cpu" if record.device == "cuda" and not torch.cuda.is_available() else None
     if seed is not None:
-        record = {**record, "config": {**record["config"], "seed": seed}, "lockstep": [seed]}
-    return trainer_from_record(record, store, split=split, device=device)
+        record = record.model_copy(update={"config": {**record.config, "seed": seed}, "lockstep": [seed]})
+    return trainer_from_record(record.model_dump(), store, split=split, device=device)
 
 
 def _train(trainer: Trainer, epochs: int) -> str | None:
@@ -273,8 +276,8 @@ def _test_ap(
     return {which: [before.get(which), getattr(measured, which)] for which in ("ap", "ap_trapezoid")}
 
 
-def _opening_line(name: str, trainer: Trainer, epochs: int, record: Mapping[str, Any]) -> str:
-    others = [seed for seed in record.get("lockstep") or [] if seed != trainer.config.seed]
+def _opening_line(name: str, trainer: Trainer, epochs: int, record: TrainingRecord) -> str:
+    others = [seed for seed in record.lockstep if seed != trainer.config.seed]
     together = (
         f", in lockstep with seeds {', '.join(map(str, others))}" if len(trainer.engine.seeds) > 1 else ""
     )

@@ -141,6 +141,15 @@ def test_what_cannot_be_replayed_is_refused(tmp_path: Path, run: Path) -> None:
     (copy / "trials/00000/result.json").write_text("")
     with pytest.raises(DataError, match="no finished epoch"):
         replay(copy, "00000")
+    record = read_json(copy / "trials/00001/record.json")
+    del record["config"]
+    write_json_atomic(copy / "trials/00001/record.json", {**record, "later": 1})
+    with pytest.raises(DataError, match=r"00001/record\.json is damaged") as caught:
+        replay(copy, "00001")
+    assert caught.value.problems == (
+        "it lacks config",
+        "it has the field 'later', which this version of macil does not know",
+    )
     (copy / "trials/00001/record.json").write_text("{")
     with pytest.raises(DataError, match="no record"):
         replay(copy, "00001")
