@@ -604,8 +604,10 @@ def test_a_disk_that_stays_full_ends_the_run_with_that_reason_and_it_is_resumed(
     filler = fill(small_disk)
     code, output = finish(command)
     assert code == 1
-    assert "No space left on device" in output.splitlines()[-1]
-    assert "make room" in output.splitlines()[-1]
+    reason, advice = output.splitlines()[-2:]
+    assert "No space left on device" in reason
+    assert "make room" in reason
+    assert "--resume run" in advice
     before = digits(small_disk / "run")
     load_run(small_disk / "run")
     filler.unlink()
