@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import click
+from rich.console import Console
+from rich.text import Text
 
 from macil.config import PRESETS, Hyperparameter, TrialConfig, hyperparameters
 from macil.errors import MacilError, UsageError
@@ -35,6 +37,14 @@ def main(command: click.Command, argv: Sequence[str] | None = None) -> NoReturn:
         sys.stdout.reconfigure(errors="backslashreplace")
     arguments = [argument for argument in arguments if argument != "--debug"]
     sys.exit(_run(command, arguments, debug=debug))
+
+
+class PlainConsole(Console):
+    """A console that writes what could command a terminal as escapes, in tables too."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """A text as rich has it; see `rich.console.Console.render_str`."""
+        return super().render_str(printable(text, keep="\n"), **options)
 
 
 def echo(text: str, *, keep: str = "", err: bool = False, nl: bool = True) -> None:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from macil import data
-from macil.commands.cli import echo
+from macil.commands.cli import PlainConsole, echo
 from macil.data.demo.generator import DemoSize
 from macil.data.store.feature_store import FeatureStore, looks_like_store
 from macil.data.store.meta import DTYPES, Dtype
@@ -142,7 +142,7 @@ def _naming_what_is_kept(out: Path) -> Iterator[None]:
 
 
 def _print_report(report: AuditReport) -> None:
-    console = Console(highlight=False, soft_wrap=True)
+    console = PlainConsole(highlight=False, soft_wrap=True)
     _print_findings(console, "faults", report.faults)
     _print_findings(console, "notes", report.notes)
     table = Table(title=None, box=None, pad_edge=False)

@@ -11,10 +11,10 @@ from typing import Any
 
 import click
 import numpy as np
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from macil.commands.cli import (
+    PlainConsole,
     config_options,
     echo,
     given_hyperparameters,
@@ -218,7 +218,7 @@ def _split_of(out: Path) -> Split | None:
 
 
 def _run(trainer: Trainer, out: Path) -> None:
-    console = Console(stderr=True)
+    console = PlainConsole(stderr=True)
     columns = (
         TextColumn("epoch"),
         MofNCompleteColumn(),

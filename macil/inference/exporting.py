@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from macil.errors import MacilError, UsageError
+from macil.errors import DataError, MacilError, UsageError
 from macil.inference.onnx_format import open_onnx, require_onnx, save_onnx
 from macil.inference.released import load_released, to_released
 from macil.inference.safetensors_format import SUFFIX, load_safetensors, save_safetensors
@@ -93,9 +93,10 @@ def export_network(
 
 
 def compare(network: TwoStreamNetwork, scorer: Scorer) -> Parity:
-    """How far `scorer` is from the network on random features of `SHAPES`; NaN where either gives one.
+    """How far `scorer` is from the network on random features of `SHAPES`; NaN where it gives one.
 
     Raises:
+        DataError: The network itself gives no finite numbers.
         ExportError: `scorer` gives another shape.
     """
     expected_of = _scorer(network)
@@ -106,10 +107,17 @@ def compare(network: TwoStreamNetwork, scorer: Scorer) -> Parity:
             torch.randn(*shape, layer.in_features, generator=generator)
             for layer in (network.fc_v, network.fc_a)
         )
-        expected, found = expected_of(visual, audio), scorer(visual, audio)
+        expected = expected_of(visual, audio)
+        if not np.isfinite(expected).all():
+            raise DataError(
+                "the network scores random features with no finite numbers: its weights are damaged"
+            )
+        found = scorer(visual, audio)
         if found[0].shape != shape or found[1].shape != shape:
             raise ExportError(f"the exported file gives scores of shape {found[0].shape} for {shape}")
-        with np.errstate(invalid="ignore", over="ignore"):  # of a damaged network the difference is no number
+        with np.errstate(
+            invalid="ignore", over="ignore"
+        ):  # of a damaged file the difference may be no number
             scores.append(np.abs(found[0] - expected[0]).max())
             logits.append((np.abs(found[1] - expected[1]) / np.maximum(np.abs(expected[1]), 1)).max())
     return Parity(float(np.max(scores)), float(np.max(logits)))

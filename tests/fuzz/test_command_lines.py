@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -107,8 +108,9 @@ def run(command: click.Command, *arguments: str) -> fuzzing.Outcome:
 
 
 @pytest.fixture
-def store_path(demo_store: FeatureStore) -> str:
-    return str(demo_store.path)
+def store_path(demo_store: FeatureStore, tmp_path: Path) -> str:
+    """A copy: a line may name it as the folder to write into."""
+    return str(shutil.copytree(demo_store.path, tmp_path / "store"))
 
 
 @pytest.fixture(scope="module")

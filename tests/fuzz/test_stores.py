@@ -80,6 +80,7 @@ def _spoil_table(store: Path, rng: random.Random) -> None:
     path = store / rng.choice([INDEX, INDEX, LABELS])
     with pa.memory_map(str(path)) as file:
         found = pa.ipc.open_file(file).read_all()
+        found.validate(full=True)
     table, schema = found.to_pydict(), found.schema
     column = rng.choice(sorted(table))
     what = rng.random()

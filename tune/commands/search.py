@@ -11,6 +11,7 @@ import click
 from rich.console import Console
 
 from macil.commands import cli
+from macil.commands.cli import PlainConsole
 from macil.errors import UsageError
 from macil.io.remote import is_uri
 from macil.io.wording import now_in_name
@@ -138,7 +139,7 @@ def search(
     """
     quiet_ray()
     # A log has no width of its own; 80 columns would fold the leaderboard's every cell.
-    console = Console() if sys.stdout.isatty() else Console(width=140)
+    console = PlainConsole() if sys.stdout.isatty() else PlainConsole(width=140)
     storage = storage or "./runs"
     if status is not None:
         _refuse_other_options(click.get_current_context())

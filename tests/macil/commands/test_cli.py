@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import io
+import unicodedata
+
 import click
 import pytest
+from rich.table import Table
 
-from macil.commands.cli import given_hyperparameters, hyperparameter_options, main, resolve_config
+from macil.commands.cli import (
+    PlainConsole,
+    given_hyperparameters,
+    hyperparameter_options,
+    main,
+    resolve_config,
+)
 from macil.config import PRESETS, TrialConfig, hyperparameters
 from macil.errors import DataError, UsageError
 
@@ -82,3 +92,16 @@ def test_a_value_out_of_range_is_refused_with_the_range() -> None:
         UsageError, match=r"temperature = -1.0 is not allowed: expected a number from 0.005 to 10"
     ):
         resolve_config(None, None, {"temperature": -1.0})
+
+
+def test_a_table_writes_what_could_command_a_terminal_as_escapes() -> None:
+    output = io.StringIO()
+    console = PlainConsole(file=output, width=60)
+    table = Table(title="run \x1b]0;x\x07")
+    table.add_column("folder")
+    table.add_row("/runs/\x1f[bold]")
+    console.print(table, markup=False)
+    console.print("a\x9b line\nand another", markup=False)
+    assert not {c for c in output.getvalue() if unicodedata.category(c) == "Cc"} - {"\n"}
+    assert r"\x1f[bold]" in output.getvalue()
+    assert "\nand another" in output.getvalue()
