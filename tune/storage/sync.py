@@ -117,9 +117,7 @@ class BucketSync(RunSync):
         try:
             lease = self._read_lease()
             if lease is None or lease.get("token") != self._own_token():
-                self._folder.mkdir(parents=True, exist_ok=True)
-                for name in (PLAN_FILE, RUN_FILE):
-                    self._write_local(name, self.remote.read(name))
+                bring(self.remote, self._folder, {PLAN_FILE: None, RUN_FILE: None})
         except RemoteError as error:
             raise UsageError(f"{self.remote} cannot be read: {error.strerror}") from None
 
