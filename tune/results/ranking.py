@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from macil.config import TrialConfig
-from macil.errors import ConfigError, MacilError
+from macil.errors import ConfigError, DataError, MacilError
 from macil.training.equivalence import training_key
 from tune.results.rows import TrialRow
 from tune.results.trainings import standing_for
+from tune.storage.names import LOG_FILE
 from tune.storage.run_file import ConfirmedScore, RunConfirmation, RunInfo, RunWinner
 
 if TYPE_CHECKING:
@@ -202,6 +203,7 @@ def choose_winner(results: RunResults) -> Winner:
 
     Raises:
         NoWinnerError: There is none.
+        DataError: Its log does not say how many epochs it needed.
     """
     best = _ranked(results)[0]
     return Winner(best, _chosen_epoch(best))
@@ -237,6 +239,7 @@ def choose_confirmed(results: RunResults, candidates: Sequence[TrialRow]) -> Win
 
     Raises:
         NoWinnerError: No confirmation has a result.
+        DataError: The log of one does not say how many epochs it needed.
     """
     winners = []
     for trial in candidates:
@@ -272,7 +275,12 @@ def _score(trial: TrialRow) -> float:
 
 
 def _chosen_epoch(trial: TrialRow) -> int:
-    assert trial.chosen_epoch is not None
+    if trial.chosen_epoch is None or not 1 <= trial.chosen_epoch <= trial.epochs_run:
+        raise DataError(
+            f"{trial.trial_dir}/{LOG_FILE} is damaged: after epoch {trial.epochs_run} chosen_epoch is "
+            f"{trial.chosen_epoch}, expected the epoch of the best score; put the file back from a copy, or begin a "
+            "new run"
+        )
     return trial.chosen_epoch
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -59,11 +58,19 @@ _SHOWN = ("selection_score", "heldout_ap", "ap", "ap_trapezoid", "loss_mil")
 
 @dataclass(frozen=True)
 class Difference:
-    """How far a number of the replay is from the recorded one, at worst, and in which epoch that first is."""
+    """How far a number of the replay is from the recorded one, at worst, and in which epoch that first is.
+
+    `largest` is None where one of the two has no number.
+    """
 
     name: str
-    largest: float
+    largest: float | None
     first_epoch: int
+
+    def __str__(self) -> str:
+        """The difference as text."""
+        size = "only one has a number" if self.largest is None else f"by up to {self.largest:.3g}"
+        return f"{self.name}, {size}, first in epoch {self.first_epoch}"
 
 
 def replay_trial(
@@ -211,14 +218,14 @@ def _compare(recorded: Sequence[EpochRow], replayed: Sequence[Mapping[str, Any]]
             if getattr(before, name) != after[name]
         ]
         if unequal:
-            differences.append(Difference(name, max(size for size, _ in unequal), unequal[0][1]))
+            sizes = [size for size, _ in unequal]
+            largest = None if None in sizes else max(size for size in sizes if size is not None)
+            differences.append(Difference(name, largest, unequal[0][1]))
     return differences
 
 
-def _distance(before: Any, after: Any) -> float:
-    if isinstance(before, int | float) and isinstance(after, int | float):
-        return abs(before - after)
-    return math.inf
+def _distance(before: float | None, after: float | None) -> float | None:
+    return None if before is None or after is None else abs(before - after)
 
 
 def _compare_scores(folder: Path, trainer: Trainer) -> dict[str, float]:
@@ -235,6 +242,11 @@ def _compare_scores(folder: Path, trainer: Trainer) -> dict[str, float]:
             raise DataError(
                 f"{path} keeps {len(scores)} test scores of the {name} epoch, the test videos have "
                 f"{len(trainer.test_scores[name])} snippets; it is damaged, so nothing was compared"
+            )
+        if not np.isfinite(scores).all():
+            raise DataError(
+                f"{path} keeps test scores of the {name} epoch that are no finite numbers; it is damaged, so nothing "
+                "was compared"
             )
     return {
         name: float(np.abs(scores - trainer.test_scores[name]).max(initial=0.0))
@@ -329,10 +341,7 @@ def _verdict(found: Mapping[str, Any], differences: Sequence[Difference], *, oth
         ]
     if found["equal"]:
         return [*lines, "equal: every number of every epoch, and every test score kept, to the last digit"]
-    lines += [
-        f"differs: {one.name}, by up to {one.largest:.3g}, first in epoch {one.first_epoch}"
-        for one in differences[:8]
-    ]
+    lines += [f"differs: {one}" for one in differences[:8]]
     lines += [
         f"differs: test scores of the {name} epoch, by up to {size:.3g}"
         for name, size in found["test_scores"].items()

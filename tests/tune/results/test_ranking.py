@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from macil.config import TrialConfig
+from macil.errors import DataError
 from macil.io.files import write_json_atomic
 from tune.planning.options import Options
 from tune.planning.plan import Plan, write_plan
@@ -138,3 +139,15 @@ def test_without_any_result_there_is_no_winner(tmp_path: Path) -> None:
     write(tmp_path, "00001_seed1000", [0.5], failed=True)
     with pytest.raises(NoWinnerError, match="no confirmation has a result"):
         choose_confirmed(load_run(tmp_path), candidates)
+
+
+@pytest.mark.parametrize("found", [None, -1, 3])
+def test_a_winner_whose_log_does_not_say_its_epoch_is_refused_by_name(
+    trials: Path, found: int | None
+) -> None:
+    log = trials / "trials/00002/result.json"
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    lines[1] |= {"selection_score": 0.95, "chosen_epoch": found}
+    log.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    with pytest.raises(DataError, match=rf"trials/00002/result\.json is damaged.*chosen_epoch is {found}"):
+        choose_winner(begin(trials, plan()))

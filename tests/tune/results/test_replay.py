@@ -114,17 +114,31 @@ def test_a_digit_that_differs_is_told_and_is_an_error_on_the_recorded_environmen
     assert not read_json(changed / "replays" / "trials-00000.json")["equal"]
 
 
+def test_a_number_that_was_not_recorded_is_told_as_a_difference(tmp_path: Path, run: Path) -> None:
+    changed = tmp_path / "changed"
+    shutil.copytree(run, changed)
+    edit_report(changed / "trials/00000", 2, loss_mil="high")
+    code, output = replay(changed, "00000")
+    assert code == 1
+    assert "differs: loss_mil, only one has a number, first in epoch 2" in output
+    written = read_json(changed / "replays" / "trials-00000.json")
+    assert written["differences"] == {"loss_mil": {"largest": None, "first_epoch": 2}}
+
+
 def test_kept_scores_of_other_snippets_are_not_called_equal(tmp_path: Path, run: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(run, copy)
     path = newest_scores(copy / "trials/00001")
     assert path is not None
     with np.load(path) as kept:
-        arrays = {name: kept[name][:-1] for name in kept.files}
-    np.savez(path, **arrays)
+        arrays = {name: kept[name] for name in kept.files}
+    np.savez(path, **{name: scores[:-1] for name, scores in arrays.items()})
     with pytest.raises(
         DataError, match=r"scores\.npz keeps \d+ test scores .* the test videos have \d+ snippets"
     ):
+        replay(copy, "00001")
+    np.savez(path, **{name: scores * np.nan for name, scores in arrays.items()})
+    with pytest.raises(DataError, match=r"scores\.npz keeps .* no finite numbers; it is damaged"):
         replay(copy, "00001")
 
 
