@@ -24,8 +24,8 @@ from macil.config import TrialConfig
 from macil.data import FeatureStore, convert, write_demo
 from macil.io.files import write_json_atomic
 from macil.training.trainer import Trainer
-from tune.algorithms.space import distributions
-from tune.planning.space import describe, published_point, search_space
+from tune.algorithms.space import Space, distributions
+from tune.planning.space import published_point, search_space
 from tune.storage.saved_epochs import SavedEpochs
 
 GOAL_SECONDS, GOAL_BYTES, GOAL_PAGE = 30.0, 10**9, 5 * 10**6
@@ -58,7 +58,7 @@ def write_run(folder: Path, store: FeatureStore, trials: int, epochs: int) -> Pa
     _write_trial(
         folder / "refit" / "seed0", refit, epochs // 2, (line, state, record), trainer.test_scores, rng
     )
-    _write_head(folder, store, base, describe(space), dict(published_point(space)), trials)
+    _write_head(folder, store, base, space, dict(published_point(space)), trials)
     return folder
 
 
@@ -108,7 +108,7 @@ def _write_head(
     folder: Path,
     store: FeatureStore,
     base: TrialConfig,
-    space: dict[str, str],
+    space: Space,
     initial: dict[str, Any],
     trials: int,
 ) -> None:
@@ -133,7 +133,8 @@ def _write_head(
     }
     write_json_atomic(folder / "run.json", info)
     asha = {"grace_period": max(1, base.epochs // 3), "reduction_factor": 3}
-    plan = {"kind": "search", "space": space, "first": initial, "rows": [], "asha": asha, "notes": []}
+    recorded = {name: dimension.model_dump(mode="json") for name, dimension in space.items()}
+    plan = {"kind": "search", "space": recorded, "first": initial, "rows": [], "asha": asha, "notes": []}
     write_json_atomic(folder / "plan.json", plan)
     base.save(folder / "config.toml")
 

@@ -52,6 +52,16 @@ def _parameter(default: Any, text: str, *, unit: str = "", symbol: str = "", **l
     )
 
 
+def head_fault(hidden_dim: int, num_heads: int) -> str | None:
+    """Why these two do not go together; None where they do."""
+    if hidden_dim % num_heads == 0:
+        return None
+    return (
+        f"hidden_dim = {hidden_dim} is not divisible by num_heads = {num_heads}; "
+        "every head needs the same whole width"
+    )
+
+
 class TrialConfig(BaseModel):
     """All that defines one training besides its data. Frozen and validated; defaults are the paper's section 5.2.
 
@@ -161,8 +171,8 @@ class TrialConfig(BaseModel):
 
     @model_validator(mode="after")
     def _check_heads(self) -> Self:
-        if self.hidden_dim % self.num_heads:
-            raise ValueError(_head_fault(self.hidden_dim, self.num_heads))
+        if fault := head_fault(self.hidden_dim, self.num_heads):
+            raise ValueError(fault)
         return self
 
     @classmethod
@@ -376,8 +386,8 @@ def _explain(error: ValidationError, values: dict[str, Any]) -> str:
         hidden_dim, num_heads = (
             values.get(name, _describe(name).default) for name in ("hidden_dim", "num_heads")
         )
-        if hidden_dim % num_heads:
-            lines.append(_head_fault(hidden_dim, num_heads))
+        if unequal := head_fault(hidden_dim, num_heads):
+            lines.append(unequal)
     return "\n".join(lines)
 
 
@@ -390,13 +400,6 @@ def _number_hint(value: Any) -> str:
     except ValueError:
         return ""
     return "; this is text: leave the quotes away, and in YAML write an exponent with a point, as 4.0e-4"
-
-
-def _head_fault(hidden_dim: int, num_heads: int) -> str:
-    return (
-        f"hidden_dim = {hidden_dim} is not divisible by num_heads = {num_heads}; "
-        "every head needs the same whole width"
-    )
 
 
 def _format_of(path: Path) -> str:

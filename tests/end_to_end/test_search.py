@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -217,3 +218,57 @@ def test_resuming_a_finished_run_shows_it_again(folder: Path, unbroken: tuple[Pa
     assert code == 0, output
     assert "leaderboard" in output
     assert digits(unbroken[0]) == before
+
+
+SPACE = """
+format_version = 1
+
+[learning_rate]
+low = 1e-5
+high = 1e-2
+log = true
+
+[contrast]
+choices = [true, false]
+
+[temperature]
+low = 0.03
+high = 1
+log = true
+when = { contrast = true }
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("shared_ray")
+def test_a_space_of_ones_own_is_searched_and_a_resume_needs_its_file_no_more(
+    folder: Path, demo_store: FeatureStore
+) -> None:
+    file = folder / "space.toml"
+    file.write_text(SPACE)
+    asked = ["--data", str(demo_store.path), *SMALL, "--epochs", "3", "--trials", "6", "--concurrent", "1"]
+    asked += ["--space", str(file), "--search", "dropout=0..0.5:step=0.1", "--no-report"]
+    code, output = search_here(*asked, "--name", "own", cwd=folder)
+    assert code == 0, output
+    run, killed = folder / "runs" / "own", folder / "runs" / "own-killed"
+    command = start(*asked, "--name", killed.name, cwd=folder)
+    stop_when(
+        command, lambda: len(lines_of(killed / "trials/00003/result.json")) >= 1, signal.SIGKILL, group=False
+    )
+    command.process.wait()
+    file.unlink()
+    code, output = search_here("--resume", killed.name, "--no-report", cwd=folder)
+    assert code == 0, output
+    assert digits(killed) == digits(run)
+    assert rows(killed) == rows(run)
+
+    suggested = [trial.params for trial in load_study(run / "study.journal").trials]
+    assert suggested[0] == {"learning_rate": 4e-4, "contrast": True, "temperature": 0.1, "dropout": 0.1}
+    assert {params["contrast"] for params in suggested} == {True, False}
+    for params in suggested:
+        assert ("temperature" in params) == params["contrast"]
+    recorded = tomllib.loads((run / "space.toml").read_text())
+    assert recorded["temperature"]["when"] == {"contrast": True}
+    assert recorded["dropout"] == {"low": 0.0, "high": 0.5, "step": 0.1}
+    assert info(run)["given"]["--search"] == "dropout=0..0.5:step=0.1"
+    assert search_here("--resume", "own", "--search", "dropout=0..0.4", cwd=folder)[0] == 2

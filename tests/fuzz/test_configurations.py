@@ -219,11 +219,11 @@ def store_path(demo_store: FeatureStore) -> str:
     return str(demo_store.path)
 
 
-def plan(path: Path, store: str) -> None:
-    """What a dry run says of a sweep file: the plan, or all that is wrong, and nothing is left behind."""
+def plan(path: Path, store: str, flag: str = "--sweep") -> None:
+    """What a dry run says of a sweep or a space file: the plan, or all that is wrong, and nothing is left behind."""
     storage = path.parent / "runs"
     before = sorted(path.parent.iterdir())
-    outcome = fuzzing.call(search, "--dry-run", "--sweep", path, "--data", store, "--storage", storage)
+    outcome = fuzzing.call(search, "--dry-run", flag, path, "--data", store, "--storage", storage)
     assert sorted(path.parent.iterdir()) == before, "nothing is left behind"
     assert outcome.code in (0, 2)
     if outcome.code:
@@ -240,6 +240,56 @@ def test_any_sweep_file_is_planned_or_refused_by_row_and_field(
         path = Path(folder, "mine.toml")
         path.write_bytes(as_toml(content))
         plan(path, store_path)
+
+
+numbers = st.sampled_from([0, 1, 2, 4, 64, 128, 0.5, 0.001, 1e-9, 1e9, True, "1", float("nan")]) | values
+conditions = st.dictionaries(
+    st.sampled_from([*NAMES, "contrst"]), st.lists(numbers, max_size=3) | numbers, max_size=2
+)
+dimensions = st.fixed_dictionaries(
+    {},
+    optional={
+        "low": numbers,
+        "high": numbers,
+        "log": st.booleans() | values,
+        "step": numbers,
+        "choices": st.lists(st.sampled_from([True, False, "released", "paper", 2, 4, 8, 0.5]), max_size=4)
+        | values,
+        "when": conditions | values,
+        "other": values,
+    },
+)
+spaces = st.fixed_dictionaries(
+    {"format_version": st.just(1) | values},
+    optional=dict.fromkeys(NAMES, dimensions | values) | {"rampp": dimensions},
+)
+changes = st.from_regex(
+    r"(ramp|hidden_dim|contrast|fidelity|num_heads|x)?=?(-?[0-9.e-]{0,6}|true|paper)(\.\.|,)[0-9.e-]{0,6}(:log|:step=[0-9.]{0,4})?",
+    fullmatch=True,
+)
+
+
+@fuzzing.examples(70)
+@given(spaces)
+def test_any_space_file_is_planned_or_refused_by_table_and_key(
+    store_path: str, content: dict[str, Any]
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "mine.toml")
+        path.write_bytes(as_toml(content))
+        plan(path, store_path, "--space")
+
+
+@fuzzing.examples(70)
+@given(st.lists(changes, max_size=3))
+def test_any_dimension_on_the_command_line_is_printed_or_refused(asked: list[str]) -> None:
+    outcome = fuzzing.call(search, "--print-space", *(part for text in asked for part in ("--search", text)))
+    assert outcome.code in (0, 2)
+    if outcome.code == 0:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "mine.toml")
+            path.write_text(outcome.out)
+            assert fuzzing.call(search, "--print-space", "--space", path).out == outcome.out
 
 
 GOOD = """name = "batches"

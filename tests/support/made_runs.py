@@ -9,8 +9,9 @@ from typing import Any
 from macil.config import TrialConfig
 from macil.evaluation.protocols import epoch_rule
 from tests.support.run_folders import BASE
+from tune.algorithms.space import Dimension, Space
 from tune.planning.plan import Plan
-from tune.planning.space import describe, published_point, search_space
+from tune.planning.space import published_point, search_space
 from tune.results.rows import EpochRow, TrialRow
 from tune.results.run import RunResults
 from tune.results.run_info import usable_info, usable_plan
@@ -21,6 +22,11 @@ SPACE = search_space(SEARCHED)
 Seeds = Sequence[float | str]
 
 _USUAL = {"kind": "search", "status": "finished", "epoch_rule": "last"}
+
+
+def recorded(space: Space) -> dict[str, Any]:
+    """The space as plan.json has it."""
+    return {name: dimension.model_dump(mode="json") for name, dimension in space.items()}
 
 
 def trial_rows(rows: Iterable[Mapping[str, Any]]) -> list[TrialRow]:
@@ -101,7 +107,7 @@ def search_results(trials: Sequence[Mapping[str, Any]], *, demo: bool = False, *
         for number, own in enumerate(trials)
     ]
     searched = {
-        "space": describe(SPACE),
+        "space": recorded(SPACE),
         "base": SEARCHED.to_dict(),
         "fixed": {},
         "first": published_point(SPACE),
@@ -160,6 +166,21 @@ def spread(count: int, stopped: int = 0) -> list[dict[str, Any]]:
             trial |= {"status": "stopped", "epochs_run": 3}
         trials.append(trial)
     return trials
+
+
+def conditional_results(count: int) -> RunResults:
+    """A search in which every third trial is without MA-CIL, and so without the temperature of the others."""
+    space = {
+        "contrast": Dimension(choices=(True, False)),
+        "temperature": SPACE["temperature"].model_copy(update={"when": {"contrast": (True,)}}),
+        "momentum": SPACE["momentum"],
+        "hidden_dim": SPACE["hidden_dim"],
+    }
+    trials = [
+        trial | ({"contrast": False, "temperature": 0.1} if number % 3 == 2 else {"contrast": True})
+        for number, trial in enumerate(spread(count))
+    ]
+    return search_results(trials, space=recorded(space), first=published_point(space))
 
 
 def sweep_results(

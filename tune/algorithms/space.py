@@ -192,7 +192,17 @@ def distributions(space: Mapping[str, Dimension]) -> dict[str, BaseDistribution]
 
 def is_active(dimension: Dimension, values: Mapping[str, Any]) -> bool:
     """Whether a dimension is searched beside these values of the others, which are active themselves."""
-    return all(name in values and values[name] in allowed for name, allowed in dimension.when.items())
+    return all(
+        name in values and any(_is(values[name], each) for each in allowed)
+        for name, allowed in dimension.when.items()
+    )
+
+
+def _is(value: Any, allowed: Scalar) -> bool:
+    """Whether they are one value; 0.1 + 2 * 0.1, as steps are computed, is 0.3."""
+    if isinstance(value, float) and isinstance(allowed, float):
+        return math.isclose(value, allowed, rel_tol=_ROUNDING)
+    return bool(value == allowed)
 
 
 def is_whole(space: Mapping[str, Dimension], values: Mapping[str, Any]) -> bool:

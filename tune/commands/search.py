@@ -25,6 +25,7 @@ from tune.planning.paper_sweeps import SWEEPS
 from tune.planning.plan import Plan, read_plan
 from tune.planning.resolve import CONFIRM, check_data_path, check_resources, resolve_plan, with_timeout
 from tune.planning.resources import this_machine
+from tune.planning.space import space_text
 from tune.planning.view import print_plan
 from tune.storage.run_file import Scalar
 from tune.storage.run_folder import Workspace, existing_workspace, locked, new_workspace
@@ -47,6 +48,21 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
     "--sweep",
     metavar="NAME|FILE",
     help=f"Train a fixed list instead of searching: {', '.join(SWEEPS)} of the paper, or a .toml file of your own.",
+)
+@click.option(
+    "--space",
+    "space_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Search the dimensions of a .toml file instead of the default ones; --print-space prints such a file.",
+)
+@click.option(
+    "--search",
+    multiple=True,
+    metavar="NAME=SPEC",
+    callback=lambda _context, _option, value: value or None,
+    help="Search this too, or within other limits: learning_rate=1e-5..1e-2:log, hidden_dim=64..256:step=64, "
+    "contrast=true,false. Repeatable.",
 )
 @click.option("--trials", type=int, help="Configurations to try; default 10 on the demo data, else 40.")
 @click.option(
@@ -116,6 +132,9 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
     is_flag=True,
     help="End without writing the report, and so without opening test labels; the command that writes it is printed.",
 )
+@click.option(
+    "--print-space", is_flag=True, help="Print the space that would be searched, as a file, and stop."
+)
 @click.option("--dry-run", is_flag=True, help="Print the resolved plan and stop.")
 @click.option("--status", metavar="NAME", help="Show where a run stands, from any shell, and stop.")
 @cli.config_options
@@ -129,13 +148,14 @@ def search(
     replay: tuple[str, str] | None,
     address: str | None,
     no_report: bool,
+    print_space: bool,
     dry_run: bool,
     status: str | None,
     **options: Any,
 ) -> int:
     """Search the hyperparameters of MACIL-SD with Ray Tune, Optuna and ASHA, or train a sweep of the paper.
 
-    A hyperparameter given below is fixed: it leaves the search.
+    A hyperparameter given below is fixed: it leaves the space.
     """
     quiet_ray()
     # A log has no width of its own; 80 columns would fold the leaderboard's every cell.
@@ -155,8 +175,12 @@ def search(
         run = existing_workspace(storage, resume)
         plan = _recorded_plan(run, given)
     else:
-        check_data_path(given.data)
+        if not print_space:
+            check_data_path(given.data)
         plan = resolve_plan(given, machine if address is None else None)
+    if print_space:
+        click.echo(_space_text(plan), nl=False)
+        return 0
     if address is None:
         check_resources(plan, machine, "this machine")
     if resume is None:
@@ -221,8 +245,16 @@ def _options(options: dict[str, Any]) -> Options:
     base = None
     if options["preset"] is not None or options["config_file"] is not None:
         base = cli.resolve_config(options["preset"], options["config_file"], hyperparameters)
-    own |= {"config_file": own["config_file"] and str(own["config_file"].absolute()), "base": base}
+    for name in ("config_file", "space_file"):
+        own[name] = own[name] and str(own[name].absolute())
+    own["base"] = base
     return Options(**own, hyperparameters=hyperparameters)
+
+
+def _space_text(plan: Plan) -> str:
+    if not plan.space:
+        raise UsageError(f"--print-space prints what is searched; --sweep {plan.sweep} searches nothing")
+    return space_text(plan.space)
 
 
 def _recorded_plan(run: Workspace, given: Options) -> Plan:

@@ -13,14 +13,16 @@ from macil import __version__
 from macil.commands.cli import INTERRUPTED
 from macil.data.split import Split
 from macil.errors import MacilError
+from macil.io.files import write_text_atomic
 from macil.io.wording import now
 from tune.execution.interrupts import Interrupted, catching
 from tune.planning.bags import bags_of
 from tune.planning.options import Options
 from tune.planning.plan import Plan, write_plan
+from tune.planning.space import space_text
 from tune.planning.view import print_plan
 from tune.results.next_commands import report_command, resume_command
-from tune.storage.names import CONFIG_FILE, LOG_FILE, TRIALS_FOLDER
+from tune.storage.names import CONFIG_FILE, LOG_FILE, SPACE_FILE, TRIALS_FOLDER
 from tune.storage.run_folder import Workspace, clear, versions
 
 
@@ -29,6 +31,8 @@ def begin(run: Workspace, plan: Plan, given: Options) -> None:
     clear(run)
     write_plan(run.path, plan)
     plan.base.save(run.path / CONFIG_FILE)
+    if plan.space:
+        write_text_atomic(run.path / SPACE_FILE, space_text(plan.space))
     run.update(
         name=run.name,
         status="running",

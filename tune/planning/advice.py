@@ -10,9 +10,10 @@ from macil.config import TrialConfig
 from macil.io.wording import plural
 from macil.objective import ramp_weight
 from macil.training.equivalence import training_key
-from tune.algorithms.space import Space
+from tune.algorithms.space import Space, active_values, is_active
 from tune.planning.equal_rows import equal_rows
 from tune.planning.paper_sweeps import Sweep
+from tune.storage.run_file import Scalar
 
 _PUBLISHED_RAMP: float = TrialConfig.model_fields["ramp"].default
 # Configurations that are compared with one another at most; a space with more has room for any search.
@@ -78,8 +79,19 @@ def plan_notes(
 
 def distinct_points(space: Space) -> int | None:
     """How many configurations a space holds; None where it is continuous."""
-    sizes = [dimension.size for dimension in space.values()]
-    return None if None in sizes else math.prod(size for size in sizes if size)
+    named = {other for dimension in space.values() for other in dimension.when}
+    deciding = {name: dimension for name, dimension in space.items() if name in named}
+    points = 0
+    for active in _active_points(deciding):
+        others = [
+            dimension
+            for name, dimension in space.items()
+            if name not in named and is_active(dimension, active)
+        ]
+        if any(dimension.size is None for dimension in others):
+            return None
+        points += math.prod(dimension.size or 1 for dimension in others)
+    return points
 
 
 def points_text(points: int) -> str:
@@ -97,21 +109,30 @@ def distinct_trainings(base: TrialConfig, space: Space) -> int | None:
     if math.prod(each.size or 1 for each in finite.values()) > _MOST_COUNTED:
         return None
     keys: set[Hashable] = set()
-    for values in product(*(each.values for each in finite.values())):
+    for values in _active_points(finite):
         # Weights and keys rise or fall with each value: equal at all corners is equal everywhere.
-        corners = product(*(each.ends for each in continuous.values()))
-        own = {
-            training_key(
-                base.replace(
-                    **dict(zip(finite, values, strict=True)), **dict(zip(continuous, ends, strict=True))
-                )
-            )
-            for ends in corners
-        }
+        own = set()
+        for corner in product(*(each.ends for each in continuous.values())):
+            ends = dict(zip(continuous, corner, strict=True))
+            own.add(training_key(base.replace(**active_values(space, values | ends))))
         if len(own) > 1:
             return None
         keys |= own
     return len(keys)
+
+
+def _active_points(space: Space) -> list[dict[str, Scalar]]:
+    """Every point of a space of finite dimensions once, without what is inactive in it."""
+    points: list[dict[str, Scalar]] = [{}]
+    for name, dimension in space.items():
+        points = [
+            {**point, **value}
+            for point in points
+            for value in (
+                [{name: each} for each in dimension.values] if is_active(dimension, point) else [{}]
+            )
+        ]
+    return points
 
 
 def _compared_early(base: TrialConfig, space: Space, grace: int, usual_grace: int) -> list[str]:

@@ -51,9 +51,11 @@ def bags_at_hand(plan: Plan) -> list[str]:
 
 
 def _batch_sizes(plan: Plan) -> list[int]:
-    return sorted({int(row.changes.get("batch_size", plan.base.batch_size)) for row in plan.rows}) or [
-        plan.base.batch_size
-    ]
+    """The batch sizes that are trained with; of a search over them the smallest and the largest."""
+    usual = plan.base.batch_size
+    if "batch_size" in plan.space:
+        return sorted(map(int, plan.space["batch_size"].ends))
+    return sorted({int(row.changes.get("batch_size", usual)) for row in plan.rows}) or [usual]
 
 
 def _notes(bags: int, sizes: Sequence[int]) -> list[str]:

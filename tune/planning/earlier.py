@@ -5,18 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from macil.config import TrialConfig
 from macil.errors import DataError, UsageError
 from macil.io.files import read_json
 from tune.planning.options import as_flags
 from tune.planning.plan import FORMAT_VERSION, Plan
 from tune.planning.resolve import startup_trials
-from tune.planning.space import describe, search_space
 from tune.storage.names import PLAN_FILE
 from tune.storage.run_file import EarlierOptions, Scalar
 
-# Fields of the plan that the earlier file has not, or in words only.
-_LATER = ("format_version", "space", "startup", "refit_cpus")
+# Fields of the plan that the earlier file has not.
+_LATER = ("format_version", "startup", "refit_cpus")
 # Of the recorded options: those that are no flags.
 _NO_FLAGS = ("hyperparameters", "base", "refit_cpus", "sweep_rows", "rows_apart")
 
@@ -29,22 +27,16 @@ def plan_of_earlier_version(run: Path, options: EarlierOptions | None) -> Plan:
         options: As its `run.json` has them.
 
     Raises:
-        UsageError: It cannot go on: it was begun by a version further back, or this version searches another space.
+        UsageError: It cannot go on: it was begun by a version further back.
     """
     try:
         recorded: dict[str, Any] = read_json(run / PLAN_FILE)
         same = [name for name in Plan.model_fields if name in recorded and name not in _LATER]
         content = {"format_version": FORMAT_VERSION, **{name: recorded[name] for name in same}}
-        space = {}
-        if recorded["space"]:
-            space = search_space(TrialConfig.from_dict(recorded["base"]), recorded["fixed"])
-        if describe(space) != recorded["space"]:
-            raise UsageError("the space that it searches is another one in this version")
         others = {} if options is None else options.model_dump()
         content |= {"refit_cpus": others["refit_cpus"], "startup": startup_trials(recorded["trials"])}
-        content["space"] = {}
-        return Plan.parse(content, str(run / PLAN_FILE)).model_copy(update={"space": space})
-    except (KeyError, TypeError, DataError, UsageError) as error:
+        return Plan.parse(content, str(run / PLAN_FILE))
+    except (KeyError, TypeError, DataError) as error:
         reason = f"{error} is not recorded" if isinstance(error, KeyError) else str(error)
         raise UsageError(
             f"--resume {run.name}: the run was begun by an earlier version of macil-tune and cannot be gone on with "

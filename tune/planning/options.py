@@ -38,6 +38,8 @@ class Options(BaseModel):
     trial_timeout: float | None = None
     preset: str | None = None
     config_file: str | None = None
+    space_file: str | None = None
+    search: tuple[str, ...] | None = None
     base: TrialConfig | None = None
     """The configuration of the preset or the file, with the hyperparameters over it."""
     hyperparameters: Mapping[str, Scalar] = {}
@@ -45,6 +47,8 @@ class Options(BaseModel):
     def flags(self) -> dict[str, Scalar]:
         """Flag -> value, of those that are given."""
         own = {name: getattr(self, name) for name in type(self).model_fields if name not in _NO_FLAGS}
+        # One text, in which each is a word.
+        own["search"] = " ".join("".join(each.split()) for each in self.search or ()) or None
         given = {name: each for name, each in own.items() if each is not None}
         return as_flags({**given, **self.hyperparameters})
 

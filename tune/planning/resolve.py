@@ -64,7 +64,7 @@ def resolve_plan(options: Options, machine: Machine | None) -> Plan:
         rows = _planned_rows(base, sweep)
         trials = len({row.trained_as for row in rows}) * len(seeds)
     else:
-        space = search_space(base, given)
+        space = search_space(base, given, options.space_file, options.search or ())
         trials = _at_least_one("--trials", options.trials, _DEMO_TRIALS if demo else _TRIALS)
     stops = (sweep is None and trials >= _FEWEST_FOR_ASHA) if options.asha is None else options.asha
     grace = _grace(options, base) if stops else None
@@ -72,8 +72,9 @@ def resolve_plan(options: Options, machine: Machine | None) -> Plan:
     cpus, gpus = _resources(options, machine, trials)
     protocol: RunProtocol = options.protocol or ("published" if sweep else "heldout")
     usual_grace = _usual_grace(_DEMO_START["epochs"] if demo else _EPOCHS)
-    # What the rows of a sweep set is not the command line's, and must not look so on a resume.
-    assumed = {name: value for name, value in start.items() if not (sweep and name in sweep.swept)}
+    # What the space or the rows of a sweep set is not the command line's, and must not look so on a resume.
+    varied = space if sweep is None else sweep.swept
+    assumed = {name: value for name, value in start.items() if name not in varied}
     settings = _taken_over(options) | {
         "protocol": protocol,
         "split_seed": _from_zero("--split-seed", options.split_seed),
@@ -191,6 +192,8 @@ def _find_sweep(options: Options) -> Sweep | None:
         ("--search-seed", options.search_seed),
         ("--confirm", options.confirm),
         ("--confirm-seeds", options.confirm_seeds),
+        ("--space", options.space_file),
+        ("--search", options.search),
     ):
         if value is not None:
             raise UsageError(

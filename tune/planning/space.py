@@ -1,69 +1,101 @@
-"""The search space over the hyperparameters that the paper discusses: Λ_v2b, Λ_v2n, r, τ, m and the hidden size."""
+"""The search space of a run: what the command line asks for, less what it fixes or switches off."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import product
+from pathlib import Path
 from typing import Any
 
-from macil.config import TrialConfig, departures, hyperparameters
-from macil.errors import UsageError
+import numpy as np
+
+from macil.config import FIDELITY, TrialConfig, departures, head_fault, hyperparameters
+from macil.errors import ConfigError, UsageError
 from macil.io.command_line import command_line
-from tune.algorithms.space import Dimension, Space
+from macil.io.wording import plural
+from macil.training.equivalence import training_key
+from tune.algorithms.space import Dimension, Space, active_values
+from tune.planning.space_file import (
+    DEFAULT,
+    default_space,
+    describe,
+    in_order,
+    read_search,
+    read_space,
+    text_of,
+    to_text,
+)
+from tune.storage.run_file import Scalar
 
-# (low, high, log). Narrower than what TrialConfig accepts, which is checked when the space is built.
-_RANGES: Mapping[str, tuple[float, float, bool]] = {
-    # A loss weight acts by its ratio to the MIL loss (weight 1), so by factors: logarithmic. Table 4 tries 1.0 and 1.5
-    # and finds a point of AP between them; a factor of about four to either side leaves room to be wrong. Zero is
-    # not in the space: it is another model (preset two-stream+sd).
-    "lambda_v2b": (0.25, 4.0, True),
-    "lambda_v2n": (0.25, 4.0, True),
-    # 1/r is the number of epochs until λ = 1: from 1/3 of an epoch (3.0, the largest of Table 4: full weight at once)
-    # to 50 (0.02, the length of the published training). A time scale: logarithmic.
-    "ramp": (0.02, 3.0, True),
-    # Logits are cosines divided by τ, their spread is 2/τ: 67 at 0.03 (nearly a hard maximum over the negatives),
-    # 2 at 1 (nearly uniform). Only ratios matter: logarithmic.
-    "temperature": (0.03, 1.0, True),
-    # Share of its own weights that the audio-visual network keeps at an infusion: 1 is no infusion at all, 0.8 would
-    # replace two thirds of them within five epochs; Figure 3 is best at 0.91. Linear: both ends are meaningful.
-    "momentum": (0.8, 1.0, False),
-}
-# Widths with whole heads of equal size; 128 is published. Categorical: three points have no slope worth modelling.
-_HIDDEN_DIMS = (64, 128, 256)
-
-# What a switched-off module makes inert, so that searching it would compare equal trainings.
-_NEEDS = {"contrast": ("lambda_v2b", "lambda_v2n", "ramp", "temperature"), "distill": ("momentum",)}
-
-SEARCHABLE = (*_RANGES, "hidden_dim")
+_HEADS = ("hidden_dim", "num_heads")
+# Points of the space at which a dimension is looked at, and positions on it.
+_LOOKED_AT, _POSITIONS = 32, (0.0, 0.37, 1.0)
+# Faults of one kind that are shown.
+_SHOWN = 3
 
 
-def search_space(base: TrialConfig, fixed: Iterable[str] = ()) -> Space:
-    """Dimensions of the hyperparameters to search, by name, in a fixed order.
+def search_space(
+    base: TrialConfig,
+    fixed: Collection[str] = (),
+    file: str | None = None,
+    changes: Sequence[str] = (),
+) -> Space:
+    """The dimensions to search, in the order in which they are suggested; conditions name other dimensions alone.
 
     Args:
-        base: The configuration the suggestions are put into; modules it switches off take theirs out of the space.
+        base: The configuration the suggestions are put into. Dimensions whose condition is false in it leave the space.
         fixed: Hyperparameters given on the command line; they leave the space.
+        file: A space file, in place of the default space.
+        changes: Dimensions as `NAME=SPEC`, which are added or replace one.
 
     Raises:
-        UsageError: Nothing is left to search.
+        UsageError: Every fault of the file and of the changes; or nothing is left to search.
     """
-    inert = {name for switch, names in _NEEDS.items() if not getattr(base, switch) for name in names}
-    left = [name for name in SEARCHABLE if name not in inert | set(fixed)]
-    widths = tuple(width for width in _HIDDEN_DIMS if width % base.num_heads == 0)
-    if len(widths) < 2 and "hidden_dim" in left:
-        left.remove("hidden_dim")
-    if not left:
+    in_file: list[str] = []
+    in_changes: list[str] = []
+    default = default_space()
+    given = default if file is None else read_space(Path(file), in_file)
+    changed = read_search(changes, default | given, in_changes)
+    twice = [name for name in changed if name in fixed]
+    in_changes += [f"--search {name} is fixed too, by {_flag(name)}; leave one out" for name in twice]
+    # A dimension with a fault is left out, and must not look like one that is fixed.
+    whole = not (in_file or in_changes)
+    given = in_order(given | changed, in_file)
+    if whole and not in_file:
+        space = _searched(given, base, fixed)
+        for name in (each for each in given if each not in fixed):
+            if name in changed and (fault := _no_effect(name, given, space, base)):
+                in_changes.append(f"--search {name} can have no effect: {fault}")
+            elif file is not None and name in space and (fault := _no_effect(name, given, space, base)):
+                in_file.append(f"[{name}] can have no effect: {fault}")
+        in_changes += _impossible(space, base, fixed)
+    if in_file or in_changes:
+        head = f"--space {file}:\n  " if file is not None and in_file else ""
+        raise UsageError("\n".join([head + "\n  ".join(in_file)] * bool(in_file) + in_changes))
+    if not space:
         once = command_line("macil", "train", "DATA", "--out", "DIR")
         raise UsageError(
             "nothing is left to search: every hyperparameter of the space is fixed on the command line or switched "
-            f"off; leave one of {', '.join(SEARCHABLE)} open, or train once: {once}"
+            f"off; leave one of {', '.join(given)} open, or train once: {once}"
         )
-    return {name: _dimension(name, base, widths) for name in left}
+    return space
 
 
 def published_point(space: Space) -> dict[str, Any]:
-    """The paper's best point (Table 4 row 10, Figure 3, section 5.2), restricted to `space`: the first suggestion."""
+    """The paper's best point (Table 4 row 10, Figure 3, section 5.2), restricted to `space`: the first suggestion.
+
+    A value outside its dimension is left out, and with it what is searched on its condition.
+    """
     defaults = {parameter.name: parameter.default for parameter in hyperparameters()}
-    return {name: defaults[name] for name, dimension in space.items() if dimension.holds(defaults[name])}
+    held = {name: defaults[name] for name, dimension in space.items() if dimension.holds(defaults[name])}
+    return active_values(space, held)
+
+
+def space_text(space: Space) -> str:
+    """The space as a file that `--space` reads; the default one with its comments."""
+    if space == search_space(TrialConfig()):
+        return DEFAULT.read_text(encoding="utf-8")
+    return to_text(space)
 
 
 def reference_title(values: Mapping[str, Any]) -> str:
@@ -71,21 +103,125 @@ def reference_title(values: Mapping[str, Any]) -> str:
     return "the reference" if departures(values) else "the paper's setting"
 
 
-def describe(space: Space) -> dict[str, str]:
-    """One readable line per searched hyperparameter."""
-    return {name: _describe(dimension) for name, dimension in space.items()}
+def _searched(given: Space, base: TrialConfig, fixed: Collection[str]) -> Space:
+    """The dimensions that are searched, with those conditions that the base does not settle."""
+    space: Space = {}
+    for name, dimension in given.items():
+        if name not in fixed and _unmet(dimension, base, space) is None:
+            when = {
+                other: tuple(filter(space[other].holds, values))
+                for other, values in dimension.when.items()
+                if other in space
+            }
+            space[name] = dimension.model_copy(update={"when": when})
+    return space
 
 
-def _dimension(name: str, base: TrialConfig, widths: tuple[int, ...]) -> Dimension:
-    if name == "hidden_dim":
-        return Dimension(choices=widths)
-    low, high, log = _RANGES[name]
-    base.replace(**{name: low})
-    base.replace(**{name: high})
-    return Dimension(low=low, high=high, log=log)
+def _unmet(dimension: Dimension, base: TrialConfig, space: Space) -> str | None:
+    """The condition of a dimension that is met by no configuration, in words."""
+    for other, values in dimension.when.items():
+        value = getattr(base, other)
+        if not any(map(space[other].holds, values)) if other in space else value not in values:
+            wanted = " or ".join(map(text_of, values))
+            found = f"searched as {describe(space[other])}" if other in space else text_of(value)
+            return f"it is searched only with {other} = {wanted}, and {other} is {found}"
+    return None
 
 
-def _describe(dimension: Dimension) -> str:
-    if dimension.choices is not None:
-        return " or ".join(str(choice) for choice in dimension.choices)
-    return f"{dimension.low:g} to {dimension.high:g}, {'logarithmic' if dimension.log else 'linear'}"
+def _no_effect(name: str, given: Space, space: Space, base: TrialConfig) -> str | None:
+    """Why all values of a dimension give the same training; None where they do not."""
+    if name not in space:
+        return _unmet(given[name], base, space)
+    if _acts(space, name, base):
+        return None
+    for switch in ("contrast", "distill"):
+        off = switch not in space and not getattr(base, switch)
+        if off and _acts(space, name, base.replace(**{switch: True})):
+            return f"{switch} is false"
+    return f"in {plural(base.epochs, 'epoch')}, all its values give the same training"
+
+
+def _acts(space: Space, name: str, base: TrialConfig) -> bool:
+    """Whether two values of a dimension can give different trainings."""
+    random = np.random.default_rng(0)
+    dimension = space[name]
+    for number in range(_LOOKED_AT):
+        values = {other: each.at(random.random()) for other, each in space.items()} | _conditions(
+            space, name, number
+        )
+        keys = set()
+        for position in _POSITIONS if dimension.choices is None else np.arange(0.5, len(dimension.choices)):
+            at = float(position) / (len(dimension.choices) if dimension.choices else 1)
+            try:
+                keys.add(
+                    training_key(base.replace(**active_values(space, values | {name: dimension.at(at)})))
+                )
+            except ConfigError:  # told by itself
+                continue
+        if len(keys) > 1:
+            return True
+    return False
+
+
+def _conditions(space: Space, name: str, number: int) -> dict[str, Scalar]:
+    """Values of other dimensions with which this one is active; other ones for another number."""
+    values: dict[str, Scalar] = {}
+    for other, allowed in space[name].when.items():
+        values |= {other: allowed[number % len(allowed)], **_conditions(space, other, number)}
+    return values
+
+
+def _impossible(space: Space, base: TrialConfig, fixed: Collection[str]) -> Iterator[str]:
+    """What the dimensions give together and no configuration can be."""
+    presets = {name for switches in FIDELITY.values() for name in switches}
+    if "fidelity" in space:
+        own = [
+            name
+            for name in TrialConfig.model_fields
+            if name in presets - space.keys()
+            and (name in fixed or getattr(base, name) != FIDELITY[base.fidelity][name])
+        ]
+        if own:
+            yield (
+                f"fidelity sets {', '.join(own)}, which the configuration sets itself; search those in its place, or "
+                "leave them as they are preset"
+            )
+    if not space.keys().isdisjoint(_HEADS):
+        found = {
+            (values["hidden_dim"], values["num_heads"]): None for values in _width_and_heads(space, base)
+        }
+        wrong = [fault for width, heads in found if (fault := head_fault(width, heads))]
+        if wrong:
+            more = f" (and {len(wrong) - _SHOWN} more such pairs)" if len(wrong) > _SHOWN else ""
+            pairs = "; ".join(fault.partition(";")[0] for fault in wrong[:_SHOWN])
+            yield (
+                f"the space holds what no configuration can be: {pairs}{more}; every head needs the same whole width: "
+                "choose steps of hidden_dim that every num_heads divides, as --search hidden_dim=LOW..HIGH:step=STEP, "
+                "or fix one of them"
+            )
+
+
+def _width_and_heads(space: Space, base: TrialConfig) -> Iterator[dict[str, int]]:
+    """Each hidden size with each number of heads that the space can give with it."""
+    names = list(_HEADS)
+    for name in names:  # and what they depend on, and so on
+        if name in space:
+            names += [other for other in space[name].when if other not in names]
+    concerned = {name: dimension for name, dimension in space.items() if name in names}
+    for point in product(*(_told_apart(name, concerned) for name in concerned)):
+        active = active_values(concerned, dict(zip(concerned, point, strict=True)))
+        yield {name: active.get(name, getattr(base, name)) for name in _HEADS}
+
+
+def _told_apart(name: str, space: Space) -> list[Scalar]:
+    """The values of a dimension; of one that only conditions look at, one of those that they do not tell apart."""
+    values = space[name].values
+    if name in _HEADS:
+        return list(values)
+    named = {value for dimension in space.values() for value in dimension.when.get(name, ())}
+    others = [value for value in values if value not in named]
+    return [*(value for value in values if value in named), *others[:1]]
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"

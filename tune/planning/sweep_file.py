@@ -18,7 +18,6 @@ source = "Table 4, row 10"        # optional
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,9 +25,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from macil.errors import UsageError
-from macil.io.reading import read_text
 from macil.io.text import brief, printable
 from tune.planning.paper_sweeps import SWEEPS, Row, Sweep
+from tune.planning.toml_files import read_toml
 
 _NAME = "expected letters, digits and . _ + = -, at most 60"
 # Of a fault by pydantic's type: what was expected.
@@ -56,15 +55,7 @@ def find_sweep(name: str) -> Sweep:
         raise UsageError(
             f"--sweep {name} is not known; expected {', '.join(SWEEPS)}, or a .toml file of your own"
         )
-    try:
-        content = tomllib.loads(read_text(path))
-    except FileNotFoundError:
-        raise UsageError(f"--sweep {path} does not exist") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--sweep {path} cannot be read: {error}") from None
-    except (ValueError, RecursionError) as error:  # also of a number too long, or of tables too deep
-        raise UsageError(f"--sweep {path} is not valid TOML: {error}") from None
-    return _parse(content, path)
+    return _parse(read_toml(path, "--sweep"), path)
 
 
 def _parse(content: Mapping[str, Any], path: Path) -> Sweep:

@@ -8,11 +8,13 @@ from rich.console import Console
 from rich.table import Table
 
 from macil.config import departures
+from tune.algorithms.space import is_whole
 from tune.planning.advice import distinct_points, points_text
 from tune.planning.counts import counted_rows, epochs_text
 from tune.planning.plan import Plan
 from tune.planning.run_spec import compose_config
-from tune.planning.space import describe, reference_title
+from tune.planning.space import reference_title
+from tune.planning.space_file import describe, text_of
 from tune.storage.run_folder import Workspace
 
 
@@ -62,13 +64,14 @@ def _plan_lines(plan: Plan, address: str | None) -> Iterator[tuple[str, str]]:
         )
         points = distinct_points(plan.space)
         yield "space", "continuous: any number of points" if points is None else points_text(points)
-        for name, text in describe(plan.space).items():
-            yield f"search {name}", f"{text}; first {plan.first.get(name, 'suggested')}"
+        for name, dimension in plan.space.items():
+            first = text_of(plan.first[name]) if name in plan.first else "suggested"
+            yield f"search {name}", f"{describe(dimension)}; first {first}"
         yield "ASHA", "no" if plan.asha is None else f"keeps the best third after {_rungs(plan)} epochs"
         if plan.confirm:
             seeds = plan.confirm_seeds
             beside = ""
-            if set(plan.first) == set(plan.space):
+            if is_whole(plan.space, plan.first):
                 reference = compose_config(plan.base, plan.first).to_dict()
                 title = reference_title(reference)
                 what = " (the paper's values of what is searched)" if departures(reference) else ""

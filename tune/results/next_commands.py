@@ -50,6 +50,8 @@ def name_and_storage(location: str) -> tuple[str, str]:
 def _typed(flag: str, value: Any) -> list[str]:
     if flag == "--asha":
         return ["--asha" if value else "--no-asha"]
+    if flag == "--search":  # recorded as one text
+        return [word for each in str(value).split() for word in (flag, each)]
     return [flag, str(value)]
 
 

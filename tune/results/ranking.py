@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from macil.config import TrialConfig
 from macil.errors import ConfigError, DataError, MacilError
 from macil.training.equivalence import training_key
+from tune.algorithms.space import is_whole
 from tune.results.rows import TrialRow
 from tune.results.trainings import standing_for
 from tune.storage.names import LOG_FILE
@@ -152,7 +153,7 @@ def reference_trial(results: RunResults) -> TrialRow | None:
     if confirm and confirm.reference is not None:
         return next((row for row in trials if row.name == confirm.reference), None)
     first = results.plan.first
-    if not first or set(first) != set(results.plan.space):
+    if not first or not is_whole(results.plan.space, first):
         return None
     return next(
         (row for row in trials if all(row.config.get(name) == value for name, value in first.items())), None

@@ -43,6 +43,7 @@ __all__ = [
     "RUN_FILE",
     "SAVED_FILE",
     "SCORES_FILE",
+    "SPACE_FILE",
     "SPLIT_FILE",
     "TRAINER_FILE",
     "TRIALS_FOLDER",
@@ -54,6 +55,7 @@ __all__ = [
 # In a run's root.
 RUN_FILE = "run.json"
 PLAN_FILE = "plan.json"
+SPACE_FILE = "space.toml"
 JOURNAL_FILE = "study.journal"
 # Test-label access and what it gave; an earlier version kept these three in the report's folder.
 ACCESS_LOG = "openings.jsonl"

@@ -156,3 +156,13 @@ def test_a_configuration_is_whole_when_all_that_is_active_has_a_value(
     values: dict[str, Any], whole: bool
 ) -> None:
     assert is_whole({name: SPACE[name] for name in ("contrast", "temperature")}, values) is whole
+
+
+def test_a_condition_holds_for_a_step_as_it_is_computed() -> None:
+    space: Space = {
+        "dropout": SPACE["dropout"],
+        "momentum": Dimension(low=0.8, high=1.0, when={"dropout": (0.3,)}),
+    }
+    assert 3 * 0.1 != 0.3
+    assert set(active_values(space, {"dropout": 3 * 0.1, "momentum": 0.9})) == {"dropout", "momentum"}
+    assert set(active_values(space, {"dropout": 0.2, "momentum": 0.9})) == {"dropout"}

@@ -14,6 +14,7 @@ from macil.commands import cli
 from macil.data.store.feature_store import FeatureStore
 from tests.support.repository import REPORT_SCRIPT, SEARCH_SCRIPT
 from tune.commands.search import search
+from tune.planning.space_file import DEFAULT
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +39,7 @@ def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]
         (["--storage", "nowhere://bucket/runs"], "cannot be opened"),
         (["--storage", "s3://key:secret@bucket/runs"], "a user name or a key"),
         (["--data", "nowhere://bucket/xd.store"], "cannot be opened"),
-        (["--address", "auto"], "say --shared-storage if every host sees that folder"),
+        (["--address", "auto"], "add --shared-storage if every host sees that folder"),
         (["--shared-storage"], "give --address too"),
         (["--name", "a/b"], "--name 'a/b' is not allowed"),
         (["--name", "empty-run", "--storage", "."], "exists already"),
@@ -71,6 +72,14 @@ def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]
         (["--no-such-flag"], "No such option"),
         (["--protocol", "secret"], "'secret' is not one of"),
         (["--config", "nowhere.toml"], "nowhere.toml does not exist"),
+        (["--space", "nowhere.toml"], "nowhere.toml does not exist"),
+        (["--search", "ramp=0..1:log"], "--search ramp=0..1:log: low = 0 must be above 0 where log is true"),
+        (["--search", "ramp=0.1..1", "--ramp", "0.3"], "--search ramp is fixed too, by --ramp"),
+        (["--search", "temperature=0.1..1", "--contrast", "false"], "temperature can have no effect"),
+        (["--sweep", "tau", "--search", "ramp=0.1..1"], "--search belongs to a search"),
+        (["--sweep", "tau", "--print-space"], "--sweep tau searches nothing"),
+        (["--status", "x", "--print-space"], "leave out --print-space"),
+        (["--replay", "x", "00000", "--search", "ramp=1..2"], "leave out --search"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(
@@ -176,3 +185,17 @@ def test_a_package_of_somebody_else_called_tune_is_refused(script: Path, tmp_pat
         f"error: Python has loaded another package called tune, from {tmp_path.resolve() / 'tune'}, before"
     )
     assert "Traceback" not in refused.stderr
+
+
+def test_print_space_prints_what_would_be_searched_as_a_file_and_starts_nothing(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert call(capsys, "--print-space") == (0, DEFAULT.read_text())
+    changed = ["--search", "learning_rate=1e-5..1e-2:log", "--search", "contrast=true,false", "--ramp", "0.2"]
+    code, printed = call(capsys, *changed, "--data", "nowhere", "--print-space")
+    assert code == 0, printed
+    (tmp_path / "own.toml").write_text(printed)
+    assert call(capsys, "--space", "own.toml", "--ramp", "0.2", "--print-space") == (0, printed)
+    assert "ramp" not in printed
+    assert "when = { contrast = true }" in printed
+    assert {path.name for path in tmp_path.iterdir()} == {"own.toml"}

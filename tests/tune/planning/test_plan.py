@@ -17,7 +17,8 @@ from tune.planning.plan import Plan, read_plan, write_plan
 from tune.planning.resolve import check_resources, resolve_plan
 from tune.planning.resources import Machine
 from tune.planning.run_spec import compose_config
-from tune.planning.space import SEARCHABLE, published_point, search_space
+from tune.planning.space import published_point, search_space
+from tune.planning.space_file import default_space
 
 TWO_CORES = Machine(cpus=2, gpus=0)
 
@@ -127,12 +128,12 @@ ALL_BUT_WIDTH = {"lambda_v2b": 1.0, "lambda_v2n": 1.0, "ramp": 0.1, "temperature
 @pytest.mark.parametrize(
     ("fixed", "trials", "message"),
     [
-        (ALL_BUT_WIDTH, 40, "only 3 distinct points in 20 epochs, fewer than the 40 trials"),
-        (ALL_BUT_WIDTH, 40, "at least 37 trials repeat another's training"),
-        (ALL_BUT_WIDTH, 4, "at least 1 trial repeats"),
-        (ALL_BUT_WIDTH, 3, None),
+        (ALL_BUT_WIDTH, 40, "only 4 distinct points in 20 epochs, fewer than the 40 trials"),
+        (ALL_BUT_WIDTH, 40, "at least 36 trials repeat another's training"),
+        (ALL_BUT_WIDTH, 5, "at least 1 trial repeats"),
+        (ALL_BUT_WIDTH, 4, None),
         # λ is 0 in the first epoch, whatever Λ, r and τ are: only the widths differ.
-        ({"epochs": 1, "momentum": 0.9}, 4, "only 3 different trainings in 1 epoch"),
+        ({"epochs": 1, "momentum": 0.9}, 5, "only 4 different trainings in 1 epoch"),
         ({"epochs": 1, "momentum": 0.9, "hidden_dim": 64}, 2, "only 1 training in 1 epoch"),
         ({"epochs": 2, "momentum": 0.9}, 40, None),
         ({"hidden_dim": 64}, 100, None),
@@ -148,22 +149,18 @@ def test_a_space_that_holds_fewer_trainings_than_trials_is_told(
     assert message is None or message in notes[0]
 
 
-def test_a_width_that_no_choice_of_heads_divides_is_not_searched() -> None:
-    base = TrialConfig(hidden_dim=96, num_heads=3)
-    assert "hidden_dim" not in plan(base=base, hyperparameters={"num_heads": 3}).space
-    with pytest.raises(UsageError, match="nothing is left to search"):
-        plan(base=base, hyperparameters={**ALL_BUT_WIDTH, "num_heads": 3})
+def test_a_continuous_space_holds_any_number_of_points() -> None:
     assert distinct_points(plan().space) is None
 
 
 def test_fixed_and_inert_hyperparameters_leave_the_space() -> None:
-    assert tuple(plan().space) == SEARCHABLE
+    assert plan().space.keys() == default_space().keys()
     assert "ramp" not in plan(hyperparameters={"ramp": 0.3}).space
     assert "momentum" not in plan(base=PRESETS["light"]).space
     without = plan(hyperparameters={"contrast": False}).space
     assert tuple(without) == ("momentum", "hidden_dim")
     with pytest.raises(UsageError, match="nothing is left to search"):
-        plan(hyperparameters={name: getattr(TrialConfig(), name) for name in SEARCHABLE})
+        plan(hyperparameters={name: getattr(TrialConfig(), name) for name in default_space()})
 
 
 def test_the_space_lies_within_what_a_configuration_accepts_and_holds_the_published_point() -> None:

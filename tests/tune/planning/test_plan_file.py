@@ -55,6 +55,9 @@ def test_a_run_of_the_version_before_goes_on_with_the_plan_that_it_was_begun_wit
     write_json_atomic(tmp_path / "plan.json", EARLIER[kind]["plan"])
     recorded = EarlierOptions(**EARLIER[kind]["options"])
     assert read_plan(tmp_path) is None
+    if kind == "search":  # widths were choices
+        width = Dimension(choices=(64, 128, 256))
+        planned = planned.model_copy(update={"space": planned.space | {"hidden_dim": width}})
     assert plan_of_earlier_version(tmp_path, recorded) == planned
     flags = {**options(kind, tmp_path).flags(), **planned.flags()}
     assert {**flags_of_earlier_version(recorded), "--sweep": None} == {**flags, "--sweep": None}
@@ -75,13 +78,14 @@ def test_a_run_of_a_version_further_back_is_refused_by_name(lost: str, tmp_path:
     assert lost == "options" or lost in str(caught.value)
 
 
-def test_another_space_than_the_recorded_one_is_not_searched(tmp_path: Path) -> None:
+def test_a_run_of_the_version_before_goes_on_with_its_own_space(tmp_path: Path) -> None:
     plan = EARLIER["search"]["plan"]
     write_json_atomic(
         tmp_path / "plan.json", plan | {"space": plan["space"] | {"momentum": "0.5 to 1, linear"}}
     )
-    with pytest.raises(UsageError, match="the space that it searches is another one in this version"):
-        plan_of_earlier_version(tmp_path, EarlierOptions(**EARLIER["search"]["options"]))
+    resumed = plan_of_earlier_version(tmp_path, EarlierOptions(**EARLIER["search"]["options"]))
+    assert resumed.space["momentum"] == Dimension(low=0.5, high=1.0)
+    assert resumed.space["hidden_dim"] == Dimension(choices=(64, 128, 256))
 
 
 def test_a_recorded_plan_takes_up_no_new_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +93,7 @@ def test_a_recorded_plan_takes_up_no_new_default(tmp_path: Path, monkeypatch: py
     write_plan(tmp_path, planned)
     monkeypatch.setattr(resolve, "REDUCTION", 4)
     monkeypatch.setattr(resolve, "_GRACE", 1)
-    monkeypatch.setitem(space._RANGES, "ramp", (0.5, 0.6, False))
+    monkeypatch.setattr(space, "default_space", lambda: {"ramp": Dimension(low=0.5, high=0.6)})
     monkeypatch.setattr(resolve, "startup_trials", lambda _: 1)
     assert resolve.resolve_plan(Options(), Machine(2, 0)) != planned
     again = read_plan(tmp_path)
@@ -210,8 +214,9 @@ def test_a_report_reads_what_is_usable_of_a_plan_and_names_the_rest(tmp_path: Pa
     read = usable_plan(content, problems)
     assert problems == []
     assert read.model_dump() == planned.model_dump()
-    content["space"] = space.describe(planned.space)  # as the version before recorded it
-    assert usable_plan(content, problems).space == planned.space
+    # As the version before recorded it.
+    earlier = usable_plan(content | {"space": {"ramp": "0.02 to 3, logarithmic"}}, problems)
+    assert earlier.space == {"ramp": Dimension(low=0.02, high=3.0, log=True)}
     assert problems == []
     content |= {"seeds": "none", "later": [1], "base": content["base"] | {"gone": 1, "ramp": 0.3}}
     read = usable_plan(content, problems)

@@ -92,6 +92,10 @@ def test_the_best_are_confirmed_and_the_reference_beside_them(trials: Path) -> N
     (trials / "trials/00000/error.txt").unlink()
     without = plan(confirm=2, hyperparameters={"num_heads": 3, "hidden_dim": 129})
     assert choose_to_confirm(begin(trials, without), 2).reference is not None
+    conditional = plan(confirm=2, search=("contrast=true,false", "momentum_epochs=10..50"))
+    assert choose_to_confirm(begin(trials, conditional), 2).reference is not None
+    outside = plan(confirm=2, search=("learning_rate=1e-3..1e-2:log",))
+    assert choose_to_confirm(begin(trials, outside), 2).reference is None
 
 
 def test_what_is_confirmed_are_different_trainings_not_the_same_suggestion_twice(trials: Path) -> None:

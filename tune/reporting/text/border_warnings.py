@@ -10,7 +10,7 @@ from macil.errors import ConfigError
 from macil.training.equivalence import training_key
 from macil.training.silent_terms import silent_epochs
 from tune.algorithms.space import Dimension
-from tune.planning.space import describe
+from tune.planning.space_file import describe
 from tune.reporting.statistics.outcome import Outcome
 from tune.reporting.text import wording
 from tune.results.rows import TrialRow
@@ -99,8 +99,7 @@ def _beyond(
     further = min(further, limit) if upper else max(further, limit)
     if further == parameter.low and parameter.low_exclusive:
         further = end / 2
-    text = describe({parameter.name: dimension})[parameter.name]
-    return "upper" if upper else "lower", text, low if upper else high, further
+    return "upper" if upper else "lower", describe(dimension), low if upper else high, further
 
 
 def _further(dimension: Dimension, end: float, width: float, *, upper: bool) -> float:

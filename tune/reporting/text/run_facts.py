@@ -13,7 +13,7 @@ from macil.evaluation.protocols import epoch_rule
 from macil.io.text import printable
 from macil.io.wording import plural
 from tune.planning.counts import counted_rows, epochs_text
-from tune.planning.space import describe
+from tune.planning.space_file import describe
 from tune.reporting.statistics.sweep_rows import sweep_rows, trained_rows
 from tune.reporting.text import wording
 from tune.results.next_commands import resume_command
@@ -171,7 +171,9 @@ def _kind(results: RunResults) -> str:
     if sweep:
         return f"sweep {sweep}" + (f"; published numbers: {plan.source}" if plan.source else "")
     if plan.space:
-        return "search over " + "; ".join(f"{name} ({text})" for name, text in describe(plan.space).items())
+        return "search over " + "; ".join(
+            f"{name} ({describe(dimension)})" for name, dimension in plan.space.items()
+        )
     return "search"
 
 

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from macil.config import TrialConfig
-from tests.support.made_runs import SPACE, made_results
-from tune.planning.space import describe
+from tests.support.made_runs import SPACE, made_results, recorded
 from tune.reporting.statistics.outcome import find_outcome
 from tune.reporting.text.border_warnings import border_warnings
 
@@ -27,7 +26,7 @@ def warnings(space: dict[str, str] | None = None, **best: Any) -> list[str]:
         {"trial_dir": "trials/00000", "selection_score": 0.5, **inside},
         {"trial_dir": "trials/00001", "selection_score": 0.6, **inside, **best},
     ]
-    results = made_results(rows, plan={"space": describe(SPACE) if space is None else space}, trials=2)
+    results = made_results(rows, plan={"space": recorded(SPACE) if space is None else space}, trials=2)
     return border_warnings(results, find_outcome(results))
 
 
@@ -38,7 +37,7 @@ def warnings(space: dict[str, str] | None = None, **best: Any) -> list[str]:
         ({"ramp": 2.96, "lambda_v2n": 3.5}, "r = 2.96 of trial 00001 is at the upper end", "--ramp 6"),
         ({"lambda_v2b": 0.25}, "Λ_v2b = 0.25 of trial 00001 is at the lower end", "--lambda-v2b 0.125"),
         ({"momentum": 0.8005}, "m = 0.8 of trial 00001 is at the lower end", "--momentum 0.75"),
-        ({"hidden_dim": 256}, "d = 256 of trial 00001 is at the upper end", "--hidden-dim 512"),
+        ({"hidden_dim": 256}, "d = 256 of trial 00001 is at the upper end", "--hidden-dim 320"),
         ({"hidden_dim": 64}, "d = 64 of trial 00001 is at the lower end", "--hidden-dim 32"),
     ],
 )  # fmt: skip
@@ -70,7 +69,7 @@ def test_what_acts_through_terms_that_were_zero_stands_there_by_chance(term: flo
         {"trial_id": "trials/00000", "kind": "search", "epoch": epoch, "loss_v2b": term, "loss_v2n": term}
         for epoch in (1, 2, 3)
     ]
-    results = made_results([best], epochs, plan={"space": describe(SPACE)}, trials=1)
+    results = made_results([best], epochs, plan={"space": recorded(SPACE)}, trials=1)
     assert len(border_warnings(results, find_outcome(results))) == count
 
 
@@ -82,5 +81,5 @@ def test_inside_and_at_natural_limits_nothing_is_said(best: dict[str, Any]) -> N
 def test_what_was_not_searched_or_has_no_ends_is_left_alone() -> None:
     assert warnings({"lambda_v2b": "0.25 to 4, logarithmic"}, ramp=3.0, lambda_v2n=3.5) == []
     assert warnings({"hidden_dim": "64 or 128"}, hidden_dim=16) == []
-    results = made_results([], plan={"space": describe(SPACE)})
+    results = made_results([], plan={"space": recorded(SPACE)})
     assert border_warnings(results, find_outcome(results)) == []
