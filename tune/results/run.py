@@ -19,6 +19,7 @@ from macil.data.store.feature_store import TestLabels
 from macil.errors import DataError
 from macil.evaluation.protocols import CLOSED_PROTOCOLS, epoch_rule
 from macil.io.reading import read_text
+from tune.algorithms.space import active_values
 from tune.planning.plan import Plan
 from tune.results.measured import measured_chance, read_measured, stamp_of
 from tune.results.ranking import winner_of
@@ -108,6 +109,15 @@ class RunResults:
             self.info.protocol
             or next((row.protocol for row in self.trial_rows if row.protocol is not None), "unknown")
         )
+
+    def active_row(self, trial: TrialRow) -> TrialRow:
+        """A trial without the values of those dimensions of the space whose condition it does not meet."""
+        active = active_values(self.plan.space, trial.config)
+        left_out = self.plan.space.keys() - active.keys()
+        if not left_out:
+            return trial
+        config = {name: value for name, value in trial.config.items() if name not in left_out}
+        return replace(trial, config=config)
 
 
 def load_run(run: str | Path, storage: str | Path = "./runs") -> RunResults:

@@ -25,9 +25,13 @@ _Scored = tuple[float, TrialRow]
 def hyperparameter_scores(results: RunResults, trials: Sequence[TrialRow]) -> Drawing:
     """The figure of a search."""
     names = varied(results)
+    trials = list(map(results.active_row, trials))
+    conditional = any(dimension.when for dimension in results.plan.space.values())
     caption = (
         "One mark per trial: filled where it was trained to the end, hollow where it ended early (its score is the "
-        f"best of fewer epochs); the ring is the best. {score_basis(results)}"
+        "best of fewer epochs); the ring is the best. "
+        + "A panel leaves out the trials in which its hyperparameter was not searched. " * conditional
+        + score_basis(results)
     )
     alt = f"Scatter of the selection score against {', '.join(names) or 'nothing'}, a panel each."
     return Drawing(

@@ -44,7 +44,7 @@ def importances(results: RunResults, trials: Sequence[TrialRow]) -> Drawing | No
     """
     if len(searched(results)) < 2:
         return None
-    different = different_trainings(trials)
+    different = [results.active_row(trial) for trial in different_trainings(trials)]
     ended = frozen_trials(results, different)
     repeats = len(trials) - len(different)
     once = f" ({plural(repeats, 'trial')} repeated another's training)" if repeats else ""
@@ -55,11 +55,17 @@ def importances(results: RunResults, trials: Sequence[TrialRow]) -> Drawing | No
         )
     if len({trial.value for trial in ended}) < 2:
         raise DataError("all trials have the same score; nothing can matter")
+    if len(_in_every_trial(ended)) < 2:
+        raise DataError(
+            "fewer than two hyperparameters were searched in every trial; the others have conditions"
+        )
+    conditional = any(dimension.when for dimension in results.plan.space.values())
     caption = (
         "Share of each hyperparameter in what tells the best tenth of the trials from all of them (PED-ANOVA, as "
         f"Optuna computes it), from the {len(ended)} trials that were trained to the end{once}; those stopped early "
         f"take no part. Lines: 95 % interval, from {RESAMPLES} sets of as many trials drawn with replacement; "
         "hyperparameters whose lines overlap widely are not told apart. "
+        + "What was searched under a condition has none: not every trial has it. " * conditional
         + score_basis(results, "one seed a trial")
     )
     found = shares(ended, RESAMPLES)
@@ -157,7 +163,12 @@ class _Given(InMemoryStorage):
 def _importances_of(trials: Sequence[FrozenTrial]) -> dict[str, float]:
     with _quiet_optuna():
         study = optuna.create_study(direction="maximize", storage=_Given(trials))
-        return optuna.importance.get_param_importances(study)
+        return optuna.importance.get_param_importances(study, params=_in_every_trial(trials))
+
+
+def _in_every_trial(trials: Sequence[FrozenTrial]) -> list[str]:
+    """The hyperparameters that were searched in all trials: no condition left them out."""
+    return [name for name in trials[0].params if all(name in trial.params for trial in trials)]
 
 
 @contextmanager

@@ -39,15 +39,17 @@ def parallel_coordinates(results: RunResults, trials: Sequence[TrialRow]) -> Dra
     if len(names) < 2:
         return None
     ended = [
-        (trial.selection_score, trial)
+        (trial.selection_score, results.active_row(trial))
         for trial in trials
         if trial.status == "finished" and trial.selection_score is not None
     ]
     if len(ended) < 2:
         raise DataError(f"{len(ended)} trials were trained to the end; at least 2 are needed")
+    conditional = any(dimension.when for dimension in results.plan.space.values())
     caption = (
         f"One line for each of the {len(ended)} trials that were trained to the end, through its selection score and "
         f"its hyperparameters; the darker, the better; of more than 40 the best tenth is thicker. "
+        + "A line breaks where a hyperparameter was not searched in its trial. " * conditional
         + score_basis(results)
     )
     score, best = max(ended, key=lambda scored: scored[0])
@@ -69,14 +71,12 @@ class Axis(NamedTuple):
 def draw(
     ended: Sequence[tuple[float, TrialRow]], names: Sequence[str], logarithmic: frozenset[str]
 ) -> Figure:
-    """Lines of the scored trials that have every value, the best last and darkest."""
-    whole = [scored for scored in ended if scored[1].config.keys() >= set(names)]
-    whole.sort(key=lambda scored: scored[0])
+    """Lines of the scored trials, the best last and darkest; a line breaks where its trial has no value."""
+    names = [name for name in names if any(name in trial.config for _, trial in ended)]
+    whole = sorted(ended, key=lambda scored: scored[0])
     found = np.array([score for score, _ in whole])
     upright = [number_axis(SCORE, found, log=False)]
-    upright += [
-        _axis(name, [trial.config[name] for _, trial in whole], log=name in logarithmic) for name in names
-    ]
+    upright += [_axis(name, [trial for _, trial in whole], log=name in logarithmic) for name in names]
 
     figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
     axes = figure.subplots()
@@ -117,7 +117,16 @@ def number_axis(label: str, values: np.ndarray, *, log: bool) -> Axis:
     return Axis(label, positions, list(zip(at.tolist(), texts, strict=True)))
 
 
-def _axis(name: str, values: list[Any], *, log: bool) -> Axis:
+def _axis(name: str, trials: Sequence[TrialRow], *, log: bool) -> Axis:
+    """The axis of a hyperparameter; a trial without it lies nowhere (NaN)."""
+    present = [name in trial.config for trial in trials]
+    axis = _axis_of(name, [trial.config[name] for trial in trials if name in trial.config], log=log)
+    positions = np.full(len(trials), np.nan)
+    positions[present] = axis.positions
+    return axis._replace(positions=positions)
+
+
+def _axis_of(name: str, values: list[Any], *, log: bool) -> Axis:
     symbol = {parameter.name: parameter.symbol for parameter in hyperparameters()}[name] or name
     if not few_values(name, values):
         return number_axis(symbol, np.array(values, float), log=log and min(values) > 0)

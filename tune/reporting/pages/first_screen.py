@@ -94,9 +94,8 @@ def _found(results: RunResults, outcome: Outcome, intervals: Mapping[str, ModelI
         if outcome.row
         else [name for name in varied(results) if name != "seed"]
     )
-    setting = ", ".join(
-        f"{name} {wording.value(first.config[name], digits=3)}" for name in names if name in first.config
-    )
+    config = results.active_row(first).config
+    setting = ", ".join(f"{name} {wording.value(config[name], digits=3)}" for name in names if name in config)
     messages = f"{outcome.subject}" + (f" With {setting}." if setting else "")
     if outcome.row is None:
         what = wording.ap_definition("ap_trapezoid", results.protocol, epoch_rule(results.protocol))

@@ -99,7 +99,9 @@ def _print_leaderboard(console: Console, results: RunResults, demo: str) -> None
     names, winner = [name for name in varied(results) if name != "seed"], winner_of(results.info)
     for rank, row in board[:_MOST_ROWS]:
         epoch = row.chosen_epoch if row.epoch_rule == "chosen" else row.epochs_run
-        configuration = ", ".join(f"{name} {_cell(row.config.get(name))}" for name in (*names, "seed"))
+        config = results.active_row(row).config
+        shown = [name for name in (*names, "seed") if name in config or name not in results.plan.space]
+        configuration = ", ".join(f"{name} {_cell(config.get(name))}" for name in shown)
         name = row.name
         name += " (winner)" if rank is not None and name == winner else ""
         aps = (wording.percent(ap) for ap in (row.ap, row.ap_trapezoid))

@@ -222,7 +222,7 @@ def _leaderboard_columns(results: RunResults, rows: Sequence[TrialRow]) -> list[
         if results.protocol != "published"
         else None,
         *_cost_columns(),
-        *[_hyperparameter(name) for name in varied(results)],
+        *[_hyperparameter(results, name) for name in varied(results)],
     ]
 
 
@@ -234,8 +234,10 @@ def _number(title: str, cell: Callable[[TrialRow], str], group: str = "") -> Cel
     return Column(title, group, number=True), cell
 
 
-def _hyperparameter(name: str) -> Cell[TrialRow]:
-    return _number(name, lambda row: wording.value(row.config.get(name), digits=3), "Hyperparameters")
+def _hyperparameter(results: RunResults, name: str) -> Cell[TrialRow]:
+    return _number(
+        name, lambda row: wording.value(results.active_row(row).config.get(name), digits=3), "Hyperparameters"
+    )
 
 
 def _ap_columns(group: str, *, visual: bool) -> list[Cell[TrialRow]]:

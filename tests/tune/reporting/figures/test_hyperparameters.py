@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tests.support.made_runs import SPACE, search_results, spread
-from tune.reporting.figures.hyperparameters import draw
+from tests.support.made_runs import SPACE, conditional_results, search_results, spread
+from tune.reporting.figures.hyperparameters import draw, hyperparameter_scores
 
 
 def test_failed_trials_have_no_mark_and_stopped_ones_are_hollow() -> None:
@@ -24,3 +24,18 @@ def test_failed_trials_have_no_mark_and_stopped_ones_are_hollow() -> None:
         1,
     ]
     assert points["best"][0, 1] == max(trial.selection_score or 0.0 for trial in trials[:5])
+
+
+def test_a_panel_leaves_out_the_trials_in_which_its_hyperparameter_was_not_searched() -> None:
+    results = conditional_results(9)
+    drawing = hyperparameter_scores(results, results.trial_rows)
+    assert "A panel leaves out the trials" in drawing.caption
+    figure = drawing.draw()
+    assert figure is not None
+    marks = {
+        axes.get_xlabel(): len(np.asarray(axes.collections[0].get_offsets()))
+        for axes in figure.axes
+        if axes.collections
+    }
+    assert marks["temperature (τ)"] == 6
+    assert marks["momentum (m)"] == 9

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, create_trial
 
 from macil.errors import DataError
-from tests.support.made_runs import SPACE, search_results, spread
+from tests.support.made_runs import SPACE, conditional_results, search_results, spread
 from tune.algorithms.space import distributions
 from tune.reporting.figures import importances as module
 from tune.reporting.figures.hyperparameters import searched
@@ -136,3 +137,16 @@ def test_nothing_can_matter_where_all_scores_are_equal() -> None:
     results = search_results([{**trial, "selection_score": 0.5} for trial in spread(50)])
     with pytest.raises(DataError, match="the same score"):
         importances(results, results.trial_rows)
+
+
+def test_what_was_searched_under_a_condition_has_no_importance() -> None:
+    results = conditional_results(90)
+    drawing = importances(results, results.trial_rows)
+    assert drawing is not None
+    assert "What was searched under a condition has none" in drawing.caption
+    assert "temperature" not in drawing.alt
+    assert "momentum" in drawing.alt
+    two = {name: results.plan.space[name] for name in ("contrast", "temperature")}
+    few = replace(results, plan=results.plan.model_copy(update={"space": two}))
+    with pytest.raises(DataError, match="fewer than two hyperparameters were searched in every trial"):
+        importances(few, few.trial_rows)

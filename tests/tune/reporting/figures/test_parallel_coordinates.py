@@ -13,12 +13,16 @@ from matplotlib.figure import Figure
 
 from macil.errors import DataError
 from macil.io.pictures import STYLE
-from tests.support.made_runs import search_results, spread
+from tests.support.made_runs import conditional_results, search_results, spread
 from tune.reporting.figures.parallel_coordinates import number_axis, parallel_coordinates
+from tune.results.run import RunResults
 
 
 def drawn(count: int) -> Figure:
-    results = search_results(spread(count))
+    return drawn_of(search_results(spread(count)))
+
+
+def drawn_of(results: RunResults) -> Figure:
     drawing = parallel_coordinates(results, results.trial_rows)
     assert drawing is not None
     with mpl.rc_context(STYLE):
@@ -94,3 +98,15 @@ def test_one_hyperparameter_or_one_trial_is_no_picture() -> None:
         parallel_coordinates(results, results.trial_rows)
     results = search_results(spread(8), space={"ramp": "0.02 to 3, logarithmic"})
     assert parallel_coordinates(results, results.trial_rows) is None
+
+
+def test_a_line_breaks_where_its_trial_was_not_searched() -> None:
+    results = conditional_results(9)
+    drawing = parallel_coordinates(results, results.trial_rows)
+    assert drawing is not None
+    assert "A line breaks where a hyperparameter was not searched in its trial." in drawing.caption
+    # In the order of TrialConfig behind the score: temperature, momentum, hidden size, contrast.
+    heights = [np.asarray(segment)[:, 1] for segment in lines_of(drawn_of(results)).get_segments()]
+    whole = [line for line in heights if len(line) == 5 and not np.isnan(line).any()]
+    assert len(whole) == 6
+    assert parallel_coordinates(search_results(spread(9)), results.trial_rows).caption.count("breaks") == 0  # type: ignore[union-attr]
