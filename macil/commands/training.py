@@ -69,7 +69,9 @@ _CHECKPOINTS = (LAST_FILE, BEST_FILE)
 @click.option("--overwrite", is_flag=True, help="Replace an earlier training in OUT.")
 @click.option("--protocol", type=click.Choice(["published", "heldout", "refit"]), help="Default published.")
 @click.option("--split", "split_file", type=click.Path(path_type=Path), help="Held-out split (split.json).")
-@click.option("--split-seed", type=int, help="Seed of the held-out split; default 0.")
+@click.option(
+    "--split-seed", type=click.IntRange(0, 2**31 - 1), help="Seed of the held-out split; default 0."
+)
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Default auto.")
 @click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="Default bf16 on a GPU, else fp32.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads; default all.")

@@ -49,4 +49,4 @@ def flags_of_earlier_version(options: EarlierOptions | None) -> dict[str, Scalar
     """The flags that the run was begun with, with its defaults."""
     content = {} if options is None else options.model_dump()
     own = {name: each for name, each in content.items() if name not in _NO_FLAGS and each is not None}
-    return as_flags(own | content.get("hyperparameters", {}))
+    return as_flags(own | ({} if options is None else options.hyperparameters))

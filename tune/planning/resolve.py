@@ -58,6 +58,10 @@ def resolve_plan(options: Options, machine: Machine | None) -> Plan:
         start = options.base.to_dict()
     base = TrialConfig(**{**start, **given})
     seeds = tuple(base.seed + offset for offset in range(_at_least_one("--seeds", options.seeds, 1)))
+    if seeds[-1] > _LAST_SEED:
+        raise UsageError(
+            f"--seeds {len(seeds)}: not as many are left from {base.seed} on; give a smaller --seed"
+        )
     space: Space = {}
     rows: tuple[PlannedRow, ...] = ()
     if sweep:
@@ -77,7 +81,7 @@ def resolve_plan(options: Options, machine: Machine | None) -> Plan:
     assumed = {name: value for name, value in start.items() if name not in varied}
     settings = _taken_over(options) | {
         "protocol": protocol,
-        "split_seed": _from_zero("--split-seed", options.split_seed),
+        "split_seed": _seed("--split-seed", options.split_seed),
         "device": "cuda" if gpus > 0 else "cpu",
         "threads": max(1, int(cpus)),
     }
@@ -89,7 +93,7 @@ def resolve_plan(options: Options, machine: Machine | None) -> Plan:
         space=space,
         first=published_point(space),
         startup=startup_trials(trials),
-        search_seed=None if sweep else _from_zero("--search-seed", options.search_seed),
+        search_seed=None if sweep else _seed("--search-seed", options.search_seed),
         sweep=sweep.name if sweep else None,
         title=sweep.title if sweep else None,
         source=sweep.source if sweep else None,
@@ -296,7 +300,7 @@ def _at_least_one(flag: str, value: int | None, default: int) -> int:
     return default if value is None else value
 
 
-def _from_zero(flag: str, value: int | None) -> int:
-    if value is not None and value < 0:
-        raise UsageError(f"{flag} {value} is not allowed: expected a whole number from 0")
+def _seed(flag: str, value: int | None) -> int:
+    if value is not None and not 0 <= value <= _LAST_SEED:
+        raise UsageError(f"{flag} {value} is not allowed: expected a whole number from 0 to {_LAST_SEED}")
     return value or 0

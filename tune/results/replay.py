@@ -34,7 +34,7 @@ from tune.planning.equal_rows import trained_folder
 from tune.results.label_access import open_for, read_label_accesses
 from tune.results.measured import read_measured
 from tune.results.rows import EpochRow
-from tune.results.run_info import usable_plan
+from tune.results.run_info import usable_info, usable_plan
 from tune.results.trial_folder import TrialFolder, newest_scores, read_trial
 from tune.storage.location import RunLocation, locate_run
 from tune.storage.names import (
@@ -48,6 +48,7 @@ from tune.storage.names import (
     TRIALS_FOLDER,
 )
 from tune.storage.score_file import read_scores
+from tune.storage.usable_fields import read_table
 
 FORMAT_VERSION = 1
 # Where a trial's folder may lie in a run.
@@ -104,8 +105,7 @@ def replay_trial(
     record = TrainingRecord.parse(recorded.record, str(folder / RECORD_FILE))
     if not recorded.measured:
         raise DataError(f"{folder} has no finished epoch to compare with")
-    info = read_json(root / RUN_FILE)
-    store = _open_store(info, data)
+    store = _open_store(root, data)
     recorded_seed = TrialConfig.from_dict(record.config).seed
     other = seed is not None and seed != recorded_seed
     trainer = _trainer(record, store, root / SPLIT_FILE, seed if other else None)
@@ -179,13 +179,13 @@ def _folder(run: Path, trial: str) -> Path | None:
     return None
 
 
-def _open_store(info: Mapping[str, Any], data: str | None) -> FeatureStore:
-    location = data or info.get("data")
+def _open_store(root: Path, data: str | None) -> FeatureStore:
+    location = data or usable_info(read_table(root / RUN_FILE, [], RUN_FILE), []).data
     if not location:
-        raise DataError("run.json does not say where the data lie; give them with --data")
-    if data is None and not is_uri(str(location)) and not Path(str(location)).exists():
+        raise DataError(f"{root / RUN_FILE} does not say where the data lie; give them with --data")
+    if data is None and not is_uri(location) and not Path(location).exists():
         raise DataError(f"the data of the run, {location}, are not there any more; give them with --data")
-    return resolve(str(location), progress=True)
+    return resolve(location, progress=True)
 
 
 def _trainer(record: TrainingRecord, store: FeatureStore, split_file: Path, seed: int | None) -> Trainer:

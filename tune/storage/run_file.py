@@ -69,6 +69,7 @@ class EarlierOptions(FileModel):
     model_config = ConfigDict(extra="allow")
 
     data: str | None = None
+    hyperparameters: dict[str, Scalar] = Field(default_factory=dict)
 
 
 class RunInfo(FileFormat):

@@ -319,6 +319,23 @@ def test_confirmation_seeds_are_none_that_the_run_trains_with() -> None:
             plan(**options)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"seeds": 3, "hyperparameters": {"seed": 2**31 - 2}},
+            "--seeds 3: not as many are left from 2147483646",
+        ),
+        ({"split_seed": 2**32}, "--split-seed 4294967296 is not allowed"),
+        ({"search_seed": -1}, "--search-seed -1 is not allowed"),
+    ],
+)
+def test_seeds_beyond_the_range_of_seeds_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        plan(**options)
+    assert plan(seeds=2, split_seed=2**31 - 1, hyperparameters={"seed": 2**31 - 2}).seeds[1] == 2**31 - 1
+
+
 @pytest.mark.parametrize("seconds", [0.0, -1.0, float("inf"), float("nan")])
 def test_a_time_that_no_trial_can_exceed_or_keep_is_refused(seconds: float) -> None:
     with pytest.raises(UsageError, match=r"--trial-timeout \S+: expected a number of seconds, more than 0"):

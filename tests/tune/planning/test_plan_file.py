@@ -20,7 +20,7 @@ from tune.planning.plan import Plan, read_plan, write_plan
 from tune.planning.resources import Machine
 from tune.planning.run_spec import RunSpec, TrainingSettings
 from tune.results.run_info import usable_info, usable_plan
-from tune.storage.run_file import EarlierOptions
+from tune.storage.run_file import EarlierOptions, RunInfo
 from tune.storage.run_folder import Workspace
 
 # What commit 8e21a30 recorded on two CPUs.
@@ -76,6 +76,13 @@ def test_a_run_of_a_version_further_back_is_refused_by_name(lost: str, tmp_path:
         plan_of_earlier_version(run, None if lost == "options" else EarlierOptions(**recorded))
     assert "resume it with that version, or begin a new run" in str(caught.value)
     assert lost == "options" or lost in str(caught.value)
+
+
+def test_options_of_an_earlier_version_that_are_no_options_are_a_fault_of_run_json() -> None:
+    content = {"format_version": 1, "options": {"data": None, "hyperparameters": 3}}
+    with pytest.raises(DataError, match=r"run\.json is damaged") as caught:
+        RunInfo.parse(content, "run.json")
+    assert caught.value.problems[0].startswith("options.hyperparameters = 3")
 
 
 def test_a_run_of_the_version_before_goes_on_with_its_own_space(tmp_path: Path) -> None:

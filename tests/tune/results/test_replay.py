@@ -171,6 +171,10 @@ def test_what_cannot_be_replayed_is_refused(tmp_path: Path, run: Path) -> None:
     write_json_atomic(copy / "run.json", {**info, "data": str(tmp_path / "gone")})
     with pytest.raises(DataError, match="are not there any more; give them with --data"):
         replay(copy, "refit/seed0")
+    for content in ("[]", "null", '{"data": 3}', "{"):
+        (copy / "run.json").write_text(content)
+        with pytest.raises(DataError, match=r"run\.json does not say where the data lie; give them with"):
+            replay(copy, "refit/seed0")
     assert not (copy / "replays").exists(), "nothing half-made is left"
     code, _ = replay(copy, "refit/seed0", data=info["data"])
     assert code == 0
