@@ -247,7 +247,7 @@ def test_a_space_of_ones_own_is_searched_and_a_resume_needs_its_file_no_more(
     file = folder / "space.toml"
     file.write_text(SPACE)
     asked = ["--data", str(demo_store.path), *SMALL, "--epochs", "3", "--trials", "6", "--concurrent", "1"]
-    asked += ["--space", str(file), "--search", "dropout=0..0.5:step=0.1", "--no-report"]
+    asked += ["--no-asha", "--space", str(file), "--search", "dropout=0..0.5:step=0.1", "--no-report"]
     code, output = search_here(*asked, "--name", "own", cwd=folder)
     assert code == 0, output
     run, killed = folder / "runs" / "own", folder / "runs" / "own-killed"
