@@ -161,8 +161,8 @@ def read(results: Path) -> list[dict[str, Any]]:
     "--data", multiple=True, help="A store, or a folder in the XD-Violence layout.  [default: the demo]"
 )
 @click.option("--trials", type=click.IntRange(3), default=16, show_default=True, help="Of each data set.")
-@click.option("--epochs", type=click.IntRange(1), default=20, show_default=True)
-@click.option("--batch-size", type=click.IntRange(1), default=16, show_default=True)
+@click.option("--epochs", type=click.IntRange(1), default=16, show_default=True)
+@click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True)
 @click.option("--processes", type=click.IntRange(1), default=2, show_default=True)
 @json_option
 def main(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -30,7 +30,14 @@ _SNIPPET_FRAMES = click.option(
     type=click.IntRange(1, 10_000),
     help="Frames of a snippet; default 16, or what gt.npy says.",
 )
-_DEFAULTS = DemoSize()
+
+
+def _size_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The sizes of the generated set; one that is not given is None."""
+    for name, default in reversed(dict(DemoSize()).items()):
+        flag = f"--{name.replace('_', '-')}"
+        command = click.option(flag, name, type=int, help=f"[default: {default}]")(command)
+    return command
 
 
 @click.command()
@@ -78,24 +85,23 @@ def convert(folder: Path, out: Path, dtype: Dtype, overwrite: bool, snippet_fram
 
 @click.command()
 @click.argument("out", type=_FOLDER)
-@click.option("--train-videos", type=int, default=_DEFAULTS.train_videos, show_default=True)
-@click.option("--test-videos", type=int, default=_DEFAULTS.test_videos, show_default=True)
-@click.option("--min-snippets", type=int, default=_DEFAULTS.min_snippets, show_default=True)
-@click.option("--max-snippets", type=int, default=_DEFAULTS.max_snippets, show_default=True)
-@click.option("--visual-dim", type=int, default=_DEFAULTS.visual_dim, show_default=True)
-@click.option("--audio-dim", type=int, default=_DEFAULTS.audio_dim, show_default=True)
-@click.option("--crops", type=int, default=_DEFAULTS.crops, show_default=True)
-@click.option("--seed", type=int, default=_DEFAULTS.seed, show_default=True)
+@click.option("--generated", is_flag=True, help="Write the generated set; any size below means it, too.")
+@_size_options
 @click.option("--ground-truth", is_flag=True, help="Write gt.npy, too.")
 @click.option("--overwrite", is_flag=True, help="Replace the demo that OUT holds.")
-def demo(out: Path, ground_truth: bool, overwrite: bool, **size: int) -> None:
-    """Write a made-up data set in the XD-Violence layout into OUT.
+def demo(out: Path, generated: bool, ground_truth: bool, overwrite: bool, **size: int | None) -> None:
+    """Write a demo data set in the XD-Violence layout into OUT.
 
-    It is for trying the tools; results on it say nothing about XD-Violence. The size of the real data is about
+    It is the one that a search without --data runs on: real handwritten and spoken digits in a made-up story, under CC
+    BY-SA 4.0 (NOTICE in OUT). With --generated or a size it is a set of made-up features of that size. Both are for
+    trying the tools; results on them say nothing about XD-Violence. The size of the real data is about
     --train-videos 3954 --test-videos 800 --min-snippets 20 --max-snippets 400 (20 GB).
     """
+    given = {name: value for name, value in size.items() if value is not None}
     with _naming_what_is_kept(out):
-        path = data.write_demo(out, ground_truth=ground_truth, overwrite=overwrite, progress=True, **size)
+        path = data.write_demo(
+            out, generated=generated, ground_truth=ground_truth, overwrite=overwrite, progress=True, **given
+        )
     echo(f"wrote {path}")
     echo(f"next: {command_line('macil', 'check', out)}")
 

@@ -9,7 +9,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from macil.data.demo.generator import GENERATOR_VERSION
+from macil.data.demo.digits import DEMO_VERSION
 from macil.data.demo.writing import write_demo
 from macil.data.store.conversion import convert, holds, read_source, write_store
 from macil.data.store.feature_store import FeatureStore, is_store, looks_like_store
@@ -22,7 +22,7 @@ from macil.io.locks import exclusive
 from macil.io.notes import note
 from macil.io.remote import is_uri
 
-_DEMO_STORE = f"demo-{GENERATOR_VERSION}.{FORMAT_VERSION}"
+_DEMO_STORE = f"demo-{DEMO_VERSION}.{FORMAT_VERSION}"
 
 
 def resolve(

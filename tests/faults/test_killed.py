@@ -34,9 +34,9 @@ def pause_converting(videos: int, go: Path | None = None) -> str:
     return KEEP + pause("macil.data.store.writer:load_features", FILES * videos, go)
 
 
-def pause_demo(videos: int, go: Path | None = None) -> str:
-    """Code that holds the making of a demo after so many videos."""
-    return pause("macil.data.demo.generator:DemoGenerator.draw", videos, go)
+def pause_demo(videos: int, go: Path | None = None, *, draws: str = "generator:DemoGenerator") -> str:
+    """Code that holds the making of a demo, the generated one or another, after so many videos."""
+    return pause(f"macil.data.demo.{draws}.draw", videos, go)
 
 
 MODULES = """
@@ -202,7 +202,9 @@ def test_a_search_killed_while_the_demo_is_made_and_while_it_is_converted_finish
     begin = ["--name", "x", "--storage", tmp_path / "runs", *small]
     resume = ["--resume", "x", "--storage", tmp_path / "runs"]
 
-    command = start(SEARCH, *begin, logs=tmp_path, before=pause_demo(30), **environment)
+    command = start(
+        SEARCH, *begin, logs=tmp_path, before=pause_demo(30, draws="digits:DigitsDemo"), **environment
+    )
     command.kill_when(lambda: len([*cache.glob("demo-*.layout.partial/vggish-features/*/[!.]*")]) == 30)
     assert not [*cache.glob("demo-*.layout")]
 

@@ -1,1 +1,1 @@
-"""The generated demo data set."""
+"""The embedded demo, real digits in a made-up story, and the generated data set."""

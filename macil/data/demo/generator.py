@@ -24,12 +24,12 @@ from __future__ import annotations
 
 import string
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar, Self
 
 import numpy as np
 from pydantic import model_validator
 
+from macil.data.demo.video import DemoVideo
 from macil.data.xd.annotations import SNIPPET_FRAMES, Interval
 from macil.data.xd.folders import SPLITS, SplitName
 from macil.data.xd.names import VIOLENT_CODES
@@ -100,42 +100,12 @@ class DemoSize(FileFormat):
         return 4 * snippets * (self.crops * self.visual_dim + self.audio_dim)
 
 
-@dataclass(frozen=True)
-class DemoVideo:
-    """The properties of a video that are fixed before its features are drawn. Intervals of frames are half-open."""
-
-    split: SplitName
-    index: int
-    source: int
-    name: str
-    categories: tuple[str, ...]
-    length: int
-    audio_length: int
-    visual_events: tuple[Interval, ...]
-    audio_events: tuple[Interval, ...]
-
-    @property
-    def violent(self) -> bool:
-        """Whether it has a violent event, visual or audio."""
-        return bool(self.categories)
-
-    @property
-    def intervals(self) -> list[Interval]:
-        """Violent frames: the union of visual and audio events, sorted."""
-        merged: list[Interval] = []
-        for start, end in sorted((*self.visual_events, *self.audio_events)):
-            if merged and start <= merged[-1][1]:
-                merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
-            else:
-                merged.append((start, end))
-        return merged
-
-
 class DemoGenerator:
     """Draws the videos of a demo; each depends on the size's fields and on its number, not on those drawn before."""
 
     def __init__(self, size: DemoSize) -> None:
         self._size = size
+        self.visual_shape, self.audio_dim = (size.crops, size.visual_dim), size.audio_dim
         self._visual = _Modality(self._rng("visual world"), size.visual_dim, VISUAL_CUE)
         self._audio = _Modality(self._rng("audio world"), size.audio_dim, AUDIO_CUE)
         self.videos = tuple(video for split in SPLITS for video in self._decide_split(split))

@@ -1,4 +1,4 @@
-"""Write the made-up data set of `macil.data.demo.generator` as a folder in the XD-Violence layout."""
+"""Write a demo, of `macil.data.demo.digits` or `macil.data.demo.generator`, as a folder in the XD-Violence layout."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from macil.data.demo.generator import GENERATOR_VERSION, DemoGenerator, DemoSize, DemoVideo
+from macil.data.demo.digits import DEMO_VERSION, DigitsDemo
+from macil.data.demo.digits import NBYTES as DIGITS_NBYTES
+from macil.data.demo.generator import GENERATOR_VERSION, DemoGenerator, DemoSize
+from macil.data.demo.video import Demo, DemoVideo
 from macil.data.xd.annotations import SNIPPET_FRAMES, rasterise
 from macil.data.xd.arrays import ArrayError, read_header
 from macil.data.xd.folders import FOLDERS, SPLITS
@@ -21,8 +24,9 @@ from macil.io.formats import FileFormat
 from macil.io.notes import note
 from macil.io.progress import show_progress
 
-DEMO_FILE = "demo.json"
+DEMO_FILE, NOTICE = "demo.json", "NOTICE"
 _MADE_UP = "made-up features in the XD-Violence layout, written by `python -m macil demo`"
+_DIGITS = "real digits in a made-up story in the XD-Violence layout, written by `python -m macil demo`"
 
 # Annotations whose name ends in .mp4: 14 of 500 in XD-Violence.
 _MP4_SHARE = 0.03
@@ -35,16 +39,36 @@ class _Origin(FileFormat):
     """Whether gt.npy is there"""
 
 
-class DemoFile(DemoSize, _Origin):  # the fields of the last base come first in the file
-    """demo.json, which marks a folder as a demo and says how it was made."""
+class GeneratedFile(DemoSize, _Origin):  # the fields of the last base come first in the file
+    """demo.json of the generated set, which marks a folder as a demo and says how it was made."""
 
-    WHAT: ClassVar[str] = "the description of a demo"
+    WHAT: ClassVar[str] = "the description of a generated demo"
     MARK: ClassVar[str | None] = "what"
+
+
+class DigitsFile(FileFormat):
+    """demo.json of the embedded demo."""
+
+    WHAT: ClassVar[str] = "the description of the embedded demo"
+    MARK: ClassVar[str | None] = "what"
+
+    what: str = _DIGITS
+    demo_version: int = DEMO_VERSION
+    license: str = "CC-BY-SA-4.0"
+    """SPDX identifier; NOTICE beside it says whose work it is"""
+    ground_truth: bool
+    """Whether gt.npy is there"""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of features, about."""
+        return DIGITS_NBYTES
 
 
 def write_demo(
     out: str | os.PathLike[str],
     *,
+    generated: bool = False,
     ground_truth: bool = False,
     overwrite: bool = False,
     progress: bool = False,
@@ -56,25 +80,30 @@ def write_demo(
 
     Args:
         out: Folder to make.
+        generated: Write the generated set, in its own size where none is given, in place of the embedded demo.
         ground_truth: Write `gt.npy` too.
         overwrite: Replace an older demo.
         progress: Show progress on stderr.
-        **size: Fields of `DemoSize`: train_videos, test_videos, min_snippets, max_snippets, visual_dim, audio_dim,
-            crops, seed.
+        **size: Fields of `DemoSize`, each of which means the generated set: train_videos, test_videos, min_snippets,
+            max_snippets, visual_dim, audio_dim, crops, seed.
 
     Raises:
         UsageError: A size is out of range, `out` cannot be written or is taken, or the disk is too small.
     """
-    parameters = DemoSize(**size)
+    parameters = DemoSize(**size) if generated or size else None
     out = Path(out).absolute()
     _check_target(out, overwrite)
     partial = out.with_name(out.name + ".partial")
-    description = DemoFile(ground_truth=ground_truth, **dict(parameters))
     try:
-        _prepare(partial, description)
-        generator = DemoGenerator(parameters)
-        _write_features(partial, generator, parameters, progress)
-        _write_labels(partial, generator, ground_truth)
+        if parameters is None:
+            _prepare(partial, DigitsFile(ground_truth=ground_truth))
+            shutil.copyfile(Path(__file__).with_name(NOTICE), partial / NOTICE)
+            demo: Demo = DigitsDemo()
+        else:
+            _prepare(partial, GeneratedFile(ground_truth=ground_truth, **dict(parameters)))
+            demo = DemoGenerator(parameters)
+        _write_features(partial, demo, progress)
+        _write_labels(partial, demo, ground_truth)
         replace_folder(partial, out)
     except OSError as error:
         refused = refusal(error.filename or out, error)
@@ -96,9 +125,9 @@ def _check_target(out: Path, overwrite: bool) -> None:
     require_creatable(out)
 
 
-def _prepare(partial: Path, description: DemoFile) -> None:
+def _prepare(partial: Path, description: GeneratedFile | DigitsFile) -> None:
     """Take up an unfinished folder of the same demo, or begin a new one."""
-    if partial.exists() and _read_description(partial) != description:
+    if partial.exists() and not _is_of(partial, description):
         shutil.rmtree(partial)
     partial.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(partial).free + sum(path.stat().st_size for path in partial.rglob("*.npy"))
@@ -111,23 +140,23 @@ def _prepare(partial: Path, description: DemoFile) -> None:
             (partial / FOLDERS[modality, split][0]).mkdir(parents=True, exist_ok=True)
 
 
-def _read_description(folder: Path) -> DemoFile | None:
+def _is_of(folder: Path, description: GeneratedFile | DigitsFile) -> bool:
     try:
-        return DemoFile.read(folder / DEMO_FILE)
+        return type(description).read(folder / DEMO_FILE) == description
     except (DataError, UsageError):
-        return None
+        return False
 
 
-def _write_features(partial: Path, generator: DemoGenerator, size: DemoSize, progress: bool) -> None:
-    videos = generator.videos
-    first = next((i for i, video in enumerate(videos) if not _is_written(partial, video, size)), len(videos))
+def _write_features(partial: Path, demo: Demo, progress: bool) -> None:
+    videos = demo.videos
+    first = next((i for i, video in enumerate(videos) if not _is_written(partial, demo, video)), len(videos))
     if first:
         note(f"taking up the demo at video {min(first + 1, len(videos))} of {len(videos)} ({partial})")
     with show_progress("writing the demo", len(videos), "videos", enabled=progress) as advance:
         for index, video in enumerate(videos):
-            if index >= first and not _is_written(partial, video, size):
-                visual, audio = generator.draw(video)
-                for path, crop in zip(_visual_paths(partial, video, size), visual, strict=True):
+            if index >= first and not _is_written(partial, demo, video):
+                visual, audio = demo.draw(video)
+                for path, crop in zip(_visual_paths(partial, demo, video), visual, strict=True):
                     _save(path, crop)
                 # The audio comes last and whole: where it is, the video is finished.
                 path = _audio_path(partial, video)
@@ -144,9 +173,10 @@ def _save(path: Path, array: np.ndarray) -> None:
     path.write_bytes(buffer.getbuffer())
 
 
-def _is_written(partial: Path, video: DemoVideo, size: DemoSize) -> bool:
-    shapes = dict.fromkeys(_visual_paths(partial, video, size), (video.length, size.visual_dim))
-    shapes[_audio_path(partial, video)] = (video.audio_length, size.audio_dim)
+def _is_written(partial: Path, demo: Demo, video: DemoVideo) -> bool:
+    _, width = demo.visual_shape
+    shapes = dict.fromkeys(_visual_paths(partial, demo, video), (video.length, width))
+    shapes[_audio_path(partial, video)] = (video.audio_length, demo.audio_dim)
     try:
         headers = {path: read_header(path) for path in shapes}
     except ArrayError:
@@ -154,18 +184,17 @@ def _is_written(partial: Path, video: DemoVideo, size: DemoSize) -> bool:
     return all((header.rows, header.width) == shapes[path] for path, header in headers.items())
 
 
-def _visual_paths(folder: Path, video: DemoVideo, size: DemoSize) -> list[Path]:
-    return [folder / FOLDERS["visual", video.split][0] / f"{video.name}__{c}.npy" for c in range(size.crops)]
+def _visual_paths(folder: Path, demo: Demo, video: DemoVideo) -> list[Path]:
+    crops, _ = demo.visual_shape
+    return [folder / FOLDERS["visual", video.split][0] / f"{video.name}__{c}.npy" for c in range(crops)]
 
 
 def _audio_path(folder: Path, video: DemoVideo) -> Path:
     return folder / FOLDERS["audio", video.split][0] / f"{video.name}__vggish.npy"
 
 
-def _write_labels(partial: Path, generator: DemoGenerator, ground_truth: bool) -> None:
-    videos = sorted(
-        (video for video in generator.videos if video.split == "test"), key=lambda video: video.name
-    )
+def _write_labels(partial: Path, demo: Demo, ground_truth: bool) -> None:
+    videos = sorted((video for video in demo.videos if video.split == "test"), key=lambda video: video.name)
     violent = [video for video in videos if video.violent]
     rng = np.random.default_rng([GENERATOR_VERSION, len(videos), len(violent)])
     lines = [

@@ -352,7 +352,7 @@ def test_two_processes_at_once_make_the_demo_once(
 
 def test_no_data_means_the_demo(cache: Path) -> None:
     store = resolve(None)
-    assert (len(store.videos("train")), len(store.videos("test"))) == (80, 40)
+    assert (len(store.videos("train")), len(store.videos("test"))) == (120, 80)
     assert (store.visual_dim, store.audio_dim, store.crops) == (1024, 128, 5)
     assert [path.name for path in cache.iterdir()] == [store.path.name]
 

@@ -49,7 +49,7 @@ def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]
         (["--trials", "0"], "--trials 0 is not allowed"),
         (["--seeds", "-1"], "--seeds -1 is not allowed"),
         (["--concurrent", "0"], "--concurrent 0 is not allowed"),
-        (["--grace", "21"], "--grace 21 is more than the 20 epochs"),
+        (["--grace", "17"], "--grace 17 is more than the 16 epochs"),
         (["--gpus-per-trial", "1000"], "--gpus-per-trial 1000: this machine has"),
         (["--gpus-per-trial", "1.5"], "--gpus-per-trial 1.5 is not allowed"),
         (["--cpus-per-trial", "1000"], "--cpus-per-trial 1000: this machine has"),
