@@ -385,7 +385,8 @@ def prove(machines: Machines) -> Outcome:
     machines.type(f"ray up -y {FILE}", "exit status 0")
     machines.wait_for_nodes()
     machines.type(f"ray exec {FILE} 'ray status'", "says what it offers", _assert_says("local.cluster.node"))
-    demo = f"python -m macil demo {shared}/demo && python -m macil convert {shared}/demo {shared}/demo.store"
+    made, store = f"{shared}/demo", f"{shared}/demo.store"
+    demo = f"python -m macil demo {made} --generated && python -m macil convert {made} {store}"
     machines.type(in_project % demo, "80 training videos", _assert_says("80 training and 40 test videos"))
 
     def on_both(output: str) -> None:
