@@ -25,6 +25,7 @@ from macil.data import FeatureStore, convert, write_demo
 from macil.io.files import write_json_atomic
 from macil.training.trainer import Trainer
 from tune.algorithms.space import Space, distributions
+from tune.algorithms.stopping.asha import AshaSettings
 from tune.planning.space import published_point, search_space
 from tune.storage.saved_epochs import SavedEpochs
 
@@ -132,9 +133,16 @@ def _write_head(
         "dataset": {split: len(store.videos(split).names) for split in ("train", "test")},
     }
     write_json_atomic(folder / "run.json", info)
-    asha = {"grace_period": max(1, base.epochs // 3), "reduction_factor": 3}
+    stopping = AshaSettings(grace=max(1, base.epochs // 3)).model_dump()
     recorded = {name: dimension.model_dump(mode="json") for name, dimension in space.items()}
-    plan = {"kind": "search", "space": recorded, "first": initial, "rows": [], "asha": asha, "notes": []}
+    plan = {
+        "kind": "search",
+        "space": recorded,
+        "first": initial,
+        "rows": [],
+        "stopping": stopping,
+        "notes": [],
+    }
     write_json_atomic(folder / "plan.json", plan)
     base.save(folder / "config.toml")
 

@@ -225,7 +225,7 @@ def measure_trials(
     """One trial at a time on one CPU, in turns with the same trainings alone."""
     options = Options(
         data=str(store.path),
-        asha=False,
+        stopping="none",
         concurrent=1,
         cpus_per_trial=1.0,  # threads that share a busy machine wait for each other
         hyperparameters={"epochs": epochs, "batch_size": 16},
@@ -296,7 +296,7 @@ def measure_driver(folder: Path, machine: Machine, trials: int) -> dict[str, Any
     """
     tiny = write_demo(folder / "tiny", **_DEMO, max_snippets=30, visual_dim=64, audio_dim=16)
     store = FeatureStore.open(convert(tiny, folder / "tiny.store"))
-    options = Options(data=str(store.path), trials=trials, asha=False, hyperparameters=_SHORT)
+    options = Options(data=str(store.path), trials=trials, stopping="none", hyperparameters=_SHORT)
     search = run_search(folder / "many", store, options, machine)
     study = optuna.load_study(study_name=None, storage=open_journal(search.run.journal))
     rows = study.get_trials(deepcopy=False)

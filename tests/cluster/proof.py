@@ -63,7 +63,7 @@ def assert_decisions(run: Path, lines: Sequence[Line]) -> None:
     the decision.
     """
     plan = read_json(run / "plan.json")
-    epochs, grace = plan["base"]["epochs"], plan["asha"]["grace_period"]
+    epochs, grace = plan["base"]["epochs"], plan["stopping"]["grace"]
     rungs = [grace * REDUCTION**k for k in range(10) if grace * REDUCTION**k < epochs]
     judged = stopped = 0
     for rung in rungs:

@@ -13,7 +13,9 @@ from tests.cluster.searching import Line
 
 def test_a_stop_that_the_rungs_do_not_explain_is_found(tmp_path: Path) -> None:
     """A trial is stopped below the best third of those before it; which of two came first in one look is open."""
-    write_json_atomic(tmp_path / "plan.json", {"base": {"epochs": 20}, "asha": {"grace_period": 4}})
+    write_json_atomic(
+        tmp_path / "plan.json", {"base": {"epochs": 20}, "stopping": {"rule": "asha", "grace": 4}}
+    )
 
     def line(trial: int, look: int, score: float, done: bool) -> Line:
         content = {"selection_score": score, "done": done, "diverged": False}

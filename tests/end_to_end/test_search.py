@@ -23,7 +23,11 @@ from macil.training.checkpoint import load_checkpoint
 from tests.support.promise import digits, rows
 from tests.support.search_command import SMALL, finish, info, lines_of, search_here, start, stop_when
 from tests.support.studies import load_study
+from tune.algorithms.simulator.curves import read_curves
+from tune.algorithms.simulator.recorded import RecordedRun
+from tune.algorithms.simulator.simulate import simulate
 from tune.commands.search import search
+from tune.planning.plan import read_plan
 from tune.results.label_access import read_label_accesses
 from tune.results.next_commands import report_command
 from tune.storage.trial_log import read_log
@@ -146,6 +150,61 @@ def test_a_killed_search_goes_on_as_if_nothing_had_happened_and_reads_no_test_la
     assert digits(run) == digits(unbroken[0])
     assert rows(run) == rows(unbroken[0])
     assert info(run)["winner"] == info(unbroken[0])["winner"]
+
+
+@pytest.mark.ray
+def test_the_simulator_suggests_and_stops_what_the_run_did(unbroken: tuple[Path, str]) -> None:
+    """Told nothing but the tables of the report and the plan."""
+    run, _ = unbroken
+    plan = read_plan(run)
+    assert plan is not None
+    assert plan.sampler is not None
+    found = simulate(
+        plan.space,
+        RecordedRun(read_curves(run / "report", plan.space), plan.base.epochs),
+        trials=plan.trials,
+        startup=plan.startup,
+        seed=plan.search_seed or 0,
+        sampler=plan.sampler,
+        stopping=plan.stopping,
+        initial=(plan.first, *plan.enqueued),
+    )
+    study = load_study(run / "study.journal").trials
+    assert [trial.params for trial in found] == [row.params for row in study]
+    assert [dict(enumerate(trial.scores, start=1)) for trial in found] == [
+        row.intermediate_values for row in study
+    ]
+    assert [trial.stopped for trial in found] == [row.state == TrialState.PRUNED for row in study]
+
+
+@pytest.mark.ray
+@pytest.mark.nightly
+@pytest.mark.usefixtures("shared_ray")
+def test_another_sampler_and_stopping_rule_go_on_after_a_kill(folder: Path, demo_store: FeatureStore) -> None:
+    """Sobol points and the median rule, with known points from a file that the resume does not need."""
+    known = folder / "known.toml"
+    known.write_text("[[points]]\nlambda_v2b = 0.5\n", encoding="utf-8")
+    others = ["--sampler", "qmc", "--stopping", "median", "--enqueue", str(known)]
+    begin = ["--data", str(demo_store.path), *SEARCH, *others, "--no-report"]
+    code, output = search_here(*begin, "--name", "whole", cwd=folder)
+    assert code == 0, output
+    assert "1 known point first; scrambled Sobol points" in output
+    run = folder / "runs" / "other"
+    command = start(*begin, "--name", "other", cwd=folder)
+    stop_when(
+        command, lambda: len(lines_of(run / "trials/00004/result.json")) >= 1, signal.SIGKILL, group=False
+    )
+    command.process.wait()
+    known.unlink()
+    code, output = search_here("--resume", "other", "--no-report", cwd=folder)
+    assert code == 0, output
+    assert digits(run) == digits(run.parent / "whole")
+    assert rows(run) == rows(run.parent / "whole")
+    study = load_study(run / "study.journal").trials
+    assert study[1].params["lambda_v2b"] == 0.5
+    assert {row.state for row in study} == {TrialState.COMPLETE, TrialState.PRUNED}, (
+        "the example should show both"
+    )
 
 
 @pytest.mark.ray

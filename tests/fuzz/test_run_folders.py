@@ -100,6 +100,8 @@ def _spoil_a_field(run: Path, rng: random.Random) -> None:
         "trials",
         "seeds",
         "asha",
+        "stopping",
+        "sampler",
         "confirm",
         "winner",
         "sweep",

@@ -111,7 +111,7 @@ def search_results(trials: Sequence[Mapping[str, Any]], *, demo: bool = False, *
         "base": SEARCHED.to_dict(),
         "fixed": {},
         "first": published_point(SPACE),
-        "asha": {"grace_period": 1, "reduction_factor": 3},
+        "stopping": {"rule": "asha", "grace": 1, "reduction": 3},
     }
     return made_results(
         rows, (), {**searched, **plan}, Path("run"), SEARCHED, sweep=None, demo=demo, options={"data": "d"}

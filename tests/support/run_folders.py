@@ -73,7 +73,7 @@ class RunFolder:
             "notes": [],
         }
         write_json_atomic(
-            self.path / "plan.json", self.plan | {"asha": {"grace_period": 1, "reduction_factor": 3}}
+            self.path / "plan.json", self.plan | {"stopping": {"rule": "asha", "grace": 1, "reduction": 3}}
         )
         BASE.save(self.path / "config.toml")
         return self

@@ -15,6 +15,8 @@ from macil.commands.cli import PlainConsole
 from macil.errors import UsageError
 from macil.io.remote import is_uri
 from macil.io.wording import now_in_name
+from tune.algorithms.samplers.registry import SAMPLERS
+from tune.algorithms.stopping.registry import RULES
 from tune.commands.status import show_status
 from tune.execution.pipeline import begin, run_to_end
 from tune.execution.session import quiet_ray
@@ -104,12 +106,30 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
     "--protocol", type=click.Choice(["heldout", "published"]), help="Default heldout, for a sweep published."
 )
 @click.option(
-    "--asha/--no-asha",
-    default=None,
-    help="Stop the weaker trials early; default yes for a search from 4 trials on, no for a sweep.",
+    "--sampler",
+    type=click.Choice(list(SAMPLERS)),
+    help="Who suggests configurations: "
+    + ", ".join(f"{name} ({sampler.title})" for name, sampler in SAMPLERS.items())
+    + "; default tpe.",
 )
 @click.option(
-    "--grace", type=int, help="Epochs before ASHA compares trials; default 15, at most half of the epochs."
+    "--enqueue",
+    "enqueue_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Try known configurations right after the paper's: [[points]] of a .toml file, or the trials.csv or "
+    "trials.parquet of a report.",
+)
+@click.option(
+    "--stopping",
+    type=click.Choice([*RULES, "none"]),
+    help="Who stops the weaker trials early; default asha for a search from 4 trials on, none for a sweep.",
+)
+@click.option("--asha/--no-asha", default=None, help="The same as --stopping asha, and as --stopping none.")
+@click.option(
+    "--grace",
+    type=int,
+    help="Epochs that every trial gets before any is stopped; default 15, at most half of the epochs.",
 )
 @click.option("--search-seed", type=int, help="Seed of the suggestions; default 0.")
 @click.option("--split-seed", type=int, help="Seed of the held-out split; default 0.")
@@ -153,7 +173,7 @@ def search(
     status: str | None,
     **options: Any,
 ) -> int:
-    """Search the hyperparameters of MACIL-SD with Ray Tune, Optuna and ASHA, or train a sweep of the paper.
+    """Search the hyperparameters of MACIL-SD with Ray Tune and Optuna, or train a sweep of the paper.
 
     A hyperparameter given below is fixed: it leaves the space.
     """
@@ -245,10 +265,20 @@ def _options(options: dict[str, Any]) -> Options:
     base = None
     if options["preset"] is not None or options["config_file"] is not None:
         base = cli.resolve_config(options["preset"], options["config_file"], hyperparameters)
-    for name in ("config_file", "space_file"):
+    for name in ("config_file", "space_file", "enqueue_file"):
         own[name] = own[name] and str(own[name].absolute())
-    own["base"] = base
+    own |= {"base": base, "stopping": _stopping(options["stopping"], options["asha"])}
     return Options(**own, hyperparameters=hyperparameters)
+
+
+def _stopping(stopping: str | None, asha: bool | None) -> str | None:
+    """What --stopping says, or the two flags that say it in another way."""
+    if asha is None:
+        return stopping
+    flag, same = ("--asha", "asha") if asha else ("--no-asha", "none")
+    if stopping not in (None, same):
+        raise UsageError(f"{flag} is --stopping {same}, and not --stopping {stopping}; give one of the two")
+    return same
 
 
 def _space_text(plan: Plan) -> str:

@@ -127,6 +127,9 @@ def _summary(
             ago += f"; last change {duration(changed)} ago"
         yield "begun", f"{info.created}, {ago}"
     yield "data", _data(info)
+    if results.plan.suggestions:
+        yield "suggestions", results.plan.suggestions
+    yield "stopping", results.plan.early_stopping
     for kind, name in _PHASES.items():
         if text := _counts(results, [row for row in rows if row.kind == kind], kind):
             yield name, text

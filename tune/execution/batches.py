@@ -9,7 +9,6 @@ from typing import Any
 from macil.data.split import Split
 from macil.data.store.feature_store import FeatureStore
 from macil.io.remote import is_uri
-from tune.algorithms.stopping.asha import AshaSettings
 from tune.algorithms.study import SearchStudy
 from tune.execution.batch_runner import Batch
 from tune.execution.tune_scheduler import StoppingScheduler
@@ -25,9 +24,8 @@ def trials_batch(run: Workspace, plan: Plan, store: FeatureStore) -> Batch:
     """The search's suggestions, or every training of the sweep's rows with every seed, each once."""
     spec = run_spec(run, plan, store)
     scheduler = None
-    if plan.asha is not None:
-        settings = AshaSettings(grace=plan.asha.grace_period, reduction=plan.asha.reduction_factor)
-        scheduler = partial(StoppingScheduler, settings, plan.base.epochs)
+    if plan.stopping is not None:
+        scheduler = partial(StoppingScheduler, plan.stopping, plan.base.epochs)
     if plan.sweep is not None:
         rows = [{"name": row.name, "changes": row.changes} for row in plan.trained_rows]
         points = _points(rows, plan.seeds, together=plan.lockstep)
@@ -36,10 +34,11 @@ def trials_batch(run: Workspace, plan: Plan, store: FeatureStore) -> Batch:
         SearchStudy,
         plan.space,
         run.journal,
+        sampler=plan.sampler or "tpe",
         seed=plan.search_seed or 0,
         epochs=plan.base.epochs,
         startup=plan.startup,
-        initial=(plan.first,),
+        initial=(plan.first, *plan.enqueued),
     )
     return _batch(plan, "trials", spec, total=plan.trials, study=study, scheduler=scheduler)
 

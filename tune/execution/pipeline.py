@@ -45,7 +45,6 @@ def begin(run: Workspace, plan: Plan, given: Options) -> None:
         metric="selection_score",
         seeds=list(plan.seeds),
         trials=plan.trials,
-        asha=plan.asha and plan.asha.model_dump(),
         refit=None,
         given=given.flags(),
         versions={"macil": __version__, **versions()},

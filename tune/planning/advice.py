@@ -11,6 +11,7 @@ from macil.io.wording import plural
 from macil.objective import ramp_weight
 from macil.training.equivalence import training_key
 from tune.algorithms.space import Space, active_values, is_active
+from tune.algorithms.stopping.registry import StoppingSettings
 from tune.planning.equal_rows import equal_rows
 from tune.planning.paper_sweeps import Sweep
 from tune.storage.run_file import Scalar
@@ -24,7 +25,7 @@ def plan_notes(
     base: TrialConfig,
     space: Space,
     sweep: Sweep | None,
-    grace: int | None,
+    stopping: StoppingSettings | None,
     usual_grace: int,
     trials: int,
     seeds: int,
@@ -36,15 +37,16 @@ def plan_notes(
         base: The run's configuration.
         space: What is searched; empty for a sweep.
         sweep: The sweep, None for a search.
-        grace: Epochs before ASHA compares trials, None without it.
-        usual_grace: The same without any option.
+        stopping: Who stops trials early, None where nobody does.
+        usual_grace: Epochs before trials are compared without any option.
         trials: Configurations to try, or trainings of a sweep.
         seeds: Seeds of a sweep's row, or of the winner's refit.
         protocol: `heldout` or `published`.
     """
     notes = []
-    if grace is not None and grace < base.epochs:
-        notes += _compared_early(base, space, grace, usual_grace)
+    early = stopping if stopping is not None and stopping.grace < base.epochs else None
+    if early is not None:
+        notes += _compared_early(base, space, early, usual_grace)
     if sweep is None:
         notes += _repeated(base, space, trials)
     if sweep is not None:
@@ -53,17 +55,19 @@ def plan_notes(
             notes.append(
                 f"rows that are the same training in {base.epochs} epochs: {alike}; raise --epochs to tell them apart"
             )
-        if grace is not None and grace < base.epochs:
-            early = _equal_rows(base, sweep, grace)
-            if early != alike:
-                notes.append(f"rows that are the same training when ASHA first compares them: {early}")
+        if early is not None:
+            at_first = _equal_rows(base, sweep, early.grace)
+            if at_first != alike:
+                notes.append(
+                    f"rows that are the same training when {early.title} first compares them: {at_first}"
+                )
             notes.append(
-                "--asha: rows that are stopped have no result at the last epoch and enter no mean; a table of the "
-                "paper needs every row trained to its end"
+                f"{early.flags[0]}: rows that are stopped have no result at the last epoch and enter no mean; a "
+                "table of the paper needs every row trained to its end"
             )
-    if grace is not None and protocol == "published":
+    if stopping is not None and protocol == "published":
         notes.append(
-            "published protocol: ASHA stops trials by their test AP, which flatters those that go on"
+            f"published protocol: {stopping.title} stops trials by their test AP, which flatters those that go on"
         )
     if sweep is None and protocol == "published":
         notes.append(
@@ -135,8 +139,11 @@ def _active_points(space: Space) -> list[dict[str, Scalar]]:
     return points
 
 
-def _compared_early(base: TrialConfig, space: Space, grace: int, usual_grace: int) -> list[str]:
-    """The trials that are one training when ASHA first compares them, if the options make it so."""
+def _compared_early(
+    base: TrialConfig, space: Space, stopping: StoppingSettings, usual_grace: int
+) -> list[str]:
+    """The trials that are one training when they are first compared, if the options make it so."""
+    grace = stopping.grace
     largest = max(
         (float(space[name].ends[1]) for name in ("lambda_v2b", "lambda_v2n") if name in space), default=0.0
     )
@@ -147,9 +154,9 @@ def _compared_early(base: TrialConfig, space: Space, grace: int, usual_grace: in
         return []
     which = f"r = {ramp:g}" if fixed else f"the paper's r = {ramp:g} (r is searched)"
     note = (
-        f"ASHA first compares trials after {plural(grace, 'epoch')}, in which λ = r t reaches {reached:g} with "
-        f"{which}: trials that differ only in a Λ above that (up to {largest:g}) are the same training until then; "
-        "raise --epochs or --grace, or use --no-asha, to tell them apart"
+        f"{stopping.title} first compares trials after {plural(grace, 'epoch')}, in which λ = r t reaches {reached:g} "
+        f"with {which}: trials that differ only in a Λ above that (up to {largest:g}) are the same training until "
+        f"then; raise --epochs or --grace, or use {stopping.flags[1]}, to tell them apart"
     )
     return [note]
 

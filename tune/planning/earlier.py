@@ -8,7 +8,7 @@ from typing import Any
 from macil.errors import DataError, UsageError
 from macil.io.files import read_json
 from tune.planning.options import as_flags
-from tune.planning.plan import FORMAT_VERSION, Plan
+from tune.planning.plan import FORMAT_VERSION, Plan, upgraded
 from tune.planning.resolve import startup_trials
 from tune.storage.names import PLAN_FILE
 from tune.storage.run_file import EarlierOptions, Scalar
@@ -30,7 +30,7 @@ def plan_of_earlier_version(run: Path, options: EarlierOptions | None) -> Plan:
         UsageError: It cannot go on: it was begun by a version further back.
     """
     try:
-        recorded: dict[str, Any] = read_json(run / PLAN_FILE)
+        recorded: Any = upgraded(read_json(run / PLAN_FILE))
         same = [name for name in Plan.model_fields if name in recorded and name not in _LATER]
         content = {"format_version": FORMAT_VERSION, **{name: recorded[name] for name in same}}
         others = {} if options is None else options.model_dump()

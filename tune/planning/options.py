@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from macil.config import TrialConfig
 from macil.training.trainer import KeptScores
+from tune.algorithms.samplers.registry import SamplerName
+from tune.algorithms.stopping.registry import RuleName
 from tune.planning.run_spec import RunProtocol
 from tune.storage.run_file import Scalar
 
@@ -25,7 +28,8 @@ class Options(BaseModel):
     seeds: int | None = None
     trials: int | None = None
     protocol: RunProtocol | None = None
-    asha: bool | None = None
+    sampler: SamplerName | None = None
+    stopping: RuleName | Literal["none"] | None = None
     grace: int | None = None
     confirm: int | None = None
     confirm_seeds: int | None = None
@@ -40,6 +44,7 @@ class Options(BaseModel):
     config_file: str | None = None
     space_file: str | None = None
     search: tuple[str, ...] | None = None
+    enqueue_file: str | None = None
     base: TrialConfig | None = None
     """The configuration of the preset or the file, with the hyperparameters over it."""
     hyperparameters: Mapping[str, Scalar] = {}

@@ -13,13 +13,15 @@ from macil.config import TrialConfig
 from macil.evaluation.protocols import EpochRule, epoch_rule
 from macil.io.files import read_json
 from macil.io.formats import FileFormat, FileModel
+from macil.io.wording import plural
+from tune.algorithms.samplers.registry import SAMPLERS, SamplerName
 from tune.algorithms.space import Dimension
-from tune.algorithms.stopping.asha import rung_epochs
+from tune.algorithms.stopping.registry import StoppingSettings
 from tune.planning.options import Options, as_flags
 from tune.planning.paper_sweeps import Row
 from tune.planning.run_spec import RunProtocol, TrainingSettings
 from tune.storage.names import PLAN_FILE
-from tune.storage.run_file import AshaSettings, Count, Positive, Scalar, Seed
+from tune.storage.run_file import Count, Positive, Scalar, Seed
 
 # A range in the words of an earlier version.
 _IN_WORDS = re.compile(r"(\S+) to (\S+), (logarithmic|linear)")
@@ -80,6 +82,10 @@ class Plan(TrainingSettings, FileFormat):
     """The search space; empty for a sweep."""
     first: dict[str, Scalar]
     """The first suggestion: the paper's values of what is searched."""
+    enqueued: tuple[dict[str, Scalar], ...]
+    """What is tried after it, whole or in part: what a point leaves out is suggested."""
+    sampler: SamplerName | None
+    """Who suggests; None for a sweep."""
     startup: Count
     """Random suggestions before the model of the scores is used."""
     search_seed: int | None
@@ -94,7 +100,8 @@ class Plan(TrainingSettings, FileFormat):
     """Suggestions to try, or trainings of the sweep."""
     seeds: tuple[Seed, ...]
     """Seeds of each row of a sweep, or of the winner's refit."""
-    asha: AshaSettings | None
+    stopping: StoppingSettings | None
+    """Who stops trials early; None: nobody."""
     confirm: PlannedConfirmation | None
     trial_timeout: float
     """Seconds without a report after which a trial is ended."""
@@ -169,16 +176,30 @@ class Plan(TrainingSettings, FileFormat):
         return max(1, int(self.refit_cpus))
 
     @property
+    def suggestions(self) -> str:
+        """Who suggests what is searched, in words; "" for a sweep."""
+        if self.sampler is None:
+            return ""
+        sampler = SAMPLERS[self.sampler]
+        known = f"{plural(len(self.enqueued), 'known point')} first; " if self.enqueued else ""
+        return known + (
+            f"{self.startup} random ones, then {sampler.title}" if sampler.learns else sampler.title
+        )
+
+    @property
+    def early_stopping(self) -> str:
+        """Who stops trials early, in words."""
+        return self.stopping.describe(self.base.epochs) if self.stopping else "none"
+
+    @property
     def grace(self) -> int | None:
-        """Epochs before ASHA compares trials; None without it."""
-        return self.asha.grace_period if self.asha else None
+        """Epochs that every trial gets; None where none is stopped."""
+        return self.stopping.grace if self.stopping else None
 
     @property
     def rungs(self) -> list[int]:
-        """Epochs at which ASHA compares trials."""
-        if self.asha is None:
-            return []
-        return rung_epochs(self.asha.grace_period, self.base.epochs, self.asha.reduction_factor)
+        """Epochs at which trials are compared by a rule that does so at some alone."""
+        return self.stopping.rungs(self.base.epochs) if self.stopping else []
 
     def flags(self) -> dict[str, Scalar]:
         """The options that would give this plan again: flag -> value; those of the sweep and of files are not known."""
@@ -189,7 +210,7 @@ class Plan(TrainingSettings, FileFormat):
             "sweep": None,
             "trials": None if self.sweep else self.trials,
             "seeds": len(self.seeds),
-            "asha": self.asha is not None,
+            "stopping": self.stopping.rule if self.stopping else "none",
             "grace": self.grace,
             "confirm": self.confirm and self.confirm.configurations,
             "confirm_seeds": len(self.confirm_seeds) or None,
@@ -208,7 +229,19 @@ def read_plan(run: Path) -> Plan | None:
     content: object = read_json(path)
     if isinstance(content, Mapping) and "format_version" not in content:
         return None
-    return Plan.parse(content, str(path))
+    return Plan.parse(upgraded(content), str(path))
+
+
+def upgraded(content: object) -> object:
+    """What a plan.json holds in the fields of this version: an earlier one knew TPE alone, and ASHA or nothing."""
+    if not isinstance(content, Mapping) or "asha" not in content:
+        return content
+    asha = content["asha"]
+    if isinstance(asha, Mapping):
+        asha = {"rule": "asha", "grace": asha.get("grace_period"), "reduction": asha.get("reduction_factor")}
+    sampler = "tpe" if content.get("sweep") is None else None
+    others = {name: each for name, each in content.items() if name != "asha"}
+    return {"sampler": sampler, "enqueued": [], **others, "stopping": asha}
 
 
 def write_plan(run: Path, plan: Plan) -> None:

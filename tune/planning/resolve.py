@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ from macil.config import TrialConfig
 from macil.data.store.staging import RemoteSource, hashes_of
 from macil.errors import ConfigError, DataError, UsageError
 from macil.io.remote import is_uri, open_remote
-from tune.algorithms.space import Space
-from tune.algorithms.stopping.asha import REDUCTION
+from macil.io.wording import plural
+from tune.algorithms.space import Space, is_whole
+from tune.algorithms.stopping.registry import RULES
 from tune.planning.advice import plan_notes
+from tune.planning.enqueue_file import read_points
 from tune.planning.equal_rows import planned_rows
 from tune.planning.options import Options
 from tune.planning.paper_sweeps import Sweep
@@ -21,7 +24,7 @@ from tune.planning.resources import Machine
 from tune.planning.run_spec import RunProtocol, TrainingSettings, compose_config
 from tune.planning.space import published_point, search_space
 from tune.planning.sweep_file import find_sweep
-from tune.storage.run_file import AshaSettings
+from tune.storage.run_file import Scalar
 
 # Enough for the demo to end in minutes; a real search gets the published number of epochs.
 _DEMO_TRIALS, _TRIALS, _EPOCHS = 10, 40, 50
@@ -30,7 +33,7 @@ _DEMO_TRIALS, _TRIALS, _EPOCHS = 10, 40, 50
 _DEMO_START = {"epochs": 16, "batch_size": 32}
 # The paper's Λ is reached after 1.5 / 0.1 epochs: nothing is compared before, of 50 epochs; of fewer, in proportion.
 _GRACE = 15
-_FEWEST_FOR_ASHA = 4
+_FEWEST_TO_STOP = 4
 # Configurations that are confirmed unless a number is given, and trainings of each.
 CONFIRM, _CONFIRM_SEEDS = 3, 5
 # Seconds without a report after which a trial is taken to hang: longer than any epoch.
@@ -71,8 +74,10 @@ def resolve_plan(options: Options, machine: Machine | None) -> Plan:
     else:
         space = search_space(base, given, options.space_file, options.search or ())
         trials = _at_least_one("--trials", options.trials, _DEMO_TRIALS if demo else _TRIALS)
-    stops = (sweep is None and trials >= _FEWEST_FOR_ASHA) if options.asha is None else options.asha
-    grace = _grace(options, base) if stops else None
+    first = published_point(space)
+    enqueued, repeated = _enqueued(options, base, space, first, trials)
+    rule = options.stopping or ("asha" if sweep is None and trials >= _FEWEST_TO_STOP else "none")
+    stopping = None if rule == "none" else RULES[rule](grace=_grace(options, base))
     confirm = _confirm(options, sweep, trials, seeds)
     cpus, gpus = _resources(options, machine, trials)
     protocol: RunProtocol = options.protocol or ("published" if sweep else "heldout")
@@ -92,7 +97,9 @@ def resolve_plan(options: Options, machine: Machine | None) -> Plan:
         base=base,
         fixed={**(assumed if options.base is None else {}), **given, "epochs": base.epochs},
         space=space,
-        first=published_point(space),
+        first=first,
+        enqueued=enqueued,
+        sampler=None if sweep else options.sampler or "tpe",
         startup=startup_trials(trials),
         search_seed=None if sweep else _seed("--search-seed", options.search_seed),
         sweep=sweep.name if sweep else None,
@@ -102,7 +109,7 @@ def resolve_plan(options: Options, machine: Machine | None) -> Plan:
         rows=rows,
         trials=trials,
         seeds=seeds,
-        asha=None if grace is None else AshaSettings(grace_period=grace, reduction_factor=REDUCTION),
+        stopping=stopping,
         confirm=confirm,
         trial_timeout=_timeout(options.trial_timeout),
         cpus_per_trial=cpus,
@@ -111,7 +118,10 @@ def resolve_plan(options: Options, machine: Machine | None) -> Plan:
         refit_cpus=_refit_cpus(options, machine, cpus, gpus, len(seeds)),
         # Where it pays (docs/performance.md): on a GPU a configuration's seeds are trained together.
         lockstep=gpus > 0 and len(seeds) > 1,
-        notes=tuple(plan_notes(base, space, sweep, grace, usual_grace, trials, len(seeds), protocol)),
+        notes=(
+            *plan_notes(base, space, sweep, stopping, usual_grace, trials, len(seeds), protocol),
+            *repeated,
+        ),
     )
 
 
@@ -194,6 +204,8 @@ def _find_sweep(options: Options) -> Sweep | None:
     sweep = find_sweep(options.sweep)
     for flag, value in (
         ("--trials", options.trials),
+        ("--sampler", options.sampler),
+        ("--enqueue", options.enqueue_file),
         ("--search-seed", options.search_seed),
         ("--confirm", options.confirm),
         ("--confirm-seeds", options.confirm_seeds),
@@ -204,9 +216,10 @@ def _find_sweep(options: Options) -> Sweep | None:
             raise UsageError(
                 f"{flag} belongs to a search; --sweep {sweep.name} trains each of its {len(sweep.rows)} rows"
             )
-    if options.grace is not None and not options.asha:
+    if options.grace is not None and options.stopping in (None, "none"):
         raise UsageError(
-            f"--grace belongs to ASHA; --sweep {sweep.name} trains every row to its end without --asha"
+            f"--grace belongs to a rule that stops trials; --sweep {sweep.name} trains every row to its end without "
+            f"--stopping {' or '.join(RULES)}"
         )
     fixed = [f"--{name.replace('_', '-')}" for name in sweep.swept if name in options.hyperparameters]
     if fixed:
@@ -222,6 +235,31 @@ def _planned_rows(base: TrialConfig, sweep: Sweep) -> tuple[PlannedRow, ...]:
         except ConfigError as error:
             raise UsageError(f"--sweep {sweep.name}, row {row.name}: {error}") from None
     return planned_rows(base, sweep.rows)
+
+
+def _enqueued(
+    options: Options, base: TrialConfig, space: Space, first: Mapping[str, Scalar], trials: int
+) -> tuple[tuple[dict[str, Scalar], ...], list[str]]:
+    """The known points that are tried after the first, each once, and a note on those that are left out."""
+    if options.enqueue_file is None:
+        return (), []
+    given = read_points(options.enqueue_file, base, space)
+    points: list[dict[str, Scalar]] = []
+    for point in given:
+        # Of two parts of configurations each may be completed otherwise.
+        if not (is_whole(space, point) and point in (first, *points)):
+            points.append(point)
+    most = trials - bool(first)
+    if len(points) > most:
+        raise UsageError(
+            f"--enqueue {options.enqueue_file}: {len(points)} points and the paper's setting are more than the "
+            f"{trials} trials; give --trials {len(points) + trials - most}, or fewer points"
+        )
+    left = len(given) - len(points)
+    note = (
+        f"--enqueue: {plural(left, 'point')} that the paper's setting or an earlier point is too, tried once"
+    )
+    return tuple(points), [note] if left else []
 
 
 def _confirm(

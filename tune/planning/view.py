@@ -55,19 +55,18 @@ def _plan_lines(plan: Plan, address: str | None) -> Iterator[tuple[str, str]]:
             counted_rows(len(plan.rows), len(plan.trained_rows), len(plan.seeds))
             + f" = {plan.trials}, {epochs} epochs each",
         )
-        if plan.asha is not None:
-            yield "ASHA", f"keeps the best third after {_rungs(plan)} epochs"
+        if plan.stopping is not None:
+            yield "stopping", plan.early_stopping
     else:
-        yield (
-            "trials",
-            f"{plan.trials} suggestions of up to {epochs} epochs; {plan.startup} random ones, then TPE",
-        )
+        yield "trials", f"{plan.trials} suggestions of up to {epochs} epochs; {plan.suggestions}"
         points = distinct_points(plan.space)
         yield "space", "continuous: any number of points" if points is None else points_text(points)
         for name, dimension in plan.space.items():
             first = text_of(plan.first[name]) if name in plan.first else "suggested"
             yield f"search {name}", f"{describe(dimension)}; first {first}"
-        yield "ASHA", "no" if plan.asha is None else f"keeps the best third after {_rungs(plan)} epochs"
+        for number, point in enumerate(plan.enqueued, start=1):
+            yield f"enqueued {number}", ", ".join(f"{name} {text_of(value)}" for name, value in point.items())
+        yield "stopping", plan.early_stopping
         if plan.confirm:
             seeds = plan.confirm_seeds
             beside = ""
@@ -102,7 +101,3 @@ def _plan_lines(plan: Plan, address: str | None) -> Iterator[tuple[str, str]]:
 
 def _together(lockstep: bool) -> str:
     return ", in lockstep on one GPU" if lockstep else ""
-
-
-def _rungs(plan: Plan) -> str:
-    return " and ".join(map(str, plan.rungs)) or f"{plan.base.epochs} (never)"

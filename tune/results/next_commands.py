@@ -48,7 +48,7 @@ def name_and_storage(location: str) -> tuple[str, str]:
 
 
 def _typed(flag: str, value: Any) -> list[str]:
-    if flag == "--asha":
+    if flag == "--asha":  # of an earlier version
         return ["--asha" if value else "--no-asha"]
     if flag == "--search":  # recorded as one text
         return [word for each in str(value).split() for word in (flag, each)]

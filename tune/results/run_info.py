@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from macil.config import TrialConfig
 from macil.data.origin import is_demo_data
 from macil.errors import ConfigError
 from macil.io.text import brief
 from tune.planning.equal_rows import planned_rows
-from tune.planning.plan import Plan
+from tune.planning.plan import Plan, upgraded
 from tune.storage.names import PLAN_FILE, RUN_FILE
 from tune.storage.run_file import RunInfo
 from tune.storage.usable_fields import usable
@@ -33,7 +33,10 @@ _UNPLANNED: dict[str, Any] = {
     "rows": (),
     "trials": 0,
     "seeds": (),
-    "asha": None,
+    "enqueued": (),
+    "sampler": None,
+    "startup": 0,
+    "stopping": None,
     "confirm": None,
     "notes": (),
 }
@@ -48,7 +51,7 @@ def usable_info(content: Mapping[str, Any], problems: list[str]) -> RunInfo:
 
 def usable_plan(content: Mapping[str, Any], problems: list[str]) -> Plan:
     """The usable fields of plan.json, likewise; `planned_base` gives its base, and what no report reads is unset."""
-    content = dict(content)
+    content = dict(cast(Mapping[str, Any], upgraded(content)))
     for field in ("first", "base", "fixed"):
         values = content.get(field)
         if isinstance(values, dict):

@@ -31,7 +31,7 @@ class TrialHistory:
         name: Its folder's name.
         epochs: Epochs in its log without a gap, of every seed of a group.
         scores: Epoch to selection score, None where it has none.
-        done: Its last report ended it, by itself or by ASHA.
+        done: Its last report ended it, by itself or stopped.
         diverged: It ended without a result.
         saved: The checkpoint of its last epoch is there, so nothing is left to do.
         error: What its error.txt says; Tune writes it at each failure, so that it may not have been the last.

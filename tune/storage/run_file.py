@@ -23,8 +23,8 @@ Positive = Annotated[int, Field(ge=1, le=10**6)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
-class AshaSettings(FileModel):
-    """Early stopping: epochs before the first comparison, and the factor between rungs."""
+class EarlierAsha(FileModel):
+    """ASHA as earlier versions recorded it; the plan has the stopping rule."""
 
     grace_period: Positive
     reduction_factor: Positive
@@ -94,7 +94,7 @@ class RunInfo(FileFormat):
     metric: str | None = None
     seeds: tuple[Seed, ...] | None = None
     trials: Count | None = None
-    asha: AshaSettings | None = None
+    asha: EarlierAsha | None = None
     versions: dict[str, str] | None = None
     address: str | None = None
     """Address of the Ray cluster; None for one machine."""

@@ -68,7 +68,7 @@ def test_impossible_resources_are_refused_by_flag() -> None:
         {"trials": 6, "hyperparameters": {"ramp": 0.2}},
         {"trials": 3},
         {"sweep": "table3", "seeds": 2},
-        {"sweep": "hidden", "asha": True, "grace": 4},
+        {"sweep": "hidden", "stopping": "asha", "grace": 4},
         {"trials": 6, "confirm": 2, "confirm_seeds": 3, "keep_scores": "all"},
     ],
 )
@@ -83,14 +83,19 @@ def test_asha_leaves_room_for_lambda_or_says_so() -> None:
     roomy = plan(hyperparameters={"ramp": 2.0})
     assert roomy.base.ramp * (roomy.grace or 0) >= 4.0
     assert not roomy.notes
-    assert plan(asha=False).grace is None
-    assert plan(asha=False).rungs == []
+    assert plan(stopping="none").grace is None
+    assert plan(stopping="none").rungs == []
     assert plan(data="/data").rungs == [15, 45]
 
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"data": "/d"}, {"trials": 3, "asha": True}, {"data": "/d", "hyperparameters": {"epochs": 90}}],
+    [
+        {},
+        {"data": "/d"},
+        {"trials": 3, "stopping": "asha"},
+        {"data": "/d", "hyperparameters": {"epochs": 90}},
+    ],
 )
 def test_the_defaults_and_what_leaves_more_room_need_no_warning(options: dict[str, Any]) -> None:
     assert plan(**options).notes == ()
@@ -143,7 +148,9 @@ def test_a_space_that_holds_fewer_trainings_than_trials_is_told(
     fixed: dict[str, Any], trials: int, message: str | None
 ) -> None:
     notes = [
-        note for note in plan(trials=trials, asha=False, hyperparameters=fixed).notes if "space holds" in note
+        note
+        for note in plan(trials=trials, stopping="none", hyperparameters=fixed).notes
+        if "space holds" in note
     ]
     assert len(notes) == (message is not None)
     assert message is None or message in notes[0]
@@ -288,15 +295,15 @@ def test_rows_that_are_the_same_training_are_told(epochs: int, groups: str | Non
 
 def test_a_sweep_may_be_stopped_early_and_says_what_that_costs() -> None:
     assert plan(sweep="table4").grace is None
-    stopped = plan(sweep="table4", asha=True)
+    stopped = plan(sweep="table4", stopping="asha")
     assert stopped.grace == 8
     assert any("enter no mean" in note for note in stopped.notes)
     assert any("by their test AP" in note for note in stopped.notes)
     assert any("when ASHA first compares them: 01 = 04" in note for note in stopped.notes)
-    heldout = plan(sweep="table4", asha=True, protocol="heldout").notes
+    heldout = plan(sweep="table4", stopping="asha", protocol="heldout").notes
     assert any("enter no mean" in note for note in heldout)
     assert not any("by their test AP" in note for note in heldout)
-    with pytest.raises(UsageError, match="--grace belongs to ASHA"):
+    with pytest.raises(UsageError, match="--grace belongs to a rule"):
         plan(sweep="table4", grace=3)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from macil.errors import DataError, UsageError
 from macil.io.files import read_json, write_json_atomic
 from tests.support.repository import GOLDEN
 from tune.algorithms.space import Dimension
+from tune.algorithms.stopping.asha import AshaSettings
 from tune.planning import resolve, space
 from tune.planning.earlier import flags_of_earlier_version, plan_of_earlier_version
 from tune.planning.options import Options
@@ -62,7 +64,11 @@ def test_a_run_of_the_version_before_goes_on_with_the_plan_that_it_was_begun_wit
         planned = planned.model_copy(update={"space": planned.space | {"hidden_dim": width}})
     assert plan_of_earlier_version(tmp_path, recorded) == planned
     flags = {**options(kind, tmp_path).flags(), **planned.flags()}
-    assert {**flags_of_earlier_version(recorded), "--sweep": None} == {**flags, "--sweep": None}
+    earlier = flags_of_earlier_version(recorded)
+    # It had neither samplers nor the name of a rule.
+    assert earlier.pop("--asha") == (flags.pop("--stopping") == "asha")
+    assert flags.pop("--sampler", "tpe") == "tpe"
+    assert {**earlier, "--sweep": None} == {**flags, "--sweep": None}
 
 
 @pytest.mark.parametrize("lost", ["lockstep", "rows", "space", "refit_cpus", "options"])
@@ -100,7 +106,7 @@ def test_a_run_of_the_version_before_goes_on_with_its_own_space(tmp_path: Path) 
 def test_a_recorded_plan_takes_up_no_new_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     planned = resolve.resolve_plan(Options(), Machine(2, 0))
     write_plan(tmp_path, planned)
-    monkeypatch.setattr(resolve, "REDUCTION", 4)
+    monkeypatch.setattr(resolve, "RULES", {"asha": partial(AshaSettings, reduction=4)})
     monkeypatch.setattr(resolve, "_GRACE", 1)
     monkeypatch.setattr(space, "default_space", lambda: {"ramp": Dimension(low=0.5, high=0.6)})
     monkeypatch.setattr(resolve, "startup_trials", lambda _: 1)
@@ -175,14 +181,33 @@ def test_a_field_that_is_missing_is_told(tmp_path: Path) -> None:
         read_plan(tmp_path)
 
 
+@pytest.mark.parametrize("given", [{}, {"stopping": "none"}, {"sweep": "table3"}])
+def test_a_plan_that_knew_asha_alone_is_read(given: dict[str, Any], tmp_path: Path) -> None:
+    """As the version wrote it that had neither samplers nor other stopping rules."""
+    plan = resolve.resolve_plan(Options(**given), Machine(2, 0))
+    write_plan(tmp_path, plan)
+    content = read_json(tmp_path / "plan.json")
+    stopping = content.pop("stopping")
+    assert (stopping is None) == bool(given)
+    content["asha"] = stopping and {"grace_period": stopping["grace"], "reduction_factor": 3}
+    for later in ("sampler", "enqueued"):
+        del content[later]
+    write_json_atomic(tmp_path / "plan.json", content)
+    assert read_plan(tmp_path) == plan
+    content["asha"] = {"grace_period": "x"}
+    write_json_atomic(tmp_path / "plan.json", content)
+    with pytest.raises(DataError, match="grace"):
+        read_plan(tmp_path)
+
+
 def test_a_resumed_search_stops_trials_by_the_recorded_factor(
     tmp_path: Path, demo_store: FeatureStore
 ) -> None:
     from tune.execution.batches import trials_batch
 
-    planned = resolve.resolve_plan(Options(protocol="published", asha=True), Machine(2, 0))
-    assert planned.asha is not None
-    two = planned.model_copy(update={"asha": planned.asha.model_copy(update={"reduction_factor": 2})})
+    planned = resolve.resolve_plan(Options(protocol="published", stopping="asha"), Machine(2, 0))
+    assert planned.stopping is not None
+    two = planned.model_copy(update={"stopping": AshaSettings(grace=planned.stopping.grace, reduction=2)})
     made = []
     for plan in (planned, two):
         batch = trials_batch(Workspace(tmp_path), plan, demo_store)

@@ -195,7 +195,9 @@ def test_a_sweep_searches_nothing(given: dict[str, Any]) -> None:
 def test_points_and_trainings_are_counted_without_what_their_conditions_rule_out() -> None:
     fixed = {name: getattr(BASE, name) for name in default_space()}
     search = ("contrast=true,false", "background_pool=video,batch")
-    planned = resolve_plan(Options(search=search, hyperparameters=fixed, trials=9, asha=False), Machine(2, 0))
+    planned = resolve_plan(
+        Options(search=search, hyperparameters=fixed, trials=9, stopping="none"), Machine(2, 0)
+    )
     assert distinct_points(planned.space) == 4
     # Without MA-CIL the background has no say.
     assert distinct_trainings(planned.base, planned.space) == 3

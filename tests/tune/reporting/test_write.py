@@ -72,7 +72,7 @@ def sweep(demo_store: FeatureStore, tmp_path_factory: pytest.TempPathFactory) ->
         "source": "Table 3 of the paper",
         "seeds": [0, 1, 2],
         "space": {},
-        "asha": None,
+        "stopping": None,
     }
     rows = [{"name": name, "changes": changes, "published_ap": ap} for name, ap, changes in ROWS]
     write_json_atomic(run.path / "plan.json", plan | {"rows": rows})

@@ -10,11 +10,11 @@ from tune.results.next_commands import begin_command
 
 def test_every_dimension_that_was_searched_is_an_option_again() -> None:
     options = Options(
-        search=("ramp=0.1..1", " batch_size = 8 .. 64 : log "), asha=False, space_file="my space.toml"
+        search=("ramp=0.1..1", " batch_size = 8 .. 64 : log "), stopping="none", space_file="my space.toml"
     )
     words = shlex.split(begin_command(options.flags(), "again", "runs", None))
     again = [words[number + 1] for number, word in enumerate(words) if word == "--search"]
     assert again == ["ramp=0.1..1", "batch_size=8..64:log"]
     assert words[words.index("--space") + 1] == "my space.toml"
-    assert "--no-asha" in words
+    assert words[words.index("--stopping") + 1] == "none"
     assert Options(search=tuple(again)).flags()["--search"] == options.flags()["--search"]

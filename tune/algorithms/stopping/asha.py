@@ -6,9 +6,10 @@ first score of each trial at or beyond its epoch, so that logs imply the rungs e
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
+from pydantic import Field
 
 from macil.io.formats import FileModel
 from tune.algorithms.stopping.rule import Decision, StoppingRule
@@ -22,10 +23,11 @@ class AshaSettings(FileModel):
     """The rule as a plan has it; see `Asha`."""
 
     title: ClassVar[str] = "ASHA"
+    flags: ClassVar[tuple[str, str]] = ("--asha", "--no-asha")
 
     rule: Literal["asha"] = "asha"
     grace: Positive
-    reduction: Positive = REDUCTION
+    reduction: Annotated[int, Field(ge=2, le=1000)] = REDUCTION
 
     def make(self, epochs: int) -> Asha:
         """The rule for trainings of so many epochs."""

@@ -24,6 +24,7 @@ class MedianSettings(FileModel):
     """The rule as a plan has it; see `MedianRule`."""
 
     title: ClassVar[str] = "the median rule"
+    flags: ClassVar[tuple[str, str]] = ("--stopping median", "--stopping none")
 
     rule: Literal["median"] = "median"
     grace: Positive

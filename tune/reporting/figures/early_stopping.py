@@ -9,9 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from macil.io.pictures import BLACK, COLOURS, GREY, WIDTH
-from tune.algorithms.stopping.asha import rung_epochs
 from tune.planning.counts import epochs_text
-from tune.planning.plan import Plan
 from tune.reporting.figures.axes import (
     unique_handles,
     whole_numbers,
@@ -35,10 +33,11 @@ _LOOKS: dict[str, dict[str, Any]] = {
 
 def stopping(results: RunResults, trials: Sequence[TrialRow]) -> Drawing | None:
     """The picture of a run whose trials could be stopped early; None of any other."""
-    if results.plan.asha is None or not trials:
+    rule = results.plan.stopping
+    if rule is None or not trials:
         return None
     budget = max((trial.epochs or 0 for trial in trials), default=0)
-    milestones = rungs(results.plan, budget)
+    milestones = rule.rungs(budget)
     share = saved_share(trials)
     spent = sum(trial.epochs_run for trial in trials)
     run = trained_epochs(results.trial_rows)
@@ -59,19 +58,11 @@ def stopping(results: RunResults, trials: Sequence[TrialRow]) -> Drawing | None:
             if share is None
             else f"{wording.count(_whole(trials))}, of which {100 * share:.0f} % were saved"
         )
-        + f". Rungs: ASHA goes on with the best third of the selection scores. {message}"
+        + f". By the selection score, {rule.describe(budget)}. {message}"
     )
     alt = f"Bars: {counts['finished']} trials trained to the end, {counts['stopped']} stopped early; {saved}."
     title = f"Early stopping: {saved}" if saved else "Early stopping"
     return Drawing(title, caption, alt, lambda: draw(trials, milestones, order))
-
-
-def rungs(plan: Plan, budget: int) -> list[int]:
-    """The epochs at which ASHA compared trials, as planned; empty without early stopping."""
-    asha = plan.asha
-    if asha is None or asha.reduction_factor == 1:  # a plan that was changed by hand
-        return []
-    return rung_epochs(asha.grace_period, budget, asha.reduction_factor)
 
 
 def saved_share(trials: Sequence[TrialRow]) -> float | None:
@@ -102,7 +93,7 @@ def draw(trials: Sequence[TrialRow], milestones: Sequence[int], order: str) -> F
     axes.axhline(budget, color=BLACK, linewidth=1, label=f"a whole training: {budget} epochs")
     for milestone in milestones:
         beyond = sum(trial.epochs_run > milestone for trial in trials)
-        axes.axhline(milestone, color=BLACK, linestyle=(0, (4, 2)), linewidth=0.9, label="rung of ASHA")
+        axes.axhline(milestone, color=BLACK, linestyle=(0, (4, 2)), linewidth=0.9, label="rung")
         axes.annotate(
             f"{milestone}: {beyond} went on",
             (1.01, milestone),

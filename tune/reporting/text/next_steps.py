@@ -89,7 +89,7 @@ def _again(results: RunResults) -> list[tuple[str, str]]:
             f"{name[:_NAME]}-seeds",
         )
         given = {
-            flag: value for flag, value in given.items() if flag != "--asha"
+            flag: value for flag, value in given.items() if flag not in ("--asha", "--stopping", "--grace")
         }  # those let finish are alike
     else:
         what = "search again, and confirm the best on fresh seeds"

@@ -13,6 +13,7 @@ from macil.evaluation.protocols import epoch_rule
 from macil.io.text import printable
 from macil.io.wording import plural
 from tune.planning.counts import counted_rows, epochs_text
+from tune.planning.plan import Plan
 from tune.planning.space_file import describe
 from tune.reporting.statistics.sweep_rows import sweep_rows, trained_rows
 from tune.reporting.text import wording
@@ -21,7 +22,6 @@ from tune.results.rows import TrialRow
 from tune.results.run import RunResults, planned_confirmation, read_record
 from tune.results.run_info import given_data, is_demo
 from tune.results.trainings import trained_epochs
-from tune.storage.run_file import AshaSettings
 
 _STATES = {
     "running": "Still running: what follows is partial and will change.",
@@ -81,7 +81,7 @@ def trials_in_short(results: RunResults) -> str:
     else:
         text = plural(_asked(results) or len(search), "trial")
     if epochs:
-        text += f" of {'up to ' if _asha(results) else ''}{plural(epochs, 'epoch')}"
+        text += f" of {'up to ' if results.plan.stopping else ''}{plural(epochs, 'epoch')}"
     planned_seeds = planned_confirmation(results.info)
     if planned_seeds:
         best = len({name for name, _ in planned_seeds})
@@ -120,7 +120,8 @@ def facts(results: RunResults) -> list[tuple[str, str]]:
         ("Selection score", _selection(protocol)),
         ("Seeds", _seeds(results)),
         ("Trials", _trials(results)),
-        ("Early stopping", _early_stopping(results)),
+        *([("Suggestions", results.plan.suggestions)] if results.plan.suggestions else []),
+        ("Early stopping", _early_stopping(results.plan)),
         *([("Notes", " ".join(results.plan.notes))] if results.plan.notes else []),
         ("Started", f"{info.created or 'unknown'}; last change {info.updated or 'unknown'}"),
     ]
@@ -229,12 +230,8 @@ def _trials(results: RunResults) -> str:
     return f"{started if asked is None else asked} asked for: {text or 'none has started'}{spent}"
 
 
-def _early_stopping(results: RunResults) -> str:
-    if asha := _asha(results):
-        return "ASHA on the selection score; " + ", ".join(
-            f"{key.replace('_', ' ')} {wording.value(item)}" for key, item in asha.model_dump().items()
-        )
-    return "none"
+def _early_stopping(plan: Plan) -> str:
+    return f"{plan.early_stopping}, by the selection score" if plan.stopping else "none"
 
 
 def _asked(results: RunResults) -> int | None:
@@ -244,10 +241,6 @@ def _asked(results: RunResults) -> int | None:
 
 def _planned_seeds(results: RunResults) -> tuple[int, ...]:
     return results.plan.seeds or results.info.seeds or ()
-
-
-def _asha(results: RunResults) -> AshaSettings | None:
-    return results.plan.asha or results.info.asha
 
 
 def _exact(item: Any) -> str:

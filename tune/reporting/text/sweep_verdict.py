@@ -93,7 +93,7 @@ def _unmeasured(results: RunResults, rows: Sequence[RowResult], noise: Noise | N
     if any(row.stopped and len(row.finished) > 1 for row in rows):
         return (
             "The noise between seeds was not measured: in every row with several seeds some were stopped early, and "
-            "those that were let finish are alike; --no-asha trains all of them to the end."
+            "those that were let finish are alike; --stopping none trains all of them to the end."
         )
     where = ", here or published," if published else ""
     asked = seeds_asked(results, rows)

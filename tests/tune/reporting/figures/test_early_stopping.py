@@ -7,22 +7,23 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from tests.support.made_runs import made_plan, search_results, spread, trial_rows
-from tune.algorithms.stopping.asha import REDUCTION, rung_epochs
-from tune.reporting.figures.early_stopping import draw, rungs, saved_share, stopping
+from tests.support.made_runs import search_results, spread, trial_rows
+from tune.reporting.figures.early_stopping import draw, saved_share, stopping
 
 
-@pytest.mark.parametrize(("grace", "epochs"), [(1, 9), (1, 10), (15, 50), (4, 9), (9, 9), (20, 9)])
-def test_the_rungs_are_those_of_the_scheduler(grace: int, epochs: int) -> None:
-    plan = made_plan(asha={"grace_period": grace, "reduction_factor": REDUCTION})
-    assert rungs(plan, epochs) == rung_epochs(grace, epochs)
-
-
-def test_a_run_without_early_stopping_has_no_rungs_and_no_picture() -> None:
-    assert rungs(made_plan(asha=None), 9) == []
-    assert rungs(made_plan(), 9) == []
-    results = search_results(spread(4), asha=None)
+def test_a_run_without_early_stopping_has_no_picture() -> None:
+    results = search_results(spread(4), stopping=None)
     assert stopping(results, results.trial_rows) is None
+
+
+def test_a_rule_without_rungs_has_a_picture_without_them() -> None:
+    results = search_results(spread(6, 3), stopping={"rule": "median", "grace": 2, "others": 3})
+    drawing = stopping(results, results.trial_rows)
+    assert drawing is not None
+    assert "the median rule: a trial below the median" in drawing.caption
+    figure = drawing.draw()
+    assert figure is not None
+    assert not figure.axes[0].texts
 
 
 def test_what_failed_saved_nothing() -> None:
@@ -60,6 +61,7 @@ def test_title_and_caption_say_what_was_saved() -> None:
     assert drawing is not None
     assert drawing.title == "Early stopping: 33 % of the epochs saved"
     assert "36 in all; 6 whole trainings would have taken 54, of which 33 % were saved" in drawing.caption
+    assert "ASHA: the best third goes on after 1 and 3 epochs" in drawing.caption
 
 
 def test_many_trials_are_sorted_and_none_is_lost() -> None:
