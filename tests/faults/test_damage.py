@@ -145,10 +145,10 @@ def test_check_finds_flipped_features_and_hashes_in_a_store_of_an_earlier_versio
 ) -> None:
     """It has one hash of all features, and none of each video."""
     verify = importlib.import_module("macil.data.store.verification")
-    rows = verify.map_batch
+    rows = verify.map_index
     monkeypatch.setattr(
         verify,
-        "map_batch",
+        "map_index",
         lambda path: rows(path).select([n for n in rows(path).schema.names if n != "digest"]),
     )
     assert verify_store(store) == []

@@ -153,7 +153,7 @@ class TrialRow:
     error: str | None = _column("why it failed or diverged", null="neither")
     failures: int = _column("failed attempts, 0 without", default=0)
     store_hash: str | None = _column("content hash of the data", null=_NO_RECORD)
-    demo: bool = _column("whether the data are the generated demo", default=False)
+    demo: bool = _column("whether the data are a demo", default=False)
     threads: int | None = _column("CPU threads", null=_NO_RECORD)
     device: str | None = _column("`cpu` or `cuda`", null=_NO_RECORD)
     trial_dir: str = _column("folder, relative to the run")

@@ -81,7 +81,7 @@ def planned_base(plan: Plan) -> dict[str, Any]:
 
 
 def is_demo(info: RunInfo) -> bool:
-    """Whether the run of this run.json was made on generated data.
+    """Whether the run of this run.json was made on a demo.
 
     Its field `demo` says so; without the field: no --data was given, or the data are a demo's folder or were converted
     from one, as far as they can be reached.

@@ -75,4 +75,4 @@ def test_the_page_of_the_run_folder_names_every_file_and_places_that_exist() -> 
     assert len(paths) > 20
     assert {path for path in paths if not (ROOT / path).is_file()} == set()
     for model, path in re.findall(r"`(\w+)` in `((?:tune|macil)/[\w/]+\.py)`", page):
-        assert f"class {model}" in (ROOT / path).read_text(encoding="utf-8")
+        assert re.search(rf"^(class|def) {model}\b", (ROOT / path).read_text(encoding="utf-8"), re.MULTILINE)

@@ -1,4 +1,4 @@
-"""Captions of the figures: protocol, epoch rule, definition, seeds, and whether the data are generated."""
+"""Captions of the figures: protocol, epoch rule, definition, seeds, and whether the data are a demo."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def basis(
         )
     messages.append(wording.seeds(seeds) if isinstance(seeds, int) else seeds)
     if is_demo(results.info):
-        messages.append("demo data, generated")
+        messages.append("demo data, made up")
     text = "; ".join(part for part in messages if part)
     return f"{text[0].upper()}{text[1:]}."
 

@@ -46,7 +46,7 @@ from tune.results.next_commands import report_command
 from tune.results.run import RunResults
 from tune.results.run_info import is_demo
 
-DEMO = "Demo data, generated:"
+DEMO = "Demo data, made up:"
 # A picture stays sharp as SVG; one of many lines would make the page heavy, and is embedded as PNG.
 _LARGEST_SVG = 150_000
 

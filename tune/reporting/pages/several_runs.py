@@ -74,7 +74,7 @@ def comparison_page(compared: Sequence[Compared], unread: Sequence[tuple[str, st
     banners = list(warnings)
     if demo:
         banners.append(
-            "Demo data, generated: no number of "
+            "Demo data, made up: no number of "
             + ("these runs" if len(demo) == len(runs) else ", ".join(run.name for run in demo))
             + " says anything about XD-Violence."
         )

@@ -21,7 +21,7 @@ def incomparable(runs: Mapping[str, RunResults]) -> list[str]:
     messages = []
     demo = [name for name, run in runs.items() if is_demo(run.info)]
     if 0 < len(demo) < len(runs):
-        messages.append(f"{NO}: generated demo data in {', '.join(demo)}, and other data in the rest.")
+        messages.append(f"{NO}: demo data in {', '.join(demo)}, and other data in the rest.")
     for what, field, short in (
         ("training and test data", "store_hash", DIGEST),
         ("test labels", "labels_hash", DIGEST),

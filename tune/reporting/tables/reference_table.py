@@ -22,7 +22,7 @@ from tune.reporting.text.wording import NOT_MEASURED
 from tune.results.run import RunResults
 from tune.results.run_info import is_demo
 
-DEMO = "Demo data, generated: no measured number here says anything about XD-Violence."
+DEMO = "Demo data, made up: no measured number here says anything about XD-Violence."
 DIFFERS = "*"
 
 _Cell = Cell[RowResult]

@@ -51,7 +51,7 @@ def banners(results: RunResults) -> list[str]:
             f"{wrong} of {sum(counts.values())} trials failed or diverged; reasons stand under “Status of the trials”."
         )
     if is_demo(results.info):
-        messages.append("Demo data, generated: no number here says anything about XD-Violence.")
+        messages.append("Demo data, made up: no number here says anything about XD-Violence.")
     return [*messages, *data_notes(results)]
 
 
@@ -96,7 +96,7 @@ def data_in_short(results: RunResults) -> str:
     if {"train", "test"} <= set(counts):
         sizes = f" ({counts['train']} training, {counts['test']} test videos)"
     if is_demo(results.info):
-        return f"Demo data, generated{sizes}"
+        return f"Demo data, made up{sizes}"
     location = given_data(results.info)[1] or results.info.data
     return f"Data {Path(location).name if location else 'unknown'}{sizes}"
 
@@ -182,9 +182,9 @@ def _data(results: RunResults) -> str:
     info = results.info
     known, given = given_data(info)
     if known and given is None:
-        parts = ["the embedded demo data set, generated"]
+        parts = ["the embedded demo data set, made up"]
     else:
-        parts = [f"{given or info.data or 'unknown'}{' (demo data, generated)' if is_demo(info) else ''}"]
+        parts = [f"{given or info.data or 'unknown'}{' (demo data, made up)' if is_demo(info) else ''}"]
     messages = {"train": "training videos", "test": "test videos"}
     parts += [f"{number} {messages.get(split, split)}" for split, number in (info.dataset or {}).items()]
     if info.store_hash:

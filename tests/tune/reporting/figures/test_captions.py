@@ -17,4 +17,4 @@ def test_a_caption_says_what_its_numbers_depend_on() -> None:
 
 
 def test_generated_data_are_named_in_every_caption() -> None:
-    assert basis(search_results([], demo=True), 1).endswith("demo data, generated.")
+    assert basis(search_results([], demo=True), 1).endswith("demo data, made up.")

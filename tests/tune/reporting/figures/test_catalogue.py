@@ -86,7 +86,7 @@ def test_every_caption_says_protocol_seeds_and_demo_data(drawn: tuple[Drawn, Pat
     for figure in drawn[0].figures:
         assert "Protocol " in figure.caption, figure.name
         assert "seed" in figure.caption, figure.name
-        assert figure.caption.endswith("demo data, generated."), figure.name
+        assert figure.caption.endswith("demo data, made up."), figure.name
         assert figure.alt, figure.name
         assert figure.title, figure.name
 

@@ -77,7 +77,7 @@ def test_equal_runs_may_be_compared_and_every_difference_is_named() -> None:
         ({"labels_hash": "c" * 32}, "they differ in their test labels"),
         ({"protocol": "heldout"}, "they differ in their protocol (one published, two heldout)"),
         ({"epoch_rule": "chosen"}, "they differ in their epoch rule"),
-        ({"demo": True}, "generated demo data in two"),
+        ({"demo": True}, "demo data in two"),
     ):
         reasons = incomparable({"one": one, "two": sweep("x/two", TWO, **changes)})
         assert any(message in reason for reason in reasons), changes
@@ -147,7 +147,7 @@ def test_one_unreadable_run_is_listed_and_the_others_are_reported(
     for content in (page, text):
         assert "Not comparable: they differ in their protocol (first heldout, second published)." in content
         assert "broken could not be read" in content
-        assert "Demo data, generated" in content
+        assert "Demo data, made up" in content
     assert "<script" not in page
     assert page.index("Not comparable") < page.index("<h2")
     table = pyarrow.parquet.read_table(folder / "trials.parquet")

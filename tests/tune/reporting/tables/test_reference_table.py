@@ -62,7 +62,7 @@ def test_one_seed_gives_differences_without_interval_and_without_p() -> None:
     assert table.rows == (("a", "1", "−1.50", "−1.50"),)
     assert not table.marked
     assert "One pair a row: no interval and no p." in table.caption
-    assert table.caption.startswith("Demo data, generated")
+    assert table.caption.startswith("Demo data, made up")
 
 
 def test_stopped_seeds_are_reported_to_favour_their_row() -> None:

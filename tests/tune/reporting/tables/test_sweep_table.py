@@ -211,7 +211,7 @@ def test_rows_that_have_not_begun_stand_in_the_table_with_their_setting() -> Non
 
 def test_a_demo_is_labelled_and_a_published_number_says_where_it_stands() -> None:
     rows, published = {"a": [80.0], "b": [81.0], "c": [82.0]}, {"a": 80.0, "b": 81.0, "c": 82.0}
-    assert "Demo data, generated" in table_of(sweep_results(rows, demo=True)).caption
+    assert "Demo data, made up" in table_of(sweep_results(rows, demo=True)).caption
     assert "Demo data" not in table_of(sweep_results(rows)).caption
     results = sweep_results(rows, published=published, source="Table 9")
     assert published_source(results, sweep_rows(results)) == "Table 9"
