@@ -15,10 +15,14 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
+from macil.errors import DataError
 from macil.io.files import atomic_path
+from macil.io.text import brief
 from tune.algorithms.optuna_internals import JournalOperation
 from tune.storage.retry import append_whole, with_retry
 
+# What a line that is no operation raises, in our reading of it or in Optuna's.
+_DAMAGE = (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, AssertionError)
 # Attribute of a row, written last of all that a suggestion writes.
 TRIAL_ID = "tune_trial_id"
 
@@ -48,8 +52,18 @@ class Journal(JournalFileBackend):
 def open_journal(
     path: Path, log: Callable[[str], None] | None = None, stop: Callable[[], bool] = lambda: False
 ) -> JournalStorage:
-    """The journal file as an Optuna storage."""
-    return JournalStorage(Journal(path, log, stop))
+    """The journal file as an Optuna storage.
+
+    Raises:
+        DataError: Optuna cannot read an operation in it.
+    """
+    try:
+        return JournalStorage(Journal(path, log, stop))
+    except _DAMAGE as error:
+        raise DataError(
+            f"{path} is damaged: an operation in it cannot be read ({type(error).__name__}: {brief(str(error))}); "
+            "put it back from a copy, or begin a new run with --overwrite"
+        ) from None
 
 
 def repair_journal(path: Path) -> str | None:
@@ -67,15 +81,15 @@ def repair_journal(path: Path) -> str | None:
     begun: dict[int, int] = {}  # rows without their TRIAL_ID -> the first byte of their suggestion
     message, offset, rows = None, 0, 0
     for number, line in enumerate(content.splitlines(keepends=True), start=1):
-        operation = _parse(line)
-        if operation is None:
+        try:
+            rows = _follow(_parse(line), offset, begun, rows)
+        except _DAMAGE:
             if line.endswith(b"\n"):
                 message = (
                     f"{path} is damaged from line {number} on: the rows behind it are made again from the "
                     "trials' folders"
                 )
             break
-        rows = _follow(operation, offset, begun, rows)
         offset += len(line)
     clean = min(begun.values(), default=offset)
     if clean < len(content):
@@ -84,14 +98,12 @@ def repair_journal(path: Path) -> str | None:
     return message
 
 
-def _parse(line: bytes) -> dict[str, Any] | None:
-    """One operation; None if the line is torn or damaged."""
-    try:
-        operation = json.loads(line)
-        int(operation["op_code"])
-    except (ValueError, KeyError, TypeError):
-        return None
-    return operation if line.endswith(b"\n") else None
+def _parse(line: bytes) -> dict[str, Any]:
+    """One operation; one of `_DAMAGE` is raised if the line is torn or damaged."""
+    operation = json.loads(line)
+    if not isinstance(operation, dict) or not line.endswith(b"\n"):
+        raise ValueError("no operation")
+    return {**operation, "op_code": JournalOperation(operation["op_code"])}
 
 
 def _follow(operation: dict[str, Any], offset: int, begun: dict[int, int], rows: int) -> int:

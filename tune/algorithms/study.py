@@ -23,6 +23,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from macil.errors import DataError
+from macil.io.text import brief
 from tune.algorithms.journal import TRIAL_ID, open_journal
 from tune.algorithms.optuna_internals import open_row, row_of
 from tune.algorithms.samplers.registry import SAMPLERS, SamplerName
@@ -235,6 +236,13 @@ def _row_of(number: int, history: TrialHistory | None, space: Space) -> FrozenTr
     missing = [
         name for name, dimension in space.items() if is_active(dimension, params) and name not in params
     ]
+    wrong = [name for name, value in params.items() if not space[name].holds(value)]
+    if wrong:
+        raise DataError(
+            f"the study has no row {number}, and trials/{number:05d}/params.json has values that the space does not "
+            f"hold ({', '.join(f'{name} = {brief(params[name])}' for name in wrong)}); put study.journal back from a "
+            "copy, or begin a new run with --overwrite"
+        )
     if history is None or missing:
         raise DataError(
             f"the study has no row {number}, and trials/{number:05d}/params.json does not record what it was "

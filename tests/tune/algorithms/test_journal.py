@@ -10,10 +10,12 @@ import optuna
 import pytest
 
 from macil.config import TrialConfig
+from macil.errors import DataError
 from tests.support.studies import load_study
 from tune.algorithms.journal import TRIAL_ID, open_journal, repair_journal
 from tune.algorithms.study import STUDY_NAME, SearchStudy
 from tune.planning.space import published_point, search_space
+from tune.storage.history import TrialHistory
 from tune.storage.retry import RETRY_VARIABLE, StorageError
 
 SPACE = search_space(TrialConfig())
@@ -72,10 +74,24 @@ def _rows(tmp_path: Path, written: bytes) -> list[dict[str, Any]]:
     return [row.params for row in load_study(copy).trials]
 
 
-def test_damage_in_the_middle_ends_the_journal_and_is_told(tmp_path: Path, written: bytes) -> None:
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"op_code": garbage}',
+        b'{"op_code": 99}',
+        b'{"op_code": 1e999}',
+        b'{"op_code": 8, "trial_id": "x"}',
+        b'{"op_code": 8, "trial_id": 1, "user_attr": 3}',
+        b'{"op_code": 6, "trial_id": 1}',
+        b"[]",
+    ],
+)
+def test_damage_in_the_middle_ends_the_journal_and_is_told(
+    line: bytes, tmp_path: Path, written: bytes
+) -> None:
     journal = tmp_path / "study.journal"
     lines = written.splitlines(keepends=True)
-    lines[20] = b'{"op_code": garbage}\n'
+    lines[20] = line + b"\n"
     journal.write_bytes(b"".join(lines))
     message = repair_journal(journal)
     assert message is not None
@@ -84,6 +100,27 @@ def test_damage_in_the_middle_ends_the_journal_and_is_told(tmp_path: Path, writt
     assert written.startswith(journal.read_bytes())
     assert load_study(journal).trials
     assert repair_journal(journal) is None, "once"
+
+
+def test_an_operation_that_optuna_cannot_read_is_a_fault_of_the_file(tmp_path: Path, written: bytes) -> None:
+    journal = tmp_path / "study.journal"
+    journal.write_bytes(written + b'{"op_code": 5, "worker_id": "w", "trial_id": 0, "param_name": 3}\n')
+    assert repair_journal(journal) is None
+    with pytest.raises(DataError, match=r"study.journal is damaged: an operation in it .* from a copy"):
+        open_journal(journal)
+
+
+def test_a_lost_row_whose_values_the_space_does_not_hold_is_refused(tmp_path: Path) -> None:
+    params = {**published_point(SPACE), "momentum": 1e30, "ramp": "x"}
+    with pytest.raises(DataError, match=r"momentum = 1e\+30, ramp = 'x'|ramp = 'x', momentum = 1e\+30"):
+        SearchStudy(
+            SPACE,
+            tmp_path / "study.journal",
+            seed=3,
+            epochs=4,
+            startup=3,
+            histories={0: TrialHistory("00000", epochs=1, params=params)},
+        )
 
 
 def test_a_torn_end_is_nothing_worth_telling(tmp_path: Path, written: bytes) -> None:
