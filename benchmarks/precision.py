@@ -56,7 +56,7 @@ VARIANTS = {
 }
 DEFINITIONS = {"ap_trapezoid": "trapezoid", "ap": "step-wise"}
 # As a search on the demo has them.
-DEMO_EPOCHS, DEMO_BATCH = 16, 32
+DEMO_EPOCHS, DEMO_BATCH = 20, 128
 
 
 def last_ap(
@@ -101,8 +101,8 @@ def _difference(
 @device_option
 @click.option("--data", help="A store, or a folder in the XD-Violence layout.  [default: the demo]")
 @click.option("--seeds", type=click.IntRange(1), default=5, show_default=True)
-@click.option("--epochs", type=click.IntRange(1), help="[default: 16 on the demo, else 50]")
-@click.option("--batch-size", type=click.IntRange(1), help="[default: 32 on the demo, else 128]")
+@click.option("--epochs", type=click.IntRange(1), help="[default: 20 on the demo, else 50]")
+@click.option("--batch-size", type=click.IntRange(1), help="[default: 128]")
 @threads_option
 @json_option
 def main(
