@@ -18,6 +18,7 @@ from macil.errors import ConfigError, DataError
 from macil.io.torch_files import read_tensors
 from macil.model.counts import unused_shapes
 from macil.model.networks import TwoStreamNetwork, VisualNetwork
+from macil.model.rebuilding import is_plain
 
 _NetworkT = TypeVar("_NetworkT", TwoStreamNetwork, VisualNetwork)
 
@@ -135,7 +136,7 @@ def _fill(network: _NetworkT, weights: dict[str, Tensor]) -> _NetworkT:
     problems += [f"{name} is unknown" for name in weights.keys() - set(names.values()) - ignored]
     if problems:
         raise DataError("these are not the released weights of this network:", sorted(problems))
-    if odd := sorted(theirs for theirs in names.values() if not weights[theirs].is_floating_point()):
-        raise DataError("these weights are no floating-point numbers:", odd)
+    if odd := sorted(theirs for theirs in names.values() if not is_plain(weights[theirs])):
+        raise DataError("these weights are no plain tensors of floating-point numbers:", odd)
     network.load_state_dict({ours: weights[theirs] for ours, theirs in names.items()})
     return network.eval()

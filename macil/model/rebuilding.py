@@ -33,8 +33,7 @@ def rebuild_network(
         if type(width) is not int or found != expected:
             raise ValueError(f"{name} has shape {found}, its description says {expected}")
     for name, tensor in tensors.items():
-        plain = isinstance(tensor, Tensor) and tensor.layout is torch.strided and tensor.is_floating_point()
-        if not plain:
+        if not is_plain(tensor):
             raise ValueError(f"{name} is no plain tensor of floating-point numbers")
     network = TwoStreamNetwork(resolved, visual_dim, audio_dim)
     try:
@@ -42,3 +41,13 @@ def rebuild_network(
     except RuntimeError as error:
         raise ValueError(" ".join(str(error).split())[:500]) from None
     return network.eval()
+
+
+def is_plain(tensor: object) -> bool:
+    """Whether it is a tensor of floating-point numbers, and neither sparse nor quantised nor without content."""
+    return (
+        isinstance(tensor, Tensor)
+        and tensor.layout is torch.strided
+        and not tensor.is_meta
+        and tensor.is_floating_point()
+    )

@@ -432,7 +432,7 @@ def memory_short(folder: Path, store: FeatureStore, patch: Patch) -> None:
         eater.communicate()
     code, output = finish(command)
     assert code == 0, output
-    assert "WorkerLostError: OutOfMemoryError" in output
+    assert "WorkerLost: OutOfMemoryError" in output
     assert "trying again from its last checkpoint" in output
     assert_whole(folder / "runs" / "run", TRIALS)
 

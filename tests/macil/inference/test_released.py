@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -371,3 +372,12 @@ def _module_with(shapes: Mapping[str, Iterable[int]]) -> nn.Module:
             module = getattr(module, part)
         module.register_parameter(last, nn.Parameter(torch.zeros(tuple(shape))))
     return root
+
+
+@pytest.mark.parametrize("change", ["to_sparse", "int"])
+def test_weights_that_are_no_plain_numbers_are_refused_by_name(change: str) -> None:
+    weights = to_released(TwoStreamNetwork(TrialConfig()))
+    name = next(name for name in weights if name.endswith(".weight"))
+    weights[name] = getattr(weights[name], change)()
+    with pytest.raises(DataError, match=rf"no plain tensors of floating-point numbers:\n.*{re.escape(name)}"):
+        load_released(weights)
