@@ -29,14 +29,12 @@ import numpy as np
 import torch
 
 from benchmarks.common import describe_machine, finish, json_option, machine_line, make_table
-from benchmarks.selection_metric import configurations
+from benchmarks.curves.sets import configurations, demo_base
 from macil.config import TrialConfig
 from macil.data.opening import resolve
 from macil.data.store.feature_store import FeatureStore
 from macil.errors import DivergedError
 from macil.training.trainer import Trainer
-from tune.planning.options import Options
-from tune.planning.resolve import resolve_plan
 
 MOST_SECONDS, LEAST_POINTS, MOST_DEVIATION = 15.0, 40.0, 4.0
 
@@ -162,7 +160,7 @@ def main(
     given = {
         name: value for name, value in (("epochs", epochs), ("batch_size", batch_size)) if value is not None
     }
-    base = resolve_plan(Options(hyperparameters=given), None).base
+    base = demo_base().replace(**given)
     store = resolve(data)
     configs = configurations(base, 1 + count, search_seed)
     trainings = [*_train_all(str(store.path), configs, seeds, processes)]

@@ -24,13 +24,13 @@ from typing import Any
 
 import click
 import numpy as np
-import optuna
 import torch
 from rich.table import Table
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from benchmarks.common import describe_machine, finish, json_option, machine_line, make_table
+from benchmarks.curves.sets import configurations
 from macil.config import TrialConfig
 from macil.data.opening import resolve
 from macil.data.store.feature_store import FeatureStore
@@ -39,8 +39,6 @@ from macil.evaluation.average_precision import frame_average_precision
 from macil.evaluation.heldout import assess_heldout
 from macil.evaluation.whole_videos import VideoScores, score_whole, shared_videos
 from macil.training.trainer import Trainer
-from tune.algorithms.space import distributions
-from tune.planning.space import published_point, search_space
 
 TEST_AP = "ap_trapezoid"
 
@@ -85,14 +83,10 @@ class Task:
         return self.data, self.number, json.dumps(self.config, sort_keys=True)
 
 
-def configurations(base: TrialConfig, count: int, search_seed: int) -> list[TrialConfig]:
-    """The paper's point, then random suggestions of the search space, each with a seed of its own."""
-    space = search_space(base)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=search_seed))
-    study.enqueue_trial(published_point(space))
-    suggested = [study.ask(distributions(space)).params for _ in range(count)]
-    return [base.replace(**params, seed=number) for number, params in enumerate(suggested)]
+def trial_configurations(base: TrialConfig, count: int, search_seed: int) -> list[TrialConfig]:
+    """The paper's point, then random ones of the search space, each with a seed of its own."""
+    found = configurations(base, count, search_seed)
+    return [config.replace(seed=number) for number, config in enumerate(found)]
 
 
 def train(task: Task) -> dict[str, Any]:
@@ -183,7 +177,7 @@ def main(
     tasks = [
         Task(store, number, config.to_dict())
         for index, store in enumerate(stores)
-        for number, config in enumerate(configurations(base, trials, search_seed=index))
+        for number, config in enumerate(trial_configurations(base, trials, index))
     ]
     wanted = {task.key for task in tasks}
     _train_missing(results, tasks, processes)

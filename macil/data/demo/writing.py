@@ -10,8 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from macil.data.demo.digits import DEMO_VERSION, DigitsDemo
-from macil.data.demo.digits import NBYTES as DIGITS_NBYTES
+from macil.data.demo.digits import DEMO, DEMO_VERSION, DigitsDemo
 from macil.data.demo.generator import GENERATOR_VERSION, DemoGenerator, DemoSize
 from macil.data.demo.video import Demo, DemoVideo
 from macil.data.xd.annotations import SNIPPET_FRAMES, rasterise
@@ -62,7 +61,7 @@ class DigitsFile(FileFormat):
     @property
     def nbytes(self) -> int:
         """Bytes of features, about."""
-        return DIGITS_NBYTES
+        return DEMO.nbytes
 
 
 def write_demo(
@@ -102,14 +101,32 @@ def write_demo(
         else:
             _prepare(partial, GeneratedFile(ground_truth=ground_truth, **dict(parameters)))
             demo = DemoGenerator(parameters)
-        _write_features(partial, demo, progress)
-        _write_labels(partial, demo, ground_truth)
+        write_videos(partial, demo, ground_truth=ground_truth, progress=progress)
         replace_folder(partial, out)
     except OSError as error:
         refused = refusal(error.filename or out, error)
         kept = f"finished videos are kept in {partial.name}"
         raise WriteError(out if is_full(error) else refused.path, f"{refused.reason}; {kept}") from None
     return out
+
+
+def write_videos(folder: Path, demo: Demo, *, ground_truth: bool = False, progress: bool = False) -> None:
+    """Write features and annotations of a demo; features that are there are kept.
+
+    Args:
+        folder: Where to.
+        demo: What to write.
+        ground_truth: Write `gt.npy` too.
+        progress: Show progress on stderr.
+
+    Raises:
+        OSError: As the disk says.
+    """
+    for modality in ("visual", "audio"):
+        for split in SPLITS:
+            (folder / FOLDERS[modality, split][0]).mkdir(parents=True, exist_ok=True)
+    _write_features(folder, demo, progress)
+    _write_labels(folder, demo, ground_truth)
 
 
 def _check_target(out: Path, overwrite: bool) -> None:
@@ -135,9 +152,6 @@ def _prepare(partial: Path, description: GeneratedFile | DigitsFile) -> None:
         needed = f"the demo needs {description.nbytes / 1e9:.2f} GB"
         raise UsageError(f"{needed}, the disk of {partial.parent} has {free / 1e9:.2f} GB free")
     description.write(partial / DEMO_FILE)
-    for modality in ("visual", "audio"):
-        for split in SPLITS:
-            (partial / FOLDERS[modality, split][0]).mkdir(parents=True, exist_ok=True)
 
 
 def _is_of(folder: Path, description: GeneratedFile | DigitsFile) -> bool:

@@ -52,7 +52,7 @@ def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]
         (["--asha", "--stopping", "median"], "--asha is --stopping asha, and not --stopping median"),
         (["--no-asha", "--stopping", "asha"], "--no-asha is --stopping none, and not --stopping asha"),
         (["--sweep", "table4", "--sampler", "gp"], "--sampler belongs to a search"),
-        (["--grace", "21"], "--grace 21 is more than the 20 epochs"),
+        (["--grace", "21"], "--grace 21 is more than the 16 epochs"),
         (["--gpus-per-trial", "1000"], "--gpus-per-trial 1000: this machine has"),
         (["--gpus-per-trial", "1.5"], "--gpus-per-trial 1.5 is not allowed"),
         (["--cpus-per-trial", "1000"], "--cpus-per-trial 1000: this machine has"),

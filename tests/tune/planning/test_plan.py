@@ -29,10 +29,10 @@ def plan(machine: Machine | None = TWO_CORES, **options: Any) -> Plan:
 
 def test_the_default_search_is_the_demo_on_all_cores() -> None:
     default = plan()
-    assert (default.trials, default.base.epochs, default.protocol) == (10, 20, "heldout")
+    assert (default.trials, default.base.epochs, default.protocol) == (10, 16, "heldout")
     assert (default.concurrent, default.cpus_per_trial, default.threads, default.device) == (2, 1.0, 1, "cpu")
     assert default.refits
-    assert default.base == TrialConfig(epochs=20)
+    assert default.base == TrialConfig(epochs=16, batch_size=32)
     assert plan(data="/data").base.epochs == 50
 
 
@@ -133,7 +133,7 @@ ALL_BUT_WIDTH = {"lambda_v2b": 1.0, "lambda_v2n": 1.0, "ramp": 0.1, "temperature
 @pytest.mark.parametrize(
     ("fixed", "trials", "message"),
     [
-        (ALL_BUT_WIDTH, 40, "only 4 distinct points in 20 epochs, fewer than the 40 trials"),
+        (ALL_BUT_WIDTH, 40, "only 4 distinct points in 16 epochs, fewer than the 40 trials"),
         (ALL_BUT_WIDTH, 40, "at least 36 trials repeat another's training"),
         (ALL_BUT_WIDTH, 5, "at least 1 trial repeats"),
         (ALL_BUT_WIDTH, 4, None),
@@ -296,7 +296,7 @@ def test_rows_that_are_the_same_training_are_told(epochs: int, groups: str | Non
 def test_a_sweep_may_be_stopped_early_and_says_what_that_costs() -> None:
     assert plan(sweep="table4").grace is None
     stopped = plan(sweep="table4", stopping="asha")
-    assert stopped.grace == 10
+    assert stopped.grace == 8
     assert any("enter no mean" in note for note in stopped.notes)
     assert any("by their test AP" in note for note in stopped.notes)
     assert any("when ASHA first compares them: 01 = 04" in note for note in stopped.notes)
@@ -310,7 +310,7 @@ def test_a_sweep_may_be_stopped_early_and_says_what_that_costs() -> None:
 def test_confirmation_seeds_are_none_that_the_run_trains_with() -> None:
     confirmed = plan(confirm=3)
     assert confirmed.confirm_seeds == (1000, 1001, 1002, 1003, 1004)
-    assert confirmed.most_epochs == (10 + 1 + 4 * 5) * 20
+    assert confirmed.most_epochs == (10 + 1 + 4 * 5) * 16
     many = plan(confirm=1, confirm_seeds=2, seeds=1500)
     assert many.confirm_seeds == (2000, 2001)
     assert not set(many.confirm_seeds) & set(many.seeds)

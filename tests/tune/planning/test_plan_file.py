@@ -214,7 +214,7 @@ def test_a_resumed_search_stops_trials_by_the_recorded_factor(
         assert batch.scheduler is not None
         scheduler: Any = batch.scheduler({})
         made.append(list(scheduler.rule.rungs))
-    assert made == [[10], [20, 10]]
+    assert made == [[8], [16, 8]]
 
 
 def test_every_training_setting_reaches_the_trainer_and_is_an_option_or_resolved() -> None:

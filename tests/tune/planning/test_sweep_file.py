@@ -149,7 +149,7 @@ def test_a_run_keeps_its_sweep_when_the_file_goes(tmp_path: Path) -> None:
     Path(path).unlink()
     assert read_plan(tmp_path) == first
     assert first.trials == 6
-    assert first.base.batch_size == 128, "as-it-is is the demo's own configuration"
+    assert first.base.batch_size == 32, "as-it-is is the demo's own configuration"
 
 
 def test_a_row_that_does_not_fit_the_command_line_is_named(tmp_path: Path) -> None:
