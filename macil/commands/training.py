@@ -185,12 +185,13 @@ def _make_trainer(
     }
     record = options["record"]
     fixed = [
-        name for name in (*given, *chosen, "preset", "config_file") if name in given or options.get(name)
+        f"--{name.removesuffix('_file').replace('_', '-')}"
+        for name in (*given, *chosen, "preset", "config_file", "split_seed")
+        if options[name] is not None and name != "device"
     ]
-    fixed = [name for name in fixed if name != "device"]
     if (record or resumed) and fixed:
         where = f"the record {record}" if record else f"the training in {resumed}"
-        raise UsageError(f"{where} fixes everything; leave out {', '.join('--' + n for n in fixed)}")
+        raise UsageError(f"{where} fixes everything; leave out {', '.join(fixed)}")
     split = Split.load(options["split_file"]) if options["split_file"] else None
     if resumed:
         split = split or _split_of(resumed)
@@ -202,6 +203,8 @@ def _make_trainer(
     config = resolve_config(options["preset"], options["config_file"], options)
     if split is not None and chosen.get("protocol") != "heldout":
         raise UsageError("--split belongs to --protocol heldout")
+    if options["split_seed"] is not None and (split is not None or chosen.get("protocol") != "heldout"):
+        raise UsageError("--split-seed belongs to --protocol heldout without --split")
     return Trainer(
         config, resolve(data, progress=True), split=split, split_seed=options["split_seed"] or 0, **chosen
     )

@@ -6,6 +6,7 @@ import contextlib
 import glob
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,9 +54,30 @@ def require_creatable(folder: Path) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file; name a folder that does not exist yet")
-    parent = next(each for each in folder.parents if each.exists())
-    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        raise UsageError(f"cannot write {folder}: {parent} is not a folder you may write to")
+    require_writable(folder.parent, f"cannot write {folder}")
+
+
+def require_writable(folder: Path, refusal: str) -> None:
+    """Refuse a folder that takes no files, or that cannot be made; nothing is left of the attempt.
+
+    Args:
+        folder: Need not exist.
+        refusal: The beginning of the message.
+
+    Raises:
+        UsageError: It, or the nearest folder above it that is there, is a file or takes nothing new.
+    """
+    there = next(each for each in (folder, *folder.parents) if each.exists())
+    if not there.is_dir():
+        raise UsageError(f"{refusal}: {there} is a file; expected a folder")
+    try:
+        # The system alone knows: to root every folder seems writable, those of /proc as well.
+        with tempfile.TemporaryDirectory(prefix=".", suffix=TEMPORARY, dir=there):
+            pass
+    except OSError as error:
+        raise UsageError(
+            f"{refusal}: {there} takes nothing new ({error.strerror}); choose a folder you may write to"
+        ) from None
 
 
 def remove_unfinished(target: Path) -> None:

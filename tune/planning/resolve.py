@@ -41,7 +41,8 @@ CONFIRM, _CONFIRM_SEEDS = 3, 5
 _TRIAL_TIMEOUT = 3600.0
 # Confirmation seeds begin at the next multiple of this above the seeds of the run.
 _FRESH = 1000
-_MOST = 100_000  # trials, or seeds: more than anybody trains
+_MOST = 100_000  # trials, seeds, or CPUs of a trial: more than anybody has
+_LEAST_SHARE = 0.0001  # of a CPU or GPU: Ray counts in these
 _LAST_SEED = 2**31 - 1
 
 
@@ -78,10 +79,21 @@ def resolve_plan(options: Options, machine: Machine | None) -> Plan:
     first = published_point(space)
     enqueued, repeated = _enqueued(options, base, space, first, trials)
     rule = options.stopping or ("asha" if sweep is None and trials >= _FEWEST_TO_STOP else "none")
+    if rule == "none" and options.grace is not None:
+        usual = "a sweep" if sweep else f"fewer than {_FEWEST_TO_STOP} trials"
+        why = f"--stopping none, the default of {usual}, trains"
+        raise UsageError(
+            f"--grace belongs to a rule that stops trials; {why} every one to its end: give --stopping "
+            f"{' or '.join(RULES)}, or leave --grace out"
+        )
     stopping = None if rule == "none" else RULES[rule](grace=_grace(options, base))
     confirm = _confirm(options, sweep, trials, seeds)
     cpus, gpus = _resources(options, machine, trials)
     protocol: RunProtocol = options.protocol or ("published" if sweep else "heldout")
+    if options.split_seed is not None and protocol != "heldout":
+        raise UsageError(
+            f"--split-seed belongs to --protocol heldout; {protocol} trains on all training videos"
+        )
     usual_grace = _usual_grace(_DEMO_START["epochs"] if demo else _EPOCHS)
     # What the space or the rows of a sweep set is not the command line's, and must not look so on a resume.
     varied = space if sweep is None else sweep.swept
@@ -217,11 +229,6 @@ def _find_sweep(options: Options) -> Sweep | None:
             raise UsageError(
                 f"{flag} belongs to a search; --sweep {sweep.name} trains each of its {len(sweep.rows)} rows"
             )
-    if options.grace is not None and options.stopping in (None, "none"):
-        raise UsageError(
-            f"--grace belongs to a rule that stops trials; --sweep {sweep.name} trains every row to its end without "
-            f"--stopping {' or '.join(RULES)}"
-        )
     fixed = [f"--{name.replace('_', '-')}" for name in sweep.swept if name in options.hyperparameters]
     if fixed:
         raise UsageError(f"{', '.join(fixed)} cannot be given with --sweep {sweep.name}: its rows set it")
@@ -289,14 +296,17 @@ def _resources(options: Options, machine: Machine | None, trials: int) -> tuple[
         gpus = 1.0 if machine and machine.gpus else 0.0
     cpus = options.cpus_per_trial
     if cpus is None:
-        # All processors, whatever their number: shared between GPUs, or between as many trials as there are.
-        at_once = machine.gpus / gpus if machine and gpus else trials
+        # All processors, whatever their number: shared between GPUs, or between the trials that run at once.
+        at_once = min(machine.gpus / gpus if machine and gpus else trials, options.concurrent or trials)
         cpus = float(max(1, int(machine.cpus // max(1.0, at_once)))) if machine else 1.0
-    if not 0 < cpus < math.inf:
-        raise UsageError(f"--cpus-per-trial {cpus:g} is not allowed: expected more than 0")
-    if not 0 <= gpus < math.inf or (gpus > 1 and gpus != int(gpus)):
+    if not _LEAST_SHARE <= cpus <= _MOST:
         raise UsageError(
-            f"--gpus-per-trial {gpus:g} is not allowed: expected a fraction of one, or a whole number"
+            f"--cpus-per-trial {cpus:g} is not allowed: expected a number from {_LEAST_SHARE:.4f} to {_MOST}"
+        )
+    if not (gpus == 0 or _LEAST_SHARE <= gpus <= _MOST) or (gpus > 1 and gpus != int(gpus)):
+        raise UsageError(
+            f"--gpus-per-trial {gpus:g} is not allowed: expected 0, a fraction of one from {_LEAST_SHARE:.4f} on, or a "
+            "whole number"
         )
     return cpus, gpus
 

@@ -18,6 +18,7 @@ from urllib.parse import unquote, urlparse
 
 from macil.data.opening import default_cache
 from macil.errors import UsageError
+from macil.io.folders import require_writable
 from macil.io.locks import in_use
 from macil.io.remote import Remote, RemoteError, error_text, is_uri, open_remote
 from macil.io.wording import now
@@ -108,31 +109,18 @@ class Workspace:
 
 
 def storage_folder(storage: str) -> Path:
-    """The folder in which runs lie.
-
-    Raises:
-        UsageError: A file is there.
-    """
+    """The folder in which runs lie."""
     parsed = urlparse(storage)
     folder = Path(unquote(parsed.path) if parsed.scheme == "file" else storage).expanduser()
-    folder = Path(os.path.abspath(folder))
-    for part in (folder, *folder.parents):
-        if part.exists():
-            if not part.is_dir():
-                raise UsageError(f"--storage {storage}: {part} is a file; expected a folder for the runs")
-            if not os.access(part, os.W_OK | os.X_OK):
-                raise UsageError(
-                    f"--storage {storage}: {part} cannot be written; choose a folder you may write to"
-                )
-            break
-    return folder
+    return Path(os.path.abspath(folder))
 
 
 def new_workspace(storage: str, name: str, *, overwrite: bool) -> Workspace:
     """Where a new run will lie; nothing is written yet.
 
     Raises:
-        UsageError: A name that is no folder name, or that is taken and not to be overwritten; a bucket out of reach.
+        UsageError: A name that is no folder name, or that is taken and not to be overwritten; a folder that cannot be
+            written; a bucket out of reach.
     """
     if not _NAME.fullmatch(name):
         raise UsageError(
@@ -140,7 +128,9 @@ def new_workspace(storage: str, name: str, *, overwrite: bool) -> Workspace:
         )
     if is_uri(storage):
         return _new_in_bucket(open_remote(storage, "--storage").child(name), overwrite=overwrite)
-    run = Workspace(storage_folder(storage) / name)
+    folder = storage_folder(storage)
+    require_writable(folder, f"--storage {storage}")
+    run = Workspace(folder / name)
     if never_begun(run):
         print(f"note: run {name!r} was stopped before it began; it is begun anew", file=sys.stderr)
     elif run.path.exists():

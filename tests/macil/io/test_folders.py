@@ -5,7 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from macil.io.folders import atomic_folder, remove_replaced, remove_unfinished, replace_folder
+from macil.errors import UsageError
+from macil.io.folders import (
+    atomic_folder,
+    remove_replaced,
+    remove_unfinished,
+    replace_folder,
+    require_creatable,
+    require_writable,
+)
 
 
 def names(folder: Path) -> list[str]:
@@ -21,6 +29,21 @@ def test_a_folder_is_there_when_its_block_has_ended_and_replaces_what_was(tmp_pa
             assert (target / "first").exists() == (content == "second")
         assert names(target) == sorted([content, "inner"])
         assert names(target.parent) == ["out"]
+
+
+def test_a_folder_that_cannot_be_is_refused_and_nothing_is_left_of_the_attempt(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    require_writable(tmp_path / "deep" / "out", "no")
+    require_creatable(tmp_path / "deep" / "out")
+    with pytest.raises(
+        UsageError, match=r"^--storage x: /proc takes nothing new \(.*\); choose a folder you may"
+    ):
+        require_writable(Path("/proc/x/y"), "--storage x")
+    with pytest.raises(UsageError, match=r"file is a file; expected a folder"):
+        require_writable(tmp_path / "file" / "out", "no")
+    with pytest.raises(UsageError, match=r"cannot write /proc/x: /proc takes nothing new"):
+        require_creatable(Path("/proc/x"))
+    assert names(tmp_path) == ["file"]
 
 
 @pytest.mark.parametrize("error", [ValueError, OSError])

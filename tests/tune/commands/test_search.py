@@ -36,6 +36,7 @@ def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]
     ("arguments", "message"),
     [
         (["--storage", "file"], "is a file; expected a folder"),
+        (["--storage", "/proc/x"], "--storage /proc/x: /proc takes nothing new"),
         (["--storage", "nowhere://bucket/runs"], "cannot be opened"),
         (["--storage", "s3://key:secret@bucket/runs"], "a user name or a key"),
         (["--data", "nowhere://bucket/xd.store"], "cannot be opened"),
@@ -53,6 +54,7 @@ def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]
         (["--no-asha", "--stopping", "asha"], "--no-asha is --stopping none, and not --stopping asha"),
         (["--sweep", "table4", "--sampler", "gp"], "--sampler belongs to a search"),
         (["--grace", "21"], "--grace 21 is more than the 16 epochs"),
+        (["--grace", "2", "--no-asha"], "--grace belongs to a rule that stops trials"),
         (["--gpus-per-trial", "1000"], "--gpus-per-trial 1000: this machine has"),
         (["--gpus-per-trial", "1.5"], "--gpus-per-trial 1.5 is not allowed"),
         (["--cpus-per-trial", "1000"], "--cpus-per-trial 1000: this machine has"),

@@ -45,6 +45,10 @@ def test_the_default_search_is_the_demo_on_all_cores() -> None:
         (Machine(16, 1), {"gpus_per_trial": 0.0}, (10, 1.0, 0.0)),
         (Machine(2, 0), {"cpus_per_trial": 2.0}, (1, 2.0, 0.0)),
         (Machine(8, 0), {"concurrent": 1, "cpus_per_trial": 1.0}, (1, 1.0, 0.0)),
+        (Machine(8, 0), {"concurrent": 1}, (1, 8.0, 0.0)),
+        (Machine(8, 0), {"concurrent": 3}, (3, 2.0, 0.0)),
+        (Machine(8, 0), {"concurrent": 99, "trials": 2}, (2, 4.0, 0.0)),
+        (Machine(8, 2), {"concurrent": 1}, (1, 8.0, 1.0)),
         (None, {"gpus_per_trial": 1.0}, (10, 1.0, 1.0)),
     ],
 )
@@ -53,6 +57,16 @@ def test_resources_fit_the_machine(
 ) -> None:
     resolved = plan(machine, **options)
     assert (resolved.concurrent, resolved.cpus_per_trial, resolved.gpus_per_trial) == expected
+
+
+@pytest.mark.parametrize("share", [1e-310, 0.00005, 1e6, 1e300, float("inf"), float("nan")])
+def test_shares_that_ray_cannot_count_in_are_refused(share: float) -> None:
+    with pytest.raises(
+        UsageError, match=r"--cpus-per-trial .* is not allowed: expected a number from 0\.0001 to"
+    ):
+        plan(cpus_per_trial=share)
+    with pytest.raises(UsageError, match=r"--gpus-per-trial .* is not allowed: expected 0, a fraction"):
+        plan(Machine(2, 1), gpus_per_trial=share)
 
 
 def test_impossible_resources_are_refused_by_flag() -> None:
@@ -303,8 +317,23 @@ def test_a_sweep_may_be_stopped_early_and_says_what_that_costs() -> None:
     heldout = plan(sweep="table4", stopping="asha", protocol="heldout").notes
     assert any("enter no mean" in note for note in heldout)
     assert not any("by their test AP" in note for note in heldout)
-    with pytest.raises(UsageError, match="--grace belongs to a rule"):
-        plan(sweep="table4", grace=3)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"sweep": "table4"}, {"stopping": "none"}, {"trials": 3}, {"sweep": "tau", "stopping": "none"}],
+)
+def test_grace_is_refused_where_nothing_is_stopped(options: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=r"--grace belongs to a rule .* give --stopping asha or median"):
+        plan(**options, grace=3)
+
+
+def test_a_split_seed_is_refused_where_nothing_is_split() -> None:
+    published: list[dict[str, Any]] = [{"sweep": "table4"}, {"protocol": "published"}]
+    for options in published:
+        with pytest.raises(UsageError, match="--split-seed belongs to --protocol heldout"):
+            plan(**options, split_seed=1)
+    assert plan(sweep="table4", protocol="heldout", split_seed=1).split_seed == 1
 
 
 def test_confirmation_seeds_are_none_that_the_run_trains_with() -> None:
