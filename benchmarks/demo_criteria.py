@@ -1,8 +1,8 @@
 """Whether the embedded demo is what it was chosen to be: cheap, learnable, steady, and worth searching on.
 
-The paper's setting and random configurations of the default search space are trained under the published protocol, each
-with the same seeds, with the epochs and the batch size that a search on the demo has; what is judged is the test AP
-(step-wise) of the last epoch.
+Judged by the recorded trainings of the paper's setting and of random configurations of the default search space, each
+with the same seeds, under the published protocol and with the epochs and the batch size that a search on the demo has:
+by the test AP (step-wise) of the last epoch. `python -m benchmarks.curves demo-published` records them.
 
 1. cost: a whole training of the paper's setting takes at most 15 s of one CPU;
 2. learnable: its mean AP is at least 40 points above the share of positive frames, which random scores get;
@@ -15,26 +15,16 @@ with the same seeds, with the epochs and the batch size that a search on the dem
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import click
 import numpy as np
-import torch
 
-from benchmarks.common import describe_machine, finish, json_option, machine_line, make_table
-from benchmarks.curves.sets import configurations, demo_base
-from macil.config import TrialConfig
-from macil.data.opening import resolve
-from macil.data.store.feature_store import FeatureStore
-from macil.errors import DivergedError
-from macil.training.trainer import Trainer
+from benchmarks.common import finish, json_option, make_table
+from benchmarks.curves.recording import Recording, read
+from benchmarks.curves.sets import recorded_sets
 
 MOST_SECONDS, LEAST_POINTS, MOST_DEVIATION = 15.0, 40.0, 4.0
 
@@ -59,18 +49,17 @@ class Criterion:
     met: bool
 
 
-def train(store: str, number: int, config: Mapping[str, Any]) -> Training:
-    """Train on one thread. One that diverges has an AP of 0."""
-    torch.set_num_threads(1)
-    started = time.process_time()
-    trainer = Trainer(TrialConfig(**config), FeatureStore.open(store), device="cpu", threads=1)
-    try:
-        while not trainer.finished:
-            trainer.train_epoch()
-        ap = 100 * float(trainer.history[-1]["ap"])
-    except DivergedError:
-        ap = 0.0
-    return Training(number, config["seed"], ap, time.process_time() - started)
+def whole_seeds(recording: Recording) -> list[Training]:
+    """The trainings with the seeds that every configuration was recorded with. One that diverged has an AP of 0."""
+    numbers = {one.number for one in recording.trainings}
+    of_seed: dict[int, set[int]] = {}
+    for one in recording.trainings:
+        of_seed.setdefault(one.seed, set()).add(one.number)
+    return [
+        Training(one.number, one.seed, 0.0 if one.error else 100 * float(one.figures["ap"][-1]), one.seconds)
+        for one in recording.trainings
+        if of_seed[one.seed] == numbers
+    ]
 
 
 def variance_components(scores: np.ndarray) -> tuple[float, float]:
@@ -136,64 +125,29 @@ def judge(trainings: Sequence[Training], chance: float) -> list[Criterion]:
 
 
 @click.command(help=__doc__.split("\n\n")[0] if __doc__ else None)
-@click.option("--seeds", type=click.IntRange(2), default=4, show_default=True, help="Of each configuration.")
-@click.option("--configurations", "count", type=click.IntRange(3), default=12, show_default=True)
-@click.option(
-    "--search-seed", type=click.IntRange(0), default=0, show_default=True, help="Of the configurations."
-)
-@click.option("--data", help="Another store, or a folder in the XD-Violence layout.")
-@click.option("--epochs", type=click.IntRange(1), help="[default: those of a search on the demo]")
-@click.option("--batch-size", type=click.IntRange(1), help="[default: that of a search on the demo]")
-@click.option("--processes", type=click.IntRange(1), default=2, show_default=True)
 @json_option
-def main(
-    seeds: int,
-    count: int,
-    search_seed: int,
-    data: str | None,
-    epochs: int | None,
-    batch_size: int | None,
-    processes: int,
-    json_path: Path | None,
-) -> None:
-    """Train, judge, print."""
-    given = {
-        name: value for name, value in (("epochs", epochs), ("batch_size", batch_size)) if value is not None
-    }
-    base = demo_base().replace(**given)
-    store = resolve(data)
-    configs = configurations(base, 1 + count, search_seed)
-    trainings = [*_train_all(str(store.path), configs, seeds, processes)]
-    chance = 100 * store.test_labels().violent_share
+def main(json_path: Path | None) -> None:
+    """Judge, print."""
+    recorded = recorded_sets()["demo-published"]
+    recording = read(recorded.file)
+    trainings = whole_seeds(recording)
+    chance = 100 * recording.about.chance
     criteria = judge(trainings, chance)
+    configurations, seeds = len({one.number for one in trainings}), len({one.seed for one in trainings})
     table = make_table(
-        f"{store.describe()}; {base.epochs} epochs in batches of {base.batch_size}",
+        f"{recorded.epochs} epochs in batches of {recorded.batch_size}; {configurations} configurations with "
+        f"{seeds} seeds each",
         ["", "wanted", "measured", ""],
         [],
     )
     for one in criteria:
         table.add_row(one.name, one.wanted, one.measured, "met" if one.met else "NOT MET")
-    machine = describe_machine()
     results = {
-        "machine": machine,
         "chance": chance,
         "trainings": [asdict(one) for one in trainings],
         "criteria": [asdict(one) for one in criteria],
     }
-    finish([table], [machine_line(machine), *_means(trainings)], results, json_path)
-
-
-def _train_all(store: str, configs: Sequence[TrialConfig], seeds: int, processes: int) -> Iterator[Training]:
-    tasks = [
-        (number, config.replace(seed=seed).to_dict())
-        for seed in range(seeds)
-        for number, config in enumerate(configs)
-    ]
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        futures = [pool.submit(train, store, number, config) for number, config in tasks]
-        for done, future in enumerate(as_completed(futures), start=1):
-            click.echo(f"{done}/{len(tasks)} {json.dumps(asdict(future.result()))}", err=True)
-            yield future.result()
+    finish([table], _means(trainings), results, json_path)
 
 
 def _means(trainings: Sequence[Training]) -> Iterator[str]:

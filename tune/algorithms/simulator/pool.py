@@ -8,6 +8,7 @@ a search that tried most of a pool would find its best by exhaustion, so that no
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -30,12 +31,21 @@ class Pool(Environment):
         space: What is searched.
         epochs: Epochs of a whole training.
         seed: The seed that every trial has; what a configuration is worth is its mean quality over all others.
+        places: The configurations of the pool by their place among those of `curves`, in order of appearance; one may
+            stand in it several times, as in a bootstrap sample. None is each once.
 
     Raises:
         UsageError: A configuration was not trained with this seed, or with no other.
     """
 
-    def __init__(self, curves: Iterable[Curve], space: Space, epochs: int, seed: int) -> None:
+    def __init__(
+        self,
+        curves: Iterable[Curve],
+        space: Space,
+        epochs: int,
+        seed: int,
+        places: Sequence[int] | None = None,
+    ) -> None:
         self.epochs = epochs
         self._space = space
         self._trained: dict[str, Curve] = {}
@@ -50,17 +60,19 @@ class Pool(Environment):
                 f"every configuration of the pool needs a training with seed {seed}, and one with another"
             )
         self._quality = {key: statistics.fmean(found) for key, found in others.items()}
-        self._points = np.array([unit_point(space, curve.params) for curve in self._trained.values()])
+        known = list(self._trained)
+        self._keys = known if places is None else [known[place] for place in places]
+        self._points = np.array([unit_point(space, self._trained[key].params) for key in self._keys])
 
     @property
     def budget(self) -> int:
         """The most trials of a search."""
-        return len(self._trained) // SHARE
+        return len(self._keys) // SHARE
 
     @property
     def best(self) -> float:
         """The quality of the best configuration."""
-        return max(self._quality.values())
+        return max(self._quality[key] for key in self._keys)
 
     def settle(self, params: Mapping[str, Any], begun: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
         """The configuration that lies nearest in the unit cube, of those that no trial has.
@@ -70,13 +82,16 @@ class Pool(Environment):
         """
         if len(begun) >= self.budget:
             raise UsageError(
-                f"a pool of {len(self._trained)} configurations is for {self.budget} trials at most: a search that "
+                f"a pool of {len(self._keys)} configurations is for {self.budget} trials at most: a search that "
                 "tries more of them finds the best by exhaustion"
             )
-        used = {configuration_key(each) for each in begun}
+        used = Counter(configuration_key(each) for each in begun)
         distances = np.linalg.norm(self._points - unit_point(self._space, params), axis=1)
-        distances[[key in used for key in self._trained]] = np.inf
-        return list(self._trained.values())[int(np.argmin(distances))].params
+        for place, key in enumerate(self._keys):
+            if used[key]:
+                used[key] -= 1
+                distances[place] = np.inf
+        return self._trained[self._keys[int(np.argmin(distances))]].params
 
     def train(self, params: Mapping[str, Any], number: int) -> Curve:
         """The recorded training of a configuration of the pool, with the mean quality of its other seeds."""

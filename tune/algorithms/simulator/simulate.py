@@ -64,6 +64,7 @@ def simulate(
     stopping: StoppingSettings | None = None,
     initial: tuple[Mapping[str, Any], ...] = (),
     together: int = 1,
+    budget: int | None = None,
     journal: Path | None = None,
 ) -> list[SimulatedTrial]:
     """Search, as `SearchStudy` and the stopping rule of a real search do.
@@ -71,10 +72,12 @@ def simulate(
     Args:
         space: What is searched.
         environment: What takes the place of training.
-        trials: Suggestions.
+        trials: Suggestions, at most.
         startup, seed, sampler, initial: See `tune.algorithms.study.SearchStudy`.
         stopping: The rule; None to train all to their end.
         together: Trials at once, one epoch each in turn.
+        budget: Epochs of all trials; no trial begins when they are spent, and those that go beyond them are left out.
+            None is no limit.
         journal: File of the study; None for none.
 
     Returns:
@@ -96,18 +99,22 @@ def simulate(
     rule = None if stopping is None else stopping.make(environment.epochs)
     going: list[_Going] = []
     ended: list[SimulatedTrial] = []
-    while len(ended) < trials:
-        while len(going) < together and study.rows < trials:
+    spent = 0
+    while True:
+        while len(going) < together and study.rows < trials and (budget is None or spent < budget):
             name = f"{study.rows:05d}"
             found = study.suggest(name)
             going.append(_Going(name, found.number, environment.train(found.params, found.number)))
+        if not going:
+            return sorted(ended, key=lambda trial: trial.number)
         for trial in list(going):
             trial.epoch += 1
+            spent += 1
             done = _train_epoch(trial, study, rule, environment.epochs)
             if done is not None:
                 going.remove(trial)
-                ended.append(done)
-    return sorted(ended, key=lambda trial: trial.number)
+                if budget is None or spent <= budget:
+                    ended.append(done)
 
 
 def _train_epoch(
