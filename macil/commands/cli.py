@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -23,6 +25,8 @@ _CommandT = TypeVar("_CommandT", bound=Callable[..., Any])
 
 INTERNAL_ERROR = 70  # EX_SOFTWARE of sysexits.h
 INTERRUPTED = 130
+# In the messages of PyTorch, which has no class of its own for memory of the CPU.
+_OUT_OF_MEMORY = re.compile("can't allocate memory|CUDA out of memory")
 
 
 def main(command: click.Command, argv: Sequence[str] | None = None) -> NoReturn:
@@ -135,15 +139,28 @@ def _run(command: click.Command, arguments: list[str], *, debug: bool) -> int:
     except Exception as error:
         if debug:
             traceback.print_exc()
-        if isinstance(error, OSError) and error.filename is not None:
-            # What the system refuses where no message of ours expects it: a name too long, a folder without permission.
-            _complain(f"error: {os.fsdecode(error.filename)}: {error.strerror or error}")
+        if (refused := _refusal_of_the_system(error)) is not None:
+            _complain(f"error: {refused}")
             return MacilError.exit_code
         reason = " ".join(str(error).split()) or "no message"
         _complain(f"internal error: {type(error).__name__}: {reason[:500]}")
         print("this is a bug; run again with --debug to see where, and report it", file=sys.stderr)
         return INTERNAL_ERROR
     return result if isinstance(result, int) else 0
+
+
+def _refusal_of_the_system(error: Exception) -> str | None:
+    """What the system refuses where no message of ours expects it; None for anything else, which is a bug."""
+    if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error)):
+        return (
+            "there is not enough memory for this; give smaller sizes (--batch-size, --max-snippets, --hidden-dim), or "
+            "fewer trials at once (--concurrent)"
+        )
+    if isinstance(error, OSError) and error.errno != errno.EBADF:
+        reason = " ".join((error.strerror or str(error)).split()) or type(error).__name__
+        named = isinstance(error.filename, str | bytes | os.PathLike)
+        return f"{os.fsdecode(error.filename)}: {reason}" if named else reason
+    return None
 
 
 def _complain(text: str) -> None:

@@ -50,7 +50,7 @@ from macil.training.files import (
 )
 from macil.training.record import TrainingRecord
 from macil.training.silent_terms import WHY, silence_text, silent_epochs
-from macil.training.trainer import Trainer, trainer_from_record
+from macil.training.trainer import MOST_THREADS, Trainer, trainer_from_record
 
 # The newest first: both are whole trainings to go on from.
 _CHECKPOINTS = (LAST_FILE, BEST_FILE)
@@ -74,7 +74,7 @@ _CHECKPOINTS = (LAST_FILE, BEST_FILE)
 )
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Default auto.")
 @click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="Default bf16 on a GPU, else fp32.")
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads; default all.")
+@click.option("--threads", type=click.IntRange(1, MOST_THREADS), help="CPU threads; default all.")
 @hyperparameter_options
 def train(data: Path, out: Path, resume: bool, overwrite: bool, **options: Any) -> None:
     """Train one configuration on DATA, a folder in the XD-Violence layout or a converted store.

@@ -14,8 +14,9 @@ import numpy as np
 
 from macil.data.choosing import find_names
 from macil.data.store.feature_store import FeatureStore
-from macil.errors import DataError
+from macil.errors import DataError, UsageError
 from macil.io.formats import FileFormat
+from macil.io.text import brief
 
 _FOLDS = 5  # one of five folds is held out: 20 %
 
@@ -97,7 +98,12 @@ def make_split(store: FeatureStore, seed: int = 0) -> Split:
 
     Raises:
         DataError: Too few sources for a held-out part with both classes.
+        UsageError: No such seed.
     """
+    if not 0 <= seed < 2**32:  # what scikit-learn takes
+        raise UsageError(
+            f"split seed {brief(seed)} is not allowed: expected a whole number from 0 to {2**32 - 1}"
+        )
     # Half of the time that importing this package would take; only a new split needs it.
     from sklearn.model_selection import StratifiedGroupKFold
 

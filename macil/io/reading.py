@@ -1,7 +1,11 @@
-"""Opening files that somebody else wrote: only regular ones, since a pipe or a device may be waited for without end."""
+"""Opening files that somebody else wrote: only regular ones, since a pipe or a device may be waited for without end.
+
+Their text is UTF-8, with a byte order mark or without.
+"""
 
 from __future__ import annotations
 
+import codecs
 import errno
 import json
 import os
@@ -26,15 +30,40 @@ def open_file(path: str | os.PathLike[str]) -> BinaryIO:
     return os.fdopen(descriptor, "rb")
 
 
-def read_text(path: str | os.PathLike[str], encoding: str = "utf-8", errors: str = "strict") -> str:
-    """The text of a regular file.
+class EncodingError(UnicodeDecodeError):
+    """A file is not UTF-8; its text says where, what it may be and what to do."""
+
+    def __str__(self) -> str:
+        content = bytes(self.object)
+        if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in content:
+            return "it is UTF-16, or no text; save it as UTF-8"
+        line = content.count(b"\n", 0, self.start) + 1
+        return (
+            f"line {line} is not UTF-8 (byte 0x{content[self.start]:02x}), perhaps Latin-1; save it as UTF-8"
+        )
+
+
+def read_text(path: str | os.PathLike[str], errors: str = "strict") -> str:
+    """The text of a regular file, without the byte order mark that Windows' editors put first.
+
+    Args:
+        path: The file.
+        errors: What becomes of bytes that are not UTF-8, as for `bytes.decode`.
 
     Raises:
         OSError: As `open_file`.
-        UnicodeDecodeError: It is no such text.
+        EncodingError: It is not UTF-8, or holds null bytes; unless `errors` says otherwise.
     """
     with open_file(path) as file:
-        return file.read().decode(encoding, errors)
+        content = file.read().removeprefix(codecs.BOM_UTF8)
+    try:
+        # UTF-16 without a mark is UTF-8 with a null byte beside every letter.
+        null = content.find(0) if errors == "strict" else -1
+        if null >= 0:
+            raise UnicodeDecodeError("utf-8", content, null, null + 1, "null byte")
+        return content.decode("utf-8", errors)
+    except UnicodeDecodeError as error:
+        raise EncodingError(*error.args) from None
 
 
 def parse_json(text: str) -> Any:

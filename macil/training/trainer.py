@@ -21,6 +21,7 @@ from macil.data.store.feature_store import FeatureStore
 from macil.errors import DataError, DivergedError, UsageError
 from macil.evaluation.evaluator import Evaluator
 from macil.evaluation.protocols import Protocol
+from macil.io.text import brief
 from macil.model import TwoStreamNetwork, VisualNetwork, parameter_counts
 from macil.training.bags import shared_bags
 from macil.training.device import choose_device
@@ -29,6 +30,7 @@ from macil.training.engine import Engine, Precision
 from macil.training.member import Member
 from macil.training.record import TrainingRecord, describe_environment, require_equal
 
+MOST_THREADS = 1024
 BagDtype = Literal["float32", "float16"]
 KeptScores = Literal["ends", "all"]
 
@@ -101,6 +103,10 @@ class Trainer:
             precision or ("bf16" if self.device.type == "cuda" else "fp32"),
             get_args(Precision),
         )
+        if threads is not None and not 1 <= threads <= MOST_THREADS:
+            raise UsageError(
+                f"threads = {brief(threads)} is not allowed: expected a whole number from 1 to {MOST_THREADS}"
+            )
         self.threads = threads or torch.get_num_threads()
         self.keep_scores: KeptScores = _one_of("keep_scores", keep_scores, get_args(KeptScores))
         self.split = _resolve_split(store, protocol, split, split_seed)

@@ -5,16 +5,24 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from macil.errors import UsageError
+from macil.errors import MacilError, UsageError
+from macil.io.folders import require_writable
+from macil.io.notes import note
 from tune.planning.resources import Machine
 
 ROOT = Path(__file__).resolve().parents[2]
+
+# Bytes that the path of a socket may have, and those that Ray appends to its folder: a session's name with the time and
+# the longest process number, and a socket's. On macOS a path has four less, and a process number is shorter by two.
+_SOCKET_PATH = 107 - 4 * (sys.platform == "darwin")
+_LONGEST_FOLDER = _SOCKET_PATH - len("/session_2026-11-30_09-41-00_123456_1234567/sockets/plasma_store")
 
 
 def quiet_ray() -> None:
@@ -40,10 +48,11 @@ def ray_running(address: str | None, machine: Machine, *, debug: bool) -> Iterat
     """Start Ray here (loopback only, no dashboard) or join the cluster at `address`; yields what it can run.
 
     Raises:
-        UsageError: No cluster answers at `address`.
-        MacilError: The Ray started here would listen beyond loopback.
+        UsageError: No cluster answers at `address`; or there is no folder for the sockets of a Ray started here.
+        MacilError: The Ray started here does not start, or would listen beyond loopback.
     """
     import ray
+    from ray.exceptions import RayError
 
     from tune.execution.ray_internals import LOOPBACK, loopback_only
 
@@ -54,17 +63,25 @@ def ray_running(address: str | None, machine: Machine, *, debug: bool) -> Iterat
     if started and address is None:
         # Workers inherit the environment of the Ray they start from; this is how they find both packages in a checkout.
         os.environ["PYTHONPATH"] = path
-        with loopback_only(), _hushed(debug):
-            ray.init(
-                address="local",  # never one that somebody else has started here
-                num_cpus=machine.cpus,
-                num_gpus=machine.gpus,
-                include_dashboard=False,
-                logging_level=level,
-                log_to_driver=debug,
-                **LOOPBACK,
-                object_store_memory=100 * 2**20,  # nothing large goes through it: data are memory-mapped
-            )
+        folder = ray_folder()
+        try:
+            with loopback_only(), _hushed(debug):
+                ray.init(
+                    address="local",  # never one that somebody else has started here
+                    num_cpus=machine.cpus,
+                    num_gpus=machine.gpus,
+                    include_dashboard=False,
+                    logging_level=level,
+                    log_to_driver=debug,
+                    **LOOPBACK,
+                    object_store_memory=100 * 2**20,  # nothing large goes through it: data are memory-mapped
+                    _temp_dir=str(folder),
+                )
+        except (RayError, RuntimeError, ValueError, OSError) as error:
+            raise MacilError(
+                f"Ray does not start on this machine: {_first_line(error)}; its logs are in "
+                f"{folder}/session_latest/logs"
+            ) from None
     elif started:
         try:
             _knock(address)
@@ -76,9 +93,8 @@ def ray_running(address: str | None, machine: Machine, *, debug: bool) -> Iterat
                     runtime_env=_code_of_this_checkout(),
                 )
         except (RuntimeError, ValueError, OSError, OverflowError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise UsageError(
-                f"--address {address}: no Ray cluster answers there ({reason}); "
+                f"--address {address}: no Ray cluster answers there ({_first_line(error)}); "
                 "start one with `ray start --head`, or leave --address out to use this machine"
             ) from None
     try:
@@ -87,6 +103,40 @@ def ray_running(address: str | None, machine: Machine, *, debug: bool) -> Iterat
     finally:
         if started:
             ray.shutdown()
+
+
+def ray_folder() -> Path:
+    """The folder for the sockets and logs of a Ray started here: the usual one, where its path is short enough.
+
+    Raises:
+        UsageError: Neither it nor another of this machine will do; names each with the reason.
+    """
+    # In Ray's own order.
+    usual = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
+    others = ["/tmp", "/var/tmp", os.environ.get("XDG_RUNTIME_DIR"), str(Path.home())]
+    reasons = []
+    for each in dict.fromkeys(os.path.abspath(parent) for parent in (usual, *others) if parent):
+        folder = Path(each) / "ray"
+        try:
+            if (length := len(os.fsencode(folder))) > _LONGEST_FOLDER:
+                raise UsageError(
+                    f"{folder} has {length} bytes, {_LONGEST_FOLDER} are the most for Ray's sockets"
+                )
+            require_writable(folder, f"cannot write {folder}")
+        except UsageError as error:
+            reasons.append(str(error).partition("; ")[0])
+            continue
+        if reasons:
+            note(f"Ray's sockets and logs are in {folder}: {reasons[0]}")
+        return folder
+    raise UsageError(
+        f"there is no folder for Ray's sockets: {'; '.join(reasons)}; set RAY_TMPDIR to a short one that you may write "
+        "to"
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _code_of_this_checkout() -> dict[str, Any]:

@@ -20,6 +20,7 @@ import pyarrow.parquet
 
 from macil.config import TrialConfig
 from macil.errors import ConfigError, UsageError
+from macil.io.reading import read_text, require_file
 from macil.io.text import brief, printable
 from tune.algorithms.space import Dimension, Space
 from tune.planning.space_file import describe
@@ -27,6 +28,8 @@ from tune.planning.toml_files import read_toml
 from tune.storage.run_file import Scalar
 
 _TABLES = (".csv", ".parquet")
+# Larger than any hyperparameter, and small enough for every kind of number.
+_BEYOND = 1e15
 
 
 def read_points(name: str, base: TrialConfig, space: Space) -> list[dict[str, Scalar]]:
@@ -104,6 +107,8 @@ def _fitting(dimension: Dimension, value: Any) -> Scalar | None:
         )
         return next(same, None)
     if _is_number(value):
+        if not abs(value) < _BEYOND:  # NaN, too
+            return None
         if not dimension.whole:
             value = float(value)
         elif value == int(value):
@@ -118,10 +123,13 @@ def _is_number(value: object) -> bool:
 def _trials(path: Path, space: Space) -> list[dict[str, Any]]:
     """The searched values in the trials table of a report, without those that nothing uses beside the others."""
     try:
-        table = pa.csv.read_csv(path) if path.suffix.lower() == ".csv" else pa.parquet.read_table(path)
+        if path.suffix.lower() == ".csv":
+            table = pa.csv.read_csv(pa.py_buffer(read_text(path).encode()))
+        else:
+            table = pa.parquet.read_table(require_file(path))
     except FileNotFoundError:
         raise UsageError(f"--enqueue {path} does not exist") from None
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
         raise UsageError(f"--enqueue {path} is no table that can be read: {error}") from None
     columns = [name for name in space if name in table.column_names]
     if not columns:

@@ -11,6 +11,7 @@ from macil.config import TrialConfig
 from macil.data.store.staging import RemoteSource, hashes_of
 from macil.errors import ConfigError, DataError, UsageError
 from macil.io.remote import is_uri, open_remote
+from macil.io.text import brief
 from macil.io.wording import plural
 from tune.algorithms.space import Space, is_whole
 from tune.algorithms.stopping.registry import RULES
@@ -346,11 +347,13 @@ def _usual_grace(epochs: int) -> int:
 def _at_least_one(flag: str, value: int | None, default: int) -> int:
     # A plan lists every seed and trial: it must fit memory.
     if value is not None and not 1 <= value <= _MOST:
-        raise UsageError(f"{flag} {value} is not allowed: expected a whole number from 1 to {_MOST}")
+        raise UsageError(f"{flag} {brief(value)} is not allowed: expected a whole number from 1 to {_MOST}")
     return default if value is None else value
 
 
 def _seed(flag: str, value: int | None) -> int:
     if value is not None and not 0 <= value <= _LAST_SEED:
-        raise UsageError(f"{flag} {value} is not allowed: expected a whole number from 0 to {_LAST_SEED}")
+        raise UsageError(
+            f"{flag} {brief(value)} is not allowed: expected a whole number from 0 to {_LAST_SEED}"
+        )
     return value or 0

@@ -16,12 +16,16 @@ from macil.data.xd.label_units import too_early, too_late
 from macil.data.xd.layout import Layout, VideoFiles
 from macil.data.xd.names import normalise_name
 from macil.io.reading import read_text
+from macil.io.text import brief
 from macil.io.wording import plural
 
 SNIPPET_FRAMES = 16
 """Frames of a snippet in XD-Violence (24 frames a second)."""
 
 Interval = tuple[int, int]
+
+# Digits of the last frame of a video of a year.
+_FRAME_DIGITS = 9
 
 # The name ends with its label, so that a source with spaces in it is still read right.
 _LINE = re.compile(r"(?P<name>\S.*_label_\S+|\S+)(?P<numbers>(?:\s+\S+)*)\s*")
@@ -56,6 +60,8 @@ def parse_annotation(line: str) -> tuple[str, list[Interval]]:
     for word in words:
         if not (word.isascii() and word.isdecimal()):
             raise ValueError(f"{word!r} is not a frame number (a whole number from 0)")
+        if len(word.lstrip("0")) > _FRAME_DIGITS:
+            raise ValueError(f"{brief(word)} is not a frame number: no video is so long")
     if len(words) % 2:
         raise ValueError(f"holds {len(words)} frame numbers, an odd count; expected START END pairs")
     numbers = [int(word) for word in words]
@@ -195,7 +201,7 @@ def _parse_annotations(
 
 def _read_lines(layout: Layout, path: Path, result: FrameLabels) -> list[str]:
     try:
-        return read_text(path, "utf-8-sig").splitlines()
+        return read_text(path).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         result.faults.append(Finding("unreadable", layout.relative(path), f"cannot be read: {error}"))
         return []

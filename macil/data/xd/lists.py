@@ -67,7 +67,7 @@ def read_lists(
 
 def _read_list(path: Path, where: str, result: ListedVideos) -> list[str]:
     try:
-        lines = read_text(path, "utf-8-sig").splitlines()
+        lines = read_text(path).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         result.faults.append(Finding("unreadable", where, f"cannot be read: {error}"))
         return []

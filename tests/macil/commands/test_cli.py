@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import unicodedata
 
@@ -35,6 +36,16 @@ def failing(error: BaseException) -> click.Command:
         (DataError("two faults", ["one", "two"]), 1, "error: two faults\n  - one\n  - two"),
         (KeyboardInterrupt(), 130, "interrupted"),
         (ZeroDivisionError("oh"), 70, "internal error: ZeroDivisionError: oh"),
+        (OSError(errno.EBADF, "Bad file descriptor"), 70, "internal error: OSError"),
+        (OSError(errno.ENOSPC, "No space left on device"), 1, "error: No space left on device"),
+        (FileNotFoundError(errno.ENOENT, "No usable folder", ["/a"]), 1, "error: No usable folder"),
+        (OSError("the network is gone"), 1, "error: the network is gone"),
+        (MemoryError(), 1, "error: there is not enough memory for this; give smaller sizes"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes"),
+            1,
+            "error: there is not enough memory",
+        ),
     ],
 )
 def test_errors_become_one_message_and_a_status(

@@ -156,6 +156,7 @@ def test_resume_continues_and_finishes(trained: Path, demo_store: FeatureStore, 
         (["train", "STORE", "--out", "NEW", "--preset", "none"], 2, "none"),
         (["train", "STORE", "--out", "NEW", "--config", "absent.toml"], 2, "does not exist"),
         (["train", "STORE", "--out", "NEW", "--record", "RECORD", "--ramp", "1"], 2, "leave out --ramp"),
+        (["train", "STORE", "--out", "NEW", "--threads", str(2**63)], 2, "is not in the range 1<=x<=1024"),
         (
             [
                 "train",

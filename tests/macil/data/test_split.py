@@ -11,7 +11,7 @@ import pytest
 from macil.data import convert
 from macil.data.split import Split, make_split
 from macil.data.store.feature_store import FeatureStore
-from macil.errors import DataError
+from macil.errors import DataError, UsageError
 from tests.support.layouts import NORMAL, VIOLENT, rename, write_layout
 
 
@@ -74,3 +74,9 @@ def test_a_split_in_another_spelling_of_the_names_fits_and_keeps_its_hash(tmp_pa
     assert Split.load(tmp_path / "split.json").hash == old.hash
     assert old.check(store) == Split((VIOLENT,), (NORMAL,), 0)
     assert old.check(store).check(store) == old.check(store)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 2**63, 10**400])
+def test_a_seed_that_no_generator_takes_is_refused(demo_store: FeatureStore, seed: int) -> None:
+    with pytest.raises(UsageError, match=r"split seed .* is not allowed: expected a whole number from 0 to"):
+        make_split(demo_store, seed)

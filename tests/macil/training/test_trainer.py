@@ -270,6 +270,16 @@ def test_a_record_runs_the_training_again_and_refuses_other_data(
         trainer_from_record({}, demo_store)
 
 
+@pytest.mark.parametrize("threads", [-1, 0, 1025, 2**63, 10**400])
+def test_threads_beyond_any_machine_are_refused_in_a_record_too(
+    threads: int, whole: Trainer, demo_store: FeatureStore
+) -> None:
+    with pytest.raises(
+        UsageError, match=r"threads = .* is not allowed: expected a whole number from 1 to 1024"
+    ):
+        trainer_from_record({**whole.record(), "threads": threads}, demo_store)
+
+
 def test_resuming_on_other_threads_is_written_down(whole: Trainer, demo_store: FeatureStore) -> None:
     resumed = Trainer(SMALL, demo_store, protocol="heldout", threads=2)
     resumed.load_state_dict(whole.state_dict())

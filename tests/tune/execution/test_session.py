@@ -1,9 +1,10 @@
-"""A local Ray listens on the loopback address and nowhere else."""
+"""A local Ray has a folder short enough for its sockets, and listens on the loopback address and nowhere else."""
 
 from __future__ import annotations
 
 import ipaddress
 import os
+import shutil
 import socket
 import struct
 import subprocess
@@ -13,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from tune.execution.session import ROOT
+from macil.errors import UsageError
+from tune.execution import session
+from tune.execution.session import ROOT, ray_folder
 
 _LISTEN = "0A"
 
@@ -72,6 +75,49 @@ def descendants(root: int) -> set[int]:
     while more := {pid for pid, parent in parents.items() if parent in found} - found:
         found |= more
     return found
+
+
+def test_a_long_temporary_folder_is_left_for_a_short_one_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.setenv("TMPDIR", "/tmp")
+    assert ray_folder() == Path("/tmp/ray")
+    assert capsys.readouterr().err == ""
+    monkeypatch.setenv("TMPDIR", str(tmp_path / ("slurm-job" * 9)))
+    assert ray_folder() == Path("/tmp/ray")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"note: Ray's sockets and logs are in /tmp/ray: {os.environ['TMPDIR']}/ray has ")
+    monkeypatch.setenv("RAY_TMPDIR", "/proc/mine")
+    assert ray_folder() == Path("/tmp/ray")
+    assert "/tmp/ray: cannot write /proc/mine/ray: /proc takes nothing new" in capsys.readouterr().err
+
+
+def test_without_a_short_folder_the_message_says_what_was_tried_and_what_to_set(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(session, "_LONGEST_FOLDER", 4)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with pytest.raises(UsageError, match="no folder for Ray's sockets") as refused:
+        ray_folder()
+    assert str(refused.value).endswith("; set RAY_TMPDIR to a short one that you may write to")
+    assert all(f"{each}/ray has " in str(refused.value) for each in (tmp_path, "/tmp", "/var/tmp"))
+    assert not (tmp_path / "ray").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the length of a path is the system's")
+def test_the_longest_folder_holds_a_socket_and_a_longer_one_none(tmp_path: Path) -> None:
+    rest = "/session_2026-11-30_09-41-00_123456_1234567/sockets/plasma_store"
+    short = Path("/tmp") / tmp_path.name[-20:] / ("x" * 60)
+    folder = str(short)[: session._LONGEST_FOLDER]
+    (Path(folder + rest).parent).mkdir(parents=True)
+    try:
+        with socket.socket(socket.AF_UNIX) as one:
+            one.bind(folder + rest)
+        with socket.socket(socket.AF_UNIX) as one, pytest.raises(OSError, match="too long"):
+            one.bind(f"{folder}x{rest}")
+    finally:
+        shutil.rmtree(short.parent)
 
 
 @pytest.mark.ray

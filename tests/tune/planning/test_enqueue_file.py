@@ -88,6 +88,14 @@ def test_a_file_without_points_is_refused(text: str, message: str, tmp_path: Pat
         read_points(str(tmp_path / "absent.toml"), BASE, SPACE)
 
 
+@pytest.mark.parametrize("value", ["inf", "-inf", "nan", "1e300", str(2**63), "9" * 400, "-" + "9" * 400])
+def test_numbers_beyond_every_range_are_outside_the_space(value: str, tmp_path: Path) -> None:
+    points = write(tmp_path, f"[[points]]\nramp = {value}\nhidden_dim = {value}\nbatch_size = {value}\n")
+    with pytest.raises(UsageError) as fault:
+        read_points(str(points), BASE, SPACE)
+    assert str(fault.value).count("is outside the space") + str(fault.value).count("it is not searched") == 3
+
+
 def test_what_is_not_searched_beside_another_value_is_told(tmp_path: Path) -> None:
     space = {
         "distill": Dimension(choices=(True, False)),

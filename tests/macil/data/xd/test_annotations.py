@@ -61,6 +61,8 @@ def test_a_frame_is_violent_exactly_when_an_interval_holds_it(
         ("x_label_G-0-0 -10 20", "not a frame number"),
         ("x_label_G-0-0 1_0 20", "not a frame number"),
         ("x_label_G-0-0 1.5 20", "not a frame number"),
+        ("x_label_G-0-0 0 " + "9" * 400, "not a frame number: no video is so long"),
+        ("x_label_G-0-0 0 " + "9" * 5000, "not a frame number: no video is so long"),
         ("x_label_G-0-0 30 20", "ends before it starts"),
     ],
 )
