@@ -9,6 +9,7 @@ it ends; a recording that was interrupted, by whatever, goes on where it was.
 from __future__ import annotations
 
 import json
+import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -244,15 +245,20 @@ def main(names: tuple[str, ...], seeds: int, processes: int) -> None:
         merge(recorded, shared[recorded.name])
         tasks += [(recorded, task) for task in missing(recorded, shared[recorded.name], store, seeds)]
     tasks.sort(key=lambda pair: pair[1].config.seed)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         futures = {pool.submit(train, task): recorded for recorded, task in tasks}
-        for count, future in enumerate(as_completed(futures), start=1):
-            recorded = futures[future]
-            click.echo(
-                f"{time.strftime('%X')} {count}/{len(tasks)} {recorded.name} {future.result()}", err=True
-            )
-            if count % _MERGED == 0:
-                merge(recorded, shared[recorded.name])
+        try:
+            for count, future in enumerate(as_completed(futures), start=1):
+                recorded = futures[future]
+                click.echo(
+                    f"{time.strftime('%X')} {count}/{len(tasks)} {recorded.name} {future.result()}", err=True
+                )
+                if count % _MERGED == 0:
+                    merge(recorded, shared[recorded.name])
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     for name in shared:
         merge(known[name], shared[name])
         _parts(known[name]).rmdir()

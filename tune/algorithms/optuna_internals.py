@@ -16,6 +16,8 @@ NAMES = (
     "optuna.trial.Trial._trial_id",
     "optuna.samplers.TPESampler._search_space",
 )
+# Looked up when a Gaussian process is asked for: importing it warns of a package that it would like.
+GP_NAMES = ("optuna._gp.batched_lbfgsb._greenlet_imports",)
 KNOWN = "5.0.0"
 
 
@@ -33,7 +35,7 @@ check()
 # The codes of a journal's lines.
 from optuna.storages.journal._storage import JournalOperation  # noqa: E402
 
-__all__ = ["JournalOperation", "check", "open_row", "row_of", "share_search_space"]
+__all__ = ["JournalOperation", "check", "open_row", "optimise_one_by_one", "row_of", "share_search_space"]
 
 
 def open_row(study: optuna.Study, row: FrozenTrial) -> Trial:
@@ -45,6 +47,28 @@ def row_of(study: optuna.Study, trial: Trial) -> FrozenTrial:
     """The row of one trial; the documented way reads all rows."""
     row: FrozenTrial = study._storage.get_trial(trial._trial_id)
     return row
+
+
+class _Absent:
+    """A package that is not there, as Optuna asks for one."""
+
+    def is_successful(self) -> bool:
+        return False
+
+
+def optimise_one_by_one() -> None:
+    """Let a Gaussian process optimise from one start after the other.
+
+    Where the package greenlet is installed, whoever installed it, Optuna does so for all starts at once, and comes to
+    other suggestions.
+
+    Raises:
+        MacilError: Optuna lacks the name.
+    """
+    require_names("optuna", GP_NAMES, KNOWN)
+    from optuna._gp import batched_lbfgsb
+
+    batched_lbfgsb._greenlet_imports = _Absent()  # type: ignore[assignment]
 
 
 def share_search_space(sampler: TPESampler, space: IntersectionSearchSpace) -> None:

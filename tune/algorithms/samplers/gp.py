@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from optuna.samplers import GPSampler
 
+from tune.algorithms.optuna_internals import optimise_one_by_one
 from tune.algorithms.samplers.settings import SamplerSettings, suggestion_seed
 
 
 def make_gp(search_seed: int, number: int, settings: SamplerSettings) -> GPSampler:
     """The sampler of one suggestion."""
+    optimise_one_by_one()
     return GPSampler(
         seed=suggestion_seed(search_seed, number),
         n_startup_trials=settings.startup,
