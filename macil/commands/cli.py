@@ -8,15 +8,16 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, get_args
 
 import click
 from rich.console import Console
 from rich.text import Text
 
 from macil.config import PRESETS, Hyperparameter, TrialConfig, hyperparameters
+from macil.data.reading import MOST_FRAMES, Reading, Silent
 from macil.errors import MacilError, UsageError
 from macil.io.command_line import command_line
 from macil.io.text import printable
@@ -61,6 +62,27 @@ def echo(text: str, *, keep: str = "", err: bool = False, nl: bool = True) -> No
         nl: End the line.
     """
     click.echo(printable(text, keep), err=err, nl=nl)
+
+
+def reading_options(command: _CommandT) -> _CommandT:
+    """Decorator: the options of `macil.data.reading.Reading`, how a folder is read; None unless given."""
+    frames = click.option(
+        "--snippet-frames",
+        type=click.IntRange(1, MOST_FRAMES),
+        help="Frames of a snippet of a data folder; default 16, or what gt.npy says.",
+    )
+    silent = click.option(
+        "--silent",
+        type=click.Choice(get_args(Silent)),
+        help="Videos of a data folder whose audio is all zero, or has no file: read as zeros, or left out. Default: "
+        "zeros are taken as they are, a missing file is a fault.",
+    )
+    return frames(silent(command))
+
+
+def given_reading(options: Mapping[str, Any]) -> Reading:
+    """How a command is to read a folder."""
+    return Reading(**{name: options[name] for name in Reading.model_fields})
 
 
 def hyperparameter_options(command: _CommandT) -> _CommandT:

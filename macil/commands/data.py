@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
 from rich.table import Table
 
 from macil import data
-from macil.commands.cli import PlainConsole, echo
+from macil.commands.cli import PlainConsole, echo, given_reading, reading_options
 from macil.data.demo.generator import DemoSize
 from macil.data.store.feature_store import FeatureStore, looks_like_store
 from macil.data.store.meta import DTYPES, Dtype
@@ -19,17 +20,11 @@ from macil.data.store.verification import verify_store
 from macil.data.xd.audit import DEEP_BY_DEFAULT_BYTES, AuditReport
 from macil.data.xd.folders import SPLITS, Finding, SplitName
 from macil.data.xd.names import source_doubts
-from macil.errors import UsageError
 from macil.io.command_line import command_line
 from macil.io.notes import note
 from macil.io.wording import plural
 
 _FOLDER = click.Path(path_type=Path)
-_SNIPPET_FRAMES = click.option(
-    "--snippet-frames",
-    type=click.IntRange(1, 10_000),
-    help="Frames of a snippet; default 16, or what gt.npy says.",
-)
 
 
 def _size_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -44,8 +39,8 @@ def _size_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.argument("folder", metavar="DIR", type=_FOLDER)
 @click.option("--quick", "mode", flag_value="quick", help="Headers, and a small sample of the values.")
 @click.option("--deep", "mode", flag_value="deep", help="Every value of every file.")
-@_SNIPPET_FRAMES
-def check(folder: Path, mode: str | None, snippet_frames: int | None) -> int:
+@reading_options
+def check(folder: Path, mode: str | None, **options: Any) -> int:
     """List everything wrong in DIR, a folder in the XD-Violence layout or a converted store.
 
     Without --quick or --deep, every value of a folder is read up to 2 GiB of features, and a sample of them beyond. A
@@ -53,11 +48,12 @@ def check(folder: Path, mode: str | None, snippet_frames: int | None) -> int:
     status 1 when something is wrong.
     """
     deep = {"quick": False, "deep": True, None: None}[mode]
+    reading = given_reading(options)
     if looks_like_store(folder):
-        if snippet_frames is not None:
-            raise UsageError("--snippet-frames is for a folder in the layout; a store says it itself")
+        if reading.words:
+            data.resolve(folder, reading=reading)
         return _check_store(folder, deep=deep is not False)
-    report = data.audit(folder, deep=deep, snippet_frames=snippet_frames, progress=True)
+    report = data.audit(folder, deep=deep, reading=reading, progress=True)
     _print_report(report)
     return 0 if report.ok else 1
 
@@ -67,20 +63,20 @@ def check(folder: Path, mode: str | None, snippet_frames: int | None) -> int:
 @click.argument("out", type=_FOLDER)
 @click.option("--dtype", type=click.Choice(DTYPES), default="float32", show_default=True)
 @click.option("--overwrite", is_flag=True, help="Replace the store that OUT holds.")
-@_SNIPPET_FRAMES
-def convert(folder: Path, out: Path, dtype: Dtype, overwrite: bool, snippet_frames: int | None) -> None:
+@reading_options
+def convert(folder: Path, out: Path, dtype: Dtype, overwrite: bool, **options: Any) -> None:
     """Convert DIR, a folder in the XD-Violence layout, into the feature store OUT.
 
     A conversion that was interrupted continues where it stopped when the same command is run again.
     """
     with _naming_what_is_kept(out):
         path = data.convert(
-            folder, out, dtype=dtype, snippet_frames=snippet_frames, overwrite=overwrite, progress=True
+            folder, out, dtype=dtype, reading=given_reading(options), overwrite=overwrite, progress=True
         )
     store = FeatureStore.open(path)
     echo(f"{path}: {store.describe()}")
-    for doubt in store.label_notes:
-        note(doubt)
+    for each in [*store.notes, *store.label_notes]:
+        note(each)
 
 
 @click.command()
@@ -117,8 +113,8 @@ def _check_store(path: Path, *, deep: bool) -> int:
     videos = {split: store.videos(split) for split in SPLITS}
     echo(_describe_sources({split: each.sources for split, each in videos.items()}))
     doubts = source_doubts(videos["train"].names, videos["train"].sources)
-    for doubt in [*doubts, *store.label_notes]:
-        echo(f"note: {doubt}")
+    for each in [*store.notes, *doubts, *store.label_notes]:
+        echo(f"note: {each}")
     echo(
         "every byte was compared with what was converted"
         if deep

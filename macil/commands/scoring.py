@@ -11,7 +11,7 @@ import click
 import numpy as np
 import torch
 
-from macil.commands.cli import echo
+from macil.commands.cli import echo, given_reading, reading_options
 from macil.data.ground_truth import truth_of_layout, truth_of_store
 from macil.data.opening import resolve
 from macil.data.origin import DEMO_NOTE, is_demo_data
@@ -49,9 +49,16 @@ _DEVICE = click.option(
 @_RELEASED
 @_NUM_HEADS
 @_DEVICE
+@reading_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def evaluate(
-    checkpoint: Path, data: Path, released: bool, num_heads: int | None, device: str, as_json: bool
+    checkpoint: Path,
+    data: Path,
+    released: bool,
+    num_heads: int | None,
+    device: str,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Frame-level average precision of CHECKPOINT on the test videos of DATA.
 
@@ -59,7 +66,7 @@ def evaluate(
     """
     network, file, known = load_trained(checkpoint, released=released, num_heads=num_heads)
     origin = {"checkpoint": str(file), **known}
-    store = resolve(data, progress=True)
+    store = resolve(data, reading=given_reading(options), progress=True)
     require_widths(network, store)
     labels = store.test_labels()
     target = choose_device(device)
@@ -75,6 +82,7 @@ def evaluate(
         "snippets": len(scores.snippets),
         "positive_frame_rate": float(labels.frame_labels.mean()),
         "demo": is_demo_data(store.path),
+        "data_notes": list(store.notes),
         "label_notes": list(store.label_notes),
         **origin,
     }
@@ -86,8 +94,8 @@ def evaluate(
     echo(f"video accuracy      {accuracy:.4f}")
     echo(f"positive frame rate {found['positive_frame_rate']:.4f}   the AP of random scores")
     echo(f"{found['videos']} test videos, {found['snippets']} snippets; " + _words(origin))
-    for doubt in store.label_notes:
-        echo(f"note: {doubt}")
+    for each in [*store.notes, *store.label_notes]:
+        echo(f"note: {each}")
     if found["demo"]:
         echo(DEMO_NOTE)
 

@@ -18,12 +18,16 @@ from macil.commands.cli import (
     config_options,
     echo,
     given_hyperparameters,
+    given_reading,
     hyperparameter_options,
+    reading_options,
     resolve_config,
 )
 from macil.data.opening import resolve
 from macil.data.origin import DEMO_NOTE, is_demo_data
+from macil.data.reading import AS_USUAL, Reading
 from macil.data.split import Split
+from macil.data.store.feature_store import FeatureStore, looks_like_store
 from macil.data.xd.names import source_doubts
 from macil.errors import DataError, UsageError, WriteError
 from macil.evaluation.average_precision import frame_average_precision
@@ -75,6 +79,7 @@ _CHECKPOINTS = (LAST_FILE, BEST_FILE)
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Default auto.")
 @click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="Default bf16 on a GPU, else fp32.")
 @click.option("--threads", type=click.IntRange(1, MOST_THREADS), help="CPU threads; default all.")
+@reading_options
 @hyperparameter_options
 def train(data: Path, out: Path, resume: bool, overwrite: bool, **options: Any) -> None:
     """Train one configuration on DATA, a folder in the XD-Violence layout or a converted store.
@@ -118,9 +123,9 @@ def train(data: Path, out: Path, resume: bool, overwrite: bool, **options: Any) 
 
 
 def _print_what_to_know(trainer: Trainer) -> None:
-    """Print the notes that belong to the numbers: doubts about the labels, terms that never acted, made-up data."""
-    for doubt in trainer.store.label_notes:
-        echo(f"note: {doubt}")
+    """Print the notes that belong to the numbers: on data and labels, terms that never acted, made-up data."""
+    for each in [*trainer.store.notes, *trainer.store.label_notes]:
+        echo(f"note: {each}")
     silent, epochs = silent_epochs(trainer.history)
     if silent:
         echo(f"contrastive terms {silence_text(silent, epochs)}: {WHY}, so Λ, r and τ had no effect in them")
@@ -129,9 +134,10 @@ def _print_what_to_know(trainer: Trainer) -> None:
 
 
 def _next(trainer: Trainer, data: Path, out: Path) -> str:
-    model = out / _CHECKPOINTS[0]
+    model, reading = out / _CHECKPOINTS[0], trainer.store.meta.reading
     if trainer.store.labels_hash:
-        return f"look further: {command_line('macil', 'evaluate', model, data)}"
+        words = [] if looks_like_store(data) else reading.words
+        return f"look further: {command_line('macil', 'evaluate', model, data, *words)}"
     one, scores = f"--video={trainer.store.videos('test').names[0]}", out.with_name(f"{out.name}-scores")
     return f"score a video: {command_line('macil', 'score', model, data, one, '--out', scores)}"
 
@@ -183,10 +189,10 @@ def _make_trainer(
         for name in ("protocol", "device", "precision", "threads")
         if options[name] is not None
     }
-    record = options["record"]
+    record, reading = options["record"], given_reading(options)
     fixed = [
         f"--{name.removesuffix('_file').replace('_', '-')}"
-        for name in (*given, *chosen, "preset", "config_file", "split_seed")
+        for name in (*given, *chosen, *Reading.model_fields, "preset", "config_file", "split_seed")
         if options[name] is not None and name != "device"
     ]
     if (record or resumed) and fixed:
@@ -198,7 +204,7 @@ def _make_trainer(
     if saved or record:
         # A checkpoint holds its record, so that a resume needs no other file.
         content = saved["record"] if saved else TrainingRecord.read(record).model_dump()
-        store = resolve(data, progress=True)
+        store = _open_recorded(data, TrainingRecord.parse(content, "the record").reading)
         return trainer_from_record(content, store, split=split, device=chosen.get("device"))
     config = resolve_config(options["preset"], options["config_file"], options)
     if split is not None and chosen.get("protocol") != "heldout":
@@ -206,8 +212,17 @@ def _make_trainer(
     if options["split_seed"] is not None and (split is not None or chosen.get("protocol") != "heldout"):
         raise UsageError("--split-seed belongs to --protocol heldout without --split")
     return Trainer(
-        config, resolve(data, progress=True), split=split, split_seed=options["split_seed"] or 0, **chosen
+        config,
+        resolve(data, reading=reading, progress=True),
+        split=split,
+        split_seed=options["split_seed"] or 0,
+        **chosen,
     )
+
+
+def _open_recorded(data: Path, reading: Reading) -> FeatureStore:
+    """The data of a record; a store tells itself how its folder was read, and its hash is compared."""
+    return resolve(data, reading=AS_USUAL if looks_like_store(data) else reading, progress=True)
 
 
 def _split_of(out: Path) -> Split | None:

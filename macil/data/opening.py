@@ -11,6 +11,7 @@ from pathlib import Path
 
 from macil.data.demo.digits import DEMO_VERSION
 from macil.data.demo.writing import write_demo
+from macil.data.reading import AS_USUAL, Reading
 from macil.data.store.conversion import convert, holds, read_source, write_store
 from macil.data.store.feature_store import FeatureStore, is_store, looks_like_store
 from macil.data.store.meta import FORMAT_VERSION
@@ -28,6 +29,7 @@ _DEMO_STORE = f"demo-{DEMO_VERSION}.{FORMAT_VERSION}"
 def resolve(
     data: str | os.PathLike[str] | None,
     *,
+    reading: Reading = AS_USUAL,
     cache: str | os.PathLike[str] | None = None,
     progress: bool = False,
 ) -> FeatureStore:
@@ -36,6 +38,7 @@ def resolve(
     Args:
         data: A store, opened as it is; the URI of one, copied into the cache; a folder in the XD-Violence layout,
             checked and converted into the cache, where no store holds the same already; or None, the demo data set.
+        reading: How a folder is read; a store was read so.
         cache: Where converted data are kept; None: `default_cache()`.
         progress: Show progress on stderr.
 
@@ -43,16 +46,17 @@ def resolve(
 
     Raises:
         DataError: There is no such data, or the data have faults.
-        UsageError: The cache cannot be written.
+        UsageError: The cache cannot be written, or a store was made otherwise than `reading` asks for.
     """
     if data is not None and is_uri(data):
-        return FeatureStore.open(stage(source_of(data), _open_cache(cache), note))
+        return _require_read_so(FeatureStore.open(stage(source_of(data), _open_cache(cache), note)), reading)
     if data is not None:
         path = Path(data).absolute()
         if looks_like_store(path):
-            return FeatureStore.open(path)
+            return _require_read_so(FeatureStore.open(path), reading)
         require_layout(path)
-        return _resolve_folder(path, _open_cache(cache), progress)
+        return _resolve_folder(path, reading, _open_cache(cache), progress)
+    require_own_data(reading)
     target = _open_cache(cache) / _DEMO_STORE
     there = target.is_dir() and any(target.iterdir())
     store = _try_to_open(target) if there else None
@@ -63,20 +67,37 @@ def resolve(
     return store
 
 
-def at_hand(data: str | os.PathLike[str] | None) -> FeatureStore | None:
+def require_own_data(reading: Reading) -> None:
+    """Refuse options of reading where the data are the demo.
+
+    Raises:
+        UsageError: There are some.
+    """
+    if reading.given:
+        raise UsageError(f"{' '.join(reading.words)} belongs to a data folder of your own, given with --data")
+
+
+def at_hand(data: str | os.PathLike[str] | None, reading: Reading = AS_USUAL) -> FeatureStore | None:
     """The store that `resolve` gives, where it can be opened as it is; None where it would be made or copied first.
 
     Raises:
         DataError: It is damaged.
+        UsageError: It was made otherwise than `reading` asks for.
     """
     if data is not None and is_uri(data):
         return None
     path = default_cache() / _DEMO_STORE if data is None else Path(data)
-    return FeatureStore.open(path) if is_store(path) else None
+    return _require_read_so(FeatureStore.open(path), reading) if is_store(path) else None
 
 
 def open_here(
-    store: str, data: str | None, hashes: tuple[str, str | None], log: Log = note, *, copy: bool = True
+    store: str,
+    data: str | None,
+    hashes: tuple[str, str | None],
+    log: Log = note,
+    *,
+    reading: Reading = AS_USUAL,
+    copy: bool = True,
 ) -> FeatureStore:
     """Open on this host what another process, on this host or another, has resolved.
 
@@ -88,6 +109,7 @@ def open_here(
         data: What it was resolved from, as for `resolve`.
         hashes: Of its content and of its test labels.
         log: Called with a line about progress.
+        reading: How the folder was read.
         copy: Whether a store on a network file system is copied; off on the one machine that has resolved it.
 
     Raises:
@@ -105,7 +127,7 @@ def open_here(
             if data is None
             else f"looking {data} up in the cache of this host"
         )
-        path = resolve(data).path
+        path = resolve(data, reading=reading).path
     elif copy:
         raise DataError(
             f"{store} is not there; give as --data a folder that every host sees, or a URI such as s3://bucket/xd.store"
@@ -142,28 +164,41 @@ def _open_cache(cache: str | os.PathLike[str] | None) -> Path:
     return folder
 
 
-def _resolve_folder(path: Path, cache: Path, progress: bool) -> FeatureStore:
+def _require_read_so(store: FeatureStore, reading: Reading) -> FeatureStore:
+    """The store, where the options given are those that it was made with: it is not read anew."""
+    have = {**store.meta.reading.model_dump(), "snippet_frames": store.snippet_frames}
+    wrong = {name: each for name, each in reading.given.items() if each != have[name]}
+    if wrong:
+        made = " ".join(store.meta.reading.words) or "without such options"
+        raise UsageError(
+            f"{' '.join(Reading(**wrong).words)} is for a folder that is converted; the store {store.path} was made "
+            f"{made}, with {store.snippet_frames} frames a snippet: convert its folder again, or leave the options out"
+        )
+    return store
+
+
+def _resolve_folder(path: Path, reading: Reading, cache: Path, progress: bool) -> FeatureStore:
     """The store of a layout folder; nothing is read while the stamps of its files are unchanged."""
-    state = look_at(path)
-    name = f"{path.name}-{state.where}"
-    known = _known_store(cache, state)
+    state, options = look_at(path), Options(reading=reading)
+    name = f"{path.name}-{state.where}{reading.key}"
+    known = _known_store(cache, state, options)
     store = known and _try_to_open(known)
     if not store:
         with exclusive(cache / f"{name}.lock", f"comparing or converting {path}") as held:
             if held.waited or not known:  # another process may just have done it
-                known = _known_store(cache, look_at(path))
+                known = _known_store(cache, look_at(path), options)
                 store = known and _try_to_open(known)
-            store = store or _compare_or_convert(path, cache, name, known, progress)
+            store = store or _compare_or_convert(path, options, cache, name, known, progress)
     _remove_begun(cache, name, store.path)
     _name_older(cache, name, store.path)
     return store
 
 
 def _compare_or_convert(
-    path: Path, cache: Path, name: str, damaged: Path | None, progress: bool
+    path: Path, options: Options, cache: Path, name: str, damaged: Path | None, progress: bool
 ) -> FeatureStore:
     """The store of a folder that no store in the cache is known to be of; a damaged one is replaced."""
-    source = read_source(path, Options(), progress=progress)
+    source = read_source(path, options, progress=progress)
     comparison = Comparison(source, progress=progress)
     for location in _stores_in(cache, name):
         with contextlib.suppress(DataError):
@@ -178,10 +213,10 @@ def _compare_or_convert(
     return FeatureStore.open(write_store(source, target, overwrite=True, progress=progress))
 
 
-def _known_store(cache: Path, state: FolderState) -> Path | None:
+def _known_store(cache: Path, state: FolderState, options: Options) -> Path | None:
     """A store, damaged or not, that was made from the folder in its present state, by its files' stamps."""
     for path in sorted(cache.glob(f"*/{note_path(cache, state).name}")):
-        if path.parent.suffix != ".partial" and is_known(path.parent, state, Options()):
+        if path.parent.suffix != ".partial" and is_known(path.parent, state, options):
             return path.parent
     return None
 
@@ -210,7 +245,7 @@ def _name_older(cache: Path, name: str, used: Path) -> None:
 
 def _is_shared(store: Path, name: str) -> bool:
     """Whether it holds what another folder holds, too."""
-    where = name.rpartition("-")[2]
+    where = name.rpartition("-")[2].partition("+")[0]
     return any(where not in path.name for path in store.glob(NOTES))
 
 

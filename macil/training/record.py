@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import torch
 
 from macil import __version__
+from macil.data.reading import AS_USUAL, Reading
 from macil.errors import DataError
 from macil.io.formats import FileFormat
 
@@ -31,6 +32,8 @@ class TrainingRecord(FileFormat):
     split_seed: int | None
     split_hash: str | None
     store_hash: str
+    reading: Reading = AS_USUAL
+    """How the store's folder was read"""
     dtype: str
     """Type of the features in the store"""
     bags: str

@@ -189,6 +189,7 @@ class Trainer:
             split_seed=self.split.seed if self.split else None,
             split_hash=self.split.hash if self.split else None,
             store_hash=self.store.content_hash,
+            reading=self.store.meta.reading,
             dtype=self.store.dtype,
             bags=str(self.engine.bags.dtype).removeprefix("torch."),
             precision=self.precision,

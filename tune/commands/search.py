@@ -157,6 +157,7 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 )
 @click.option("--dry-run", is_flag=True, help="Print the resolved plan and stop.")
 @click.option("--status", metavar="NAME", help="Show where a run stands, from any shell, and stop.")
+@cli.reading_options
 @cli.config_options
 @cli.hyperparameter_options
 def search(

@@ -81,6 +81,7 @@ def run_spec(run: Workspace, plan: Plan, store: FeatureStore) -> RunSpec:
         store_hash=store.content_hash,
         labels_hash=store.labels_hash,
         data=plan.data,
+        reading=plan.reading,
         bucket=run.bucket,
         split=str(run.split) if heldout else None,
         split_hash=Split.load(run.split).hash if heldout else None,

@@ -29,7 +29,7 @@ def open_data(run: Workspace, plan: Plan) -> FeatureStore:
     wanted, own = info.store_hash, info.data
     given = plan.data or "the demo data set"
     try:
-        store = resolve(plan.data, progress=plan.data is not None)
+        store = resolve(plan.data, reading=plan.reading, progress=plan.data is not None)
     except DataError as error:
         if wanted is None:
             raise
@@ -59,7 +59,7 @@ def describe_data(run: Workspace, plan: Plan, store: FeatureStore) -> None:
     Raises:
         DataError: The data cannot serve the protocol.
     """
-    notes, chance = list(store.label_notes), None
+    notes, chance = [*store.notes, *store.label_notes], None
     if plan.protocol == "published":
         chance = store.test_labels().violent_share
     else:

@@ -286,7 +286,7 @@ def _open_store(spec: RunSpec, log: Callable[[str], None]) -> FeatureStore:
             _STORES[key] = open_here(spec.store, spec.store, hashes, log, copy=False)
             return _STORES[key]
         try:
-            _STORES[key] = open_here(spec.store, spec.data, hashes, log)
+            _STORES[key] = open_here(spec.store, spec.data, hashes, log, reading=spec.reading)
         except DataError as error:
             raise data_error_of_host(error) from None
     return _STORES[key]

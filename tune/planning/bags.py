@@ -41,7 +41,7 @@ def bags_of(plan: Plan, store: FeatureStore, split: Split | None) -> list[str]:
 def bags_at_hand(plan: Plan) -> list[str]:
     """See `bags_of`; where it would take a conversion or a download, a text that the bags are counted later."""
     try:
-        store = at_hand(plan.data)
+        store = at_hand(plan.data, plan.reading)
         if store is None:
             return [LATER]
         split = make_split(store, plan.split_seed) if plan.protocol == "heldout" else None

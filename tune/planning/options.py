@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from macil.config import TrialConfig
+from macil.data.reading import Reading
 from macil.training.trainer import KeptScores
 from tune.algorithms.samplers.registry import SamplerName
 from tune.algorithms.stopping.registry import RuleName
@@ -18,10 +17,8 @@ from tune.storage.run_file import Scalar
 _NO_FLAGS = ("hyperparameters", "base")
 
 
-class Options(BaseModel):
+class Options(Reading):
     """The options as typed; None where a default applies."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     data: str | None = None
     sweep: str | None = None

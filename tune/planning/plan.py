@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, computed_field
 
 from macil.config import TrialConfig
+from macil.data.reading import Reading
 from macil.evaluation.protocols import EpochRule, epoch_rule
 from macil.io.files import read_json
 from macil.io.formats import FileFormat, FileModel
@@ -66,7 +67,7 @@ class PlannedConfirmation(FileModel):
     seeds: tuple[Seed, ...]
 
 
-class Plan(TrainingSettings, FileFormat):
+class Plan(Reading, TrainingSettings, FileFormat):
     """A run: what is trained, selected and measured how, with which resources."""
 
     WHAT: ClassVar[str] = "the plan of a run"
@@ -112,6 +113,11 @@ class Plan(TrainingSettings, FileFormat):
     lockstep: bool
     """Whether a configuration's seeds are trained as one trial."""
     notes: tuple[str, ...]
+
+    @property
+    def reading(self) -> Reading:
+        """How the data folder is read."""
+        return Reading(**{name: getattr(self, name) for name in Reading.model_fields})
 
     @computed_field  # type: ignore[prop-decorator]
     @property

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from macil.config import TrialConfig
+from macil.data.opening import require_own_data
+from macil.data.reading import Reading
 from macil.data.store.staging import RemoteSource, hashes_of
 from macil.errors import ConfigError, DataError, UsageError
 from macil.io.remote import is_uri, open_remote
@@ -58,6 +60,8 @@ def resolve_plan(options: Options, machine: Machine | None) -> Plan:
         UsageError: Options that contradict one another or ask for the impossible.
     """
     demo = options.data is None
+    if demo:
+        require_own_data(options)
     sweep = _find_sweep(options)
     given = options.hyperparameters
     start: dict[str, Any] = _DEMO_START if demo else {"epochs": _EPOCHS}
@@ -207,8 +211,9 @@ def startup_trials(trials: int) -> int:
 
 
 def _taken_over(options: Options) -> dict[str, Any]:
-    """The training settings that are options of the same name, where they are given."""
-    shared = TrainingSettings.model_fields.keys() & Options.model_fields.keys()
+    """The settings of training and of reading that are options of the same name, where they are given."""
+    settings = TrainingSettings.model_fields | Reading.model_fields
+    shared = settings.keys() & Options.model_fields.keys()
     return {name: getattr(options, name) for name in shared if getattr(options, name) is not None}
 
 

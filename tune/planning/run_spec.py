@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from macil.config import TrialConfig
+from macil.data.reading import AS_USUAL, Reading
 from macil.evaluation.protocols import Protocol
 from macil.io.formats import FileModel
 from macil.training.trainer import KeptScores
@@ -57,6 +58,8 @@ class RunSpec(TrainingSettings):
     """Hash of the store's test labels."""
     data: str | None = None
     """The folder that the store was made from; None for the demo data set."""
+    reading: Reading = AS_USUAL
+    """How that folder was read."""
     bucket: str | None = None
     """URI of the run, where it lies in a bucket."""
     hosts: HostRequirements | None = None

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from macil.data.demo.writing import DEMO_FILE
+from macil.data.reading import AS_USUAL, Reading
 from macil.data.store import columns
 from macil.data.store.arrow_files import measure_frame, write_table
 from macil.data.store.feature_store import (
@@ -60,7 +61,7 @@ def convert(
     out: str | os.PathLike[str],
     *,
     dtype: Dtype = "float32",
-    snippet_frames: int | None = None,
+    reading: Reading = AS_USUAL,
     overwrite: bool = False,
     progress: bool = False,
 ) -> Path:
@@ -74,7 +75,7 @@ def convert(
         source: Folder in the XD-Violence layout.
         out: Folder to make.
         dtype: "float32" or "float16" (half the size; a value beyond its range is refused).
-        snippet_frames: Frames of a snippet; None: 16, or what `gt.npy` says.
+        reading: How the folder is read.
         overwrite: Replace an existing store.
         progress: Show progress on stderr.
 
@@ -86,7 +87,7 @@ def convert(
         raise UsageError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}")
     out = Path(out).absolute()
     _check_target(out)
-    folder = read_source(source, Options(dtype, snippet_frames), progress=progress)
+    folder = read_source(source, Options(dtype, reading), progress=progress)
     return write_store(folder, out, overwrite=overwrite, progress=progress)
 
 
@@ -98,7 +99,7 @@ def read_source(root: str | os.PathLike[str], options: Options, *, progress: boo
     """
     # Before anything is read: a change from now on is found.
     state = look_at(Path(root).absolute())
-    report = audit(root, deep=False, snippet_frames=options.snippet_frames, progress=progress)
+    report = audit(root, deep=False, reading=options.reading, progress=progress)
     report.raise_for_faults()
     plan = make_plan(report, options.dtype, state)
     return SourceFolder(state, options, report, plan, _describe(plan, report), _index_columns(plan))
@@ -148,7 +149,8 @@ def make_plan(report: AuditReport, dtype: Dtype, state: FolderState) -> Plan:
     videos = []
     visual_offset = audio_offset = 0
     key = hashlib.blake2b(
-        f"{FORMAT_VERSION}/{dtype}/{report.frame_labels.snippet_frames}".encode(), digest_size=16
+        f"{FORMAT_VERSION}/{dtype}/{report.frame_labels.snippet_frames}{report.reading.key}".encode(),
+        digest_size=16,
     )
     for files in report.layout.videos:
         length, audio_length = video_rows(report, files)
@@ -158,9 +160,7 @@ def make_plan(report: AuditReport, dtype: Dtype, state: FolderState) -> Plan:
         visual_offset += length * report.layout.crops
         audio_offset += audio_length
         key.update(f"{files.split}\0{files.name}\0{length}\0{audio_length}\0".encode())
-    first = report.layout.videos[0]
-    assert first.audio is not None
-    widths = report.headers[first.visual[0]].width, report.headers[first.audio].width
+    widths = report.width("visual"), report.width("audio")
     key.update(f"{report.layout.crops}/{widths}".encode())
     return Plan(tuple(videos), report.layout.crops, *widths, dtype, key.hexdigest())
 
@@ -205,6 +205,9 @@ def _otherness(store: FeatureStore, source: SourceFolder) -> str:
         return f"in {store.dtype}, and {wanted.dtype} would be written"
     if store.snippet_frames != wanted.snippet_frames:
         return f"with {store.snippet_frames} frames a snippet, and {wanted.snippet_frames} would be written"
+    if store.meta.reading != wanted.reading:
+        made, would = (" ".join(each.words) or "no options" for each in (store.meta.reading, wanted.reading))
+        return f"that was made with {made}, and one with {would} would be written"
     return "of other data"
 
 
@@ -303,7 +306,9 @@ def _write_tables(partial: Path, source: SourceFolder, digests: list[str]) -> No
     meta = StoreMeta(
         **dict(source.description),
         source={"path": printable(str(source.report.layout.root))},
-        content_hash=hash_content(plan.dtype, plan.crops, plan.widths, plan.hashed, digests),
+        content_hash=hash_content(
+            plan.dtype, plan.crops, plan.widths, plan.hashed, digests, source.description.reading
+        ),
         files={name: (partial / name).stat().st_size for name in (VISUAL, AUDIO)},
         hashes={
             **{name: _hash_frame(partial / name) for name in (VISUAL, AUDIO)},
@@ -331,8 +336,10 @@ def _describe(plan: Plan, report: AuditReport) -> StoreDescription:
             "test_videos": sum(video.files.split == "test" for video in plan.videos),
             "visual_rows": plan.visual_rows,
             "audio_rows": plan.audio_rows,
+            **report.silent,
         },
         made_up=(Path(report.layout.root) / DEMO_FILE).is_file(),
+        reading=report.reading.plain,
     )
 
 

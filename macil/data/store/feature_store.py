@@ -23,6 +23,8 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from macil.data.reading import Reading
+from macil.data.silence import silence_note
 from macil.data.store import columns
 from macil.data.store.arrow_files import FEATURES, NONZERO, map_batch, map_table
 from macil.data.store.faults import index_faults
@@ -124,6 +126,12 @@ class FeatureStore:
         """
         path = Path(path).absolute()
         return cls(path, _read_meta(path))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person who trains on the store should know about its features."""
+        silence = silence_note(self.meta.counts or {}, self.meta.reading)
+        return () if silence is None else (silence,)
 
     def __reduce__(self) -> tuple[Any, tuple[Path]]:
         # A worker maps the files again; gigabytes never travel.
@@ -227,8 +235,9 @@ def hash_content(
     widths: tuple[int, int],
     videos: Iterable[tuple[str, str, int | None, int, int]],
     digests: Iterable[str],
+    reading: Reading,
 ) -> str:
-    """Hash names, training labels and features in store order; how they came to be written is no part of it.
+    """Hash names, training labels and features in store order, and how their folder was read, if not as usual.
 
     Args:
         dtype: Of the features.
@@ -236,9 +245,10 @@ def hash_content(
         widths: Of the visual and of the audio features.
         videos: Split, name, label (None for a test video), visual and audio snippets of each.
         digests: The hash of each one's features: all crops, then audio.
+        reading: How the folder was read.
     """
     digest = hashlib.blake2b(digest_size=16)
-    digest.update(f"{dtype}/{crops}/{widths[0]}/{widths[1]}".encode())
+    digest.update(f"{dtype}/{crops}/{widths[0]}/{widths[1]}{reading.key}".encode())
     for video, features in zip(videos, digests, strict=True):
         digest.update(("\0".join(map(str, (*video, features))) + "\n").encode())
     return digest.hexdigest()

@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import AfterValidator, Field
 
+from macil.data.reading import AS_USUAL, MOST_FRAMES, Reading
 from macil.io.formats import FileFormat
 from macil.io.text import is_printable
 
@@ -19,7 +20,7 @@ Dtype = Literal["float32", "float16"]
 DTYPES: tuple[Dtype, ...] = get_args(Dtype)
 
 # Far beyond any features there are.
-_WIDEST, _MOST_CROPS, _MOST_FRAMES = 2**20, 10_000, 10_000
+_WIDEST, _MOST_CROPS = 2**20, 10_000
 
 
 def _number(most: int) -> Any:
@@ -51,7 +52,7 @@ class StoreDescription(FileFormat):
     visual_dim: Annotated[int, _number(_WIDEST)]
     audio_dim: Annotated[int, _number(_WIDEST)]
     crops: Annotated[int, _number(_MOST_CROPS)]
-    snippet_frames: Annotated[int, _number(_MOST_FRAMES)]
+    snippet_frames: Annotated[int, _number(MOST_FRAMES)]
     dtype: Annotated[Dtype, Field(description=" or ".join(DTYPES))]
     labels_hash: Annotated[_Hash | None, Field(description="a hash")]
     """Hash of the test labels; None without any"""
@@ -62,6 +63,8 @@ class StoreDescription(FileFormat):
     counts: Annotated[dict[str, int] | None, Field(description="numbers by name")] = None
     made_up: bool | None = None
     """Whether the data were generated; None: an older store does not say"""
+    reading: Reading = AS_USUAL
+    """How the folder was read"""
 
 
 class StoreMeta(StoreDescription):

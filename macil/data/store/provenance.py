@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 
 from macil.data.demo.writing import DEMO_FILE
+from macil.data.reading import AS_USUAL, Reading
 from macil.data.store import columns
 from macil.data.store.feature_store import FeatureStore, hash_content, map_index
 from macil.data.store.meta import FORMAT_VERSION as STORE_VERSION
@@ -68,8 +69,12 @@ class Options(NamedTuple):
     """Options of a conversion beside the source folder; the defaults are those of the cache."""
 
     dtype: Dtype = "float32"
-    snippet_frames: int | None = None
-    """None: 16, or what `gt.npy` says"""
+    reading: Reading = AS_USUAL
+
+    @property
+    def noted(self) -> dict[str, str | int | None]:
+        """As a `Provenance` has them."""
+        return {"dtype": self.dtype, **self.reading.model_dump()}
 
 
 class SourceFolder(NamedTuple):
@@ -140,7 +145,7 @@ def remember(store: Path, source: SourceFolder, meta: StoreMeta) -> None:
         content_hash=meta.content_hash,
         labels_hash=meta.labels_hash,
         plan=source.plan.key,
-        options=source.options._asdict(),
+        options=source.options.noted,
         state=source.state.digest,
         videos=dict(zip(_keys(source.plan), (v.signature for v in source.plan.videos), strict=True)),
     )
@@ -166,7 +171,7 @@ def is_known(store: Path, state: FolderState, options: Options, plan: Plan | Non
     return (
         noted is not None
         and noted.state == state.digest
-        and noted.options == options._asdict()
+        and _given(noted.options) == _given(options.noted)
         and (plan is None or noted.plan == plan.key)
     )
 
@@ -213,17 +218,19 @@ class Comparison:
         digests: list[str] = list(index.get(columns.DIGEST, [""] * len(plan.videos)))
         with show_progress("comparing", len(suspects), "videos", enabled=self._progress) as advance:
             for i in suspects:
-                video, found = plan.videos[i], self._hash(i)
+                video, hashed = plan.videos[i], self._hash(i)
                 marks = store.nonzero[video.visual_offset :][: video.length * plan.crops]
                 if (
-                    found is None
-                    or (columns.DIGEST in index and found[0] != digests[i])
-                    or not np.array_equal(found[1], marks)
+                    hashed is None
+                    or (columns.DIGEST in index and hashed[0] != digests[i])
+                    or not np.array_equal(hashed[1], marks)
                 ):
                     return f"the features of {video.files.name}"
-                digests[i] = found[0]
+                digests[i] = hashed[0]
                 advance(1)
-        if hash_content(plan.dtype, plan.crops, plan.widths, plan.hashed, digests) != store.content_hash:
+        reading = self._source.description.reading
+        found = hash_content(plan.dtype, plan.crops, plan.widths, plan.hashed, digests, reading)
+        if found != store.content_hash:
             return "the features"
         return None
 
@@ -248,6 +255,11 @@ def _recall(store: Path, state: FolderState) -> Provenance | None:
         return None
     same = (noted.content_hash, noted.labels_hash) == (meta.content_hash, meta.labels_hash)
     return noted if same else None
+
+
+def _given(options: Mapping[str, str | int | None]) -> dict[str, str | int]:
+    """The options that were given: an earlier version knew fewer."""
+    return {name: each for name, each in options.items() if each is not None}
 
 
 def _keys(plan: Plan) -> list[str]:

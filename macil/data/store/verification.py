@@ -101,4 +101,6 @@ def _marked(store: FeatureStore, video: dict[str, Any], nonzero: np.ndarray) -> 
 def _content_hash(store: FeatureStore, videos: list[dict[str, Any]], digests: list[str]) -> str:
     names = (columns.SPLIT, columns.NAME, columns.LABEL, columns.LENGTH, columns.AUDIO_LENGTH)
     rows = (tuple(video[name] for name in names) for video in videos)
-    return hash_content(store.dtype, store.crops, (store.visual_dim, store.audio_dim), rows, digests)
+    return hash_content(
+        store.dtype, store.crops, (store.visual_dim, store.audio_dim), rows, digests, store.meta.reading
+    )

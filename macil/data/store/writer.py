@@ -18,7 +18,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from macil.data.store.arrow_files import FeatureFileLayout, allocate_feature_file, locate_buffers, read_blocks
 from macil.data.store.feature_store import AUDIO, VISUAL
 from macil.data.store.meta import META, Dtype
-from macil.data.xd.arrays import ArrayError, cast_features, load_features
+from macil.data.xd.arrays import ArrayError, cast_features, load_features, nonzero_rows
 from macil.data.xd.layout import VideoFiles
 from macil.errors import DataError
 from macil.io.files import write_text_atomic
@@ -315,21 +315,25 @@ def hash_video(plan: Plan, index: int) -> tuple[str, np.ndarray]:
 def _blocks(plan: Plan, index: int) -> Iterator[tuple[str, int, np.ndarray, np.ndarray]]:
     """Rows of a video as a store has them, a file in memory at a time: where, first row, rows, which are not all zero.
 
-    This refers to the float32 input: a float16 row of tiny values may have become zero.
+    The last is of visual rows alone and refers to the float32 input: a float16 row of tiny values may have become zero.
+    Audio without a file is zeros.
     """
     video = plan.videos[index]
     row = video.visual_offset
     for path in video.files.visual:
         with _naming(path):
             values = _load_planned(path, video.length, plan.visual_dim)
+            nonzero = nonzero_rows(values)
             stored = cast_features(values, plan.dtype)
-        yield VISUAL, row, stored, np.any(values, axis=1)
+        yield VISUAL, row, stored, nonzero
         row += video.length
-    assert video.files.audio is not None
-    with _naming(video.files.audio):
-        values = _load_planned(video.files.audio, video.audio_length, plan.audio_dim)
-        stored = cast_features(values, plan.dtype)
-    yield AUDIO, video.audio_offset, stored, np.any(values, axis=1)
+    if video.files.audio is None:
+        stored = np.zeros((video.audio_length, plan.audio_dim), plan.dtype)
+    else:
+        with _naming(video.files.audio):
+            values = _load_planned(video.files.audio, video.audio_length, plan.audio_dim)
+            stored = cast_features(values, plan.dtype)
+    yield AUDIO, video.audio_offset, stored, np.empty(0, bool)
 
 
 def _bytes(stored: np.ndarray) -> memoryview:

@@ -13,6 +13,9 @@ import numpy as np
 
 from macil.io.reading import open_file
 
+# Bytes of an audio file that are looked at first, which nearly always tells that it is not silent, and then at a time.
+_FIRST_LOOK, _BLOCK = 4096, 1024**2
+
 
 class ArrayError(Exception):
     """A feature file cannot be used; the text is the reason, without the file's name."""
@@ -118,11 +121,44 @@ def load_features(path: Path) -> np.ndarray:
     """Load one feature file as C-ordered float32 `(rows, width)`, every value checked.
 
     Raises:
-        ArrayError: Kind `unreadable`, `not-finite`, `all-zero` or `overflow` (a float64 value beyond float32).
+        ArrayError: Kind `unreadable`, `not-finite` or `overflow` (a float64 value beyond float32).
     """
     array = load_array(path)
-    _check_values(array)
+    _require_finite(array)
     return cast_features(array, "float32")
+
+
+def nonzero_rows(features: np.ndarray) -> np.ndarray:
+    """Which rows of visual features (rows, width) are not all zero, bool (rows,); the others count as padding.
+
+    Raises:
+        ArrayError: Kind `all-zero`: none.
+    """
+    found = np.any(features, axis=1)
+    if not found.any():
+        raise ArrayError("all-zero", f"holds nothing but zeros, shape {features.shape}")
+    return found
+
+
+def is_silent(path: Path) -> bool:
+    """Whether an audio file, whose header has no fault, holds nothing but zeros; reads no further than it has to.
+
+    Raises:
+        ArrayError: Kind `unreadable`.
+    """
+    header = _read_header(path)
+    size, width = _FIRST_LOOK, header.dtype.itemsize
+    try:
+        with open_file(path) as file:
+            file.seek(header.start)
+            while block := file.read(size):
+                # Whole values: a file that was cut short just now is another check's matter.
+                if np.frombuffer(block[: len(block) // width * width], header.dtype).any():
+                    return False
+                size = _BLOCK
+    except OSError as error:
+        raise ArrayError("unreadable", f"cannot be read: {error.strerror or error}") from None
+    return True
 
 
 def cast_features(array: np.ndarray, dtype: str) -> np.ndarray:
@@ -145,7 +181,7 @@ def cast_features(array: np.ndarray, dtype: str) -> np.ndarray:
     return converted
 
 
-def _check_values(array: np.ndarray) -> None:
+def _require_finite(array: np.ndarray) -> None:
     if not _all_finite(array):
         bad = ~np.isfinite(array)
         row, column = np.argwhere(bad)[0]
@@ -153,8 +189,6 @@ def _check_values(array: np.ndarray) -> None:
             "not-finite",
             f"holds {np.count_nonzero(bad)} NaN or infinite values, the first at row {row}, column {column}",
         )
-    if not array.any():
-        raise ArrayError("all-zero", f"holds nothing but zeros, shape {array.shape}")
 
 
 def _all_finite(array: np.ndarray) -> bool:

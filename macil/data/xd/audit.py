@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -12,9 +12,11 @@ from typing import Literal
 import numpy as np
 
 from macil.data.pairing import EXPECTED, are_far_apart
+from macil.data.reading import AS_USUAL, Reading
+from macil.data.silence import ABSENT, ZEROS, silence_note
 from macil.data.xd.annotations import FrameLabels, read_frame_labels
-from macil.data.xd.arrays import ArrayError, ArrayHeader, load_features, read_header
-from macil.data.xd.folders import Finding, Modality
+from macil.data.xd.arrays import ArrayError, ArrayHeader, is_silent, load_features, nonzero_rows, read_header
+from macil.data.xd.folders import SPLITS, Finding, Modality
 from macil.data.xd.layout import Layout, VideoFiles, read_layout
 from macil.data.xd.names import match_audio_file, source_doubts
 from macil.errors import DataError
@@ -27,6 +29,8 @@ DEEP_BY_DEFAULT_BYTES = 2 * 1024**3
 # What a quick audit reads the values of.
 _SAMPLE_FILES = 64
 _SAMPLE_BYTES = 64 * 1024**2
+_AUDIO = "vggish-features/"
+_MOST_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,9 @@ class AuditReport:
     chosen: bool
     headers: dict[Path, ArrayHeader] = field(default_factory=dict)
     frame_labels: FrameLabels = field(default_factory=FrameLabels)
+    reading: Reading = AS_USUAL
+    silent: dict[str, int] = field(default_factory=dict)
+    """Numbers of videos without sound, see `macil.data.silence`"""
     faults: list[Finding] = field(default_factory=list)
     notes: list[Finding] = field(default_factory=list)
     totals: list[Total] = field(default_factory=list)
@@ -55,6 +62,12 @@ class AuditReport:
     def ok(self) -> bool:
         """Whether there is no fault."""
         return not self.faults
+
+    def width(self, modality: Modality) -> int:
+        """The width of most feature files of a modality; 0 without any that can be read."""
+        headers, files = self.headers, _files(self.layout)
+        widths = Counter(headers[path].width for path, kind in files if kind == modality and path in headers)
+        return widths.most_common(1)[0][0] if widths else 0
 
     def store_bytes(self, dtype: str) -> int:
         """Bytes that the features take in a store."""
@@ -74,7 +87,7 @@ def audit(
     root: str | os.PathLike[str],
     *,
     deep: bool | None = None,
-    snippet_frames: int | None = None,
+    reading: Reading = AS_USUAL,
     progress: bool = False,
 ) -> AuditReport:
     """Check a layout folder.
@@ -83,19 +96,19 @@ def audit(
         root: The folder.
         deep: True reads every value, streaming; False reads headers and a small sample of files; None reads every
             value up to `DEEP_BY_DEFAULT_BYTES` of features and is quick beyond.
-        snippet_frames: Frames of a snippet; None: 16, or what `gt.npy` says.
+        reading: How the folder is read.
         progress: Show progress on stderr.
 
     Raises:
         DataError: There is no such folder, or it is not in the layout at all.
     """
-    layout = read_layout(root)
+    layout = read_layout(root, audio_may_lack=reading.silent is not None)
     headers, faults = _read_headers(layout, progress)
     size = sum(header.nbytes for header in headers.values())
     mode: Literal["quick", "deep"] = (
         "deep" if deep or (deep is None and size <= DEEP_BY_DEFAULT_BYTES) else "quick"
     )
-    report = AuditReport(layout, mode, chosen=deep is not None, headers=headers)
+    report = AuditReport(layout, mode, chosen=deep is not None, headers=headers, reading=reading)
     report.faults += layout.faults + faults
     report.notes += layout.notes
     videos = layout.of_split("train")
@@ -103,9 +116,10 @@ def audit(
     report.notes += [Finding("source", "sources", doubt) for doubt in doubts]
     _check_uniform(report)
     lengths = _check_lengths(report)
-    report.frame_labels = read_frame_labels(layout, lengths, snippet_frames)
+    report.frame_labels = read_frame_labels(layout, lengths, reading.snippet_frames)
     report.faults += report.frame_labels.faults
     report.notes += report.frame_labels.notes + report.frame_labels.doubts
+    _find_silent(report)
     _check_values(report, progress)
     report.totals = _count_totals(report)
     return report
@@ -113,8 +127,8 @@ def audit(
 
 def video_rows(report: AuditReport, video: VideoFiles) -> tuple[int, int]:
     """Return the visual and the audio rows of a video without faults."""
-    assert video.audio is not None
-    return report.headers[video.visual[0]].rows, report.headers[video.audio].rows
+    visual = report.headers[video.visual[0]].rows
+    return visual, visual if video.audio is None else report.headers[video.audio].rows
 
 
 def _files(layout: Layout) -> Iterable[tuple[Path, Modality]]:
@@ -181,8 +195,47 @@ def _check_lengths(report: AuditReport) -> dict[str, int]:
     if off_by_one:
         videos = f"{plural(off_by_one, 'video')} {'has' if off_by_one == 1 else 'have'}"
         reason = f"{videos} one audio row more or less than visual rows"
-        report.notes.append(Finding("length", "vggish-features/", reason))
+        report.notes.append(Finding("length", _AUDIO, reason))
     return lengths
+
+
+def _find_silent(report: AuditReport) -> None:
+    """Count the videos without sound, and leave them out where that is asked for: labels have been read by then."""
+    layout, headers = report.layout, report.headers
+    zeros, absent = [], []
+    for video in layout.videos:
+        if video.audio is None and layout.audio_may_lack:
+            absent.append(video)
+        elif video.audio in headers:
+            try:
+                zeros += [video] if is_silent(video.audio) else []
+            except ArrayError as fault:
+                report.faults.append(Finding(fault.kind, layout.relative(video.audio), str(fault)))
+    silent = [*zeros, *absent]
+    report.silent = {name: len(found) for name, found in ((ZEROS, zeros), (ABSENT, absent)) if found}
+    if (text := silence_note(report.silent, report.reading)) is None:
+        return
+    first = ", ".join(video.name for video in silent[:_MOST_NAMED])
+    more = ", the first are" if len(silent) > _MOST_NAMED else ":"
+    report.notes.append(Finding("silent", _AUDIO, f"{text}{more} {first}"))
+    if report.reading.silent == "leave-out":
+        _leave_out(report, silent)
+    elif not report.width("audio"):
+        reason = "no video has an audio file, so that the width of the audio is not known"
+        report.faults.append(Finding("missing", _AUDIO, reason))
+
+
+def _leave_out(report: AuditReport, videos: Collection[VideoFiles]) -> None:
+    layout, gone = report.layout, set(videos)
+    for split in SPLITS:
+        if (before := layout.of_split(split)) and gone.issuperset(before):
+            reason = f"every {split} video is without sound, and left out (--silent leave-out)"
+            report.faults.append(Finding("empty", _AUDIO, reason))
+    layout.videos = tuple(video for video in layout.videos if video not in gone)
+    for video in gone:
+        for path in (*video.visual, *filter(None, [video.audio])):
+            report.headers.pop(path, None)
+        report.frame_labels.labels.pop(video.name, None)
 
 
 def _check_values(report: AuditReport, progress: bool) -> None:
@@ -196,11 +249,11 @@ def _check_values(report: AuditReport, progress: bool) -> None:
             advance(1)
             try:
                 values = load_features(path)
+                if match_audio_file(path.name) is None:
+                    zero_rows += len(values) - int(np.count_nonzero(nonzero_rows(values)))
             except ArrayError as fault:
                 report.faults.append(Finding(fault.kind, report.layout.relative(path), str(fault)))
                 continue
-            if match_audio_file(path.name) is None:
-                zero_rows += len(values) - int(np.count_nonzero(values.any(axis=1)))
     if zero_rows:
         reason = f"{zero_rows} visual rows of the files read hold nothing but zeros; they count as padding"
         report.notes.append(Finding("zero-rows", "", reason))
@@ -221,12 +274,6 @@ def _choose_sample(headers: Mapping[Path, ArrayHeader]) -> list[Path]:
 def _count_totals(report: AuditReport) -> list[Total]:
     layout, headers = report.layout, report.headers
     train, test = layout.of_split("train"), layout.of_split("test")
-    widths = {
-        modality: Counter(
-            headers[path].width for path, kind in _files(layout) if kind == modality and path in headers
-        )
-        for modality in ("visual", "audio")
-    }
 
     def snippets(videos: list[VideoFiles]) -> int:
         return sum(
@@ -247,6 +294,6 @@ def _count_totals(report: AuditReport) -> list[Total]:
         ),
         Total("frames of a snippet", report.frame_labels.snippet_frames, 16),
         Total("crops", layout.crops, 5),
-        Total("visual width", widths["visual"].most_common(1)[0][0] if widths["visual"] else 0, 1024),
-        Total("audio width", widths["audio"].most_common(1)[0][0] if widths["audio"] else 0, 128),
+        Total("visual width", report.width("visual"), 1024),
+        Total("audio width", report.width("audio"), 128),
     ]

@@ -45,6 +45,7 @@ class Layout:
     """The videos of a folder: training videos, then test videos, each by name; `unreadable_names` are left out."""
 
     root: Path
+    audio_may_lack: bool = False
     videos: tuple[VideoFiles, ...] = ()
     crops: int = 0
     annotations: Path | None = None
@@ -72,17 +73,21 @@ class _Found:
     filenames: dict[Modality, dict[str, Path]] = field(default_factory=lambda: {"visual": {}, "audio": {}})
 
 
-def read_layout(root: str | os.PathLike[str]) -> Layout:
+def read_layout(root: str | os.PathLike[str], *, audio_may_lack: bool = False) -> Layout:
     """Pair every visual, audio and annotation file of a folder by name.
 
     Faults in the data are collected in `Layout.faults`, all of them.
+
+    Args:
+        root: The folder.
+        audio_may_lack: Whether a video without an audio file is no fault.
 
     Raises:
         DataError: The folder is missing, no folder, empty, or holds none of the layout's folders.
     """
     root = Path(root).absolute()
     require_layout(root)
-    layout = Layout(root)
+    layout = Layout(root, audio_may_lack=audio_may_lack)
     found = {split: _scan_split(layout, split) for split in SPLITS}
     chosen = {split: _apply_lists(layout, split, found) for split in SPLITS}
     layout.crops = _check_crop_numbers(layout, found)
@@ -139,7 +144,7 @@ def _scan_split(layout: Layout, split: SplitName) -> _Found:
     for modality in ("visual", "audio"):
         names = FOLDERS[modality, split]
         folders = [layout.root / name for name in names if (layout.root / name).is_dir()]
-        if not folders:
+        if not folders and not (modality == "audio" and layout.audio_may_lack):
             layout.faults.append(Finding("folder", f"{names[0]}/", "the folder is missing"))
         for folder in folders:
             _scan_folder(layout, folder, modality, found)
@@ -267,8 +272,9 @@ def _check_complete(
         for crop in sorted(set(range(layout.crops)) - crops.keys()):
             reason = f"crop {crop} of {layout.crops} is missing"
             layout.faults.append(Finding("missing", f"{visual_folder}/{name}__{crop}.npy", reason))
-    if audio is None:
-        layout.faults.append(Finding("missing", f"{audio_folder}/{name}__vggish.npy", "the audio is missing"))
+    if audio is None and not layout.audio_may_lack:
+        reason = "the audio is missing; of a video without sound it may (--silent zeros, or leave-out)"
+        layout.faults.append(Finding("missing", f"{audio_folder}/{name}__vggish.npy", reason))
 
 
 def _check_both_splits(layout: Layout) -> None:

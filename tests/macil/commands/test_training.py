@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -15,7 +16,7 @@ from macil.commands.cli import main
 from macil.data.origin import DEMO_NOTE
 from macil.data.store.feature_store import FeatureStore
 from macil.io.files import read_json, write_json_atomic
-from tests.support.layouts import rename
+from tests.support.layouts import rename, tiny_demo
 from tests.support.old_stores import convert_as_version_1
 
 SMALL = [
@@ -207,6 +208,34 @@ def test_bad_input_is_one_clear_message(
     assert text in " ".join(shown.err.replace("│", " ").split())
     assert "Traceback" not in shown.err
     assert not (tmp_path / "new").exists()
+
+
+def test_how_a_folder_is_read_is_recorded_and_repeated(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MACIL_CACHE", str(tmp_path / "cache"))
+    root, out, read_as = tiny_demo(tmp_path / "demo"), tmp_path / "out", ["--silent", "leave-out"]
+    for path in sorted((root / "vggish-features/train").iterdir())[:2]:
+        path.unlink()
+    assert run("train", root, "--out", out, *SMALL) == 1
+    assert "the audio is missing; of a video without sound it may" in capsys.readouterr().err
+    assert run("train", root, "--out", out, *SMALL, *read_as) == 0
+    text = capsys.readouterr().out
+    assert "note: 2 videos without sound (2 without an audio file) left out (--silent leave-out)" in text
+    assert read_json(out / "record.json")["reading"]["silent"] == "leave-out"
+    words = shlex.split(text[text.index("look further: ") :].removeprefix("look further: ").splitlines()[0])
+    assert words[-2:] == read_as
+    assert run(*words[words.index("evaluate") :], "--json") == 0
+    assert json.loads(capsys.readouterr().out)["data_notes"] == [
+        "2 videos without sound (2 without an audio file) left out (--silent leave-out)"
+    ]
+    # A record and a resume read the folder in the same way by themselves.
+    (out / "best.pt").unlink()
+    assert run("train", root, "--out", tmp_path / "again", "--record", out / "record.json") == 0
+    assert (tmp_path / "again" / "scores.npz").read_bytes() == (out / "scores.npz").read_bytes()
+    assert run("train", root, "--out", out, "--resume", *read_as) == 2
+    assert "leave out --silent" in capsys.readouterr().err
+    assert run("train", root, "--out", out, "--resume") == 0
 
 
 def test_an_order_of_the_labels_that_is_assumed_is_reported_beside_every_ap(

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from macil.data import FeatureStore, convert, default_cache, resolve
+from macil.data.reading import Reading
 from macil.errors import DataError, UsageError
 from tests.support.layouts import CROPS, NORMAL, TEST_VIOLENT, save, write_layout
 
@@ -252,7 +253,7 @@ def test_a_store_of_another_format_is_not_taken_for_the_folder(
     assert len([*first.path.parent.glob("data-*")]) == 2
 
 
-@pytest.mark.parametrize("options", [{"dtype": "float16"}, {"snippet_frames": 15}, {}])
+@pytest.mark.parametrize("options", [{"dtype": "float16"}, {"reading": Reading(snippet_frames=15)}, {}])
 def test_a_store_in_the_cache_that_somebody_made_with_other_options_is_not_taken_for_the_folder(
     layout: Path, cache: Path, options: dict[str, Any]
 ) -> None:

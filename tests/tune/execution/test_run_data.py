@@ -9,14 +9,17 @@ import numpy as np
 import pytest
 
 from macil.data.opening import open_here
+from macil.data.reading import Reading
 from macil.data.split import Split
 from macil.data.store.feature_store import FeatureStore
-from macil.errors import DataError
+from macil.errors import DataError, UsageError
 from tests.support.layouts import rename, tiny_demo
 from tests.support.old_stores import convert_as_version_1
+from tune.execution.batches import run_spec
 from tune.execution.run_data import describe_data, open_data
+from tune.execution.trainable import build_trainer
 from tune.planning.options import Options
-from tune.planning.plan import Plan
+from tune.planning.plan import Plan, read_plan, write_plan
 from tune.planning.resolve import resolve_plan
 from tune.planning.resources import Machine
 from tune.storage.run_folder import Workspace, new_workspace
@@ -65,6 +68,28 @@ def test_a_run_of_an_older_store_goes_on_with_it(
     assert Split.load(run.split) == split.check(store) == split
     hashes = old.content_hash, old.labels_hash
     assert open_here(str(store.path), str(layout), hashes, copy=False).path == old.path
+
+
+def test_how_the_folder_is_read_is_of_the_plan_of_the_data_and_of_every_training(
+    run: Workspace, layout: Path
+) -> None:
+    silent, absent = sorted((layout / "vggish-features/train").iterdir())[:2]
+    np.save(silent, np.zeros_like(np.load(silent)))
+    absent.unlink()
+    plan = resolve_plan(Options(data=str(layout), snippet_frames=16, silent="zeros"), Machine(cpus=1, gpus=0))
+    assert plan.flags()["--silent"] == "zeros"
+    write_plan(run.path, plan)
+    assert read_plan(run.path) == plan
+    store = open_data(run, plan)
+    assert store.meta.reading == Reading(silent="zeros")
+    describe_data(run, plan, store)
+    (note,) = store.notes
+    assert note.startswith("2 videos without sound")
+    assert note in (run.info.data_notes or ())
+    spec = run_spec(run, plan, store)
+    assert build_trainer(spec, {}).record()["reading"] == {"snippet_frames": None, "silent": "zeros"}
+    with pytest.raises(UsageError, match="--silent zeros belongs to a data folder of your own"):
+        resolve_plan(Options(silent="zeros"), Machine(cpus=1, gpus=0))
 
 
 def test_without_its_own_store_it_is_refused_by_name(run: Workspace, layout: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from macil.data import FeatureStore, convert
+from macil.data.reading import Reading
 from macil.data.store.meta import Dtype
 from macil.errors import DataError, UsageError
 from tests.support.layouts import (
@@ -378,7 +379,7 @@ def test_a_store_of_other_data_is_replaced_only_on_request(tmp_path: Path) -> No
     ):
         convert(root, out, dtype="float16")
     with pytest.raises(UsageError, match="with 16 frames a snippet, and 15 would be written"):
-        convert(root, out, snippet_frames=15)
+        convert(root, out, reading=Reading(snippet_frames=15))
     new = FeatureStore.open(convert(root, out, dtype="float16", overwrite=True))
     assert (old.dtype, new.dtype) == ("float32", "float16")
     # What is mapped stays readable.

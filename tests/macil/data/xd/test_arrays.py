@@ -5,7 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from macil.data.xd.arrays import ArrayError, cast_features, load_features, read_header
+from macil.data.xd.arrays import (
+    ArrayError,
+    cast_features,
+    is_silent,
+    load_features,
+    nonzero_rows,
+    read_header,
+)
 
 
 @pytest.mark.parametrize("dtype", ["<f4", ">f4", "<f8", "<f2"])
@@ -94,11 +101,27 @@ def test_large_finite_values_whose_sum_overflows_are_accepted(tmp_path: Path) ->
     np.testing.assert_array_equal(load_features(tmp_path / "x.npy"), array)
 
 
-def test_nothing_but_zeros_is_refused(tmp_path: Path) -> None:
-    np.save(tmp_path / "x.npy", np.zeros((6, 4), np.float32))
+def test_visual_features_of_nothing_but_zeros_are_refused() -> None:
+    features = np.zeros((6, 4), np.float32)
     with pytest.raises(ArrayError) as error:
-        load_features(tmp_path / "x.npy")
+        nonzero_rows(features)
     assert error.value.kind == "all-zero"
+    features[2, 3] = -1e-30
+    assert nonzero_rows(features).tolist() == [False, False, True, False, False, False]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", ">f4", "float64", "longdouble"])
+@pytest.mark.parametrize("value", [1.0, -1e-5, np.nan])
+def test_audio_is_silent_when_no_value_of_it_differs_from_zero(
+    tmp_path: Path, dtype: str, value: float
+) -> None:
+    audio = np.zeros((3000, 4), dtype)
+    audio[1] = -0.0
+    np.save(tmp_path / "x.npy", audio)
+    assert is_silent(tmp_path / "x.npy")
+    audio[-1, -1] = value
+    np.save(tmp_path / "x.npy", audio)
+    assert not is_silent(tmp_path / "x.npy")
 
 
 def test_a_value_beyond_the_range_of_the_dtype_is_placed() -> None:
