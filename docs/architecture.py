@@ -41,6 +41,7 @@ ORDER = {
         "reporting",
         "cluster",
         "execution",
+        "api",
         "commands",
     ),
 }

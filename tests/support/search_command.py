@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 import tune.commands.search
+import tune.execution.launch
 from macil.commands import cli
 from tests.support.repository import INJECTED, ROOT, SEARCH_SCRIPT
 from tune.planning.resolve import resolve_plan
@@ -53,7 +54,7 @@ def plan_in_lockstep(*given: Any) -> Any:
 
 def search_in_lockstep() -> None:
     """The script, on such plans."""
-    setattr(tune.commands.search, "resolve_plan", plan_in_lockstep)  # noqa: B010 (it is imported there)
+    setattr(tune.execution.launch, "resolve_plan", plan_in_lockstep)  # noqa: B010 (it is imported there)
     tune.commands.search.main()
 
 
@@ -74,7 +75,7 @@ def search_here(*arguments: str, cwd: Path, lockstep: bool = False) -> tuple[int
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         patch.setattr(sys, "argv", [str(SEARCH_SCRIPT), *arguments])
         if lockstep:
-            patch.setattr(tune.commands.search, "resolve_plan", plan_in_lockstep)
+            patch.setattr(tune.execution.launch, "resolve_plan", plan_in_lockstep)
         for redirected in (contextlib.redirect_stdout, contextlib.redirect_stderr):
             stack.enter_context(redirected(output))
         with pytest.raises(SystemExit) as stop:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,29 +10,19 @@ import click
 from rich.console import Console
 
 from macil.commands import cli
-from macil.commands.cli import PlainConsole
 from macil.errors import UsageError
-from macil.io.remote import is_uri
-from macil.io.wording import now_in_name
 from tune.algorithms.samplers.registry import SAMPLERS
 from tune.algorithms.stopping.registry import RULES
 from tune.commands.status import show_status
-from tune.execution.pipeline import begin, run_to_end
-from tune.execution.session import quiet_ray
+from tune.execution.launch import RunTarget, planned, prepare, run_console
 from tune.planning.bags import bags_at_hand
-from tune.planning.earlier import flags_of_earlier_version, plan_of_earlier_version
-from tune.planning.options import Options
+from tune.planning.options import options_of
 from tune.planning.paper_sweeps import SWEEPS
-from tune.planning.plan import Plan, read_plan
-from tune.planning.resolve import CONFIRM, check_data_path, check_resources, resolve_plan, with_timeout
-from tune.planning.resources import this_machine
+from tune.planning.plan import Plan
+from tune.planning.resolve import CONFIRM
 from tune.planning.space import space_text
 from tune.planning.view import print_plan
-from tune.storage.run_file import Scalar
-from tune.storage.run_folder import Workspace, existing_workspace, locked, new_workspace
 
-# What a resumed run may be given anew: no number depends on it.
-_CHANGEABLE = ("--trial-timeout",)
 # What may stand beside --status on the command line.
 _WITH_STATUS = ("status", "storage")
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
@@ -53,7 +42,6 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 )
 @click.option(
     "--space",
-    "space_file",
     type=click.Path(path_type=Path),
     metavar="FILE",
     help="Search the dimensions of a .toml file instead of the default ones; --print-space prints such a file.",
@@ -114,7 +102,6 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 )
 @click.option(
     "--enqueue",
-    "enqueue_file",
     type=click.Path(path_type=Path),
     metavar="FILE",
     help="Try known configurations right after the paper's: [[points]] of a .toml file, or the trials.csv or "
@@ -178,54 +165,32 @@ def search(
 
     A hyperparameter given below is fixed: it leaves the space.
     """
-    quiet_ray()
-    # A log has no width of its own; 80 columns would fold the leaderboard's every cell.
-    console = PlainConsole() if sys.stdout.isatty() else PlainConsole(width=140)
+    console = run_console()
     storage = storage or "./runs"
+    options["config"] = options.pop("config_file")
     if status is not None:
         _refuse_other_options(click.get_current_context())
         return show_status(status, storage, console)
     if replay is not None:
         return _replay(*replay, storage, options, console)
-    given = _options(options)
-    _check_storage(storage, resume, address, shared=shared_storage)
-    machine = this_machine()
-    if resume is not None:
-        if name or overwrite:
-            raise UsageError("--resume continues a run; leave out --name and --overwrite")
-        run = existing_workspace(storage, resume)
-        plan = _recorded_plan(run, given)
-    else:
-        if not print_space:
-            check_data_path(given.data)
-        plan = resolve_plan(given, machine if address is None else None)
+    given = options_of({**options, "stopping": _stopping(options.pop("stopping"), options.pop("asha"))})
+    target = RunTarget(
+        name=name,
+        storage=storage,
+        resume=resume,
+        overwrite=overwrite,
+        address=address,
+        shared_storage=shared_storage,
+    )
     if print_space:
-        click.echo(_space_text(plan), nl=False)
+        click.echo(_space_text(planned(given, target)[0]), nl=False)
         return 0
-    if address is None:
-        check_resources(plan, machine, "this machine")
-    if resume is None:
-        run = new_workspace(storage, name or _default_name(plan), overwrite=overwrite)
+    launch = prepare(given, target)
     if dry_run:
-        print_plan(console, plan, run, address, bags_at_hand(plan))
+        print_plan(console, launch.plan, launch.run, address, bags_at_hand(launch.plan))
         return 0
-    with locked(run):
-        if resume is None:
-            begin(run, plan, given)
-        debug = "--debug" in sys.argv  # `macil.commands.cli.main` takes it off before the options are parsed
-        return run_to_end(run, plan, console, address, report=not no_report, debug=debug)
-
-
-def _check_storage(storage: str, resume: str | None, address: str | None, *, shared: bool) -> None:
-    if address is None and shared:
-        raise UsageError(
-            "--shared-storage is about the hosts of a cluster; give --address too, or leave it out"
-        )
-    if address is not None and not shared and not is_uri(storage) and not is_uri(resume):
-        raise UsageError(
-            f"--storage {storage}: the hosts of the cluster at {address} write into it too. Give a URI such as "
-            "s3://bucket/runs, or add --shared-storage if every host sees that folder under the same path"
-        )
+    debug = "--debug" in sys.argv  # `macil.commands.cli.main` takes it off before the options are parsed
+    return launch.go(console, report=not no_report, debug=debug)
 
 
 def _refuse_other_options(context: click.Context) -> None:
@@ -249,27 +214,13 @@ def _refuse_other_options(context: click.Context) -> None:
 def _replay(run: str, trial: str, storage: str, options: dict[str, Any], console: Console) -> int:
     given = {name for name, value in options.items() if value is not None} - {"seed", "data"}
     if given:
-        flags = ", ".join(f"--{name.removesuffix('_file').replace('_', '-')}" for name in sorted(given))
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(given))
         raise UsageError(
             f"--replay trains what was recorded; leave out {flags} (only --seed and --data may be given)"
         )
     from tune.results.replay import replay_trial
 
     return replay_trial(run, trial, storage, options["data"], options["seed"], console)
-
-
-def _options(options: dict[str, Any]) -> Options:
-    hyperparameters = cli.given_hyperparameters(options)
-    own = {name: value for name, value in options.items() if name in Options.model_fields}
-    if own["data"] is not None and not is_uri(own["data"]):
-        own["data"] = str(Path(own["data"]).expanduser().absolute())
-    base = None
-    if options["preset"] is not None or options["config_file"] is not None:
-        base = cli.resolve_config(options["preset"], options["config_file"], hyperparameters)
-    for name in ("config_file", "space_file", "enqueue_file"):
-        own[name] = own[name] and str(own[name].absolute())
-    own |= {"base": base, "stopping": _stopping(options["stopping"], options["asha"])}
-    return Options(**own, hyperparameters=hyperparameters)
 
 
 def _stopping(stopping: str | None, asha: bool | None) -> str | None:
@@ -286,37 +237,6 @@ def _space_text(plan: Plan) -> str:
     if not plan.space:
         raise UsageError(f"--print-space prints what is searched; --sweep {plan.sweep} searches nothing")
     return space_text(plan.space)
-
-
-def _recorded_plan(run: Workspace, given: Options) -> Plan:
-    """The plan that a resumed run goes on with.
-
-    Raises:
-        UsageError: A flag that differs from how the run was begun; a run that cannot go on.
-        DataError: The plan cannot be read.
-    """
-    info, plan = run.info, read_plan(run.path)
-    known = info.given or {}
-    if plan is None:
-        plan = plan_of_earlier_version(run.path, info.options)
-        known = known | flags_of_earlier_version(info.options)
-    _refuse_other_flags(given, {**known, **plan.flags()})
-    return with_timeout(plan, given.trial_timeout)
-
-
-def _refuse_other_flags(given: Options, known: Mapping[str, Scalar]) -> None:
-    for flag, value in given.flags().items():
-        if flag in _CHANGEABLE:
-            continue
-        if known.get(flag) != value:
-            was = f"was begun with {known[flag]}" if flag in known else "was begun without it"
-            raise UsageError(
-                f"{flag} {value} cannot be changed by --resume: the run {was}; leave the flag out, or begin a new run"
-            )
-
-
-def _default_name(plan: Plan) -> str:
-    return f"{plan.sweep or 'search'}-{now_in_name()}"
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ Tune is asked to stop by the signal it always listens to.
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import os
 import signal
@@ -19,12 +20,18 @@ _STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupts:
-    """Whether somebody asked this process to stop, and with which exit status it should leave."""
+    """Whether somebody asked this process to stop, and with which exit status it should leave.
 
-    def __init__(self, last_words: Callable[[], None]) -> None:
+    Args:
+        last_words: Called before a second signal ends the run; must be quick.
+        own_process: The process is there for the run alone, and the second signal ends it; else the run.
+    """
+
+    def __init__(self, last_words: Callable[[], None], *, own_process: bool = True) -> None:
         self.exit_code: int | None = None
         self.tuning = False
         self._last_words = last_words
+        self._own_process = own_process
 
     def listen(self) -> None:
         """Handle the signals from now on. Once more after Ray has started: it puts a handler of its own in place."""
@@ -42,13 +49,15 @@ class Interrupts:
         code = 128 + number
         if self.exit_code is not None:
             self._last_words()
-            os.write(sys.stderr.fileno(), b"stopped at once\n")
+            _say("stopped at once\n")
+            if not self._own_process:
+                raise Interrupted(self.exit_code)
             os._exit(code)
         self.exit_code = code
         if not self.tuning:
             raise Interrupted(code)
         # Tune is asked to stop at the end of its step (tune.execution.progress), when it is certain to listen.
-        os.write(sys.stderr.fileno(), b"\nstopping: saving the run (once more to stop at once)\n")
+        _say("\nstopping: saving the run (once more to stop at once)\n")
         timer = threading.Timer(_SAVE_SECONDS, self._give_up)
         timer.daemon = True
         timer.start()
@@ -57,11 +66,10 @@ class Interrupts:
         # A signal to the whole process group ends Ray's own processes as well, and Tune then waits for them for ever.
         if self.tuning:
             self._last_words()
-            os.write(
-                sys.stderr.fileno(),
-                b"Ray does not answer; the run is as it was last saved and can be resumed\n",
-            )
-            os._exit(self.exit_code or 1)
+            _say("Ray does not answer; the run is as it was last saved and can be resumed\n")
+            if self._own_process:
+                os._exit(self.exit_code or 1)
+            _thread.interrupt_main()
 
 
 class Interrupted(BaseException):
@@ -73,13 +81,9 @@ class Interrupted(BaseException):
 
 
 @contextlib.contextmanager
-def catching(last_words: Callable[[], None]) -> Iterator[Interrupts]:
-    """Handle SIGINT and SIGTERM within the block.
-
-    Args:
-        last_words: Called before a second signal ends the process; must be quick.
-    """
-    interrupts = Interrupts(last_words)
+def catching(last_words: Callable[[], None], *, own_process: bool = True) -> Iterator[Interrupts]:
+    """Handle SIGINT and SIGTERM within the block; the arguments are those of `Interrupts`."""
+    interrupts = Interrupts(last_words, own_process=own_process)
     before = {number: signal.getsignal(number) for number in (*_STOPPING, signal.SIGUSR1)}
     interrupts.listen()
     try:
@@ -87,3 +91,11 @@ def catching(last_words: Callable[[], None]) -> Iterator[Interrupts]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _say(text: str) -> None:
+    """Write to standard error from a signal handler, which may have interrupted a print; a notebook's has no file."""
+    try:
+        os.write(sys.stderr.fileno(), text.encode())
+    except (OSError, ValueError):
+        sys.stderr.write(text)

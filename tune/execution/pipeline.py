@@ -60,6 +60,7 @@ def run_to_end(
     *,
     report: bool = True,
     debug: bool = False,
+    own_process: bool = True,
 ) -> int:
     """Everything from data to report; leaves `run.json` saying how it went.
 
@@ -70,11 +71,12 @@ def run_to_end(
         address: Ray cluster, None for this machine.
         report: Write the report; otherwise the command that writes it is printed.
         debug: Show the messages of Ray and Tune.
+        own_process: The process is there for the run alone: a second signal ends it.
 
     Returns:
         The exit status: 0, or 128 and the number of the signal that stopped the run.
     """
-    with catching(lambda: run.update(status="interrupted")) as interrupts:
+    with catching(lambda: run.update(status="interrupted"), own_process=own_process) as interrupts:
         try:
             run.update(status="running", address=address)
             # Imported late: torch and pyarrow are not needed to show a plan.

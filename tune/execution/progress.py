@@ -1,12 +1,14 @@
-"""Progress of the trials: a table redrawn in place on a terminal, plain lines in a log."""
+"""Progress of the trials: a table redrawn in place on a terminal and in a notebook, plain lines in a log."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ray.tune import Callback
@@ -28,6 +30,7 @@ _ROWS = 12
 _HEARTBEAT = 30.0  # seconds between lines in a log when nothing ends
 _HOSTS = 8  # named in a line, at most
 _REDRAW = 0.1  # seconds between two drawings of the table, at least
+_REDRAW_IN_NOTEBOOK = 1.0  # each goes through the notebook's kernel to its browser
 
 
 @dataclass
@@ -59,7 +62,7 @@ class Display:
         self.total = total
         self.epochs = epochs
         self.cluster: Cluster | None = None
-        self._live: Live | None = None
+        self._show: Callable[[Table], object] | None = None
         self._kind = ""
         self._forget()
 
@@ -80,15 +83,18 @@ class Display:
         """Show progress within the block."""
         self._kind = kind
         self._forget()
-        if not self._console.is_terminal:
-            yield
-            return
-        with Live(self._table(), console=self._console, auto_refresh=False, transient=True) as live:
-            self._live = live
+        with contextlib.ExitStack() as stack:
+            if self._console.is_jupyter and not self._console.quiet:
+                self._show = _cell(self._table())
+            elif self._console.is_terminal:
+                live = Live(self._table(), console=self._console, auto_refresh=False, transient=True)
+                self._show = partial(stack.enter_context(live).update, refresh=True)
             try:
                 yield
+                if self._console.is_jupyter and self._show:
+                    self._show(self._table())  # which stays there
             finally:
-                self._live = None
+                self._show = None
 
     def callback(self, policy: FailurePolicy) -> Callback:
         """The callback by which this display follows Tune's trials."""
@@ -113,8 +119,8 @@ class Display:
                 line.silent[line.epoch] = is_silent(result)
         if state != "running":
             self._end(self._running.pop(trial.trial_id))
-        if self._live:
-            self._draw(self._live)
+        if self._show:
+            self._draw(self._show)
         elif state != "running":
             self.log(f"[{self._clock()}] {self._describe(line)}  |  {self.summary}")
             self._last_logged = time.monotonic()
@@ -123,8 +129,8 @@ class Display:
         """Show that time passes."""
         if self.cluster:
             self.cluster.tick(self.total[self._kind] - self._done)
-        if self._live:
-            self._draw(self._live)
+        if self._show:
+            self._draw(self._show)
         elif time.monotonic() - self._last_logged > _HEARTBEAT:
             self._last_logged = time.monotonic()
             self.log(f"[{self._clock()}] {self.summary}")
@@ -156,9 +162,9 @@ class Display:
         if line.state != "failed":
             self._best = _better(self._best, line)
 
-    def _draw(self, live: Live) -> None:
-        if time.monotonic() - self._drawn >= _REDRAW:
-            live.update(self._table(), refresh=True)
+    def _draw(self, show: Callable[[Table], object]) -> None:
+        if time.monotonic() - self._drawn >= (_REDRAW_IN_NOTEBOOK if self._console.is_jupyter else _REDRAW):
+            show(self._table())
             self._drawn = time.monotonic()
 
     def _describe(self, line: _Line) -> str:
@@ -201,6 +207,14 @@ def _better(*lines: _Line | None) -> _Line | None:
     """The line of the best score, the first among equals."""
     scored = [line for line in lines if line is not None and line.score is not None]
     return max(scored, key=lambda line: line.score or 0.0, default=None)
+
+
+def _cell(table: Table) -> Callable[[Table], object]:
+    """Show a table in the output of a notebook's cell; what is returned puts another one in its place."""
+    # No dependency: whoever runs a notebook has it.
+    handle = importlib.import_module("IPython.display").display(table, display_id=True)
+    update: Callable[[Table], object] = handle.update
+    return update
 
 
 class _TrialReporter(Callback):

@@ -7,7 +7,7 @@ import os
 import socket
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 from macil.errors import MacilError, UsageError
 from macil.io.folders import require_writable
 from macil.io.notes import note
-from tune.planning.resources import Machine
+from tune.planning.resources import Machine, this_machine
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -25,30 +25,57 @@ _SOCKET_PATH = 107 - 4 * (sys.platform == "darwin")
 _LONGEST_FOLDER = _SOCKET_PATH - len("/session_2026-11-30_09-41-00_123456_1234567/sockets/plasma_store")
 
 
+# What Ray and Tune read from the environment.
+_SETTINGS = {
+    "RAY_AIR_NEW_OUTPUT": "0",  # the new engine prints whatever `verbose` says
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # tune.execution.epoch_log writes the logs
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # tune.execution.interrupts
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DISABLE_IMPORT_WARNING": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+_LOGGERS = ("ray", "ray.tune", "ray.train")
+
+
 def quiet_ray() -> None:
     """Set what Ray and Tune read from the environment; before Ray is imported."""
-    settings = {
-        "RAY_AIR_NEW_OUTPUT": "0",  # the new engine prints whatever `verbose` says
-        "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
-        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # tune.execution.epoch_log writes the logs
-        "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
-        "TUNE_DISABLE_SIGINT_HANDLER": "1",  # tune.execution.interrupts
-        "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-        "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-        "RAY_DISABLE_IMPORT_WARNING": "1",
-        "RAY_USAGE_STATS_ENABLED": "0",
-    }
-    for name, value in settings.items():
+    for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """`quiet_ray` for the block: afterwards environment and loggers are as they were, for whoever uses Ray besides."""
+    before = {name: os.environ.get(name) for name in _SETTINGS}
+    levels = {name: logging.getLogger(name).level for name in _LOGGERS}
+    quiet_ray()
+    try:
+        yield
+    finally:
+        _restore(before)
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+
+
+def machine_at_hand() -> Machine:
+    """What the Ray has that this process is connected to; without one, what this machine has."""
+    ray: Any = sys.modules.get("ray")  # who has not imported it is connected to none
+    return _machine_of(ray) if ray is not None and ray.is_initialized() else this_machine()
 
 
 @contextmanager
 def ray_running(address: str | None, machine: Machine, *, debug: bool) -> Iterator[Machine]:
     """Start Ray here (loopback only, no dashboard) or join the cluster at `address`; yields what it can run.
 
+    A Ray that this process is connected to already is used, and left as it is.
+
     Raises:
-        UsageError: No cluster answers at `address`; or there is no folder for the sockets of a Ray started here.
+        UsageError: No cluster answers at `address`; without one, the Ray of this process has other hosts too, or there
+            is no folder for the sockets of a Ray started here.
         MacilError: The Ray started here does not start, or would listen beyond loopback.
     """
     import ray
@@ -58,7 +85,8 @@ def ray_running(address: str | None, machine: Machine, *, debug: bool) -> Iterat
 
     level = logging.INFO if debug else logging.ERROR
     root = str(ROOT)
-    path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+    before = {"PYTHONPATH": os.environ.get("PYTHONPATH")}
+    path = os.pathsep.join([root, *filter(None, before.values())])
     started = not ray.is_initialized()
     if started and address is None:
         # Workers inherit the environment of the Ray they start from; this is how they find both packages in a checkout.
@@ -82,6 +110,8 @@ def ray_running(address: str | None, machine: Machine, *, debug: bool) -> Iterat
                 f"Ray does not start on this machine: {_first_line(error)}; its logs are in "
                 f"{folder}/session_latest/logs"
             ) from None
+        finally:
+            _restore(before)
     elif started:
         try:
             _knock(address)
@@ -98,11 +128,30 @@ def ray_running(address: str | None, machine: Machine, *, debug: bool) -> Iterat
                 "start one with `ray start --head`, or leave --address out to use this machine"
             ) from None
     try:
-        resources = ray.cluster_resources()
-        yield Machine(int(resources.get("CPU", 0)), int(resources.get("GPU", 0)))
+        if address is None and (hosts := sum(bool(node["Alive"]) for node in ray.nodes())) > 1:
+            raise UsageError(
+                f"this process is connected to a Ray of {hosts} hosts, which do not share this machine's folders; give "
+                "--address auto, and a --storage that all of them reach"
+            )
+        yield _machine_of(ray)
     finally:
         if started:
             ray.shutdown()
+
+
+def _machine_of(ray: Any) -> Machine:
+    """The resources of the cluster that `ray` is connected to."""
+    resources = ray.cluster_resources()
+    return Machine(int(resources.get("CPU", 0)), int(resources.get("GPU", 0)))
+
+
+def _restore(variables: Mapping[str, str | None]) -> None:
+    """Set environment variables as they were; None is not at all."""
+    for name, value in variables.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 def ray_folder() -> Path:

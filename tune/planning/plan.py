@@ -220,6 +220,7 @@ class Plan(Reading, TrainingSettings, FileFormat):
             "grace": self.grace,
             "confirm": self.confirm and self.confirm.configurations,
             "confirm_seeds": len(self.confirm_seeds) or None,
+            "space": None,
             "base": None,
         }
         return as_flags({name: each for name, each in own.items() if each is not None} | self.fixed)

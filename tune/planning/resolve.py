@@ -79,7 +79,7 @@ def resolve_plan(options: Options, machine: Machine | None) -> Plan:
         rows = _planned_rows(base, sweep)
         trials = len({row.trained_as for row in rows}) * len(seeds)
     else:
-        space = search_space(base, given, options.space_file, options.search or ())
+        space = search_space(base, given, options.space, options.search or ())
         trials = _at_least_one("--trials", options.trials, _DEMO_TRIALS if demo else _TRIALS)
     first = published_point(space)
     enqueued, repeated = _enqueued(options, base, space, first, trials)
@@ -224,11 +224,11 @@ def _find_sweep(options: Options) -> Sweep | None:
     for flag, value in (
         ("--trials", options.trials),
         ("--sampler", options.sampler),
-        ("--enqueue", options.enqueue_file),
+        ("--enqueue", options.enqueue),
         ("--search-seed", options.search_seed),
         ("--confirm", options.confirm),
         ("--confirm-seeds", options.confirm_seeds),
-        ("--space", options.space_file),
+        ("--space", options.space),
         ("--search", options.search),
     ):
         if value is not None:
@@ -255,9 +255,9 @@ def _enqueued(
     options: Options, base: TrialConfig, space: Space, first: Mapping[str, Scalar], trials: int
 ) -> tuple[tuple[dict[str, Scalar], ...], list[str]]:
     """The known points that are tried after the first, each once, and a note on those that are left out."""
-    if options.enqueue_file is None:
+    if options.enqueue is None:
         return (), []
-    given = read_points(options.enqueue_file, base, space)
+    given = read_points(options.enqueue, base, space)
     points: list[dict[str, Scalar]] = []
     for point in given:
         # Of two parts of configurations each may be completed otherwise.
@@ -266,7 +266,7 @@ def _enqueued(
     most = trials - bool(first)
     if len(points) > most:
         raise UsageError(
-            f"--enqueue {options.enqueue_file}: {len(points)} points and the paper's setting are more than the "
+            f"--enqueue {options.enqueue}: {len(points)} points and the paper's setting are more than the "
             f"{trials} trials; give --trials {len(points) + trials - most}, or fewer points"
         )
     left = len(given) - len(points)

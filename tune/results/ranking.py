@@ -17,10 +17,12 @@ from macil.training.equivalence import training_key
 from tune.algorithms.space import is_whole
 from tune.results.rows import TrialRow
 from tune.results.trainings import standing_for
-from tune.storage.names import LOG_FILE
+from tune.storage.location import RunLocation
+from tune.storage.names import LOG_FILE, MODEL_FILE
 from tune.storage.run_file import ConfirmedScore, RunConfirmation, RunInfo, RunWinner
 
 if TYPE_CHECKING:
+    from macil.model import TwoStreamNetwork
     from tune.results.run import RunResults
 
 # Ways to end, or not to have begun, that leave nothing to rank.
@@ -39,11 +41,13 @@ class Winner:
         trial: That trial.
         epochs: To train it for: those it needed itself, or the median of its confirmations.
         confirmed: Its selection scores on fresh seeds; empty without a confirmation.
+        location: The run, of a winner that was read from one (`RunResults.winner`).
     """
 
     trial: TrialRow
     epochs: int
     confirmed: tuple[float, ...] = ()
+    location: RunLocation | None = None
 
     @property
     def name(self) -> str:
@@ -56,9 +60,27 @@ class Winner:
         return _score(self.trial)
 
     @property
+    def config(self) -> TrialConfig:
+        """The configuration that won, as it was tried in the search."""
+        return self.trial.configuration()
+
+    def load(self) -> TwoStreamNetwork:
+        """The trained network, on the CPU and in evaluation mode: under `heldout` that of the refit.
+
+        Raises:
+            DataError: The run has no model: it has not ended, or was not read with `load_run`; or it is damaged.
+        """
+        if self.location is None:
+            raise DataError(f"the model of trial {self.name} is not known; read the run with load_run")
+        # Imported late: whoever ranks trials needs no network.
+        from macil.inference.loading import load_trained
+
+        return load_trained(self.location.with_file(MODEL_FILE).parent).network
+
+    @property
     def refit_config(self) -> TrialConfig:
         """The epochs of the refit: as many as the winner needed. No schedule depends on their number."""
-        return self.trial.configuration().replace(epochs=self.epochs)
+        return self.config.replace(epochs=self.epochs)
 
     @property
     def recorded(self) -> RunWinner:
@@ -197,6 +219,16 @@ def confirmed_order(scores: Sequence[float]) -> tuple[int, float]:
     survive is no equal of theirs. Equals keep their order, in which the better of the search comes first.
     """
     return (-len(scores), -statistics.fmean(scores)) if scores else (0, 0.0)
+
+
+def recorded_winner(results: RunResults) -> Winner | None:
+    """The winner as `run.json` names it; None before one is named, for a sweep, and where its trial is not there."""
+    named, name = results.info.winner, winner_of(results.info)
+    trial = next((row for row in results.trial_rows if row.kind == "search" and row.name == name), None)
+    if named is None or trial is None:
+        return None
+    scores = fresh_scores(fresh_trainings(results.trial_rows, trial.name)) if named.confirmed else []
+    return Winner(trial, named.chosen_epoch or trial.epochs_run, tuple(scores), results.location)
 
 
 def choose_winner(results: RunResults) -> Winner:

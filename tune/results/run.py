@@ -22,7 +22,7 @@ from macil.io.reading import read_text
 from tune.algorithms.space import active_values
 from tune.planning.plan import Plan
 from tune.results.measured import measured_chance, read_measured, stamp_of
-from tune.results.ranking import winner_of
+from tune.results.ranking import Winner, recorded_winner, winner_of
 from tune.results.rows import EpochRow, TrialRow, trial_columns
 from tune.results.run_info import is_demo, usable_info, usable_plan
 from tune.results.tables import EPOCHS_SCHEMA, TRIALS_SCHEMA, build_table
@@ -79,13 +79,18 @@ class RunResults:
 
     @cached_property
     def trials(self) -> pa.Table:
-        """The trainings as a table of `TRIALS_SCHEMA`."""
+        """The trainings as an Arrow table, a row each (docs/report.md); `.to_pandas()` where pandas is installed."""
         return build_table(self.trial_rows, TRIALS_SCHEMA)
 
     @cached_property
     def epochs(self) -> pa.Table:
-        """The epochs of the trainings as a table of `EPOCHS_SCHEMA`."""
+        """The epochs of the trainings likewise; `trial_id` and `kind` find the training."""
         return build_table(self.epoch_rows, EPOCHS_SCHEMA)
+
+    @cached_property
+    def winner(self) -> Winner | None:
+        """What won the search; None before one is named, and for a sweep, which has rows instead."""
+        return recorded_winner(self)
 
     @property
     def location(self) -> RunLocation:

@@ -27,6 +27,20 @@ class RunLocation:
     shown: str
     remote: Remote | None = None
 
+    def with_file(self, name: str) -> Path:
+        """The local path of a file; of a run in a bucket it is brought here first, as weights are left there.
+
+        Raises:
+            UsageError: The bucket cannot be read.
+        """
+        if is_uri(self.shown):
+            remote = open_remote(self.shown, "run")
+            try:
+                bring(remote, self.path, {name: remote.files().get(name)})
+            except OSError as error:
+                raise UsageError(f"{self.shown}/{name} cannot be read: {error_text(error)}") from None
+        return self.path / name
+
     def publish(self, *parts: str) -> None:
         """Copy files and folders of a mirrored run back to where the run lies; a local run needs nothing.
 

@@ -24,7 +24,7 @@ SPACE = search_space(BASE)
 
 
 def plan(path: Path, **options: Any) -> Plan:
-    return resolve_plan(Options(enqueue_file=str(path), **options), Machine(2, 0))
+    return resolve_plan(Options(enqueue=str(path), **options), Machine(2, 0))
 
 
 def write(folder: Path, text: str) -> Path:

@@ -174,7 +174,7 @@ def test_the_default_space_is_printed_with_its_comments_another_one_as_a_file(tm
 
 
 def test_the_plan_fixes_nothing_that_it_searches_and_knows_how_it_was_begun() -> None:
-    options = Options(search=("batch_size=8..64:log", "learning_rate=1e-5..1e-2:log"), space_file="/x.toml")
+    options = Options(search=("batch_size=8..64:log", "learning_rate=1e-5..1e-2:log"), space="/x.toml")
     assert options.flags() == {
         "--search": "batch_size=8..64:log learning_rate=1e-5..1e-2:log",
         "--space": "/x.toml",
@@ -186,7 +186,7 @@ def test_the_plan_fixes_nothing_that_it_searches_and_knows_how_it_was_begun() ->
     assert plan.first["learning_rate"] == 4e-4
 
 
-@pytest.mark.parametrize("given", [{"search": ("ramp=0.1..1",)}, {"space_file": "x.toml"}])
+@pytest.mark.parametrize("given", [{"search": ("ramp=0.1..1",)}, {"space": "x.toml"}])
 def test_a_sweep_searches_nothing(given: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="belongs to a search"):
         resolve_plan(Options(sweep="table3", **given), Machine(2, 0))

@@ -10,7 +10,7 @@ from tune.results.next_commands import begin_command
 
 def test_every_dimension_that_was_searched_is_an_option_again() -> None:
     options = Options(
-        search=("ramp=0.1..1", " batch_size = 8 .. 64 : log "), stopping="none", space_file="my space.toml"
+        search=("ramp=0.1..1", " batch_size = 8 .. 64 : log "), stopping="none", space="my space.toml"
     )
     words = shlex.split(begin_command(options.flags(), "again", "runs", None))
     again = [words[number + 1] for number, word in enumerate(words) if word == "--search"]

@@ -11,6 +11,7 @@ import pytest
 from macil.config import TrialConfig
 from macil.errors import DataError
 from macil.io.files import write_json_atomic
+from tests.support.made_confirmations import confirmed
 from tune.planning.options import Options
 from tune.planning.plan import Plan, write_plan
 from tune.planning.resolve import resolve_plan
@@ -61,6 +62,17 @@ def trials(tmp_path: Path) -> Path:
     write(tmp_path, "00004", [0.1, 0.65, 0.8], ramp=0.4)
     write(tmp_path, "lockstep_x", [1.0])
     return tmp_path
+
+
+def test_the_winner_of_a_run_has_its_configuration_and_its_fresh_scores() -> None:
+    named = {"trial": "00007", "chosen_epoch": 4, "confirmed": {"mean": 0.8, "n": 3}}
+    winner = confirmed(winner=named).winner
+    assert winner is not None
+    assert (winner.name, winner.epochs, winner.confirmed) == ("00007", 4, (0.80, 0.78, 0.82))
+    assert winner.refit_config == winner.config.replace(epochs=4)
+    assert confirmed().winner is None, "none is named yet"
+    with pytest.raises(DataError, match="does not exist"):
+        winner.load()
 
 
 def test_the_best_score_wins_the_earlier_among_equals(trials: Path) -> None:
