@@ -9,6 +9,7 @@ __version__ = "0.1.0"
 from macil.config import PRESETS, TrialConfig
 from macil.data.store.feature_store import FeatureStore
 from macil.evaluation.average_precision import AveragePrecision, frame_average_precision
+from macil.inference.loading import Trained, load_trained
 from macil.inference.released import load_released, to_released
 from macil.model import TwoStreamNetwork, VisualNetwork
 from macil.training.trainer import Trainer
@@ -17,11 +18,13 @@ __all__ = [
     "PRESETS",
     "AveragePrecision",
     "FeatureStore",
+    "Trained",
     "Trainer",
     "TrialConfig",
     "TwoStreamNetwork",
     "VisualNetwork",
     "frame_average_precision",
     "load_released",
+    "load_trained",
     "to_released",
 ]

@@ -19,14 +19,12 @@ from macil.data.store.feature_store import FeatureStore, looks_like_store
 from macil.data.xd.annotations import SNIPPET_FRAMES
 from macil.data.xd.feature_files import videos_of_files, videos_of_folder
 from macil.data.xd.layout import require_layout
-from macil.errors import DivergedError, UsageError
-from macil.evaluation.average_precision import frame_average_precision
-from macil.evaluation.evaluator import find_degeneracy
-from macil.evaluation.whole_videos import score_videos
+from macil.errors import UsageError
+from macil.evaluation.labelled import evaluate_network
 from macil.inference.loading import load_trained
 from macil.inference.score_folder import check_target, write_folder
 from macil.inference.score_tables import TableFormat
-from macil.inference.scored_videos import ScoredVideos, require_widths, score_files, score_store
+from macil.inference.scored_videos import ScoredVideos, score_files, score_store
 from macil.inference.segments import SegmentRule
 from macil.io.wording import plural
 from macil.model import TwoStreamNetwork
@@ -67,20 +65,10 @@ def evaluate(
     network, file, known = load_trained(checkpoint, released=released, num_heads=num_heads)
     origin = {"checkpoint": str(file), **known}
     store = resolve(data, reading=given_reading(options), progress=True)
-    require_widths(network, store)
-    labels = store.test_labels()
     target = choose_device(device)
-    scores = score_videos(network.to(target), store, store.videos("test"), device=target)
-    if degenerate := find_degeneracy(scores.snippets):
-        raise DivergedError(f"{file} gives no result on {store.path}: of the test snippets, {degenerate}")
-    ap = frame_average_precision(scores.snippets, labels.frame_labels, store.snippet_frames)
-    accuracy = float(np.mean((scores.videos > 0.5) == labels.video_labels))
+    measured = evaluate_network(network.to(target), store, target, name=str(file))
     found: dict[str, Any] = {
-        **ap._asdict(),
-        "video_accuracy": accuracy,
-        "videos": len(labels.names),
-        "snippets": len(scores.snippets),
-        "positive_frame_rate": float(labels.frame_labels.mean()),
+        **measured._asdict(),
         "demo": is_demo_data(store.path),
         "data_notes": list(store.notes),
         "label_notes": list(store.label_notes),
@@ -89,11 +77,11 @@ def evaluate(
     if as_json:
         echo(json.dumps(found, indent=2), keep="\n")
         return
-    echo(f"AP (step-wise)      {ap.ap!r}")
-    echo(f"AP (trapezoidal)    {ap.ap_trapezoid!r}   the published definition")
-    echo(f"video accuracy      {accuracy:.4f}")
-    echo(f"positive frame rate {found['positive_frame_rate']:.4f}   the AP of random scores")
-    echo(f"{found['videos']} test videos, {found['snippets']} snippets; " + _words(origin))
+    echo(f"AP (step-wise)      {measured.ap!r}")
+    echo(f"AP (trapezoidal)    {measured.ap_trapezoid!r}   the published definition")
+    echo(f"video accuracy      {measured.video_accuracy:.4f}")
+    echo(f"positive frame rate {measured.positive_frame_rate:.4f}   the AP of random scores")
+    echo(f"{measured.videos} test videos, {measured.snippets} snippets; " + _words(origin))
     for each in [*store.notes, *store.label_notes]:
         echo(f"note: {each}")
     if found["demo"]:

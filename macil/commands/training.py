@@ -42,7 +42,7 @@ from macil.io.files import (
 )
 from macil.io.locks import exclusive
 from macil.io.notes import note
-from macil.training.checkpoint import load_checkpoint, save_checkpoint
+from macil.training.checkpoint import load_checkpoint
 from macil.training.files import (
     BEST_FILE,
     CONFIG_FILE,
@@ -99,7 +99,6 @@ def train(data: Path, out: Path, resume: bool, overwrite: bool, **options: Any) 
     saved = _newest_good(out) if resume else None
     trainer = _make_trainer(data, out if resume else None, saved, options)
     if saved:
-        trainer.load_state_dict(saved)
         note(f"going on after epoch {trainer.epoch} of {trainer.config.epochs} ({out})")
 
     with _in_use(out):
@@ -205,7 +204,10 @@ def _make_trainer(
         # A checkpoint holds its record, so that a resume needs no other file.
         content = saved["record"] if saved else TrainingRecord.read(record).model_dump()
         store = _open_recorded(data, TrainingRecord.parse(content, "the record").reading)
-        return trainer_from_record(content, store, split=split, device=chosen.get("device"))
+        again: dict[str, Any] = {"split": split, "device": chosen.get("device")}
+        return (
+            Trainer.resume(saved, store, **again) if saved else trainer_from_record(content, store, **again)
+        )
     config = resolve_config(options["preset"], options["config_file"], options)
     if split is not None and chosen.get("protocol") != "heldout":
         raise UsageError("--split belongs to --protocol heldout")
@@ -259,8 +261,8 @@ def _run(trainer: Trainer, out: Path) -> None:
             _write_epochs(trainer, out)
             _write_scores(trainer, out / SCORES_FILE)
             if trainer.chosen_epoch == trainer.epoch:
-                save_checkpoint(trainer, out / BEST_FILE)
-            save_checkpoint(trainer, out / LAST_FILE)
+                trainer.save(out / BEST_FILE)
+            trainer.save(out / LAST_FILE)
 
 
 def _describe(metrics: dict[str, Any]) -> str:

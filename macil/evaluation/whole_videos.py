@@ -13,6 +13,7 @@ from torch import Tensor
 
 from macil.data.pairing import fit_audio
 from macil.data.store.feature_store import FeatureStore, VideoSet
+from macil.errors import DataError
 from macil.model.networks import TwoStreamNetwork, VisualNetwork
 from macil.model.pooling import k_max_mean
 
@@ -181,6 +182,20 @@ def score_videos(
 ) -> VideoScores:
     """Score videos once: `score_whole` of `WholeVideos`, read as they are needed; arguments are those of both."""
     return score_whole(network, WholeVideos(store, videos, chosen, device, resident=False), advance)
+
+
+def require_widths(network: TwoStreamNetwork, store: FeatureStore) -> None:
+    """Refuse a store of other features than the network was trained on.
+
+    Raises:
+        DataError: Names the widths of both.
+    """
+    wanted = network.fc_v.in_features, network.fc_a.in_features
+    if wanted != (store.visual_dim, store.audio_dim):
+        raise DataError(
+            f"the network reads visual features of width {wanted[0]} and audio of {wanted[1]}; "
+            f"{store.path} has {store.visual_dim} and {store.audio_dim}"
+        )
 
 
 def _similar(lengths: np.ndarray, crops: int, rows: int) -> Iterator[np.ndarray]:

@@ -18,7 +18,7 @@ from macil.data.xd.annotations import SNIPPET_FRAMES
 from macil.data.xd.arrays import ArrayError
 from macil.data.xd.feature_files import FeatureFiles, VideoFiles, header_faults, load_finite, stack_crops
 from macil.errors import DataError
-from macil.evaluation.whole_videos import score_videos
+from macil.evaluation.whole_videos import require_widths, score_videos
 from macil.io.progress import Advance, show_progress
 from macil.model import TwoStreamNetwork
 
@@ -169,20 +169,6 @@ def score_arrays(
     both = [torch.from_numpy(x).to(weight.device, weight.dtype) for x in (visual, fitted)]
     logits = network.snippet_logits(both[0], both[1].expand(crops, -1, -1), sizes).float()
     return torch.sigmoid(logits).mean(0).cpu().numpy()
-
-
-def require_widths(network: TwoStreamNetwork, store: FeatureStore) -> None:
-    """Refuse a store of other features than the network was trained on.
-
-    Raises:
-        DataError: Names the widths of both.
-    """
-    wanted = network.fc_v.in_features, network.fc_a.in_features
-    if wanted != (store.visual_dim, store.audio_dim):
-        raise DataError(
-            f"the network reads visual features of width {wanted[0]} and audio of {wanted[1]}; "
-            f"{store.path} has {store.visual_dim} and {store.audio_dim}"
-        )
 
 
 def _require_pair(

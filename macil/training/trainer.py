@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 import numpy as np
@@ -20,10 +21,13 @@ from macil.data.split import Split, make_split
 from macil.data.store.feature_store import FeatureStore
 from macil.errors import DataError, DivergedError, UsageError
 from macil.evaluation.evaluator import Evaluator
+from macil.evaluation.labelled import LabelledEvaluation, evaluate_network
 from macil.evaluation.protocols import Protocol
+from macil.evaluation.whole_videos import VideoScores, require_widths, score_videos
 from macil.io.text import brief
 from macil.model import TwoStreamNetwork, VisualNetwork, parameter_counts
 from macil.training.bags import shared_bags
+from macil.training.checkpoint import load_checkpoint, save_checkpoint
 from macil.training.device import choose_device
 from macil.training.distillation import momentum_at
 from macil.training.engine import Engine, Precision
@@ -33,6 +37,7 @@ from macil.training.record import TrainingRecord, describe_environment, require_
 MOST_THREADS = 1024
 BagDtype = Literal["float32", "float16"]
 KeptScores = Literal["ends", "all"]
+SplitName = Literal["train", "test"]
 
 
 def learning_rate_at(epoch: int, initial: float, period: int = 60) -> float:
@@ -181,6 +186,78 @@ class Trainer:
             raise error
         return self.history[-1]
 
+    def save(self, path: str | Path) -> None:
+        """Write a checkpoint in one step: what `resume` goes on from, and what `macil.load_trained` opens.
+
+        Raises:
+            WriteError: The disk is full, or the folder cannot be written.
+        """
+        save_checkpoint(self, path)
+
+    @classmethod
+    def resume(
+        cls,
+        checkpoint: str | Path | Mapping[str, Any],
+        store: FeatureStore,
+        *,
+        split: Split | None = None,
+        device: str | None = None,
+    ) -> Trainer:
+        """The training of a checkpoint, to go on with; on the same kind of machine every digit stays.
+
+        Args:
+            checkpoint: A file of `save`, or its content (`macil.training.checkpoint.load_checkpoint`).
+            store: Must be the data of the checkpoint.
+            split: The held-out split where it was not made from its seed.
+            device: Overrides the checkpoint's.
+
+        Raises:
+            DataError: No checkpoint, or one of another data set, split or version; names the difference.
+        """
+        state = dict(checkpoint) if isinstance(checkpoint, Mapping) else load_checkpoint(checkpoint)
+        records = (
+            [each["record"] for each in state["members"].values()]
+            if "members" in state
+            else [state["record"]]
+        )
+        seeds = [record["config"]["seed"] for record in records]
+        trainer = trainer_from_record(records[0], store, seeds=seeds, split=split, device=device)
+        trainer.load_state_dict(state)
+        return trainer
+
+    def score(self, store: FeatureStore | None = None, split: SplitName = "test") -> VideoScores:
+        """Score whole videos with the audio-visual network as it is now; no label is read.
+
+        Args:
+            store: Other data of the same widths; None is what is trained on.
+            split: Which of its videos.
+
+        Returns:
+            `snippets` (sum of lengths,) and `videos` (V,), in the order of `store.videos(split)`.
+
+        Raises:
+            DataError: The store has other widths.
+        """
+        store = store or self.store
+        require_widths(self.network, store)
+        with self.engine.autocast():
+            return score_videos(self.network, store, store.videos(split), device=self.device)
+
+    def evaluate(self, store: FeatureStore | None = None) -> LabelledEvaluation:
+        """Measure the audio-visual network as it is now on test videos, whose labels are opened for it.
+
+        What is chosen by this number is chosen on the test set, whatever the protocol of the training.
+
+        Args:
+            store: Other data of the same widths; None is what is trained on.
+
+        Raises:
+            DataError: The store has other widths, no test labels, or no violent test frame.
+            DivergedError: The scores are no finite numbers, or all the same.
+        """
+        with self.engine.autocast():
+            return evaluate_network(self.network, store or self.store, self.device)
+
     def record(self, member: Member | None = None) -> dict[str, Any]:
         """All that the digits of a seed depend on, as JSON-able values; `trainer_from_record` runs it again."""
         record = TrainingRecord(
@@ -284,13 +361,19 @@ class Trainer:
 
 
 def trainer_from_record(
-    record: dict[str, Any], store: FeatureStore, *, split: Split | None = None, device: str | None = None
+    record: Mapping[str, Any],
+    store: FeatureStore,
+    *,
+    seeds: Sequence[int] | None = None,
+    split: Split | None = None,
+    device: str | None = None,
 ) -> Trainer:
     """The training that a record describes, from its start.
 
     Args:
         record: What `Trainer.record` gave.
         store: Must be the data of the record.
+        seeds: Those of its lockstep group that are measured; None is the record's own.
         split: The held-out split where it was not made from its seed.
         device: Overrides the record's.
 
@@ -310,6 +393,7 @@ def trainer_from_record(
     trainer = Trainer(
         TrialConfig.from_dict(given.config),
         store,
+        seeds=seeds,
         split=split,
         split_seed=split_seed,
         device=device or given.device,

@@ -17,6 +17,7 @@ from macil.data.store.feature_store import FeatureStore
 from macil.errors import DataError, DivergedError, UsageError
 from macil.evaluation.average_precision import frame_average_precision
 from macil.evaluation.whole_videos import score_videos
+from macil.inference.loading import load_trained
 from macil.model.random_numbers import fold_in, make_keys, permutation
 from macil.objective import mil_loss, objective
 from macil.training.bags import TrainingBags
@@ -45,6 +46,51 @@ def train(trainer: Trainer, epochs: int | None = None) -> Trainer:
 def whole(demo_store: FeatureStore) -> Trainer:
     """An undisturbed held-out training."""
     return train(Trainer(SMALL, demo_store, protocol="heldout", threads=1))
+
+
+def test_a_training_is_saved_and_gone_on_with_from_its_file_alone(
+    whole: Trainer, demo_store: FeatureStore, tmp_path: Path
+) -> None:
+    train(Trainer(SMALL, demo_store, protocol="heldout", threads=1), 1).save(tmp_path / "last.pt")
+    resumed = train(Trainer.resume(tmp_path / "last.pt", demo_store))
+    assert digits(resumed.history) == digits(whole.history)
+    network = load_trained(tmp_path / "last.pt").network
+    assert network.config == SMALL
+    with pytest.raises(DataError, match="does not exist"):
+        Trainer.resume(tmp_path / "nothing.pt", demo_store)
+
+
+def test_seeds_that_were_saved_together_go_on_together(demo_store: FeatureStore, tmp_path: Path) -> None:
+    config = SMALL.replace(epochs=2)
+    together = Trainer(config, demo_store, seeds=[3, 4], threads=1)
+    train(together, 1).save(tmp_path / "group.pt")
+    resumed = Trainer.resume(tmp_path / "group.pt", demo_store)
+    assert [member.seed for member in resumed.members] == [3, 4]
+    expected, found = train(together), train(resumed)
+    for one, other in zip(expected.members, found.members, strict=True):
+        assert digits(one.history) == digits(other.history)
+    assert len(found.history) == 2
+
+
+def test_scores_need_no_labels_and_an_evaluation_opens_them(
+    whole: Trainer, demo_store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last = Trainer.resume(whole.state_dict(), demo_store).evaluate()
+    ap = frame_average_precision(
+        whole.test_scores["last"], demo_store.test_labels().frame_labels, demo_store.snippet_frames
+    )
+    assert (last.ap, last.ap_trapezoid) == ap
+    assert (last.videos, last.snippets) == (10, len(whole.test_scores["last"]))
+    assert 0 < last.positive_frame_rate < 1
+
+    def closed(_: FeatureStore) -> None:
+        raise AssertionError("labels were read")
+
+    monkeypatch.setattr(FeatureStore, "test_labels", closed)
+    np.testing.assert_array_equal(whole.score().snippets, whole.test_scores["last"])
+    assert len(whole.score(split="train").videos) == 24
+    with pytest.raises(AssertionError, match="labels were read"):
+        whole.evaluate()
 
 
 @pytest.mark.parametrize("stop", [1, 2])
