@@ -18,6 +18,7 @@ from rich.text import Text
 
 from macil.config import PRESETS, Hyperparameter, TrialConfig, hyperparameters
 from macil.data.reading import MOST_FRAMES, Reading, Silent
+from macil.data.split import SplitBy
 from macil.errors import MacilError, UsageError
 from macil.io.command_line import command_line
 from macil.io.text import printable
@@ -78,6 +79,13 @@ def reading_options(command: _CommandT) -> _CommandT:
         "zeros are taken as they are, a missing file is a fault.",
     )
     return frames(silent(command))
+
+
+split_by_option = click.option(
+    "--split-by",
+    type=click.Choice(get_args(SplitBy)),
+    help="What the held-out split keeps on one side; default source, all clips of a film. By video flatters.",
+)
 
 
 def given_reading(options: Mapping[str, Any]) -> Reading:

@@ -14,11 +14,13 @@ from rich.table import Table
 from macil import data
 from macil.commands.cli import PlainConsole, echo, given_reading, reading_options
 from macil.data.demo.generator import DemoSize
+from macil.data.foresight import foresee
 from macil.data.store.feature_store import FeatureStore, looks_like_store
 from macil.data.store.meta import DTYPES, Dtype
 from macil.data.store.verification import verify_store
 from macil.data.xd.audit import DEEP_BY_DEFAULT_BYTES, AuditReport
-from macil.data.xd.folders import SPLITS, Finding, SplitName
+from macil.data.xd.folders import SPLITS, SplitName
+from macil.data.xd.grouping import sections_of
 from macil.data.xd.names import source_doubts
 from macil.io.command_line import command_line
 from macil.io.notes import note
@@ -54,6 +56,12 @@ def check(folder: Path, mode: str | None, **options: Any) -> int:
             data.resolve(folder, reading=reading)
         return _check_store(folder, deep=deep is not False)
     report = data.audit(folder, deep=deep, reading=reading, progress=True)
+    trained = report.layout.of_split("train")
+    labels, sources = (
+        [video.parsed.label for video in trained],
+        [video.parsed.source for video in trained],
+    )
+    report.notes += foresee(labels, sources, report.layout.crops)
     _print_report(report)
     return 0 if report.ok else 1
 
@@ -110,10 +118,13 @@ def _check_store(path: Path, *, deep: bool) -> int:
         echo(f"  {problem}")
     store = FeatureStore.open(path)
     echo(f"{path}: {store.describe()}")
-    videos = {split: store.videos(split) for split in SPLITS}
+    videos = {split: store.videos(split) for split in SPLITS if store.meta.part in (None, split)}
     echo(_describe_sources({split: each.sources for split, each in videos.items()}))
-    doubts = source_doubts(videos["train"].names, videos["train"].sources)
-    for each in [*store.notes, *doubts, *store.label_notes]:
+    notes = [*store.notes, *store.label_notes]
+    if (trained := videos.get("train")) and trained.labels is not None:
+        notes += source_doubts(trained.names, trained.sources)
+        notes += map(str, foresee(trained.labels, trained.sources, store.crops))
+    for each in notes:
         echo(f"note: {each}")
     echo(
         "every byte was compared with what was converted"
@@ -145,8 +156,10 @@ def _naming_what_is_kept(out: Path) -> Iterator[None]:
 
 def _print_report(report: AuditReport) -> None:
     console = PlainConsole(highlight=False, soft_wrap=True)
-    _print_findings(console, "faults", report.faults)
-    _print_findings(console, "notes", report.notes)
+    _print_lines(console, f"faults ({len(report.faults)})", report.fault_lines())
+    _print_lines(console, f"notes ({len(report.notes)})", report.note_lines())
+    if sections := sections_of([*report.faults, *report.notes]):
+        console.print(f"what these mean: {', '.join(sections)}", markup=False)
     table = Table(title=None, box=None, pad_edge=False)
     table.add_column("")
     table.add_column("here", justify="right")
@@ -163,18 +176,18 @@ def _print_report(report: AuditReport) -> None:
     console.print("no faults" if report.ok else plural(len(report.faults), "fault"))
 
 
-def _print_findings(console: Console, title: str, findings: list[Finding]) -> None:
-    if findings:
-        console.print(f"{title} ({len(findings)}):")
-    for finding in findings:
-        console.print(f"  {finding}", markup=False)
+def _print_lines(console: Console, title: str, lines: list[str]) -> None:
+    if lines:
+        console.print(f"{title}:")
+    for line in lines:
+        console.print(f"  {line}", markup=False)
 
 
 def _describe_sources(sources: Mapping[SplitName, Sequence[str]]) -> str:
     words: dict[SplitName, str] = {"train": "training", "test": "test"}
     counts = [
         f"{len(set(sources[split]))} in the names of {len(sources[split])} {words[split]} videos"
-        for split in SPLITS
+        for split in sources
     ]
     return f"sources read: {', '.join(counts)}"
 

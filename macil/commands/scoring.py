@@ -64,7 +64,7 @@ def evaluate(
     """
     network, file, known = load_trained(checkpoint, released=released, num_heads=num_heads)
     origin = {"checkpoint": str(file), **known}
-    store = resolve(data, reading=given_reading(options), progress=True)
+    store = resolve(data, reading=given_reading(options), part="test", progress=True)
     target = choose_device(device)
     measured = evaluate_network(network.to(target), store, target, name=str(file))
     found: dict[str, Any] = {

@@ -22,11 +22,12 @@ from macil.commands.cli import (
     hyperparameter_options,
     reading_options,
     resolve_config,
+    split_by_option,
 )
 from macil.data.opening import resolve
 from macil.data.origin import DEMO_NOTE, is_demo_data
 from macil.data.reading import AS_USUAL, Reading
-from macil.data.split import Split
+from macil.data.split import Split, split_doubt
 from macil.data.store.feature_store import FeatureStore, looks_like_store
 from macil.data.xd.names import source_doubts
 from macil.errors import DataError, UsageError, WriteError
@@ -76,6 +77,7 @@ _CHECKPOINTS = (LAST_FILE, BEST_FILE)
 @click.option(
     "--split-seed", type=click.IntRange(0, 2**31 - 1), help="Seed of the held-out split; default 0."
 )
+@split_by_option
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Default auto.")
 @click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="Default bf16 on a GPU, else fp32.")
 @click.option("--threads", type=click.IntRange(1, MOST_THREADS), help="CPU threads; default all.")
@@ -111,7 +113,8 @@ def train(data: Path, out: Path, resume: bool, overwrite: bool, **options: Any) 
         if trainer.split is not None:
             trainer.split.save(out / SPLIT_FILE)
             videos = trainer.store.videos("train")
-            for doubt in source_doubts(videos.names, videos.sources):
+            doubts = [split_doubt(trainer.split_by), *source_doubts(videos.names, videos.sources)]
+            for doubt in filter(None, doubts):
                 note(doubt)
         _write_epochs(trainer, out)
         _run(trainer, out)
@@ -191,7 +194,15 @@ def _make_trainer(
     record, reading = options["record"], given_reading(options)
     fixed = [
         f"--{name.removesuffix('_file').replace('_', '-')}"
-        for name in (*given, *chosen, *Reading.model_fields, "preset", "config_file", "split_seed")
+        for name in (
+            *given,
+            *chosen,
+            *Reading.model_fields,
+            "preset",
+            "config_file",
+            "split_seed",
+            "split_by",
+        )
         if options[name] is not None and name != "device"
     ]
     if (record or resumed) and fixed:
@@ -213,11 +224,14 @@ def _make_trainer(
         raise UsageError("--split belongs to --protocol heldout")
     if options["split_seed"] is not None and (split is not None or chosen.get("protocol") != "heldout"):
         raise UsageError("--split-seed belongs to --protocol heldout without --split")
+    if options["split_by"] is not None and (split is not None or chosen.get("protocol") != "heldout"):
+        raise UsageError("--split-by belongs to --protocol heldout without --split")
     return Trainer(
         config,
         resolve(data, reading=reading, progress=True),
         split=split,
         split_seed=options["split_seed"] or 0,
+        split_by=options["split_by"] or "source",
         **chosen,
     )
 

@@ -17,6 +17,7 @@ from macil.data.store.feature_store import FeatureStore, is_store, looks_like_st
 from macil.data.store.meta import FORMAT_VERSION
 from macil.data.store.provenance import NOTES, Comparison, FolderState, Options, is_known, look_at, note_path
 from macil.data.store.staging import FolderSource, Log, is_far, source_of, stage
+from macil.data.xd.folders import Part
 from macil.data.xd.layout import require_layout
 from macil.errors import DataError, UsageError
 from macil.io.locks import exclusive
@@ -30,6 +31,7 @@ def resolve(
     data: str | os.PathLike[str] | None,
     *,
     reading: Reading = AS_USUAL,
+    part: Part | None = None,
     cache: str | os.PathLike[str] | None = None,
     progress: bool = False,
 ) -> FeatureStore:
@@ -39,6 +41,7 @@ def resolve(
         data: A store, opened as it is; the URI of one, copied into the cache; a folder in the XD-Violence layout,
             checked and converted into the cache, where no store holds the same already; or None, the demo data set.
         reading: How a folder is read; a store was read so.
+        part: The only split that is needed, so that no other is read of a folder that is not in the cache yet.
         cache: Where converted data are kept; None: `default_cache()`.
         progress: Show progress on stderr.
 
@@ -55,7 +58,7 @@ def resolve(
         if looks_like_store(path):
             return _require_read_so(FeatureStore.open(path), reading)
         require_layout(path)
-        return _resolve_folder(path, reading, _open_cache(cache), progress)
+        return _resolve_folder(path, Options(reading=reading), part, _open_cache(cache), progress)
     require_own_data(reading)
     target = _open_cache(cache) / _DEMO_STORE
     there = target.is_dir() and any(target.iterdir())
@@ -177,11 +180,16 @@ def _require_read_so(store: FeatureStore, reading: Reading) -> FeatureStore:
     return store
 
 
-def _resolve_folder(path: Path, reading: Reading, cache: Path, progress: bool) -> FeatureStore:
+def _resolve_folder(
+    path: Path, options: Options, part: Part | None, cache: Path, progress: bool
+) -> FeatureStore:
     """The store of a layout folder; nothing is read while the stamps of its files are unchanged."""
-    state, options = look_at(path), Options(reading=reading)
-    name = f"{path.name}-{state.where}{reading.key}"
+    state = look_at(path)
+    name = f"{path.name}-{state.where}{options.reading.key}"
     known = _known_store(cache, state, options)
+    if part is not None and known is None:
+        options, name = options._replace(part=part), f"{name}+{part}"
+        known = _known_store(cache, state, options)
     store = known and _try_to_open(known)
     if not store:
         with exclusive(cache / f"{name}.lock", f"comparing or converting {path}") as held:

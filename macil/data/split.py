@@ -6,9 +6,10 @@ The source of a video is what its name says; `macil.data.xd.names.source_doubts`
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -19,6 +20,9 @@ from macil.io.formats import FileFormat
 from macil.io.text import brief
 
 _FOLDS = 5  # one of five folds is held out: 20 %
+SplitBy = Literal["source", "video"]
+BY_VIDEO = "use --split-by video, which may put clips of one film on both sides"
+_ADVICE = "use --protocol published, or more videos"
 
 
 class SplitFile(FileFormat):
@@ -89,35 +93,67 @@ class Split:
         return Split(train, heldout, self.seed)
 
 
-def make_split(store: FeatureStore, seed: int = 0) -> Split:
-    """Hold out about 20 % of the training videos, by source and stratified by label.
+def make_split(store: FeatureStore, seed: int = 0, by: SplitBy = "source") -> Split:
+    """Hold out about 20 % of the training videos, stratified by label; see `split_videos`.
 
     Args:
         store: Its training videos are split; the test videos are not looked at.
         seed: Seed of the split, apart from the seed of a training.
+        by: What is kept on one side.
 
     Raises:
         DataError: Too few sources for a held-out part with both classes.
+        UsageError: No such seed.
+    """
+    videos = store.videos("train")
+    train, heldout = split_videos(videos.labels, videos.sources, seed, by)
+    names = np.array(videos.names)
+    return Split(tuple(names[train].tolist()), tuple(names[heldout].tolist()), seed)
+
+
+def split_videos(
+    labels: np.ndarray | None, sources: Sequence[str], seed: int, by: SplitBy = "source"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the videos that are trained on and of those that are held out.
+
+    Args:
+        labels: 0 or 1 of each video.
+        sources: Of each video.
+        seed: Of the split.
+        by: `source` keeps the videos of a source on one side; `video` does not.
+
+    Raises:
+        DataError: Too few sources or videos for a held-out part with both classes.
         UsageError: No such seed.
     """
     if not 0 <= seed < 2**32:  # what scikit-learn takes
         raise UsageError(
             f"split seed {brief(seed)} is not allowed: expected a whole number from 0 to {2**32 - 1}"
         )
+    groups = np.array(sources) if by == "source" else np.arange(len(sources))
+    counts = np.bincount(labels, minlength=2) if labels is not None else np.zeros(2, int)
+    if len(set(groups.tolist())) < _FOLDS or min(counts) < _FOLDS:
+        enough = f"at least {_FOLDS} sources and {_FOLDS} videos of either class are needed"
+        advice = _ADVICE if min(counts) < _FOLDS or by == "video" else f"{BY_VIDEO}, {_ADVICE}"
+        raise DataError(
+            f"cannot hold out a part of {len(sources)} training videos from {len(set(sources))} sources ({counts[0]} "
+            f"normal, {counts[1]} violent): {enough}; {advice}"
+        )
     # Half of the time that importing this package would take; only a new split needs it.
     from sklearn.model_selection import StratifiedGroupKFold
 
-    videos = store.videos("train")
-    labels, sources = videos.labels, np.array(videos.sources)
-    advice = "use --protocol published, or more videos"
-    if labels is None or len(set(videos.sources)) < _FOLDS or min(np.bincount(labels, minlength=2)) < _FOLDS:
-        raise DataError(
-            f"cannot hold out a part of {len(videos.names)} training videos from {len(set(videos.sources))} sources: "
-            f"at least {_FOLDS} sources and {_FOLDS} videos of either class are needed; {advice}"
-        )
     folds = StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=seed)
-    for train, heldout in folds.split(sources, labels, sources):
-        if all(len(set(labels[part])) == 2 for part in (train, heldout)):
-            names = np.array(videos.names)
-            return Split(tuple(names[train].tolist()), tuple(names[heldout].tolist()), seed)
-    raise DataError(f"no split by source has both classes on both sides; {advice}")
+    for train, heldout in folds.split(groups, labels, groups):
+        if labels is not None and all(len(set(labels[part])) == 2 for part in (train, heldout)):
+            return train, heldout
+    raise DataError(f"no split by source has both classes on both sides; {BY_VIDEO}, {_ADVICE}")
+
+
+def split_doubt(by: SplitBy) -> str | None:
+    """What to tell of every number of a split by video; None of one by source."""
+    if by == "source":
+        return None
+    return (
+        "the held-out split is by video (--split-by video): clips of one film lie on both sides, so that the score on "
+        "the held-out part flatters"
+    )

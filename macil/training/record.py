@@ -10,6 +10,7 @@ import torch
 
 from macil import __version__
 from macil.data.reading import AS_USUAL, Reading
+from macil.data.split import SplitBy
 from macil.errors import DataError
 from macil.io.formats import FileFormat
 
@@ -30,6 +31,7 @@ class TrainingRecord(FileFormat):
     """Every hyperparameter"""
     protocol: str
     split_seed: int | None
+    split_by: SplitBy = "source"
     split_hash: str | None
     store_hash: str
     reading: Reading = AS_USUAL

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from macil.config import TrialConfig
-from macil.data.split import Split, make_split
+from macil.data.split import Split, SplitBy, make_split
 from macil.data.store.feature_store import FeatureStore
 from macil.errors import DataError, DivergedError, UsageError
 from macil.evaluation.evaluator import Evaluator
@@ -59,6 +59,7 @@ class Trainer:
             of them and reads no test labels either.
         split: The held-out split; by default made from `split_seed`. Only for `heldout`.
         split_seed: Seed of the split, apart from `config.seed`.
+        split_by: What the split keeps on one side, see `macil.data.split.split_videos`.
         device: `cpu`, `cuda`, or `auto` for a GPU where there is one.
         precision: `fp32`, `bf16` for autocast (losses stay in float32), or `fp64`; None is bf16 on a GPU, fp32 else.
         bags: Precision of the training features as kept: `float16` or `float32`; None is float16 on a GPU and the
@@ -89,6 +90,7 @@ class Trainer:
         protocol: Protocol = "published",
         split: Split | None = None,
         split_seed: int = 0,
+        split_by: SplitBy = "source",
         device: str = "auto",
         precision: Precision | None = None,
         bags: BagDtype | None = None,
@@ -113,8 +115,9 @@ class Trainer:
                 f"threads = {brief(threads)} is not allowed: expected a whole number from 1 to {MOST_THREADS}"
             )
         self.threads = threads or torch.get_num_threads()
+        self.split_by: SplitBy = _one_of("split_by", split_by, get_args(SplitBy))
         self.keep_scores: KeptScores = _one_of("keep_scores", keep_scores, get_args(KeptScores))
-        self.split = _resolve_split(store, protocol, split, split_seed)
+        self.split = _resolve_split(store, protocol, split, split_seed, split_by)
         dtype = None if bags is None else getattr(torch, _one_of("bags", bags, get_args(BagDtype)))
         trained = self.split.train if self.split else None
         shared = shared_bags(store, trained, config.max_snippets, self.device, dtype)
@@ -264,6 +267,7 @@ class Trainer:
             config=(member or self.members[0]).config.to_dict(),
             protocol=self.protocol,
             split_seed=self.split.seed if self.split else None,
+            split_by=self.split_by,
             split_hash=self.split.hash if self.split else None,
             store_hash=self.store.content_hash,
             reading=self.store.meta.reading,
@@ -388,7 +392,7 @@ def trainer_from_record(
         )
     split_seed = given.split_seed or 0
     options: dict[str, Any] = given.model_dump(
-        include={"protocol", "precision", "threads", "bags", "lockstep"}
+        include={"protocol", "precision", "threads", "bags", "lockstep", "split_by"}
     )
     trainer = Trainer(
         TrialConfig.from_dict(given.config),
@@ -416,12 +420,14 @@ def _require_seeds(seeds: Sequence[int], lockstep: Sequence[int]) -> None:
             raise UsageError(f"seed {seed} is not among those of its lockstep group: {list(lockstep)}")
 
 
-def _resolve_split(store: FeatureStore, protocol: str, split: Split | None, seed: int) -> Split | None:
+def _resolve_split(
+    store: FeatureStore, protocol: str, split: Split | None, seed: int, by: SplitBy
+) -> Split | None:
     if protocol != "heldout":
         if split is not None:
             raise UsageError(f"a split belongs to the heldout protocol, not to {protocol}")
         return None
-    split = split or make_split(store, seed)
+    split = split or make_split(store, seed, by)
     return split.check(store)
 
 

@@ -120,6 +120,7 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 )
 @click.option("--search-seed", type=int, help="Seed of the suggestions; default 0.")
 @click.option("--split-seed", type=int, help="Seed of the held-out split; default 0.")
+@cli.split_by_option
 @click.option("--address", help="Ray cluster to use, as for ray.init; default this machine alone.")
 @click.option("--concurrent", type=int, help="Trials at once; default as many as there is room for.")
 @click.option(

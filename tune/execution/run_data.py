@@ -6,7 +6,7 @@ from pathlib import Path
 
 from macil.data.opening import open_here, resolve
 from macil.data.origin import is_demo_data
-from macil.data.split import make_split
+from macil.data.split import make_split, split_doubt
 from macil.data.store.feature_store import FeatureStore, looks_like_store
 from macil.data.xd.names import source_doubts
 from macil.errors import DataError
@@ -64,9 +64,9 @@ def describe_data(run: Workspace, plan: Plan, store: FeatureStore) -> None:
         chance = store.test_labels().violent_share
     else:
         videos = store.videos("train")
-        notes += source_doubts(videos.names, videos.sources)
+        notes += filter(None, [split_doubt(plan.split_by), *source_doubts(videos.names, videos.sources)])
         if not run.split.exists():
-            make_split(store, plan.split_seed).save(run.split)
+            make_split(store, plan.split_seed, plan.split_by).save(run.split)
     counts = {split: len(store.videos(split).names) for split in ("train", "test")}
     run.update(
         data=plan.data if is_uri(plan.data) else str(store.path),

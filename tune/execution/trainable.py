@@ -295,7 +295,7 @@ def _open_store(spec: RunSpec, log: Callable[[str], None]) -> FeatureStore:
 def _load_split(spec: RunSpec, store: FeatureStore) -> Split:
     path = Path(spec.split or "")
     # On a host that does not see the run folder the split is made again; the hash says whether it is the same one.
-    split = Split.load(path) if path.is_file() else make_split(store, spec.split_seed)
+    split = Split.load(path) if path.is_file() else make_split(store, spec.split_seed, spec.split_by)
     if split.hash != spec.split_hash:
         raise DataError(
             f"the held-out split has the hash {split.hash}, the run was begun with {spec.split_hash}"

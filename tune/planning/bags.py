@@ -44,7 +44,7 @@ def bags_at_hand(plan: Plan) -> list[str]:
         store = at_hand(plan.data, plan.reading)
         if store is None:
             return [LATER]
-        split = make_split(store, plan.split_seed) if plan.protocol == "heldout" else None
+        split = make_split(store, plan.split_seed, plan.split_by) if plan.protocol == "heldout" else None
         return bags_of(plan, store, split)
     except MacilError as error:
         return ["; ".join(str(error).splitlines())]

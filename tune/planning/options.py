@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from macil.commands.cli import given_hyperparameters, resolve_config
 from macil.config import PRESETS, TrialConfig
 from macil.data.reading import Reading
+from macil.data.split import SplitBy
 from macil.errors import UsageError
 from macil.io.remote import is_uri
 from macil.io.text import brief
@@ -46,6 +47,7 @@ class Options(Reading):
     keep_scores: KeptScores | None = None
     search_seed: int | None = None
     split_seed: int | None = None
+    split_by: SplitBy | None = None
     concurrent: int | None = None
     cpus_per_trial: float | None = None
     gpus_per_trial: float | None = None

@@ -95,10 +95,11 @@ def resolve_plan(options: Options, machine: Machine | None) -> Plan:
     confirm = _confirm(options, sweep, trials, seeds)
     cpus, gpus = _resources(options, machine, trials)
     protocol: RunProtocol = options.protocol or ("published" if sweep else "heldout")
-    if options.split_seed is not None and protocol != "heldout":
-        raise UsageError(
-            f"--split-seed belongs to --protocol heldout; {protocol} trains on all training videos"
-        )
+    for flag, value in (("--split-seed", options.split_seed), ("--split-by", options.split_by)):
+        if value is not None and protocol != "heldout":
+            raise UsageError(
+                f"{flag} belongs to --protocol heldout; {protocol} trains on all training videos"
+            )
     usual_grace = _usual_grace(_DEMO_START["epochs"] if demo else _EPOCHS)
     # What the space or the rows of a sweep set is not the command line's, and must not look so on a resume.
     varied = space if sweep is None else sweep.swept

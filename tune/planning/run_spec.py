@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from macil.config import TrialConfig
 from macil.data.reading import AS_USUAL, Reading
+from macil.data.split import SplitBy
 from macil.evaluation.protocols import Protocol
 from macil.io.formats import FileModel
 from macil.training.trainer import KeptScores
@@ -23,6 +24,7 @@ class TrainingSettings(FileModel):
 
     protocol: Protocol
     split_seed: int = 0
+    split_by: SplitBy = "source"
     device: Literal["cuda", "cpu"]
     threads: int
     """CPU threads of a trial."""

@@ -43,6 +43,8 @@ from macil.data.store.provenance import (
 )
 from macil.data.store.writer import JOURNAL, Plan, PlannedVideo, StoreWriter, VideoError
 from macil.data.xd.audit import AuditReport, audit, video_rows
+from macil.data.xd.folders import Finding
+from macil.data.xd.grouping import group_findings
 from macil.errors import DataError, UsageError, WriteError
 from macil.io.files import is_full, refusal
 from macil.io.folders import remove_replaced, replace_folder, require_creatable, sync_folder
@@ -99,7 +101,7 @@ def read_source(root: str | os.PathLike[str], options: Options, *, progress: boo
     """
     # Before anything is read: a change from now on is found.
     state = look_at(Path(root).absolute())
-    report = audit(root, deep=False, reading=options.reading, progress=progress)
+    report = audit(root, deep=False, reading=options.reading, part=options.part, progress=progress)
     report.raise_for_faults()
     plan = make_plan(report, options.dtype, state)
     return SourceFolder(state, options, report, plan, _describe(plan, report), _index_columns(plan))
@@ -148,10 +150,8 @@ def make_plan(report: AuditReport, dtype: Dtype, state: FolderState) -> Plan:
     """Lay out the store of a faultless folder in that state: which video goes where."""
     videos = []
     visual_offset = audio_offset = 0
-    key = hashlib.blake2b(
-        f"{FORMAT_VERSION}/{dtype}/{report.frame_labels.snippet_frames}{report.reading.key}".encode(),
-        digest_size=16,
-    )
+    made = f"{report.frame_labels.snippet_frames}{report.reading.key}{report.layout.part or ''}"
+    key = hashlib.blake2b(f"{FORMAT_VERSION}/{dtype}/{made}".encode(), digest_size=16)
     for files in report.layout.videos:
         length, audio_length = video_rows(report, files)
         videos.append(
@@ -271,7 +271,7 @@ def _check_space(partial: Path, plan: Plan) -> None:
 def _write_features(partial: Path, source: SourceFolder, progress: bool) -> list[str]:
     """Write every video that is not finished yet; return the features' hash of each, in store order."""
     plan, report = source.plan, source.report
-    problems = []
+    problems: list[Finding] = []
     writer = StoreWriter(partial, plan, progress=progress)
     if writer.found:
         note(f"{writer.found} ({report.layout.root})")
@@ -285,7 +285,7 @@ def _write_features(partial: Path, source: SourceFolder, progress: bool) -> list
                     writer.write(index)
                 except VideoError as fault:
                     # The others are still read, so that every fault is listed at once.
-                    problems.append(f"{report.layout.relative(fault.path)}: {fault}")
+                    problems.append(Finding(fault.kind, report.layout.relative(fault.path), str(fault)))
                 advance(1)
     finally:
         try:
@@ -295,7 +295,9 @@ def _write_features(partial: Path, source: SourceFolder, progress: bool) -> list
     if problems:
         count = plural(len(problems), "fault")
         advice = f"finished videos are kept in {partial}: correct the files, then run the same command again"
-        raise DataError(f"{report.layout.root} has {count}; {advice}", problems)
+        raise DataError(
+            f"{report.layout.root} has {count}; {advice}", group_findings(problems, report.expected)
+        )
     return [writer.digests[index] for index in range(len(plan.videos))]
 
 
@@ -339,6 +341,7 @@ def _describe(plan: Plan, report: AuditReport) -> StoreDescription:
             **report.silent,
         },
         made_up=(Path(report.layout.root) / DEMO_FILE).is_file(),
+        part=report.layout.part,
         reading=report.reading.plain,
     )
 

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 _MOST_NAMED = 5
 
 
-def index_faults(sets: Mapping[str, VideoSet], rows: int, visual_rows: int, audio_rows: int) -> list[str]:
+def index_faults(
+    sets: Mapping[str, VideoSet], rows: int, visual_rows: int, audio_rows: int, part: str | None
+) -> list[str]:
     """Faults of the videos that the index lists: invalid names, rows that do not exist.
 
     Args:
@@ -25,13 +27,14 @@ def index_faults(sets: Mapping[str, VideoSet], rows: int, visual_rows: int, audi
         rows: Rows of the index.
         visual_rows: Rows of the visual features.
         audio_rows: Rows of the audio features.
+        part: The only split that the store is meant to hold; None: both.
     """
     faults = []
     if sum(map(len, sets.values())) != rows:
         faults.append("it lists videos that are neither training nor test videos")
     for split, videos in sets.items():
-        if not len(videos):
-            faults.append(f"it lists no {split} video")
+        if bool(len(videos)) != (part in (None, split)):
+            faults.append(f"it lists {'a' if len(videos) else 'no'} {split} video")
         faults += _name_faults(videos.names, split)
         if videos.labels is not None and not np.isin(videos.labels, (0, 1)).all():
             faults.append(f"a label of the {split} videos is neither 0 nor 1")

@@ -162,7 +162,13 @@ class FeatureStore:
         )
 
     def videos(self, split: Literal["train", "test"]) -> VideoSet:
-        """Return the videos of a split; the labels of test videos are withheld."""
+        """Return the videos of a split; the labels of test videos are withheld.
+
+        Raises:
+            DataError: The store was made of the other split alone.
+        """
+        if self.meta.part not in (None, split):
+            raise DataError(f"{self.path} holds {self.meta.part} videos alone; convert the whole folder")
         return self._index[split]
 
     def test_labels(self) -> TestLabels:
@@ -343,7 +349,7 @@ def _read_index(store: FeatureStore) -> dict[str, VideoSet]:
         }
     except (KeyError, TypeError, ValueError, OverflowError, pa.ArrowException) as error:
         raise DataError(f"{path} is damaged ({error}); convert again") from None
-    if faults := index_faults(sets, batch.num_rows, len(store.visual), len(store.audio)):
+    if faults := index_faults(sets, batch.num_rows, len(store.visual), len(store.audio), store.meta.part):
         raise DataError(f"{path} is damaged, convert again:", faults)
     return sets
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 from pydantic import AfterValidator, Field
 
 from macil.data.reading import AS_USUAL, MOST_FRAMES, Reading
+from macil.data.xd.folders import Part
 from macil.io.formats import FileFormat
 from macil.io.text import is_printable
 
@@ -63,6 +64,8 @@ class StoreDescription(FileFormat):
     counts: Annotated[dict[str, int] | None, Field(description="numbers by name")] = None
     made_up: bool | None = None
     """Whether the data were generated; None: an older store does not say"""
+    part: Part | None = None
+    """The only split that was read; None: both"""
     reading: Reading = AS_USUAL
     """How the folder was read"""
 

@@ -26,6 +26,7 @@ from macil.data.store.meta import FORMAT_VERSION as STORE_VERSION
 from macil.data.store.meta import META, Dtype, StoreDescription, StoreMeta
 from macil.data.store.writer import Plan, VideoError, hash_video
 from macil.data.xd.audit import AuditReport
+from macil.data.xd.folders import Part
 from macil.data.xd.layout import VideoFiles, layout_files
 from macil.errors import DataError
 from macil.io.formats import FileFormat
@@ -70,11 +71,13 @@ class Options(NamedTuple):
 
     dtype: Dtype = "float32"
     reading: Reading = AS_USUAL
+    part: Part | None = None
+    """The only split to read; None: both"""
 
     @property
     def noted(self) -> dict[str, str | int | None]:
         """As a `Provenance` has them."""
-        return {"dtype": self.dtype, **self.reading.model_dump()}
+        return {"dtype": self.dtype, **self.reading.model_dump(), "part": self.part}
 
 
 class SourceFolder(NamedTuple):

@@ -260,10 +260,10 @@ class StoreWriter:
 
 
 class VideoError(Exception):
-    """A file of a video cannot be used."""
+    """A file of a video cannot be used; `kind` as of a `Finding`."""
 
-    def __init__(self, path: Path, reason: str) -> None:
-        self.path = path
+    def __init__(self, path: Path, kind: str, reason: str) -> None:
+        self.path, self.kind = path, kind
         super().__init__(reason)
 
 
@@ -361,7 +361,7 @@ def _naming(path: Path) -> Iterator[None]:
     try:
         yield
     except ArrayError as fault:
-        raise VideoError(path, str(fault)) from None
+        raise VideoError(path, fault.kind, str(fault)) from None
 
 
 def _to_text(line: JournalHead | JournalLine) -> str:

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from macil.data.xd.arrays import ArrayError, load_array
-from macil.data.xd.folders import Finding
+from macil.data.xd.folders import SIDE_FOLDERS, Finding
 from macil.data.xd.gt_order import contradictions, cut_in_every_order, order_doubt
 from macil.data.xd.label_units import too_early, too_late
 from macil.data.xd.layout import Layout, VideoFiles
+from macil.data.xd.likeness import similar_file
 from macil.data.xd.names import normalise_name
 from macil.io.reading import read_text
 from macil.io.text import brief
@@ -121,14 +122,19 @@ def _combine(
     elif ground_truth is not None:
         _apply_ground_truth(layout, ground_truth, videos, lengths, result)
     elif layout.annotations is None:
-        _assume_normal(videos, lengths, result)
+        _assume_normal(layout, videos, lengths, result)
     return result
 
 
-def _assume_normal(videos: list[VideoFiles], lengths: Mapping[str, int], result: FrameLabels) -> None:
+def _assume_normal(
+    layout: Layout, videos: list[VideoFiles], lengths: Mapping[str, int], result: FrameLabels
+) -> None:
     """Without frame labels every frame is normal, which no violent video can be."""
     if any(video.parsed.label for video in videos):
         reason = "is missing, and gt.npy too: violent test videos need frame labels"
+        folders = [layout.root / folder for folder in SIDE_FOLDERS]
+        if like := next(filter(None, (similar_file(folder, "annotations.txt") for folder in folders)), None):
+            reason += f"; {like} looks like it: rename it"
         result.faults.append(Finding("annotation", "annotations.txt", reason))
     for video in videos:
         result.labels[video.name] = rasterise([], lengths[video.name] * result.snippet_frames)

@@ -16,7 +16,8 @@ from macil.data.reading import AS_USUAL, Reading
 from macil.data.silence import ABSENT, ZEROS, silence_note
 from macil.data.xd.annotations import FrameLabels, read_frame_labels
 from macil.data.xd.arrays import ArrayError, ArrayHeader, is_silent, load_features, nonzero_rows, read_header
-from macil.data.xd.folders import SPLITS, Finding, Modality
+from macil.data.xd.folders import FOLDERS, SPLITS, Finding, Modality, Part
+from macil.data.xd.grouping import group_findings
 from macil.data.xd.layout import Layout, VideoFiles, read_layout
 from macil.data.xd.names import match_audio_file, source_doubts
 from macil.errors import DataError
@@ -74,13 +75,29 @@ class AuditReport:
         values = sum(header.rows * header.width for header in self.headers.values())
         return values * np.dtype(dtype).itemsize
 
+    def fault_lines(self) -> list[str]:
+        """The faults for people, what repeats as one line."""
+        return group_findings(self.faults, self.expected)
+
+    def note_lines(self) -> list[str]:
+        """Likewise the notes."""
+        return group_findings(self.notes, self.expected)
+
+    @property
+    def expected(self) -> dict[str, str]:
+        """Folder of the layout to the number of files that it should have."""
+        counts: dict[str, str] = {}
+        for (modality, split), folders in FOLDERS.items():
+            videos = len(self.layout.of_split(split))
+            files = videos * (self.layout.crops if modality == "visual" else 1)
+            counts |= dict.fromkeys(folders, plural(files, f"{modality} file"))
+        return counts
+
     def raise_for_faults(self) -> None:
         """Raise a DataError that carries every fault, if there is one."""
         if self.faults:
             count = plural(len(self.faults), "fault")
-            raise DataError(
-                f"{self.layout.root} has {count}; nothing was converted", [str(f) for f in self.faults]
-            )
+            raise DataError(f"{self.layout.root} has {count}; nothing was converted", self.fault_lines())
 
 
 def audit(
@@ -88,6 +105,7 @@ def audit(
     *,
     deep: bool | None = None,
     reading: Reading = AS_USUAL,
+    part: Part | None = None,
     progress: bool = False,
 ) -> AuditReport:
     """Check a layout folder.
@@ -97,12 +115,13 @@ def audit(
         deep: True reads every value, streaming; False reads headers and a small sample of files; None reads every
             value up to `DEEP_BY_DEFAULT_BYTES` of features and is quick beyond.
         reading: How the folder is read.
+        part: The only split to look at; None: both.
         progress: Show progress on stderr.
 
     Raises:
         DataError: There is no such folder, or it is not in the layout at all.
     """
-    layout = read_layout(root, audio_may_lack=reading.silent is not None)
+    layout = read_layout(root, audio_may_lack=reading.silent is not None, part=part)
     headers, faults = _read_headers(layout, progress)
     size = sum(header.nbytes for header in headers.values())
     mode: Literal["quick", "deep"] = (

@@ -8,6 +8,8 @@ from typing import Literal
 from macil.io.text import printable
 
 SplitName = Literal["train", "test"]
+Part = Literal["test"]
+"""A split that is enough for some commands: those that train nothing"""
 Modality = Literal["visual", "audio"]
 
 SPLITS: tuple[SplitName, SplitName] = ("train", "test")

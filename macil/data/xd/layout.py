@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from macil.data.xd.folders import FOLDERS, SIDE_FOLDERS, SPLITS, Finding, Modality, SplitName
+from macil.data.xd.folders import FOLDERS, SIDE_FOLDERS, SPLITS, Finding, Modality, Part, SplitName
+from macil.data.xd.likeness import as_audio_name, as_visual_name, layout_inside, letters, similar_folder
 from macil.data.xd.lists import read_lists
 from macil.data.xd.names import (
     ParsedName,
@@ -46,6 +47,7 @@ class Layout:
 
     root: Path
     audio_may_lack: bool = False
+    part: Part | None = None
     videos: tuple[VideoFiles, ...] = ()
     crops: int = 0
     annotations: Path | None = None
@@ -54,6 +56,11 @@ class Layout:
     unreadable_names: set[str] = field(default_factory=set)
     faults: list[Finding] = field(default_factory=list)
     notes: list[Finding] = field(default_factory=list)
+
+    @property
+    def splits(self) -> tuple[SplitName, ...]:
+        """The splits that are looked at."""
+        return SPLITS if self.part is None else (self.part,)
 
     def of_split(self, split: SplitName) -> list[VideoFiles]:
         """Return the videos of one split, by name."""
@@ -73,7 +80,9 @@ class _Found:
     filenames: dict[Modality, dict[str, Path]] = field(default_factory=lambda: {"visual": {}, "audio": {}})
 
 
-def read_layout(root: str | os.PathLike[str], *, audio_may_lack: bool = False) -> Layout:
+def read_layout(
+    root: str | os.PathLike[str], *, audio_may_lack: bool = False, part: Part | None = None
+) -> Layout:
     """Pair every visual, audio and annotation file of a folder by name.
 
     Faults in the data are collected in `Layout.faults`, all of them.
@@ -81,18 +90,19 @@ def read_layout(root: str | os.PathLike[str], *, audio_may_lack: bool = False) -
     Args:
         root: The folder.
         audio_may_lack: Whether a video without an audio file is no fault.
+        part: The only split to look at; None: both.
 
     Raises:
         DataError: The folder is missing, no folder, empty, or holds none of the layout's folders.
     """
     root = Path(root).absolute()
     require_layout(root)
-    layout = Layout(root, audio_may_lack=audio_may_lack)
-    found = {split: _scan_split(layout, split) for split in SPLITS}
-    chosen = {split: _apply_lists(layout, split, found) for split in SPLITS}
+    layout = Layout(root, audio_may_lack=audio_may_lack, part=part)
+    found = {split: _scan_split(layout, split) if split in layout.splits else _Found() for split in SPLITS}
+    chosen = {split: _apply_lists(layout, split, found) for split in layout.splits}
     layout.crops = _check_crop_numbers(layout, found)
     videos: list[VideoFiles] = []
-    for split in SPLITS:
+    for split in layout.splits:
         videos.extend(_pair_split(layout, split, found[split], chosen[split]))
     layout.videos = tuple(videos)
     _check_both_splits(layout)
@@ -136,7 +146,16 @@ def require_layout(root: Path) -> None:
     if not any((root / folder).is_dir() for folders in FOLDERS.values() for folder in folders):
         if (root / "meta.json").is_file():
             raise DataError(f"{root} is a converted store, not a folder in the XD-Violence layout")
-        raise DataError(f"{root} is not in the XD-Violence layout; {expected}")
+        raise DataError(f"{root} is not in the XD-Violence layout; {expected}{_where_else(root)}")
+
+
+def _where_else(root: Path) -> str:
+    """Where the folders of the layout may be instead, as the end of a sentence."""
+    names = [name for folders in FOLDERS.values() for name in folders]
+    if found := layout_inside(root, names):
+        return f"; {found} has such a folder: give that one"
+    like = similar_folder(root, names, ())
+    return f"; {like}/ looks like one of them: rename it" if like else ""
 
 
 def _scan_split(layout: Layout, split: SplitName) -> _Found:
@@ -145,7 +164,11 @@ def _scan_split(layout: Layout, split: SplitName) -> _Found:
         names = FOLDERS[modality, split]
         folders = [layout.root / name for name in names if (layout.root / name).is_dir()]
         if not folders and not (modality == "audio" and layout.audio_may_lack):
-            layout.faults.append(Finding("folder", f"{names[0]}/", "the folder is missing"))
+            known = [Path(name) for others in FOLDERS.values() for name in others]
+            taken = [path.as_posix() for name in known for path in (name, name.parent)]
+            like = similar_folder(layout.root, names, taken)
+            reason = "the folder is missing" + (f"; {like}/ looks like it: rename it" if like else "")
+            layout.faults.append(Finding("folder", f"{names[0]}/", reason))
         for folder in folders:
             _scan_folder(layout, folder, modality, found)
     return found
@@ -190,21 +213,25 @@ def _add_file(layout: Layout, path: Path, modality: Modality, found: _Found) -> 
     if modality == "audio":
         name = match_audio_file(path.name)
         if name is None:
-            layout.faults.append(
-                Finding("name", layout.relative(path), "expected a name ending in __vggish.npy")
-            )
+            likely = None if match_visual_file(path.name) else as_audio_name(path.name)
+            _refuse_name(layout, path, "__vggish.npy", likely)
         else:
             found.audio[name] = path
         return
     matched = match_visual_file(path.name)
     if matched is None:
-        layout.faults.append(Finding("name", layout.relative(path), "expected a name ending in __CROP.npy"))
+        _refuse_name(layout, path, "__CROP.npy", as_visual_name(path.name))
         return
     crops = found.visual.setdefault(matched[0], {})
     if matched[1] in crops:
         reason = f"is crop {matched[1]} again, beside {crops[matched[1]].name}"
         layout.faults.append(Finding("duplicate", layout.relative(path), reason))
     crops.setdefault(matched[1], path)
+
+
+def _refuse_name(layout: Layout, path: Path, ending: str, likely: str | None) -> None:
+    reason = f"expected a name ending in {ending}" + (f", such as {likely}" if likely else "")
+    layout.faults.append(Finding("name", layout.relative(path), reason))
 
 
 def _apply_lists(layout: Layout, split: SplitName, found: dict[SplitName, _Found]) -> set[str] | None:
@@ -244,10 +271,11 @@ def _pair_split(
     layout: Layout, split: SplitName, found: _Found, chosen: set[str] | None
 ) -> Iterator[VideoFiles]:
     names = sorted(found.visual.keys() | found.audio.keys())
+    alone = {letters(name): name for name in found.audio if name not in found.visual}
     for name in names if chosen is None else [name for name in names if name in chosen]:
         crops = found.visual.get(name, {})
         audio = found.audio.get(name)
-        _check_complete(layout, split, name, crops, audio)
+        _check_complete(layout, split, name, crops, audio, alone.get(letters(name)))
         folder = FOLDERS["visual" if crops else "audio", split][0]
         try:
             parsed = parse_name(name)
@@ -262,8 +290,14 @@ def _pair_split(
 
 
 def _check_complete(
-    layout: Layout, split: SplitName, name: str, crops: dict[int, Path], audio: Path | None
+    layout: Layout,
+    split: SplitName,
+    name: str,
+    crops: dict[int, Path],
+    audio: Path | None,
+    alike: str | None,
 ) -> None:
+    """Note what a video lacks; `alike` is a video without visual features whose name differs in spelling alone."""
     visual_folder, audio_folder = FOLDERS["visual", split][0], FOLDERS["audio", split][0]
     if not crops:
         reason = f"has audio in {audio_folder}/ but no visual features"
@@ -274,6 +308,8 @@ def _check_complete(
             layout.faults.append(Finding("missing", f"{visual_folder}/{name}__{crop}.npy", reason))
     if audio is None and not layout.audio_may_lack:
         reason = "the audio is missing; of a video without sound it may (--silent zeros, or leave-out)"
+        if alike is not None:
+            reason = f"the audio is missing; {alike}__vggish.npy looks like it: rename it"
         layout.faults.append(Finding("missing", f"{audio_folder}/{name}__vggish.npy", reason))
 
 
@@ -281,7 +317,7 @@ def _check_both_splits(layout: Layout) -> None:
     names: dict[SplitName, Iterable[str]] = {s: [video.name for video in layout.of_split(s)] for s in SPLITS}
     for name in sorted(set(names["train"]) & set(names["test"])):
         layout.faults.append(Finding("duplicate", name, "is both a training and a test video"))
-    for split in SPLITS:
+    for split in layout.splits:
         if not names[split]:
             where = FOLDERS["visual", split][0] + "/"
             layout.faults.append(Finding("empty", where, f"there is no {split} video"))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from html.entities import html5
 from urllib.parse import unquote_to_bytes
 
+from macil.data.xd.likeness import letters
 from macil.io.text import is_printable
 
 # The categories of XD-Violence; "0" fills unused positions, as in B1-0-0.
@@ -95,7 +96,7 @@ def source_doubts(names: Sequence[str], sources: Sequence[str]) -> list[str]:
     for source in sources:
         # The case and the hyphens of a `v=ID` tell videos apart.
         video = _VIDEO.fullmatch(source)
-        key = f"v={video['id']}" if video else _letters(source)
+        key = f"v={video['id']}" if video else letters(source)
         spellings.setdefault(key or source, set()).add(source)
     if alike := [" and ".join(sorted(each)) for each in spellings.values() if len(each) > 1]:
         more = f" and {len(alike) - _MOST_NAMED} more" if len(alike) > _MOST_NAMED else ""
@@ -176,7 +177,3 @@ def _restore_marker(name: str) -> str:
             source = groups["source"] if "source" in groups else f"v={groups['id']}"
             return f"{source}__#{name[found.end() :]}"
     return name
-
-
-def _letters(source: str) -> str:
-    return "".join(each for each in unicodedata.normalize("NFKC", source).casefold() if each.isalnum())

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from macil.__main__ import app
 from macil.config import TrialConfig
 from macil.data import FeatureStore, audit, convert, resolve
 from macil.data.opening import open_here
@@ -14,6 +16,7 @@ from macil.data.reading import AS_USUAL, Reading
 from macil.data.store.verification import verify_store
 from macil.errors import DataError, UsageError
 from macil.training.trainer import Trainer
+from tests.support import fuzzing
 from tests.support.layouts import (
     AUDIO_DIM,
     NORMAL,
@@ -171,3 +174,28 @@ def test_a_training_records_how_its_data_were_read(layout: Path) -> None:
     record = Trainer(config, store, device="cpu").record()
     assert record["reading"] == {"snippet_frames": 32, "silent": "zeros"}
     assert record["store_hash"] == store.content_hash
+
+
+def test_a_command_that_needs_the_test_videos_reads_no_others(layout: Path, tmp_path: Path) -> None:
+    for path in (layout / "RGB").iterdir():
+        path.write_bytes(b"no array")
+    with pytest.raises(DataError, match=r"RGB: 6 of 6 visual files cannot be read"):
+        resolve(layout)
+    store = resolve(layout, part="test")
+    assert store.videos("test").names == (TEST_VIOLENT, TEST_VIOLENT_2, TEST_NORMAL)
+    assert store.test_labels().names == store.videos("test").names
+    assert verify_store(store.path) == []
+    assert resolve(layout, part="test").path == store.path
+    with pytest.raises(DataError, match="holds test videos alone; convert the whole folder"):
+        store.videos("train")
+    with pytest.raises(DataError, match="holds test videos alone"):
+        Trainer(TrialConfig(epochs=1), store)
+    assert fuzzing.call(app, "check", store.path).code == 0
+    shutil.rmtree(layout / "RGB")
+    shutil.rmtree(layout / "vggish-features/train")
+    assert resolve(layout, part="test").content_hash == store.content_hash
+
+
+def test_a_store_of_the_whole_folder_serves_whoever_needs_a_part(layout: Path) -> None:
+    whole = resolve(layout)
+    assert resolve(layout, part="test").path == whole.path

@@ -68,6 +68,7 @@ def test_a_run_of_the_version_before_goes_on_with_the_plan_that_it_was_begun_wit
     # It had neither samplers nor the name of a rule.
     assert earlier.pop("--asha") == (flags.pop("--stopping") == "asha")
     assert flags.pop("--sampler", "tpe") == "tpe"
+    assert flags.pop("--split-by") == "source"
     assert {**earlier, "--sweep": None} == {**flags, "--sweep": None}
 
 

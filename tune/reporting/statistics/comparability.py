@@ -35,12 +35,16 @@ def incomparable(runs: Mapping[str, RunResults]) -> list[str]:
         unknown = [name for name in runs if name not in values]
         if unknown:
             messages.append(f"{UNKNOWN}: the {what} of {', '.join(unknown)} is not recorded.")
-    splits = {name: run.plan.split_seed for name, run in runs.items() if run.protocol == "heldout"}
-    if len(set(splits.values())) > 1:
-        messages.append(
-            "Selection scores are not comparable: the held-out videos were drawn with different seeds "
-            f"({', '.join(f'{name} {seed}' for name, seed in splits.items())})."
-        )
+    heldout = [(name, run.plan) for name, run in runs.items() if run.protocol == "heldout"]
+    for how, splits in (
+        ("with different seeds", {name: str(plan.split_seed) for name, plan in heldout}),
+        ("by different rules", {name: str(plan.split_by) for name, plan in heldout}),
+    ):
+        if len(set(splits.values())) > 1:
+            messages.append(
+                f"Selection scores are not comparable: the held-out videos were drawn {how} "
+                f"({', '.join(f'{name} {each}' for name, each in splits.items())})."
+            )
     return messages
 
 
