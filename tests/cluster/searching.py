@@ -16,7 +16,7 @@ from macil.data import convert, write_demo
 from tests.cluster.lab import DRIVER, PORT, Host, Lab
 
 SMALL = ["--hidden-dim", "16", "--feedforward-dim", "16", "--batch-size", "12", "--max-snippets", "20"]
-_LOST = re.compile(r"^(\d{5}|seed\d+): (.*); trying again from its last checkpoint$")
+_LOST = re.compile(r"^(\d{5}|refit/seed\d+): (.*); trying again from its last checkpoint$")
 
 
 def slow(seconds: float) -> dict[str, str]:

@@ -174,7 +174,8 @@ def search(
         return show_status(status, storage, console)
     if replay is not None:
         return _replay(*replay, storage, options, console)
-    given = options_of({**options, "stopping": _stopping(options.pop("stopping"), options.pop("asha"))})
+    options["stopping"] = _stopping(options["stopping"], options.pop("asha"))
+    given = options_of(options)
     target = RunTarget(
         name=name,
         storage=storage,

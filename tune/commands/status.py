@@ -20,7 +20,7 @@ from tune.results.rows import TrialRow
 from tune.results.run import RunResults, load_run, planned_confirmation
 from tune.results.run_info import planned_base
 from tune.results.trainings import trained_epochs
-from tune.storage.names import LOG_FILE, REPORT_FOLDER, REPORT_PAGE, TRIALS_FOLDER
+from tune.storage.names import LOG_FILE, REPORT_FOLDER, REPORT_PAGE
 from tune.storage.run_file import RunInfo
 from tune.storage.run_folder import Workspace, never_begun
 from tune.storage.trial_log import read_last_report
@@ -221,7 +221,7 @@ def _best(results: RunResults) -> str:
         return "no trial has a score yet"
     best = ranked[0]
     epoch = "" if best.chosen_epoch is None else f", epoch {best.chosen_epoch}"
-    return f"trial {_name(best)}, selection_score {best.selection_score:.4f}{epoch}"
+    return f"trial {best.name}, selection_score {best.selection_score:.4f}{epoch}"
 
 
 def _silence(results: RunResults, rows: Sequence[TrialRow], lasts: Mapping[str, Last]) -> float | None:
@@ -246,7 +246,7 @@ def _running_table(running: Sequence[TrialRow], lasts: Mapping[str, Last]) -> Ta
     for row in running[:_ROWS]:
         last, score = lasts[row.trial_dir], row.selection_score
         table.add_row(
-            _name(row),
+            row.name,
             f"{row.epochs_run}/{row.epochs}",
             "–" if score is None else f"{score:.4f}",
             last.host or "–",
@@ -260,11 +260,6 @@ def _running_table(running: Sequence[TrialRow], lasts: Mapping[str, Last]) -> Ta
 def _age(lasts: Mapping[str, Last], row: TrialRow) -> float:
     age = lasts[row.trial_dir].age
     return math.inf if age is None else age
-
-
-def _name(row: TrialRow) -> str:
-    parent, _, name = row.trial_dir.rpartition("/")
-    return name if parent in ("", TRIALS_FOLDER) else f"{parent}/{name}"
 
 
 def _resume(results: RunResults) -> str:

@@ -24,7 +24,7 @@ from tune.storage.names import ERROR_FILE, LOG_FILE, NOTES_FILE, PARAMS_FILE
 from tune.storage.retry import StorageError, append_whole, with_retry
 from tune.storage.sync import RunSync
 from tune.storage.trial_log import TIME, report_line, trim_log
-from tune.storage.trial_names import MEMBERS, NUMBER, SPEC, member_folders
+from tune.storage.trial_names import MEMBERS, NUMBER, SPEC, member_folders, trial_name
 from tune.storage.trial_params import write_params
 
 # When checkpoints are written depends on time, and nothing in the log should.
@@ -66,7 +66,7 @@ class RunRecorder(Callback):
             if folder in self._logged:
                 continue  # another worker goes on with it
             history = read_history(folder.parent, folder.name)
-            self._ids[folder] = history.trial_id or _id(trial, seed)
+            self._ids[folder] = trial_name(folder)
             self._logged[folder] = history.epochs
             config = compose_config(base, trial.config, None if seed is None else int(seed))
             write = partial(
@@ -171,7 +171,3 @@ def _remove_account(trial: Trial) -> None:
     for file in (trial.error_file, trial.pickled_error_file):
         if file:
             Path(file).unlink(missing_ok=True)
-
-
-def _id(trial: Trial, seed: str | None) -> str:
-    return trial.trial_id if seed is None else f"{trial.trial_id}_seed{seed}"

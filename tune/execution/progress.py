@@ -9,6 +9,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from ray.tune import Callback
@@ -22,6 +23,7 @@ from macil.training.silent_terms import is_silent, silence_text
 from tune.execution.failure_policy import FailurePolicy
 from tune.storage.history import TrialHistory
 from tune.storage.trial_log import METRIC, TIME
+from tune.storage.trial_names import trial_name
 
 if TYPE_CHECKING:
     from tune.cluster.workers import Cluster
@@ -103,13 +105,14 @@ class Display:
     def recall(self, histories: Iterable[TrialHistory]) -> None:
         """Take in trials that ended before this run was resumed, without a message."""
         for history in histories:
-            line = _Line(history.name, "failed" if history.diverged or history.failed else "finished")
+            name = trial_name(PurePath(self._kind, history.name))
+            line = _Line(name, "failed" if history.diverged or history.failed else "finished")
             line.epoch, line.score = history.epochs, history.scores.get(history.epochs)
             self._end(line)
 
     def update(self, trial: Trial, state: str, result: dict[str, Any] | None = None, note: str = "") -> None:
         """Take in what a trial did."""
-        line = self._running.setdefault(trial.trial_id, _Line(trial.relative_logdir or trial.trial_id, state))
+        line = self._running.setdefault(trial.trial_id, _Line(self.name_of(trial), state))
         line.state, line.note = state, note or line.note
         if self.cluster:
             line.host = self.cluster.host_of(trial) or line.host
@@ -156,6 +159,10 @@ class Display:
             shown = [*shown[: _HOSTS - 1], f"{len(shown) - _HOSTS + 1} more"]
         return f" on {plural(len(hosts), 'host')} ({', '.join(shown)})"
 
+    def name_of(self, trial: Trial) -> str:
+        """What a trial is called."""
+        return trial_name(PurePath(self._kind, trial.relative_logdir or trial.trial_id))
+
     def _end(self, line: _Line) -> None:
         self._done += 1
         self._ended.append(line)
@@ -170,14 +177,13 @@ class Display:
     def _describe(self, line: _Line) -> str:
         score = "" if line.score is None else f", {METRIC} {line.score:.4f}"
         note = f": {line.note}" if line.note else ""
-        kind = {"trials": "trial", "confirm": "confirmation"}.get(self._kind, self._kind)
         host = f" on {line.host}" if line.host else ""
         epochs = f"{line.epoch}/{self.epochs[self._kind]} epochs"
         silent = sum(line.silent.values())
         # Epochs from before a resume are not known here, and a part of them is not reported.
         whole = silent and len(line.silent) == line.epoch
         terms = f", contrastive terms {silence_text(silent, line.epoch)}" if whole else ""
-        return f"{kind} {line.name} {line.state} after {epochs}{host}{score}{terms}{note}"
+        return f"trial {line.name} {line.state} after {epochs}{host}{score}{terms}{note}"
 
     def _clock(self) -> str:
         return f"{clock(time.monotonic() - self._began):>6}"
@@ -239,7 +245,7 @@ class _TrialReporter(Callback):
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         reason = self._policy.reason_of(trial)
-        self._display.log(f"{trial.relative_logdir}: {reason}; trying again from its last checkpoint")
+        self._display.log(f"{self._display.name_of(trial)}: {reason}; trying again from its last checkpoint")
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         result = trial.last_result

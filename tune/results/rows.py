@@ -10,11 +10,13 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
+from pathlib import PurePosixPath
 from typing import Any, get_args, get_type_hints
 
 import pyarrow as pa
 
 from macil.config import TrialConfig, hyperparameters
+from tune.storage.trial_names import trial_name
 
 Value = bool | int | float | str
 
@@ -81,7 +83,10 @@ _DIVERGED = "diverged"
 class TrialRow:
     """One training: a (configuration, seed). `kind` tells the search's from its confirmation and the winner's refit."""
 
-    trial_id: str = _column("Tune's id of the trial; of a seed in a lockstep group, the group's")
+    trial_id: str = _column(
+        "name of the trial, as log, leaderboard and `--replay` have it: `00004`, `10_seed0`, `confirm/00004_seed1000`, "
+        "`refit/seed0`"
+    )
     kind: str = _column(
         "`search`, `confirm` (again on fresh seeds) or `refit` (the winner on all training videos)"
     )
@@ -160,8 +165,8 @@ class TrialRow:
 
     @property
     def name(self) -> str:
-        """The trial's name: its folder, which is also where to look."""
-        return self.trial_dir.rsplit("/", 1)[-1]
+        """The trial's name, as `trial_id` is of a run that was read: its folder, which is also where to look."""
+        return trial_name(PurePosixPath(self.trial_dir))
 
     @property
     def key(self) -> tuple[str, str]:
@@ -209,7 +214,7 @@ class EpochRow:
     """The metrics that a training reported of one epoch."""
 
     trial_id: str = _column("as in the trials")
-    kind: str = _column("as in the trials; `trial_id` and `kind` together find the trial")
+    kind: str = _column("as in the trials")
     epoch: int = _column("from 1", unit="epoch")
     selection_score: float | None = _column("best so far", unit="score", null="`refit`, or diverged")
     ap: float | None = _column("test AP over frames, step-wise", unit="share", null=_NOT_PUBLISHED)

@@ -7,6 +7,7 @@ import re
 import socket
 import time
 import tomllib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -167,7 +168,7 @@ def load_run(run: str | Path, storage: str | Path = "./runs") -> RunResults:
         for row in rows
     ]
     rows = _with_measured(rows, path, problems)
-    _check_run(info, rows, problems)
+    _check_run(info, rows, [each.recorded_id for each in folders if each.kind == "search"], problems)
     problems += [
         f"{column.name}: {wrong[column.name]!r} is not a value of type {column.arrow}; treated as absent"
         for column in trial_columns()
@@ -370,15 +371,17 @@ def _read_base(path: Path, problems: list[str]) -> dict[str, Any]:
         return {}
 
 
-def _check_run(info: RunInfo, rows: Sequence[TrialRow], problems: list[str]) -> None:
+def _check_run(
+    info: RunInfo, rows: Sequence[TrialRow], recorded: Sequence[str | None], problems: list[str]
+) -> None:
     hashes = sorted({row.store_hash for row in rows if row.store_hash})
     if len(hashes) > 1:
         problems.append(f"the trials were trained on {len(hashes)} different stores ({', '.join(hashes)})")
-    seen: set[str] = set()
-    for row in rows:
-        if row.trial_id in seen and row.kind == "search":
-            problems.append(f"two folders hold trial {row.trial_id}; both are listed")
-        seen.add(row.trial_id)
+    problems += [
+        f"two folders hold trial {name}; both are listed"
+        for name, count in Counter(recorded).items()
+        if name is not None and count > 1
+    ]
     asked = info.trials
     search = [row for row in rows if row.kind == "search"]
     if asked is not None and len(search) < asked:

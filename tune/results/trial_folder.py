@@ -18,6 +18,7 @@ from tune.results.rows import EpochRow, epoch_columns
 from tune.storage.checkpoints import WENT_ON
 from tune.storage.names import ERROR_FILE, LOG_FILE, NOTES_FILE, PARAMS_FILE, RECORD_FILE, SCORES_FILE
 from tune.storage.trial_log import TrialLog, read_log
+from tune.storage.trial_names import trial_name
 from tune.storage.trial_params import TrialParams, read_params
 from tune.storage.usable_fields import read_table
 
@@ -35,12 +36,14 @@ _EXCEPTION = re.compile(r"^([A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt|War
 class TrialFolder:
     """The files of one trial, read from its folder.
 
-    `epochs` holds one row per epoch, in order. `done` says that the trial ended with the last of them, by itself or
-    stopped; `diverged` that this one gave no result.
+    `recorded_id` is what its own files call it: in a folder that was copied, the other one's. `epochs` holds one row
+    per epoch, in order. `done` says that the trial ended with the last of them, by itself or stopped; `diverged` that
+    this one gave no result.
     """
 
     path: Path
     trial_id: str
+    recorded_id: str | None
     kind: str
     row: str | None
     config: dict[str, Any]
@@ -84,10 +87,11 @@ def read_trial(path: Path, base: dict[str, Any], kind: str = "search") -> TrialF
     if last is not None and diverged and error is None:
         error = last.reason or "diverged"
     own = params.hyperparameters or TrialParams(config=last.config if last else None).hyperparameters
-    trial_id = str((last and last.trial_id) or record.get("trial_id") or _id_from_name(path.name))
+    trial_id = trial_name(path)
     return TrialFolder(
         path=path,
         trial_id=trial_id,
+        recorded_id=(last.trial_id if last else None) or params.trial_id,
         kind=kind,
         row=_row_name(record.get("row", params.row)),
         config=_configuration(record, own, base, problems),
@@ -189,9 +193,3 @@ def _row_name(row: Any) -> str | None:
     if isinstance(row, dict):
         row = row.get("name")
     return None if row is None else str(row)
-
-
-def _id_from_name(name: str) -> str:
-    """Tune names a folder TRAINABLE_ID_NUMBER_…; any other name is its own id."""
-    found = re.search(r"_([0-9a-f]{5,8}_[0-9]{5})_", name)
-    return found.group(1) if found else name

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any
 
-from tune.storage.names import GROUP_PREFIX
+from tune.storage.names import CONFIRM_FOLDER, GROUP_PREFIX, REFIT_FOLDER
 
 # In a trial's configuration: what all trials of its batch share (`tune.planning.run_spec.RunSpec`, as JSON).
 SPEC = "spec"
@@ -18,6 +19,15 @@ NUMBER = "number"
 LOGGED = "logged"
 # In an epoch's result of a group: seed to the epoch of that seed.
 MEMBERS = "members"
+
+
+def trial_name(folder: PurePath) -> str:
+    """What the trial in `folder` is called, in logs, tables and by `--replay`: its folder below the run.
+
+    Without `trials/`, as most are there: `00004`, `10_seed0`, `confirm/00004_seed1000`, `refit/seed0`.
+    """
+    parent = folder.parent.name
+    return f"{parent}/{folder.name}" if parent in (CONFIRM_FOLDER, REFIT_FOLDER) else folder.name
 
 
 def folder_name(config: Mapping[str, Any]) -> str:

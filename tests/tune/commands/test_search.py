@@ -175,6 +175,16 @@ def test_a_dry_run_prints_the_plan_and_starts_nothing(demo_store: FeatureStore, 
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(("flag", "stopping"), [("--asha", "ASHA"), ("--no-asha", "none")])
+def test_the_older_flags_for_stopping_go_on_working(
+    flag: str, stopping: str, capsys: pytest.CaptureFixture[str], demo_store: FeatureStore
+) -> None:
+    code, output = call(capsys, "--data", str(demo_store.path), flag, "--dry-run")
+    assert code == 0, output
+    (line,) = [line for line in output.splitlines() if "stopping" in line]
+    assert stopping in line
+
+
 @pytest.mark.parametrize("script", [SEARCH_SCRIPT, REPORT_SCRIPT], ids=lambda script: script.name)
 def test_a_package_of_somebody_else_called_tune_is_refused(script: Path, tmp_path: Path) -> None:
     (tmp_path / "tune").mkdir()

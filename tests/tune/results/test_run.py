@@ -19,6 +19,7 @@ from macil.io.remote import Remote
 from tests.support.run_folders import BASE, EPOCHS, RunFolder, edit_report, write_report_line
 from tune.results.label_access import closed_trials, needs_label_access, open_labels, read_label_accesses
 from tune.results.ranking import leaderboard
+from tune.results.replay import find_trial
 from tune.results.run import RunResults, load_run
 from tune.results.tables import EPOCHS_SCHEMA, TRIALS_SCHEMA
 from tune.storage.location import copy_run, locate_run
@@ -87,10 +88,24 @@ def test_every_state_of_a_trial_is_told_apart(heldout: Path) -> None:
     assert results.epochs.schema.equals(EPOCHS_SCHEMA, check_metadata=True)
 
 
+def test_a_trial_is_called_in_the_tables_as_replay_finds_it(heldout: Path) -> None:
+    rows = load_run(heldout).trial_rows
+    assert {row.trial_id for row in rows} >= {"0000", "refit/seed0"}
+    for row in rows:
+        assert row.name == row.trial_id
+        assert find_trial(heldout, row.trial_id)[0] == heldout / row.trial_dir
+
+
+def test_a_folder_that_is_a_copy_of_a_trials_is_named(copy: Path) -> None:
+    shutil.copytree(copy / "trials/0000", copy / "trials/0000-copy")
+    results = load_run(copy)
+    assert "two folders hold trial trials-0000; both are listed" in results.problems
+
+
 def test_the_tables_hold_what_the_trainer_reported(heldout: Path) -> None:
     results = load_run(heldout)
     reported = [json.loads(line) for line in (heldout / "trials/0000/result.json").read_text().splitlines()]
-    epochs = [row for row in results.epochs.to_pylist() if row["trial_id"] == "trials-0000"]
+    epochs = [row for row in results.epochs.to_pylist() if row["trial_id"] == "0000"]
     for row, line in zip(epochs, reported, strict=True):
         assert all(row[name] == line[name] for name in row if name != "kind")
     row = by_name(results)["0000"]
@@ -274,7 +289,7 @@ def test_an_epoch_reported_again_counts_once_and_its_first_report_wins(copy: Pat
     last = json.loads((folder / "result.json").read_text().splitlines()[-1])
     write_report_line(folder, last | {"loss_mil": 7.5, "seconds": 99.0})
     results = load_run(copy)
-    epochs = [row for row in results.epochs.to_pylist() if row["trial_id"] == "trials-0000"]
+    epochs = [row for row in results.epochs.to_pylist() if row["trial_id"] == "0000"]
     assert [row["epoch"] for row in epochs] == [1, 2, 3]
     assert epochs[-1]["loss_mil"] == last["loss_mil"]
     assert by_name(results)["0000"]["status"] == "finished"
