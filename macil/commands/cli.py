@@ -21,6 +21,7 @@ from macil.data.reading import MOST_FRAMES, Reading, Silent
 from macil.data.split import SplitBy
 from macil.errors import MacilError, UsageError
 from macil.io.command_line import command_line
+from macil.io.remote import is_uri, local_path
 from macil.io.text import printable
 
 _CommandT = TypeVar("_CommandT", bound=Callable[..., Any])
@@ -43,6 +44,37 @@ def main(command: click.Command, argv: Sequence[str] | None = None) -> NoReturn:
         sys.stdout.reconfigure(errors="backslashreplace")
     arguments = [argument for argument in arguments if argument != "--debug"]
     sys.exit(_run(command, arguments, debug=debug))
+
+
+class Word(click.types.StringParamType):
+    """Text that is not empty: `--name "$NAME"` without NAME must not mean a default."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The text; see `click.ParamType.convert`."""
+        text = super().convert(value, param, ctx)
+        if not str(text).strip():
+            self.fail("it is empty; give a value, or leave it out", param, ctx)
+        return text
+
+
+class Location(click.Path):
+    """A path or a file:// URI, as a `Path`; where `remote` is set any other URI too, as text."""
+
+    def __init__(self, *, remote: bool = False) -> None:
+        super().__init__(path_type=Path)
+        self.remote = remote
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path | str:
+        """The path or URI; see `click.ParamType.convert`."""
+        if self.remote and is_uri(value):
+            return str(value)
+        try:
+            return local_path(value)
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
+
+
+WORD, PATH, PATH_OR_URI = Word(), Location(), Location(remote=True)
 
 
 class PlainConsole(Console):
@@ -107,9 +139,7 @@ def config_options(command: _CommandT) -> _CommandT:
         type=click.Choice(list(PRESETS)),
         help="Start from a row of the paper's Table 3; default full.",
     )
-    file = click.option(
-        "--config", "config_file", type=click.Path(path_type=Path), help="Start from this TOML or YAML file."
-    )
+    file = click.option("--config", "config_file", type=PATH, help="Start from this TOML or YAML file.")
     return preset(file(command))
 
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import click
 
-from macil.commands.cli import config_options, echo, hyperparameter_options, resolve_config
+from macil.commands.cli import PATH, config_options, echo, hyperparameter_options, resolve_config
 
 
 @click.command()
 @config_options
 @hyperparameter_options
-@click.option("--out", type=click.Path(path_type=Path), help="Write it to this .toml or .yaml file.")
+@click.option("--out", type=PATH, help="Write it to this .toml or .yaml file.")
 @click.option("--format", "kind", type=click.Choice(["toml", "yaml"]), default="toml", show_default=True)
 def config(preset: str | None, config_file: Path | None, out: Path | None, kind: str, **options: Any) -> None:
     """Print the resolved configuration."""

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from macil import data
-from macil.commands.cli import PlainConsole, echo, given_reading, reading_options
+from macil.commands.cli import PATH, PlainConsole, echo, given_reading, reading_options
 from macil.data.demo.generator import DemoSize
 from macil.data.foresight import foresee
 from macil.data.store.feature_store import FeatureStore, looks_like_store
@@ -26,8 +26,6 @@ from macil.io.command_line import command_line
 from macil.io.notes import note
 from macil.io.wording import plural
 
-_FOLDER = click.Path(path_type=Path)
-
 
 def _size_options(command: Callable[..., None]) -> Callable[..., None]:
     """The sizes of the generated set; one that is not given is None."""
@@ -38,7 +36,7 @@ def _size_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 @click.command()
-@click.argument("folder", metavar="DIR", type=_FOLDER)
+@click.argument("folder", metavar="DIR", type=PATH)
 @click.option("--quick", "mode", flag_value="quick", help="Headers, and a small sample of the values.")
 @click.option("--deep", "mode", flag_value="deep", help="Every value of every file.")
 @reading_options
@@ -67,8 +65,8 @@ def check(folder: Path, mode: str | None, **options: Any) -> int:
 
 
 @click.command()
-@click.argument("folder", metavar="DIR", type=_FOLDER)
-@click.argument("out", type=_FOLDER)
+@click.argument("folder", metavar="DIR", type=PATH)
+@click.argument("out", type=PATH)
 @click.option("--dtype", type=click.Choice(DTYPES), default="float32", show_default=True)
 @click.option("--overwrite", is_flag=True, help="Replace the store that OUT holds.")
 @reading_options
@@ -88,7 +86,7 @@ def convert(folder: Path, out: Path, dtype: Dtype, overwrite: bool, **options: A
 
 
 @click.command()
-@click.argument("out", type=_FOLDER)
+@click.argument("out", type=PATH)
 @click.option("--generated", is_flag=True, help="Write the generated set; any size below means it, too.")
 @_size_options
 @click.option("--ground-truth", is_flag=True, help="Write gt.npy, too.")

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import click
 
-from macil.commands.cli import echo
+from macil.commands.cli import PATH, echo
 from macil.errors import UsageError
 from macil.inference.exporting import FORMATS, SHAPES, Format, export_network
 from macil.inference.loading import load_trained
 
 
 @click.command()
-@click.argument("checkpoint", metavar="RUN|CHECKPOINT", type=click.Path(path_type=Path))
+@click.argument("checkpoint", metavar="RUN|CHECKPOINT", type=PATH)
 @click.option("--to", "to", type=click.Choice(FORMATS), required=True, help="Format of FILE.")
-@click.option("--out", metavar="FILE", type=click.Path(path_type=Path), required=True, help="File to write.")
+@click.option("--out", metavar="FILE", type=PATH, required=True, help="File to write.")
 @click.option("--overwrite", is_flag=True, help="Replace FILE.")
 @click.option("--released", is_flag=True, help="RUN|CHECKPOINT is a weight file of the authors' code.")
 @click.option(

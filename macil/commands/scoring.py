@@ -11,7 +11,7 @@ import click
 import numpy as np
 import torch
 
-from macil.commands.cli import echo, given_reading, reading_options
+from macil.commands.cli import PATH, PATH_OR_URI, echo, given_reading, reading_options
 from macil.data.ground_truth import truth_of_layout, truth_of_store
 from macil.data.opening import resolve
 from macil.data.origin import DEMO_NOTE, is_demo_data
@@ -30,8 +30,7 @@ from macil.io.wording import plural
 from macil.model import TwoStreamNetwork
 from macil.training.device import choose_device
 
-_PATH = click.Path(path_type=Path)
-_CHECKPOINT = click.argument("checkpoint", type=_PATH)
+_CHECKPOINT = click.argument("checkpoint", type=PATH)
 _RELEASED = click.option("--released", is_flag=True, help="CHECKPOINT is a weight file of the authors' code.")
 _NUM_HEADS = click.option(
     "--num-heads", type=click.IntRange(min=1), help="Attention heads of --released weights; default 4."
@@ -43,7 +42,7 @@ _DEVICE = click.option(
 
 @click.command()
 @_CHECKPOINT
-@click.argument("data", type=_PATH)
+@click.argument("data", type=PATH_OR_URI)
 @_RELEASED
 @_NUM_HEADS
 @_DEVICE
@@ -51,7 +50,7 @@ _DEVICE = click.option(
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def evaluate(
     checkpoint: Path,
-    data: Path,
+    data: Path | str,
     released: bool,
     num_heads: int | None,
     device: str,
@@ -90,8 +89,8 @@ def evaluate(
 
 @click.command()
 @_CHECKPOINT
-@click.argument("features", metavar="FEATURES...", nargs=-1, required=True, type=_PATH)
-@click.option("--out", metavar="DIR", type=_PATH, required=True, help="Folder to write.")
+@click.argument("features", metavar="FEATURES...", nargs=-1, required=True, type=PATH)
+@click.option("--out", metavar="DIR", type=PATH, required=True, help="Folder to write.")
 @click.option("--overwrite", is_flag=True, help="Replace the scores that DIR holds.")
 @click.option(
     "--split",

@@ -14,6 +14,8 @@ import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from macil.commands.cli import (
+    PATH,
+    PATH_OR_URI,
     PlainConsole,
     config_options,
     echo,
@@ -43,6 +45,7 @@ from macil.io.files import (
 )
 from macil.io.locks import exclusive
 from macil.io.notes import note
+from macil.io.remote import is_uri
 from macil.training.checkpoint import load_checkpoint
 from macil.training.files import (
     BEST_FILE,
@@ -62,18 +65,16 @@ _CHECKPOINTS = (LAST_FILE, BEST_FILE)
 
 
 @click.command()
-@click.argument("data", type=click.Path(path_type=Path))
-@click.option(
-    "--out", type=click.Path(path_type=Path), required=True, help="Folder for checkpoints and results."
-)
+@click.argument("data", type=PATH_OR_URI)
+@click.option("--out", type=PATH, required=True, help="Folder for checkpoints and results.")
 @config_options
-@click.option("--record", type=click.Path(path_type=Path), help="Run the training of this record.json again.")
+@click.option("--record", type=PATH, help="Run the training of this record.json again.")
 @click.option(
     "--resume", is_flag=True, help="Continue from OUT/last.pt, or from best.pt where that is damaged."
 )
 @click.option("--overwrite", is_flag=True, help="Replace an earlier training in OUT.")
 @click.option("--protocol", type=click.Choice(["published", "heldout", "refit"]), help="Default published.")
-@click.option("--split", "split_file", type=click.Path(path_type=Path), help="Held-out split (split.json).")
+@click.option("--split", "split_file", type=PATH, help="Held-out split (split.json).")
 @click.option(
     "--split-seed", type=click.IntRange(0, 2**31 - 1), help="Seed of the held-out split; default 0."
 )
@@ -83,7 +84,7 @@ _CHECKPOINTS = (LAST_FILE, BEST_FILE)
 @click.option("--threads", type=click.IntRange(1, MOST_THREADS), help="CPU threads; default all.")
 @reading_options
 @hyperparameter_options
-def train(data: Path, out: Path, resume: bool, overwrite: bool, **options: Any) -> None:
+def train(data: Path | str, out: Path, resume: bool, overwrite: bool, **options: Any) -> None:
     """Train one configuration on DATA, a folder in the XD-Violence layout or a converted store.
 
     OUT gets best.pt and last.pt (checkpoints that hold their configuration), record.json, config.toml, epochs.jsonl
@@ -135,10 +136,10 @@ def _print_what_to_know(trainer: Trainer) -> None:
         echo(DEMO_NOTE)
 
 
-def _next(trainer: Trainer, data: Path, out: Path) -> str:
+def _next(trainer: Trainer, data: Path | str, out: Path) -> str:
     model, reading = out / _CHECKPOINTS[0], trainer.store.meta.reading
     if trainer.store.labels_hash:
-        words = [] if looks_like_store(data) else reading.words
+        words = [] if is_uri(data) or looks_like_store(data) else reading.words
         return f"look further: {command_line('macil', 'evaluate', model, data, *words)}"
     one, scores = f"--video={trainer.store.videos('test').names[0]}", out.with_name(f"{out.name}-scores")
     return f"score a video: {command_line('macil', 'score', model, data, one, '--out', scores)}"
@@ -183,7 +184,7 @@ def _newest_good(out: Path) -> dict[str, Any]:
 
 
 def _make_trainer(
-    data: Path, resumed: Path | None, saved: dict[str, Any] | None, options: dict[str, Any]
+    data: Path | str, resumed: Path | None, saved: dict[str, Any] | None, options: dict[str, Any]
 ) -> Trainer:
     given = given_hyperparameters(options)
     chosen = {
@@ -236,9 +237,11 @@ def _make_trainer(
     )
 
 
-def _open_recorded(data: Path, reading: Reading) -> FeatureStore:
+def _open_recorded(data: Path | str, reading: Reading) -> FeatureStore:
     """The data of a record; a store tells itself how its folder was read, and its hash is compared."""
-    return resolve(data, reading=AS_USUAL if looks_like_store(data) else reading, progress=True)
+    return resolve(
+        data, reading=AS_USUAL if is_uri(data) or looks_like_store(data) else reading, progress=True
+    )
 
 
 def _split_of(out: Path) -> Split | None:

@@ -22,7 +22,7 @@ from macil.data.xd.layout import require_layout
 from macil.errors import DataError, UsageError
 from macil.io.locks import exclusive
 from macil.io.notes import note
-from macil.io.remote import is_uri
+from macil.io.remote import is_uri, local_path
 
 _DEMO_STORE = f"demo-{DEMO_VERSION}.{FORMAT_VERSION}"
 
@@ -54,7 +54,7 @@ def resolve(
     if data is not None and is_uri(data):
         return _require_read_so(FeatureStore.open(stage(source_of(data), _open_cache(cache), note)), reading)
     if data is not None:
-        path = Path(data).absolute()
+        path = local_path(data).absolute()
         if looks_like_store(path):
             return _require_read_so(FeatureStore.open(path), reading)
         require_layout(path)
@@ -89,7 +89,7 @@ def at_hand(data: str | os.PathLike[str] | None, reading: Reading = AS_USUAL) ->
     """
     if data is not None and is_uri(data):
         return None
-    path = default_cache() / _DEMO_STORE if data is None else Path(data)
+    path = default_cache() / _DEMO_STORE if data is None else local_path(data)
     return _require_read_so(FeatureStore.open(path), reading) if is_store(path) else None
 
 
@@ -145,12 +145,20 @@ def open_here(
 
 
 def default_cache() -> Path:
-    """Return the folder of `MACIL_CACHE`, or `macil` in the user's cache folder of this platform."""
+    """Return the folder of `MACIL_CACHE`, or `macil` in the user's cache folder of this platform.
+
+    Raises:
+        UsageError: There is no such folder.
+    """
     if os.environ.get("MACIL_CACHE"):
-        return Path(os.environ["MACIL_CACHE"]).absolute()
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "macil"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "macil"
+        return local_path(os.environ["MACIL_CACHE"]).absolute()
+    if sys.platform != "darwin" and os.environ.get("XDG_CACHE_HOME"):
+        return Path(os.environ["XDG_CACHE_HOME"]) / "macil"
+    try:
+        home = Path.home()
+    except RuntimeError:  # HOME is not set, and the system does not know this user, as in some containers
+        raise UsageError("this user has no home folder; set MACIL_CACHE to a folder of yours") from None
+    return home.joinpath(*(("Library", "Caches") if sys.platform == "darwin" else (".cache",)), "macil")
 
 
 def _open_cache(cache: str | os.PathLike[str] | None) -> Path:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from macil.errors import DataError, UsageError
 from macil.inference.released import load_released
 from macil.inference.safetensors_format import SUFFIX, load_safetensors
+from macil.io.remote import local_path
 from macil.model import TwoStreamNetwork
 from macil.training.checkpoint import load_checkpoint, network_of
 from macil.training.files import (
@@ -42,7 +43,7 @@ def load_trained(path: str | Path, *, released: bool = False, num_heads: int | N
         DataError: Nothing of the kind is there, or it is damaged; names the file.
         UsageError: `num_heads` without `released`.
     """
-    path = Path(path)
+    path = local_path(path)
     if released:
         network = load_released(path, num_heads or 4)
         return Trained(network, path, {"origin": "released weights"})

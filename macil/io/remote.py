@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote_to_bytes, urlsplit, urlunsplit
 
 from pyarrow import fs
 
@@ -33,6 +33,8 @@ _CHUNK = 8 * 1024**2
 _TICK = 2 * 10**9
 # Small objects in one request instead of three.
 _OPTIONS = {"s3": "allow_delayed_open=true"}
+_SCHEME = re.compile("([A-Za-z][A-Za-z0-9+.-]*)://")
+_FILE_URI = re.compile("(?i:file):(?://([^/]*)(/.*)?|(/(?!/).*))", re.DOTALL)
 _REQUEST = re.compile(r"\s*\(Request ID: [^)]*\)")
 
 
@@ -191,8 +193,28 @@ class Remote:
 
 def is_uri(location: str | os.PathLike[str] | None) -> bool:
     """Whether `location` names something beyond this machine's own file systems."""
-    text = str(location or "")
-    return "://" in text and not text.startswith("file://")
+    scheme = _SCHEME.match(str(location or ""))
+    return scheme is not None and scheme[1].lower() != "file"
+
+
+def local_path(location: str | os.PathLike[str]) -> Path:
+    """The path that `location` names: a path, from ~ on too, or a file:// URI.
+
+    Raises:
+        UsageError: It is empty, the URI of another host, or no file:// URI at all.
+    """
+    text = os.fspath(location)
+    if not text.strip():
+        raise UsageError("the path is empty; leave it out, or give one (. is the current folder)")
+    if is_uri(text):
+        raise UsageError(f"{text} is a URI; expected a path on this machine")
+    uri = _FILE_URI.fullmatch(text)
+    if uri is None:
+        return Path(os.path.expanduser(text))  # noqa: PTH111 (Path's own raises for a user that is not there)
+    host, path = uri[1] or "", uri[2] or uri[3] or ""
+    if host.lower() not in ("", "localhost") or not path:
+        raise UsageError(f"{text} names no file of this machine; expected file:///… or a path")
+    return Path(os.fsdecode(unquote_to_bytes(path)))
 
 
 def open_remote(uri: str, flag: str) -> Remote:

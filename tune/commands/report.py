@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from macil.commands import cli
@@ -12,8 +14,14 @@ from tune.storage.names import EPOCHS_TABLE, TRIALS_SHEET, TRIALS_TABLE
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
-@click.option("--storage", default="./runs", show_default=True, help="Folder or URI that holds runs by name.")
+@click.argument("runs", nargs=-1, required=True, type=cli.WORD, metavar="RUN...")
+@click.option(
+    "--storage",
+    type=cli.WORD,
+    default="./runs",
+    show_default=True,
+    help="Folder or URI that holds runs by name.",
+)
 @click.option(
     "--labels",
     type=click.Choice(["auto", "open", "closed"]),
@@ -22,7 +30,9 @@ from tune.storage.names import EPOCHS_TABLE, TRIALS_SHEET, TRIALS_TABLE
     help="Test labels of a held-out run: opened when it has ended, now, or not at all. Every access is logged.",
 )
 @click.option(
-    "--out", help="Several runs: folder of their comparison.  [default: comparison-NAMES beside the first]"
+    "--out",
+    type=cli.PATH,
+    help="Several runs: folder of their comparison.  [default: comparison-NAMES beside the first]",
 )
 @click.option(
     "--figures/--no-figures",
@@ -34,7 +44,7 @@ def report(
     runs: tuple[str, ...],
     storage: str,
     labels: Labels,
-    out: str | None,
+    out: Path | None,
     figures: bool,
     debug: bool,  # noqa: ARG001 (`cli.main` takes --debug off the line)
 ) -> int:

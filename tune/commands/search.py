@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Any
 
 import click
@@ -33,16 +32,18 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 )
 @click.option(
     "--data",
+    type=cli.PATH_OR_URI,
     help="Folder in the XD-Violence layout, or a converted store (path or s3://…); default the demo data set.",
 )
 @click.option(
     "--sweep",
+    type=cli.WORD,
     metavar="NAME|FILE",
     help=f"Train a fixed list instead of searching: {', '.join(SWEEPS)} of the paper, or a .toml file of your own.",
 )
 @click.option(
     "--space",
-    type=click.Path(path_type=Path),
+    type=cli.PATH,
     metavar="FILE",
     help="Search the dimensions of a .toml file instead of the default ones; --print-space prints such a file.",
 )
@@ -75,18 +76,19 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
     type=click.Choice(["ends", "all"]),
     help="Test scores kept of each trial: of the chosen and last epoch, or of all; default ends.",
 )
-@click.option("--name", help="Name of the run; default its kind and the time.")
-@click.option("--storage", help="Folder or URI (s3://bucket/…) of the runs; default ./runs.")
+@click.option("--name", type=cli.WORD, help="Name of the run; default its kind and the time.")
+@click.option("--storage", type=cli.WORD, help="Folder or URI (s3://bucket/…) of the runs; default ./runs.")
 @click.option(
     "--shared-storage",
     is_flag=True,
     help="With --address: the folder --storage is one that every host sees under the same path; each proves it.",
 )
-@click.option("--resume", metavar="NAME", help="Go on with a run that was stopped or killed.")
+@click.option("--resume", type=cli.WORD, metavar="NAME", help="Go on with a run that was stopped or killed.")
 @click.option("--overwrite", is_flag=True, help="Replace a run of the same name.")
 @click.option(
     "--replay",
     nargs=2,
+    type=cli.WORD,
     metavar="RUN TRIAL",
     help="Train a recorded trial again, without Ray, and compare every number; --seed N trains it with another seed.",
 )
@@ -102,7 +104,7 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 )
 @click.option(
     "--enqueue",
-    type=click.Path(path_type=Path),
+    type=cli.PATH,
     metavar="FILE",
     help="Try known configurations right after the paper's: [[points]] of a .toml file, or the trials.csv or "
     "trials.parquet of a report.",
@@ -121,7 +123,9 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 @click.option("--search-seed", type=int, help="Seed of the suggestions; default 0.")
 @click.option("--split-seed", type=int, help="Seed of the held-out split; default 0.")
 @cli.split_by_option
-@click.option("--address", help="Ray cluster to use, as for ray.init; default this machine alone.")
+@click.option(
+    "--address", type=cli.WORD, help="Ray cluster to use, as for ray.init; default this machine alone."
+)
 @click.option("--concurrent", type=int, help="Trials at once; default as many as there is room for.")
 @click.option(
     "--cpus-per-trial", type=float, help="CPUs, and so threads, of a trial; default shares all of them out."
@@ -144,7 +148,9 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
     "--print-space", is_flag=True, help="Print the space that would be searched, as a file, and stop."
 )
 @click.option("--dry-run", is_flag=True, help="Print the resolved plan and stop.")
-@click.option("--status", metavar="NAME", help="Show where a run stands, from any shell, and stop.")
+@click.option(
+    "--status", type=cli.WORD, metavar="NAME", help="Show where a run stands, from any shell, and stop."
+)
 @cli.reading_options
 @cli.config_options
 @cli.hyperparameter_options
@@ -222,7 +228,8 @@ def _replay(run: str, trial: str, storage: str, options: dict[str, Any], console
         )
     from tune.results.replay import replay_trial
 
-    return replay_trial(run, trial, storage, options["data"], options["seed"], console)
+    data = None if options["data"] is None else str(options["data"])
+    return replay_trial(run, trial, storage, data, options["seed"], console)
 
 
 def _stopping(stopping: str | None, asha: bool | None) -> str | None:

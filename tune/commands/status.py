@@ -12,6 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from macil.io.remote import is_uri, local_path
 from macil.io.wording import duration, seconds_since
 from tune.planning.counts import epochs_text
 from tune.results.next_commands import report_command, resume_command
@@ -62,8 +63,9 @@ def show_status(run: str, storage: str, console: Console) -> int:
         UsageError: There is no such run.
         DataError: The folder is no run.
     """
-    for folder in (Path(storage).expanduser() / run, Path(run).expanduser()):
-        if "://" not in f"{storage}{run}" and never_begun(Workspace(folder)):
+    local = not (is_uri(run) or is_uri(storage))
+    for folder in (local_path(storage) / run, local_path(run)) if local else ():
+        if never_begun(Workspace(folder)):
             console.print(
                 f"run {folder.name}: not begun; it is being started, or was stopped before it began"
             )

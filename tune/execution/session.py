@@ -162,7 +162,7 @@ def ray_folder() -> Path:
     """
     # In Ray's own order.
     usual = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
-    others = ["/tmp", "/var/tmp", os.environ.get("XDG_RUNTIME_DIR"), str(Path.home())]
+    others = ["/tmp", "/var/tmp", os.environ.get("XDG_RUNTIME_DIR"), os.environ.get("HOME")]
     reasons = []
     for each in dict.fromkeys(os.path.abspath(parent) for parent in (usual, *others) if parent):
         folder = Path(each) / "ray"

@@ -21,6 +21,7 @@ import pyarrow.parquet
 from macil.config import TrialConfig
 from macil.errors import ConfigError, UsageError
 from macil.io.reading import read_text, require_file
+from macil.io.remote import local_path
 from macil.io.text import brief, printable
 from tune.algorithms.space import Dimension, Space
 from tune.planning.space_file import describe
@@ -43,7 +44,7 @@ def read_points(name: str, base: TrialConfig, space: Space) -> list[dict[str, Sc
     Raises:
         UsageError: The file cannot be read; or points do not fit: all faults, each with its point and field.
     """
-    path = Path(name).expanduser()
+    path = local_path(name)
     faults: list[str] = []
     if path.suffix.lower() in _TABLES:
         content: object = _trials(path, space)

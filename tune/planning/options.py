@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -15,7 +14,7 @@ from macil.config import PRESETS, TrialConfig
 from macil.data.reading import Reading
 from macil.data.split import SplitBy
 from macil.errors import UsageError
-from macil.io.remote import is_uri
+from macil.io.remote import is_uri, local_path
 from macil.io.text import brief
 from macil.training.trainer import KeptScores
 from tune.algorithms.samplers.registry import SamplerName
@@ -92,7 +91,7 @@ def options_of(values: Mapping[str, Any]) -> Options:
             raise UsageError("--preset and --config both say where to start from; give one of them")
         own["base"] = own.pop("config").replace(**hyperparameters)
     elif config is not None or preset in PRESETS:
-        own["base"] = resolve_config(preset, None if config is None else Path(config), hyperparameters)
+        own["base"] = resolve_config(preset, None if config is None else local_path(config), hyperparameters)
     elif preset is not None:
         raise UsageError(f"--preset {preset} is not known; expected {', '.join(PRESETS)}")
     for name in _FILES:
@@ -138,7 +137,7 @@ def require_names(given: Mapping[str, Any], known: set[str]) -> None:
 
 
 def _absolute(path: str | os.PathLike[str]) -> str:
-    return str(Path(path).expanduser().absolute())
+    return str(local_path(path).absolute())
 
 
 def _flag(name: str) -> str:

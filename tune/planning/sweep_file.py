@@ -25,6 +25,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from macil.errors import UsageError
+from macil.io.remote import local_path
 from macil.io.text import brief, printable
 from tune.planning.paper_sweeps import SWEEPS, Row, Sweep
 from tune.planning.toml_files import read_toml
@@ -50,7 +51,7 @@ def find_sweep(name: str) -> Sweep:
     """
     if name in SWEEPS:
         return SWEEPS[name]
-    path = Path(name).expanduser()
+    path = local_path(name)
     if path.suffix.lower() != ".toml":
         raise UsageError(
             f"--sweep {name} is not known; expected {', '.join(SWEEPS)}, or a .toml file of your own"

@@ -16,7 +16,7 @@ from macil.io.command_line import from_any_folder
 from macil.io.files import remove_temporaries, write_text_atomic
 from macil.io.locks import Held, exclusive
 from macil.io.notes import note
-from macil.io.remote import is_uri
+from macil.io.remote import is_uri, local_path
 from tune.reporting.pages import rendering
 from tune.reporting.pages.run_page import run_page
 from tune.reporting.pages.several_runs import comparison_folder, write_comparison
@@ -108,7 +108,7 @@ def write_reports(
     if not read:
         return [], None, unread
     found = list(read.values())
-    folder = comparison_folder(found) if out is None else Path(out).expanduser()
+    folder = comparison_folder(found) if out is None else local_path(out)
     _writable(folder, "choose another --out")
     with _writing(folder), from_any_folder():
         return paths, write_comparison(found, unread, folder), unread

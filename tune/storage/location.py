@@ -6,12 +6,11 @@ import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 from macil.data.opening import default_cache
 from macil.errors import DataError, UsageError
 from macil.io.reading import read_text
-from macil.io.remote import Remote, RemoteError, bring, error_text, is_uri, open_remote, send
+from macil.io.remote import Remote, RemoteError, bring, error_text, is_uri, local_path, open_remote, send
 from tune.storage.names import ORIGIN_FILE, RUN_FILE, TRIALS_FOLDER
 
 # Weights and pickles are never needed to report a run, and are nearly all of its bytes.
@@ -75,14 +74,14 @@ def locate_run(run: str | Path, storage: str | Path = "./runs") -> RunLocation:
     name, location = str(run), str(storage)
     if not name.strip():
         raise UsageError("the run's name is empty; expected a name in --storage, a path or a URI")
-    if "://" in name:
+    if is_uri(name):
         return _from_uri(name)
-    candidates = [Path(name).expanduser()]
-    if "://" in location:
+    candidates = [local_path(name)]
+    if is_uri(location):
         if not candidates[0].is_dir():
-            return _from_uri(f"{location.rstrip('/')}/{name}")
+            return _from_uri(str(Remote(location).child(name)))
     elif not candidates[0].is_absolute():
-        candidates.insert(0, Path(location).expanduser() / name)
+        candidates.insert(0, local_path(location) / name)
     return _from_paths(name, location, candidates)
 
 
@@ -112,7 +111,7 @@ def _from_paths(name: str, storage: str, candidates: list[Path]) -> RunLocation:
     if files:
         raise UsageError(f"{files[0]} is a file; expected the folder of a run")
     looked = " nor ".join(str(path) for path in candidates)
-    known = _names_in(Path(storage)) if "://" not in storage else []
+    known = [] if is_uri(storage) else _names_in(local_path(storage))
     hint = f"; runs in {storage}: {', '.join(known)}" if known else f"; there is no run in {storage}"
     raise UsageError(
         f"no run {name!r}: neither {looked} exists{hint}"
@@ -140,9 +139,6 @@ def _names_in(storage: Path, most: int = 10) -> list[str]:
 
 
 def _from_uri(uri: str) -> RunLocation:
-    if not is_uri(uri):
-        path = Path(unquote(urlsplit(uri).path))
-        return _from_paths(uri, str(path.parent), [path])
     remote = open_remote(uri, "run")
     if remote.name in ("", ".", ".."):
         raise UsageError(f"{uri} does not name a run; expected a URI such as s3://bucket/run")

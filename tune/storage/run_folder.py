@@ -14,13 +14,12 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlparse
 
 from macil.data.opening import default_cache
 from macil.errors import UsageError
 from macil.io.folders import require_writable
 from macil.io.locks import in_use
-from macil.io.remote import Remote, RemoteError, error_text, is_uri, open_remote
+from macil.io.remote import Remote, RemoteError, error_text, is_uri, local_path, open_remote
 from macil.io.wording import now
 from tune.storage.names import (
     CONFIG_FILE,
@@ -109,10 +108,12 @@ class Workspace:
 
 
 def storage_folder(storage: str) -> Path:
-    """The folder in which runs lie."""
-    parsed = urlparse(storage)
-    folder = Path(unquote(parsed.path) if parsed.scheme == "file" else storage).expanduser()
-    return Path(os.path.abspath(folder))
+    """The folder in which runs lie, a path or a file:// URI.
+
+    Raises:
+        UsageError: It is none.
+    """
+    return Path(os.path.abspath(local_path(storage)))
 
 
 def new_workspace(storage: str, name: str, *, overwrite: bool) -> Workspace:
@@ -157,7 +158,7 @@ def existing_workspace(storage: str, name: str) -> Workspace:
     if is_uri(name) or is_uri(storage):
         remote = Remote(name) if is_uri(name) else Remote(storage).child(name)
         return _existing_in_bucket(open_remote(remote.parent.uri, "--storage").child(remote.name))
-    for path in (storage_folder(storage) / name, Path(name).expanduser()):
+    for path in (storage_folder(storage) / name, local_path(name)):
         if (path / RUN_FILE).is_file():
             return Workspace(Path(os.path.abspath(path)))
         if never_begun(Workspace(path)):

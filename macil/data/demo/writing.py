@@ -22,6 +22,7 @@ from macil.io.folders import replace_folder, require_creatable
 from macil.io.formats import FileFormat
 from macil.io.notes import note
 from macil.io.progress import show_progress
+from macil.io.remote import local_path
 
 DEMO_FILE, NOTICE = "demo.json", "NOTICE"
 _MADE_UP = "made-up features in the XD-Violence layout, written by `python -m macil demo`"
@@ -90,7 +91,7 @@ def write_demo(
         UsageError: A size is out of range, `out` cannot be written or is taken, or the disk is too small.
     """
     parameters = DemoSize(**size) if generated or size else None
-    out = Path(out).absolute()
+    out = local_path(out).absolute()
     _check_target(out, overwrite)
     partial = out.with_name(out.name + ".partial")
     try:

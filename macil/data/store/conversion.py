@@ -51,6 +51,7 @@ from macil.io.folders import remove_replaced, replace_folder, require_creatable,
 from macil.io.locks import exclusive
 from macil.io.notes import note
 from macil.io.progress import show_progress
+from macil.io.remote import local_path
 from macil.io.text import printable
 from macil.io.wording import plural
 
@@ -87,7 +88,7 @@ def convert(
     """
     if dtype not in DTYPES:
         raise UsageError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}")
-    out = Path(out).absolute()
+    out = local_path(out).absolute()
     _check_target(out)
     folder = read_source(source, Options(dtype, reading), progress=progress)
     return write_store(folder, out, overwrite=overwrite, progress=progress)
@@ -100,7 +101,7 @@ def read_source(root: str | os.PathLike[str], options: Options, *, progress: boo
         DataError: The data have faults; all are listed.
     """
     # Before anything is read: a change from now on is found.
-    state = look_at(Path(root).absolute())
+    state = look_at(local_path(root).absolute())
     report = audit(root, deep=False, reading=options.reading, part=options.part, progress=progress)
     report.raise_for_faults()
     plan = make_plan(report, options.dtype, state)

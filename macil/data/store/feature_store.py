@@ -32,6 +32,7 @@ from macil.data.store.meta import FORMAT, META, StoreMeta
 from macil.errors import DataError
 from macil.io.command_line import command_line
 from macil.io.files import read_json
+from macil.io.remote import local_path
 
 _NOT_SAID = (
     "the store is of format_version 1, which does not say what its test labels rest on: check the folder that it was "
@@ -124,7 +125,7 @@ class FeatureStore:
         Raises:
             DataError: It is missing, no store, of another format version, incomplete or truncated.
         """
-        path = Path(path).absolute()
+        path = local_path(path).absolute()
         return cls(path, _read_meta(path))
 
     @property

@@ -26,6 +26,7 @@ from macil.data.xd.names import (
     parse_name,
 )
 from macil.errors import DataError
+from macil.io.remote import local_path
 from macil.io.text import is_printable
 from macil.io.wording import plural
 
@@ -95,7 +96,7 @@ def read_layout(
     Raises:
         DataError: The folder is missing, no folder, empty, or holds none of the layout's folders.
     """
-    root = Path(root).absolute()
+    root = local_path(root).absolute()
     require_layout(root)
     layout = Layout(root, audio_may_lack=audio_may_lack, part=part)
     found = {split: _scan_split(layout, split) if split in layout.splits else _Found() for split in SPLITS}

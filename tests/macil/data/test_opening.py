@@ -421,3 +421,22 @@ def test_the_cache_is_where_the_platform_keeps_caches(monkeypatch: pytest.Monkey
     assert default_cache() == Path("/some/cache/macil")
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert default_cache() == Path.home() / ".cache" / "macil"
+
+
+def test_a_file_uri_names_data_and_an_empty_text_nothing(demo_store: FeatureStore) -> None:
+    uri = demo_store.path.as_uri()
+    assert resolve(uri).path == FeatureStore.open(uri).path == demo_store.path
+    for opened in (resolve, FeatureStore.open):
+        with pytest.raises(UsageError, match="the path is empty"):
+            opened("")
+
+
+def test_without_a_home_folder_the_cache_has_to_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("MACIL_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    with pytest.raises(UsageError, match="no home folder; set MACIL_CACHE"):
+        default_cache()

@@ -17,6 +17,7 @@ from macil.io.remote import (
     RemoteError,
     error_text,
     is_uri,
+    local_path,
     open_remote,
     send,
     side_by_side,
@@ -34,10 +35,60 @@ def test_names_of_folders_keep_the_query_that_says_how_to_reach_them() -> None:
 
 @pytest.mark.parametrize(
     ("text", "remote"),
-    [("s3://b/x", True), ("gs://b", True), ("file:///x", False), ("/x", False), ("x", False), (None, False)],
+    [
+        ("s3://b/x", True),
+        ("gs://b", True),
+        ("file:///x", False),
+        ("FILE:///x", False),
+        ("/x", False),
+        ("/x/y://z", False),
+        ("x", False),
+        ("", False),
+        (None, False),
+    ],
 )
 def test_what_is_a_uri(text: str | None, remote: bool) -> None:
     assert is_uri(text) == remote
+
+
+@pytest.mark.parametrize(
+    ("location", "path"),
+    [
+        ("/x/y", "/x/y"),
+        ("x y", "x y"),
+        ("file:///x/y", "/x/y"),
+        ("FILE:///x", "/x"),
+        ("file:/x", "/x"),
+        ("file://localhost/x", "/x"),
+        ("file:///a%20b%23c/%C3%A9#d?e", "/a b#c/é#d?e"),
+        ("file:///%ff", os.fsdecode(b"/\xff")),
+        ("file:", "file:"),
+        ("~nobody-of-this-name/x", "~nobody-of-this-name/x"),
+        (Path("/x"), "/x"),
+    ],
+)
+def test_a_file_uri_is_a_path(location: str | Path, path: str) -> None:
+    assert local_path(location) == Path(path)
+
+
+@pytest.mark.parametrize(
+    ("location", "message"),
+    [
+        ("", "the path is empty"),
+        ("  ", "the path is empty"),
+        ("file://host/x", "file://host/x names no file of this machine"),
+        ("file://", "names no file of this machine"),
+        ("s3://bucket/x", "s3://bucket/x is a URI; expected a path on this machine"),
+    ],
+)
+def test_what_is_no_path_of_this_machine_is_refused(location: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        local_path(location)
+
+
+def test_the_home_of_this_user_is_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    assert local_path("~/x") == Path("/home/me/x")
 
 
 def test_files_are_put_listed_read_copied_and_removed(bucket: str, tmp_path: Path) -> None:

@@ -75,6 +75,13 @@ def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]
         (["--replay", "nothing", "00000"], "no run 'nothing'"),
         (["--keep-scores", "some"], "'some' is not one of"),
         (["--no-such-flag"], "No such option"),
+        (["--data", ""], "the path is empty"),
+        (["--data", "file://host/x"], "names no file of this machine"),
+        (["--config", "s3://bucket/c.toml"], "is a URI; expected a path on this machine"),
+        *(
+            ([flag, ""], f"Invalid value for '{flag}': it is empty")
+            for flag in ("--name", "--storage", "--resume", "--status", "--sweep", "--address")
+        ),
         (["--protocol", "secret"], "'secret' is not one of"),
         (["--config", "nowhere.toml"], "nowhere.toml does not exist"),
         (["--space", "nowhere.toml"], "nowhere.toml does not exist"),
@@ -99,6 +106,24 @@ def test_what_cannot_be_is_refused_in_one_line(
     assert code == 2, output
     assert message in output
     assert not (tmp_path / "runs").exists(), "nothing is left behind"
+
+
+def test_a_file_uri_is_taken_wherever_a_path_is(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, demo_store: FeatureStore
+) -> None:
+    (tmp_path / "my sweep.toml").write_text("[[rows]]\nname = 'a'\nchanges = {}\n")
+    locations = ["--data", demo_store.path.as_uri(), "--storage", (tmp_path / "my runs").as_uri()]
+    code, output = call(
+        capsys, *locations, "--sweep", (tmp_path / "my sweep.toml").as_uri(), "--name", "x", "--dry-run"
+    )
+    assert code == 0, output
+    words = "".join(output.split()).replace("│", "")
+    assert f"data{demo_store.path}" in words
+    assert f"folder{tmp_path}/myruns/x" in words
+    code, output = call(capsys, "--resume", (tmp_path / "gone").as_uri())
+    assert (code, f"{(tmp_path / 'gone').as_uri()}: there is no run of that name" in output) == (2, True), (
+        output
+    )
 
 
 @pytest.mark.parametrize(
