@@ -111,10 +111,10 @@ def test_what_cannot_be_is_refused_in_one_line(
 def test_a_file_uri_is_taken_wherever_a_path_is(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, demo_store: FeatureStore
 ) -> None:
-    (tmp_path / "my sweep.toml").write_text("[[rows]]\nname = 'a'\nchanges = {}\n")
+    (tmp_path / "sweep.toml").write_text("[[rows]]\nname = 'a'\nchanges = {}\n")
     locations = ["--data", demo_store.path.as_uri(), "--storage", (tmp_path / "my runs").as_uri()]
     code, output = call(
-        capsys, *locations, "--sweep", (tmp_path / "my sweep.toml").as_uri(), "--name", "x", "--dry-run"
+        capsys, *locations, "--sweep", (tmp_path / "sweep.toml").as_uri(), "--name", "x", "--dry-run"
     )
     assert code == 0, output
     words = "".join(output.split()).replace("│", "")
