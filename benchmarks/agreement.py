@@ -13,8 +13,9 @@ from benchmarks.reference import PlainBatch, Reference
 from benchmarks.synthetic import SyntheticStore
 from macil.config import TrialConfig
 from macil.inference.released import to_released
+from macil.loss_weights import loss_weights
 from macil.model import TwoStreamNetwork, VisualNetwork
-from macil.objective import loss_weights, total_loss
+from macil.objective import total_loss
 from macil.training.bags import Residency, TrainingBags
 from macil.training.engine import Engine, Stack
 

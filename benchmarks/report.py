@@ -24,7 +24,8 @@ from macil.config import TrialConfig
 from macil.data import FeatureStore, convert, write_demo
 from macil.io.files import write_json_atomic
 from macil.training.trainer import Trainer
-from tune.algorithms.space import Space, distributions
+from tune.algorithms.asking import distributions
+from tune.algorithms.space import Space
 from tune.algorithms.stopping.asha import AshaSettings
 from tune.planning.space import published_point, search_space
 from tune.storage.saved_epochs import SavedEpochs

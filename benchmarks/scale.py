@@ -58,7 +58,8 @@ from macil.config import TrialConfig
 from macil.io.wording import duration
 from macil.training.checkpoint import save_checkpoint
 from macil.training.trainer import Trainer
-from tune.algorithms.space import Space, distributions
+from tune.algorithms.asking import distributions
+from tune.algorithms.space import Space
 from tune.execution.session import ROOT, quiet_ray
 from tune.planning.space import search_space
 from tune.storage.history import TrialHistory

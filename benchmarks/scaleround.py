@@ -42,8 +42,8 @@ from ray.tune.search.optuna import OptunaSearch  # noqa: E402
 
 import tune.execution.batch_runner  # noqa: E402
 from benchmarks.standin import StandIn, slots_for_workers  # noqa: E402
+from tune.algorithms.asking import distributions  # noqa: E402
 from tune.algorithms.journal import open_journal  # noqa: E402
-from tune.algorithms.space import distributions  # noqa: E402
 from tune.algorithms.stopping.asha import REDUCTION, AshaSettings  # noqa: E402
 from tune.algorithms.study import SearchStudy, Suggestion  # noqa: E402
 from tune.cluster.workers import Needs, TrialResources, joined  # noqa: E402

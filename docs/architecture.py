@@ -25,6 +25,7 @@ ORDER = {
         "errors",
         "io",
         "config",
+        "loss_weights",
         "data",
         "model",
         "objective",

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from macil.config import StepSwitches, TrialConfig
 from macil.errors import DataError
+from macil.loss_weights import loss_weights
 from macil.model.networks import NetworkOutput
 from macil.model.pooling import bottom_k, bottom_k_of_batch, full_precision, selected_count, top_k
 
@@ -27,10 +28,8 @@ __all__ = [
     "bottom_k",
     "contrastive_terms",
     "loss_parts",
-    "loss_weights",
     "mil_loss",
     "objective",
-    "ramp_weight",
     "select_semi_bags",
     "top_k",
     "total_loss",
@@ -95,14 +94,6 @@ def total_loss(parts: Sequence[Tensor], weights: Sequence[float] | Sequence[Tens
     return loss_mil + (weight_v2b * loss_v2b + weight_v2n * loss_v2n)
 
 
-def loss_weights(config: TrialConfig, epoch: int) -> tuple[float, float]:
-    """λ_v2b(t) and λ_v2n(t) of epoch t, from 0."""
-    return (
-        ramp_weight(epoch, config.ramp, config.lambda_v2b),
-        ramp_weight(epoch, config.ramp, config.lambda_v2n),
-    )
-
-
 def _require_shapes(output: NetworkOutput, labels: Tensor) -> None:
     """Refuse what would be broadcast."""
     bags, snippets = output.video_logits.shape, output.visual_logits.shape
@@ -149,11 +140,6 @@ def mil_loss(video_logits: Tensor, labels: Tensor) -> Tensor:
     """Binary cross-entropy of the video logits (..., B) with the video labels (..., B), mean over the bags, (...)."""
     logits = full_precision(video_logits)
     return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), reduction="none").mean(-1)
-
-
-def ramp_weight(epoch: int, ramp: float, maximum: float) -> float:
-    """lambda(t) = min(r t, maximum), t from 0 (eq. 9)."""
-    return min(ramp * epoch, maximum)
 
 
 def select_semi_bags(output: NetworkOutput, config: TrialConfig | StepSwitches) -> tuple[SemiBags, SemiBags]:

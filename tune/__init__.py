@@ -5,22 +5,16 @@ The names below are loaded when they are first used: importing the package loads
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from macil.io.lazy import attach
 
 if TYPE_CHECKING:
     from tune.api import RunResults, Winner, load_run, run_search, run_sweep, write_report
+else:
+    __getattr__, __dir__ = attach(
+        __name__,
+        {"tune.api": ("RunResults", "Winner", "load_run", "run_search", "run_sweep", "write_report")},
+    )
 
 __all__ = ["RunResults", "Winner", "load_run", "run_search", "run_sweep", "write_report"]
-
-
-def __getattr__(name: str) -> Any:
-    """A public name, from `tune.api` (PEP 562)."""
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from tune import api
-
-    return getattr(api, name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])

@@ -13,11 +13,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from macil.commands.cli import INTERRUPTED
+from macil.commands.cli import INTERRUPTED, plain_console
 from macil.config import TrialConfig
 from macil.data.store.feature_store import FeatureStore
 from macil.errors import UsageError
-from tune.execution.launch import RunTarget, prepare, run_console
+from tune.execution.launch import RunTarget, prepare
 from tune.planning.options import Options, checked, options_of, require_names
 from tune.reporting.write import write_report
 from tune.results.ranking import Winner
@@ -129,7 +129,7 @@ def _run(data: Data, options: Mapping[str, Any], *, report: bool, quiet: bool) -
     target = checked(RunTarget, chosen)
     given = options_of({**own, "data": data.path if isinstance(data, FeatureStore) else data})
     launch = prepare(given, target)
-    code = launch.go(run_console(quiet=quiet), report=report, own_process=False)
+    code = launch.go(plain_console(quiet=quiet), report=report, own_process=False)
     if code == INTERRUPTED:
         raise KeyboardInterrupt
     if code:

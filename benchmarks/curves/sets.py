@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from macil.config import TrialConfig
+from macil.data.cache import default_cache
 from macil.data.demo.digits import DigitsDemo, Story
 from macil.data.demo.writing import write_videos
-from macil.data.opening import default_cache, resolve
+from macil.data.opening import resolve
 from macil.data.store.feature_store import FeatureStore
 from macil.evaluation.protocols import Protocol
 from tune.algorithms.space import Space, from_unit

@@ -85,6 +85,12 @@ class PlainConsole(Console):
         return super().render_str(printable(text, keep="\n"), **options)
 
 
+def plain_console(*, quiet: bool = False) -> PlainConsole:
+    """Where a run says how it goes: standard output, or nowhere."""
+    # A log has no width of its own; 80 columns would fold the leaderboard's every cell.
+    return PlainConsole(width=None if sys.stdout.isatty() else 140, quiet=quiet)
+
+
 def echo(text: str, *, keep: str = "", err: bool = False, nl: bool = True) -> None:
     """Print for people: a name from data or from the command line could command the terminal, or end the line.
 

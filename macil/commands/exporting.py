@@ -1,4 +1,4 @@
-"""`python -m macil export`: a trained network as a file for other programs."""
+"""The options of `python -m macil export`."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ from pathlib import Path
 
 import click
 
-from macil.commands.cli import PATH, echo
-from macil.errors import UsageError
-from macil.inference.exporting import FORMATS, SHAPES, Format, export_network
-from macil.inference.loading import load_trained
+from macil.commands.cli import PATH
+from macil.inference.formats import FORMATS, Format
 
 
 @click.command()
@@ -32,20 +30,6 @@ def export(
     The file is read back and compared with the network on random features of several lengths; it gets its name only
     when the scores agree.
     """
-    trained = load_trained(checkpoint, released=released, num_heads=num_heads)
-    if out.exists() and out.samefile(trained.file):
-        raise UsageError(f"--out {out} is the file that is to be exported; name another")
-    parity = export_network(trained.network, to, out, trained.origin, overwrite=overwrite)
-    config = trained.network.config
-    echo(
-        f"wrote {out} ({out.stat().st_size / 1e6:.2f} MB): {to}, visual {trained.network.fc_v.in_features} and audio "
-        f"{trained.network.fc_a.in_features} wide"
-    )
-    echo(
-        f"read back and compared on {len(SHAPES)} random inputs of {SHAPES[0][1]} to {SHAPES[-1][1]} snippets: largest "
-        f"difference {parity.scores:.3g} in scores, {parity.logits:.3g} in logits"
-    )
-    if to == "released" and config.num_heads != 4:
-        echo(
-            f"the file does not tell its {config.num_heads} attention heads: read it with num_heads={config.num_heads}"
-        )
+    from macil.commands.run_exporting import run_export
+
+    run_export(checkpoint, to, out, overwrite=overwrite, released=released, num_heads=num_heads)

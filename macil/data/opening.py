@@ -6,9 +6,9 @@ import contextlib
 import glob
 import os
 import shutil
-import sys
 from pathlib import Path
 
+from macil.data.cache import default_cache
 from macil.data.demo.digits import DEMO_VERSION
 from macil.data.demo.writing import write_demo
 from macil.data.reading import AS_USUAL, Reading
@@ -142,23 +142,6 @@ def open_here(
             f"the store of the run, {store}, at that path, or the run has to be begun anew"
         )
     return found
-
-
-def default_cache() -> Path:
-    """Return the folder of `MACIL_CACHE`, or `macil` in the user's cache folder of this platform.
-
-    Raises:
-        UsageError: There is no such folder.
-    """
-    if os.environ.get("MACIL_CACHE"):
-        return local_path(os.environ["MACIL_CACHE"]).absolute()
-    if sys.platform != "darwin" and os.environ.get("XDG_CACHE_HOME"):
-        return Path(os.environ["XDG_CACHE_HOME"]) / "macil"
-    try:
-        home = Path.home()
-    except RuntimeError:  # HOME is not set, and the system does not know this user, as in some containers
-        raise UsageError("this user has no home folder; set MACIL_CACHE to a folder of yours") from None
-    return home.joinpath(*(("Library", "Caches") if sys.platform == "darwin" else (".cache",)), "macil")
 
 
 def _open_cache(cache: str | os.PathLike[str] | None) -> Path:

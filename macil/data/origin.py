@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from macil.data.demo.writing import DEMO_FILE
 from macil.data.store.meta import META, StoreMeta
 from macil.errors import DataError
 
+DEMO_FILE = "demo.json"
+"""Stands in a layout folder that was generated."""
 # What a command prints beside its numbers.
 DEMO_NOTE = "demo data, made up: no number here says anything about XD-Violence"
 # The layout folder that the embedded demo is converted from; it is removed afterwards.

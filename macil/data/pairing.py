@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MOST_APART = 1
 """Rows that the audio of a video may have more or less than it has snippets; XD-Violence has both."""
 EXPECTED = "at most one row of difference is expected"
 
 _Lengths = TypeVar("_Lengths", int, np.ndarray)
-_Rows = TypeVar("_Rows", np.ndarray, Tensor)
+_Rows = TypeVar("_Rows", np.ndarray, "Tensor")
 
 
 def are_far_apart(snippets: _Lengths, audio_rows: _Lengths) -> Any:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from macil.errors import DataError, MacilError, UsageError
+from macil.inference.formats import Format
 from macil.inference.onnx_format import open_onnx, require_onnx, save_onnx
 from macil.inference.released import load_released, to_released
 from macil.inference.safetensors_format import SUFFIX, load_safetensors, save_safetensors
@@ -18,9 +19,6 @@ from macil.io.files import atomic_path
 from macil.io.torch_files import dump_tensors
 from macil.model import TwoStreamNetwork
 from macil.model.random_numbers import make_generator
-
-Format = Literal["safetensors", "onnx", "released"]
-FORMATS: tuple[Format, ...] = get_args(Format)
 
 Scorer = Callable[[Tensor, Tensor], tuple[np.ndarray, np.ndarray]]
 """Visual (N, T, Dv) and audio (N, T, Da) features to scores and fused logits, each (N, T)."""

@@ -9,8 +9,6 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from macil.errors import DataError
 from macil.io.reading import require_file
 
@@ -20,6 +18,8 @@ def dump_tensors(content: Any) -> memoryview:
 
     Equal content gives equal bytes; into a file, torch would note the file's name as well.
     """
+    import torch
+
     buffer = io.BytesIO()
     torch.save(content, buffer)
     return buffer.getbuffer()
@@ -37,6 +37,8 @@ def read_tensors(path: str | Path, what: str, *, verify: bool = False) -> Any:
     Raises:
         DataError: Missing, damaged, cut short, or with anything but tensors and plain values in it; names the file.
     """
+    import torch
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a foreign pickle has a message of its own below

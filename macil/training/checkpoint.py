@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from macil.errors import DataError
 from macil.io.files import atomic_path
 from macil.io.text import brief
 from macil.io.torch_files import dump_tensors, read_tensors
-from macil.model import TwoStreamNetwork
-from macil.model.rebuilding import rebuild_network
 from macil.training.record import FORMAT_VERSION
+
+if TYPE_CHECKING:
+    from macil.model import TwoStreamNetwork
 
 _KIND = "macil checkpoint"
 
@@ -72,6 +73,8 @@ def network_of(state: dict[str, Any], path: str | Path) -> TwoStreamNetwork:
         raise DataError(
             f"{path} is what a group of seeds resumes from, not one network; give the checkpoint of one seed"
         )
+    from macil.model.rebuilding import rebuild_network
+
     try:
         widths = state["features"]["visual_dim"], state["features"]["audio_dim"]
         return rebuild_network(state["record"]["config"], *widths, state["network"])

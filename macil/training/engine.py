@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from macil.config import TrialConfig
+from macil.loss_weights import loss_weights
 from macil.model import TwoStreamNetwork, VisualNetwork
 from macil.model.dropout import Rates
 from macil.model.random_numbers import columns, fold_in, make_generator, make_keys, permutation
-from macil.objective import loss_weights, total_loss
+from macil.objective import total_loss
 from macil.training.acceleration import Accelerator
 from macil.training.bags import Batch, TrainingBags
 from macil.training.distillation import infuse

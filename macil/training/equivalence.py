@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 
 from macil.config import TrialConfig
-from macil.objective import loss_weights
+from macil.loss_weights import loss_weights
 
 _CONTRAST = ("stream_swap", "bag_weighting", "background_pool", "temperature")
 _WEIGHTS = ("lambda_v2b", "lambda_v2n", "ramp")

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
-from typing import Any, ClassVar
-
-import torch
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from macil import __version__
 from macil.data.reading import AS_USUAL, Reading
 from macil.data.split import SplitBy
 from macil.errors import DataError
 from macil.io.formats import FileFormat
+
+if TYPE_CHECKING:
+    import torch
 
 # 2: dropout and shuffle from counter-based numbers; lockstep groups.
 FORMAT_VERSION = 2
@@ -55,6 +56,8 @@ class TrainingRecord(FileFormat):
 
 def describe_environment(device: torch.device, threads: int) -> dict[str, Any]:
     """The part of a record that comes from the machine: equal environments give equal digits."""
+    import torch
+
     gpu = device.type == "cuda"
     return {
         "device": device.type,

@@ -33,10 +33,9 @@ from macil.training.distillation import momentum_at
 from macil.training.engine import Engine, Precision
 from macil.training.member import Member
 from macil.training.record import TrainingRecord, describe_environment, require_equal
+from macil.training.settings import MOST_THREADS, KeptScores
 
-MOST_THREADS = 1024
 BagDtype = Literal["float32", "float16"]
-KeptScores = Literal["ends", "all"]
 SplitName = Literal["train", "test"]
 
 

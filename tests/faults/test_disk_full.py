@@ -188,7 +188,7 @@ def test_a_training_on_a_disk_that_fills_up_keeps_its_epochs_and_goes_on(
 ) -> None:
     out = disk.path / "run"
     arguments = ["train", demo_store.path, "--out", out, *SMALL, "--epochs", 6]
-    held = pause("macil.commands.training:_describe", 3, tmp_path / "go")
+    held = pause("macil.commands.run_training:_describe", 3, tmp_path / "go")
     command = start(MACIL, *arguments, logs=tmp_path, before=held)
     command.wait_for(lambda: epochs(out) == 3 and saved(out) == 3)
     disk.fill()

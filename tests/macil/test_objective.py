@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from macil.config import TrialConfig
 from macil.errors import DataError
+from macil.loss_weights import ramp_weight
 from macil.model import NetworkOutput, bottom_k_of_batch, k_max_mean, selected_count
 from macil.objective import (
     ContrastiveTerms,
@@ -23,7 +24,6 @@ from macil.objective import (
     contrastive_terms,
     mil_loss,
     objective,
-    ramp_weight,
     select_semi_bags,
     top_k,
 )

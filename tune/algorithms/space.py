@@ -1,4 +1,4 @@
-"""A search space as data: one dimension a hyperparameter, the unit cube of all of them, and how a point is asked for.
+"""A search space as data: one dimension a hyperparameter, and the unit cube of all of them.
 
 A space is a dictionary from hyperparameter to `Dimension`, in the order in which they are suggested; a dimension whose
 `when` names others comes after them.
@@ -12,13 +12,6 @@ from typing import Annotated, Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
-from optuna.trial import BaseTrial
 from pydantic import BeforeValidator, Field, model_validator
 
 from macil.io.formats import FileModel
@@ -125,14 +118,6 @@ class Dimension(FileModel):
         numbers = [choice for choice in self.choices if not isinstance(choice, str)]
         return (min(numbers), max(numbers)) if numbers else (self.choices[0], self.choices[-1])
 
-    def distribution(self) -> BaseDistribution:
-        """The dimension as Optuna has it."""
-        if self.choices is not None:
-            return CategoricalDistribution(self.choices)
-        if self.whole:
-            return IntDistribution(self.low, self.high, log=self.log, step=self.step or 1)  # type: ignore[arg-type]
-        return FloatDistribution(self.low, self.high, log=self.log, step=self.step)  # type: ignore[arg-type]
-
     def holds(self, value: object) -> bool:
         """Whether `value` can be suggested."""
         if self.choices is not None:
@@ -185,11 +170,6 @@ class Dimension(FileModel):
 Space = dict[str, Dimension]
 
 
-def distributions(space: Mapping[str, Dimension]) -> dict[str, BaseDistribution]:
-    """The dimensions as Optuna has them, by name."""
-    return {name: dimension.distribution() for name, dimension in space.items()}
-
-
 def is_active(dimension: Dimension, values: Mapping[str, Any]) -> bool:
     """Whether a dimension is searched beside these values of the others, which are active themselves."""
     return all(
@@ -220,15 +200,6 @@ def active_values(space: Mapping[str, Dimension], values: Mapping[str, Any]) -> 
     return active
 
 
-def ask(trial: BaseTrial, space: Mapping[str, Dimension]) -> dict[str, Any]:
-    """The values that a trial of Optuna suggests, one dimension after the other; inactive ones are left out."""
-    values: dict[str, Any] = {}
-    for name, dimension in space.items():
-        if is_active(dimension, values):
-            values[name] = _suggest(trial, name, dimension)
-    return values
-
-
 def unit_point(space: Mapping[str, Dimension], values: Mapping[str, Any]) -> npt.NDArray[np.float64]:
     """The point of a configuration in the unit cube, `(len(space),)`; inactive dimensions lie in the middle."""
     active = active_values(space, values)
@@ -241,15 +212,3 @@ def from_unit(space: Mapping[str, Dimension], point: npt.NDArray[np.float64]) ->
     """The configuration at a point of the unit cube, without inactive dimensions."""
     values = {name: dimension.at(float(x)) for (name, dimension), x in zip(space.items(), point, strict=True)}
     return active_values(space, values)
-
-
-def _suggest(trial: BaseTrial, name: str, dimension: Dimension) -> Any:
-    if dimension.choices is not None:
-        return trial.suggest_categorical(name, dimension.choices)
-    assert dimension.low is not None
-    assert dimension.high is not None
-    if dimension.whole:
-        return trial.suggest_int(
-            name, int(dimension.low), int(dimension.high), log=dimension.log, step=int(dimension.step or 1)
-        )
-    return trial.suggest_float(name, dimension.low, dimension.high, log=dimension.log, step=dimension.step)

@@ -24,11 +24,12 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from macil.errors import DataError
 from macil.io.text import brief
+from tune.algorithms.asking import ask, distribution
 from tune.algorithms.journal import TRIAL_ID, open_journal
 from tune.algorithms.optuna_internals import open_row, row_of
 from tune.algorithms.samplers.registry import SAMPLERS, SamplerName
 from tune.algorithms.samplers.settings import SamplerSettings
-from tune.algorithms.space import Space, active_values, ask, is_active
+from tune.algorithms.space import Space, active_values, is_active
 from tune.algorithms.study_view import copy_of, view_of
 
 if TYPE_CHECKING:
@@ -256,7 +257,7 @@ def _running_row(params: Mapping[str, Any], space: Space, trial_id: str) -> Froz
     return create_trial(
         state=TrialState.RUNNING,
         params=dict(params),
-        distributions={name: space[name].distribution() for name in params},
+        distributions={name: distribution(space[name]) for name in params},
         user_attrs={TRIAL_ID: trial_id},
     )
 

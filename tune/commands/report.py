@@ -1,16 +1,19 @@
-"""The command of `python tune/report.py`."""
+"""The options of `python tune/report.py`; what it does is in `tune.reporting.write`."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from macil.commands import cli
 from macil.commands.cli import echo
 from macil.errors import UsageError
-from tune.reporting.write import Labels, write_report, write_reports
 from tune.storage.names import EPOCHS_TABLE, TRIALS_SHEET, TRIALS_TABLE
+
+if TYPE_CHECKING:
+    from tune.reporting.write import Labels
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -52,9 +55,11 @@ def report(
 
     Of several runs, a page that shows them side by side is written too.
     """
+    if len(runs) == 1 and out is not None:
+        raise UsageError("--out is the folder of a comparison; give two runs or more, or leave it out")
+    from tune.reporting.write import write_report, write_reports
+
     if len(runs) == 1:
-        if out is not None:
-            raise UsageError("--out is the folder of a comparison; give two runs or more, or leave it out")
         path = write_report(runs[0], storage, labels, figures=figures)
         echo(f"report: {path}")
         echo(f"tables: {path.with_name(TRIALS_SHEET)}, {TRIALS_TABLE}, {EPOCHS_TABLE} beside it")

@@ -1,29 +1,26 @@
-"""The command of `python tune/search.py`."""
+"""The options of `python tune/search.py`; what they begin is in `tune.execution.launch`."""
 
 from __future__ import annotations
 
 import sys
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 
 from macil.commands import cli
 from macil.errors import UsageError
 from tune.algorithms.samplers.registry import SAMPLERS
 from tune.algorithms.stopping.registry import RULES
-from tune.commands.status import show_status
-from tune.execution.launch import RunTarget, planned, prepare, run_console
-from tune.planning.bags import bags_at_hand
-from tune.planning.options import options_of
+from tune.planning.options import CONFIRM, options_of
 from tune.planning.paper_sweeps import SWEEPS
-from tune.planning.plan import Plan
-from tune.planning.resolve import CONFIRM
-from tune.planning.space import space_text
-from tune.planning.view import print_plan
 
-# What may stand beside --status on the command line.
-_WITH_STATUS = ("status", "storage")
+if TYPE_CHECKING:
+    from tune.planning.plan import Plan
+
+# What may stand beside --status, and beside --replay, on the command line.
+_WITH_STATUS = ("--status", "--storage")
+_WITH_REPLAY = ("--replay", "--storage", "--seed", "--data")
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 
@@ -172,16 +169,24 @@ def search(
 
     A hyperparameter given below is fixed: it leaves the space.
     """
-    console = run_console()
-    storage = storage or "./runs"
+    context, storage = click.get_current_context(), storage or "./runs"
     options["config"] = options.pop("config_file")
     if status is not None:
-        _refuse_other_options(click.get_current_context())
-        return show_status(status, storage, console)
+        _refuse_others(context, _WITH_STATUS, "--status shows a run and changes nothing")
+        from tune.commands.status import show_status
+
+        return show_status(status, storage, cli.plain_console())
     if replay is not None:
-        return _replay(*replay, storage, options, console)
+        _refuse_others(context, _WITH_REPLAY, "--replay trains what was recorded")
+        from tune.results.replay import replay_trial
+
+        data = None if options["data"] is None else str(options["data"])
+        return replay_trial(*replay, storage, data, options["seed"], cli.plain_console())
     options["stopping"] = _stopping(options["stopping"], options.pop("asha"))
     given = options_of(options)
+    # Late: what is refused above does not wait for what runs.
+    from tune.execution.launch import RunTarget, planned, prepare
+
     target = RunTarget(
         name=name,
         storage=storage,
@@ -194,42 +199,32 @@ def search(
         click.echo(_space_text(planned(given, target)[0]), nl=False)
         return 0
     launch = prepare(given, target)
+    console = cli.plain_console()
     if dry_run:
+        from tune.planning.bags import bags_at_hand
+        from tune.planning.view import print_plan
+
         print_plan(console, launch.plan, launch.run, address, bags_at_hand(launch.plan))
         return 0
     debug = "--debug" in sys.argv  # `macil.commands.cli.main` takes it off before the options are parsed
     return launch.go(console, report=not no_report, debug=debug)
 
 
-def _refuse_other_options(context: click.Context) -> None:
-    """Nothing but --storage says anything about a status.
+def _refuse_others(context: click.Context, allowed: Sequence[str], why: str) -> None:
+    """Refuse every option of the command line but those that are allowed, of which the first one asks for that.
 
     Raises:
-        UsageError: Another option was given.
+        UsageError: Another option was given; `why`, and which.
     """
     given = [
         option.opts[0]
         for option in context.command.params
-        if option.name not in _WITH_STATUS
+        if option.opts[0] not in allowed
         and context.get_parameter_source(str(option.name)) is click.core.ParameterSource.COMMANDLINE
     ]
     if given:
-        raise UsageError(
-            f"--status shows a run and changes nothing; leave out {', '.join(given)} (only --storage may be given)"
-        )
-
-
-def _replay(run: str, trial: str, storage: str, options: dict[str, Any], console: Console) -> int:
-    given = {name for name, value in options.items() if value is not None} - {"seed", "data"}
-    if given:
-        flags = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(given))
-        raise UsageError(
-            f"--replay trains what was recorded; leave out {flags} (only --seed and --data may be given)"
-        )
-    from tune.results.replay import replay_trial
-
-    data = None if options["data"] is None else str(options["data"])
-    return replay_trial(run, trial, storage, data, options["seed"], console)
+        rest = " and ".join(allowed[1:])
+        raise UsageError(f"{why}; leave out {', '.join(given)} (only {rest} may be given)")
 
 
 def _stopping(stopping: str | None, asha: bool | None) -> str | None:
@@ -245,6 +240,8 @@ def _stopping(stopping: str | None, asha: bool | None) -> str | None:
 def _space_text(plan: Plan) -> str:
     if not plan.space:
         raise UsageError(f"--print-space prints what is searched; --sweep {plan.sweep} searches nothing")
+    from tune.planning.space import space_text
+
     return space_text(plan.space)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +9,6 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 
-from macil.commands.cli import PlainConsole
 from macil.errors import UsageError
 from macil.io.remote import is_uri
 from macil.io.wording import now_in_name
@@ -117,12 +115,6 @@ def prepare(given: Options, target: RunTarget) -> Launch:
         name = target.name or f"{plan.sweep or 'search'}-{now_in_name()}"
         run = new_workspace(target.storage, name, overwrite=target.overwrite)
     return Launch(run, plan, given, target)
-
-
-def run_console(*, quiet: bool = False) -> PlainConsole:
-    """Where a run says how it goes: standard output, or nowhere."""
-    # A log has no width of its own; 80 columns would fold the leaderboard's every cell.
-    return PlainConsole(width=None if sys.stdout.isatty() else 140, quiet=quiet)
 
 
 def planned(given: Options, target: RunTarget) -> tuple[Plan, Workspace | None]:

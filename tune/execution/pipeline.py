@@ -16,7 +16,6 @@ from macil.errors import MacilError
 from macil.io.files import write_text_atomic
 from macil.io.wording import now
 from tune.execution.interrupts import Interrupted, catching
-from tune.planning.bags import bags_of
 from tune.planning.options import Options
 from tune.planning.plan import Plan, write_plan
 from tune.planning.space import space_text
@@ -81,6 +80,7 @@ def run_to_end(
             run.update(status="running", address=address)
             # Imported late: torch and pyarrow are not needed to show a plan.
             from tune.execution.run_data import describe_data, open_data
+            from tune.planning.bags import bags_of
 
             store = open_data(run, plan)
             describe_data(run, plan, store)

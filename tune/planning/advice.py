@@ -8,7 +8,7 @@ from itertools import product
 
 from macil.config import TrialConfig
 from macil.io.wording import plural
-from macil.objective import ramp_weight
+from macil.loss_weights import ramp_weight
 from macil.training.equivalence import training_key
 from tune.algorithms.space import Space, active_values, is_active
 from tune.algorithms.stopping.registry import StoppingSettings

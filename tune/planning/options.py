@@ -16,7 +16,7 @@ from macil.data.split import SplitBy
 from macil.errors import UsageError
 from macil.io.remote import is_uri, local_path
 from macil.io.text import brief
-from macil.training.trainer import KeptScores
+from macil.training.settings import KeptScores
 from tune.algorithms.samplers.registry import SamplerName
 from tune.algorithms.stopping.registry import RuleName
 from tune.planning.run_spec import RunProtocol
@@ -24,6 +24,8 @@ from tune.storage.run_file import Scalar
 
 _ModelT = TypeVar("_ModelT", bound=BaseModel)
 
+CONFIRM = 3
+"""Configurations that --confirm means where it gives no number."""
 # Fields that are no flag of their own.
 _NO_FLAGS = ("hyperparameters", "base")
 # Fields that hold the path of a file.

@@ -20,7 +20,7 @@ from tune.algorithms.stopping.registry import RULES
 from tune.planning.advice import plan_notes
 from tune.planning.enqueue_file import read_points
 from tune.planning.equal_rows import planned_rows
-from tune.planning.options import Options
+from tune.planning.options import CONFIRM, Options
 from tune.planning.paper_sweeps import Sweep
 from tune.planning.plan import Plan, PlannedConfirmation, PlannedRow
 from tune.planning.resources import Machine
@@ -38,8 +38,8 @@ _DEMO_START = {"epochs": 16, "batch_size": 32}
 # The paper's Λ is reached after 1.5 / 0.1 epochs: nothing is compared before, of 50 epochs; of fewer, in proportion.
 _GRACE = 15
 _FEWEST_TO_STOP = 4
-# Configurations that are confirmed unless a number is given, and trainings of each.
-CONFIRM, _CONFIRM_SEEDS = 3, 5
+# Trainings of each configuration that is confirmed.
+_CONFIRM_SEEDS = 5
 # Seconds without a report after which a trial is taken to hang: longer than any epoch.
 _TRIAL_TIMEOUT = 3600.0
 # Confirmation seeds begin at the next multiple of this above the seeds of the run.

@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 
 
-@dataclass(frozen=True)
 class Machine:
     """Processors and GPUs that this process may use."""
 
-    cpus: int
-    gpus: int
+    def __init__(self, cpus: int, gpus: int | Callable[[], int]) -> None:
+        """Keep the numbers; GPUs that have to be counted are counted when they are asked for."""
+        self.cpus = cpus
+        self._gpus = gpus
+
+    @cached_property
+    def gpus(self) -> int:
+        """How many GPUs."""
+        return self._gpus if isinstance(self._gpus, int) else self._gpus()
 
 
 def this_machine() -> Machine:
-    """Count what is here: the CPUs of this process's affinity and quota, the GPUs that PyTorch sees."""
-    import torch
-
+    """What is here: the CPUs of this process's affinity and quota, the GPUs that PyTorch sees."""
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return Machine(
-        min(cpus, _cpu_quota() or cpus), torch.cuda.device_count() if torch.cuda.is_available() else 0
-    )
+    return Machine(min(cpus, _cpu_quota() or cpus), _gpus_of_torch)
+
+
+def _gpus_of_torch() -> int:
+    import torch  # late: an option that is refused should not wait for it
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
 def _cpu_quota() -> int | None:

@@ -10,7 +10,7 @@ from macil.data.reading import AS_USUAL, Reading
 from macil.data.split import SplitBy
 from macil.evaluation.protocols import Protocol
 from macil.io.formats import FileModel
-from macil.training.trainer import KeptScores
+from macil.training.settings import KeptScores
 
 RunProtocol = Literal["heldout", "published"]
 

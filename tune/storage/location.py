@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from macil.data.opening import default_cache
+from macil.data.cache import default_cache
 from macil.errors import DataError, UsageError
 from macil.io.reading import read_text
 from macil.io.remote import Remote, RemoteError, bring, error_text, is_uri, local_path, open_remote, send

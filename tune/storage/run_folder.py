@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from macil.data.opening import default_cache
+from macil.data.cache import default_cache
 from macil.errors import UsageError
 from macil.io.folders import require_writable
 from macil.io.locks import in_use

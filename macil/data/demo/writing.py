@@ -13,6 +13,7 @@ import numpy as np
 from macil.data.demo.digits import DEMO, DEMO_VERSION, DigitsDemo
 from macil.data.demo.generator import GENERATOR_VERSION, DemoGenerator, DemoSize
 from macil.data.demo.video import Demo, DemoVideo
+from macil.data.origin import DEMO_FILE
 from macil.data.xd.annotations import SNIPPET_FRAMES, rasterise
 from macil.data.xd.arrays import ArrayError, read_header
 from macil.data.xd.folders import FOLDERS, SPLITS
@@ -24,7 +25,7 @@ from macil.io.notes import note
 from macil.io.progress import show_progress
 from macil.io.remote import local_path
 
-DEMO_FILE, NOTICE = "demo.json", "NOTICE"
+NOTICE = "NOTICE"
 _MADE_UP = "made-up features in the XD-Violence layout, written by `python -m macil demo`"
 _DIGITS = "real digits in a made-up story in the XD-Violence layout, written by `python -m macil demo`"
 

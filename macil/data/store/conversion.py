@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from macil.data.demo.writing import DEMO_FILE
+from macil.data.origin import DEMO_FILE
 from macil.data.reading import AS_USUAL, Reading
 from macil.data.store import columns
 from macil.data.store.arrow_files import measure_frame, write_table

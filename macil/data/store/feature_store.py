@@ -17,11 +17,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
-import torch
 
 from macil.data.reading import Reading
 from macil.data.silence import silence_note
@@ -33,6 +32,9 @@ from macil.errors import DataError
 from macil.io.command_line import command_line
 from macil.io.files import read_json
 from macil.io.remote import local_path
+
+if TYPE_CHECKING:
+    import torch
 
 _NOT_SAID = (
     "the store is of format_version 1, which does not say what its test labels rest on: check the folder that it was "
@@ -334,6 +336,8 @@ def _as_tensor(path: Path, batch: pa.RecordBatch, width: int, dtype: str) -> tor
     found = batch.schema.field(FEATURES).type if FEATURES in batch.schema.names else None
     if found != expected:
         raise DataError(f"{path} holds {found}, expected {expected}; it is damaged, convert again")
+    import torch
+
     # DLPack wraps the mapped pages without a copy and without torch's warning about read-only arrays.
     tensor: torch.Tensor = torch.utils.dlpack.from_dlpack(batch.column(FEATURES).values)
     return tensor.view(-1, width)

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
-from macil.data.demo.writing import DEMO_FILE
+from macil.data.origin import DEMO_FILE
 from macil.data.reading import AS_USUAL, Reading
 from macil.data.store import columns
 from macil.data.store.feature_store import FeatureStore, hash_content, map_index

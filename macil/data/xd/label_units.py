@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.special import bdtrc
 
 # Seconds are noticed at this many frames a second and more: 24 in XD-Violence.
 _LEAST_RATE = 16
@@ -70,6 +69,8 @@ def _find_early(last: np.ndarray, length: np.ndarray, bound: np.ndarray) -> np.n
     found = within & telling
     if telling.sum() < _FEWEST_VIDEOS or within.mean() < _SHARE or found.sum() < _SHARE * telling.sum():
         return none
+    from scipy.special import bdtrc  # late: no command line should wait for it
+
     # So many of these videos, or more, within this part, if each ends anywhere with equal chance.
     chance = bdtrc(int(found.sum()) - 1, int(telling.sum()), float((last[found] / length[found]).max()))
     return found if chance <= _CHANCE else none

@@ -19,7 +19,8 @@ from safetensors.torch import save as to_bytes
 import macil.inference.exporting
 from macil.config import TrialConfig
 from macil.errors import DataError, UsageError
-from macil.inference.exporting import FORMATS, SHAPES, ExportError, Format, Parity, compare, export_network
+from macil.inference.exporting import SHAPES, ExportError, Parity, compare, export_network
+from macil.inference.formats import FORMATS, Format
 from macil.inference.onnx_format import OPSET
 from macil.inference.released import load_released, to_released
 from macil.inference.safetensors_format import load_safetensors

@@ -10,12 +10,11 @@ import optuna
 import pytest
 from pydantic import ValidationError
 
+from tune.algorithms.asking import ask, distributions
 from tune.algorithms.space import (
     Dimension,
     Space,
     active_values,
-    ask,
-    distributions,
     from_unit,
     is_whole,
     unit_point,

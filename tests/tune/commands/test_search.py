@@ -72,7 +72,10 @@ def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]
         (["--confirm", "x"], "'x' is not a valid integer"),
         (["--confirm-seeds", "2"], "--confirm-seeds belongs to --confirm"),
         (["--sweep", "tau", "--temperature", "0.1"], "--temperature cannot be given with --sweep tau"),
-        (["--replay", "nothing", "00000"], "no run 'nothing'"),
+        (
+            ["--replay", "nothing", "00000"],
+            "leave out --dry-run (only --storage and --seed and --data may be given)",
+        ),
         (["--keep-scores", "some"], "'some' is not one of"),
         (["--no-such-flag"], "No such option"),
         (["--data", ""], "the path is empty"),
@@ -146,6 +149,12 @@ def test_a_path_without_data_is_a_fault_of_the_data_here_and_in_macil(
         cli.main(app, ["check", data])
     assert stop.value.code == 1
     assert not (tmp_path / "runs").exists(), "nothing is left behind"
+
+
+def test_a_replay_of_no_run_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    code, output = call(capsys, "--replay", "nothing", "00000")
+    assert code == 2, output
+    assert "no run 'nothing'" in output
 
 
 def test_data_that_is_no_data_set_is_a_fault_of_the_data(

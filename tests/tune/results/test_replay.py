@@ -184,7 +184,7 @@ def test_what_cannot_be_replayed_is_refused(tmp_path: Path, run: Path) -> None:
     ("arguments", "message"),
     [
         (["--trials", "3"], "leave out --trials"),
-        (["--ramp", "0.3", "--sweep", "table3"], "leave out --ramp, --sweep"),
+        (["--ramp", "0.3", "--sweep", "table3"], "leave out --sweep, --ramp"),
     ],
 )
 def test_a_replay_takes_no_other_option(

@@ -21,6 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 from macil.errors import DataError
 from macil.io.pictures import BLACK, COLOURS, WIDTH
 from macil.io.wording import plural
+from tune.algorithms.asking import distribution
 from tune.reporting.figures.axes import described, list_rows
 from tune.reporting.figures.captions import score_basis
 from tune.reporting.figures.drawing import Drawing
@@ -192,7 +193,7 @@ def _distributions(results: RunResults, trials: Sequence[TrialRow]) -> dict[str,
             continue
         planned = results.plan.space[name]
         if all(map(planned.holds, values)):
-            found[name] = planned.distribution()
+            found[name] = distribution(planned)
         else:
             found[name] = _spanning(values, log=name in logarithmic(results))
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from macil.objective import ramp_weight
+from macil.loss_weights import ramp_weight
 from macil.training.silent_terms import WHY, is_silent, silence_text, silent_epochs
 from tune.reporting.statistics.outcome import Outcome
 from tune.reporting.text import wording

@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, create_trial
 
 from macil.errors import DataError
 from tests.support.made_runs import SPACE, conditional_results, search_results, spread
-from tune.algorithms.space import distributions
+from tune.algorithms.asking import distributions
 from tune.reporting.figures import importances as module
 from tune.reporting.figures.hyperparameters import searched
 from tune.reporting.figures.importances import (
