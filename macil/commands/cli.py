@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import os
 import re
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any, NoReturn, TypeVar, get_args
 
 import click
@@ -22,6 +26,7 @@ from macil.data.split import SplitBy
 from macil.errors import MacilError, UsageError
 from macil.io.command_line import command_line
 from macil.io.remote import is_uri, local_path
+from macil.io.streams import lasting_streams
 from macil.io.text import printable
 
 _CommandT = TypeVar("_CommandT", bound=Callable[..., Any])
@@ -36,14 +41,45 @@ def main(command: click.Command, argv: Sequence[str] | None = None) -> NoReturn:
     """Run `command` and leave the process: 0 done, 1 data at fault, 2 usage at fault, 130 interrupted, 70 a bug.
 
     An error is one line (or a list) on standard error. `--debug`, anywhere on the line, shows the traceback as well.
+    SIGTERM and SIGHUP end a command as Ctrl-C does, with 128 and their number; what is printed when nobody reads it any
+    more is dropped.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
-    # A name that is not UTF-8 must not end a command that has done its work when it is printed.
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
     arguments = [argument for argument in arguments if argument != "--debug"]
-    sys.exit(_run(command, arguments, debug=debug))
+    with lasting_streams(), _terminable():
+        code = _run(command, arguments, debug=debug)
+    sys.exit(code)
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM or SIGHUP asked this process to end."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.exit_code = 128 + number
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """Let the signals that end a process end it as Ctrl-C does: what is begun is put away."""
+
+    def end(number: int, _: FrameType | None) -> None:
+        raise Terminated(number)
+
+    # One that is ignored stays so: `nohup` means it.
+    ours = [
+        number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL
+    ]
+    if threading.current_thread() is not threading.main_thread():
+        ours = []
+    for number in ours:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
 
 
 class Word(click.types.StringParamType):
@@ -100,7 +136,8 @@ def echo(text: str, *, keep: str = "", err: bool = False, nl: bool = True) -> No
         err: On standard error.
         nl: End the line.
     """
-    click.echo(printable(text, keep), err=err, nl=nl)
+    # With its stream: click would not keep to one that it takes for misconfigured.
+    click.echo(printable(text, keep), file=sys.stderr if err else sys.stdout, nl=nl)
 
 
 def reading_options(command: _CommandT) -> _CommandT:
@@ -183,6 +220,7 @@ def _option(parameter: Hyperparameter) -> Callable[[_CommandT], _CommandT]:
 def _run(command: click.Command, arguments: list[str], *, debug: bool) -> int:
     try:
         result = command.main(args=arguments, standalone_mode=False, prog_name=_program_name())
+        sys.stdout.flush()  # here a full disk has its message
     except click.exceptions.Exit as stop:
         return int(stop.exit_code)
     except click.ClickException as error:
@@ -195,13 +233,10 @@ def _run(command: click.Command, arguments: list[str], *, debug: bool) -> int:
             traceback.print_exc()
         _complain("\n".join([f"error: {error}", *getattr(error, "__notes__", ())]))
         return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, click.Abort) as stop:
         print("interrupted", file=sys.stderr)
-        return INTERRUPTED
-    except BrokenPipeError:
-        # The reader of a pipe has gone; Python would complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        cause = stop.__cause__ if isinstance(stop, click.Abort) else stop  # click makes its own of it
+        return cause.exit_code if isinstance(cause, Terminated) else INTERRUPTED
     except Exception as error:
         if debug:
             traceback.print_exc()

@@ -6,6 +6,7 @@ must fail. Kills at exact moments are kills of the process by itself, put in by 
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -19,6 +20,7 @@ import pytest
 
 from macil.data.store.feature_store import FeatureStore
 from tests.support.promise import Digits, assert_kept, assert_replays, assert_whole, digits, rows
+from tests.support.repository import INJECTED, SEARCH_SCRIPT
 from tests.support.search_command import Command, finish, info, lines_of, start, stop_when
 from tune.results.run import load_run
 from tune.storage.history import read_history
@@ -343,11 +345,60 @@ def stopped_by(folder: Path, store: FeatureStore, number: signal.Signals, patch:
 
 
 @nightly
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_wish_to_stop_saves_what_was_trained(
     number: signal.Signals, folder: Path, unbroken: Path, demo_store: FeatureStore
 ) -> None:
     stopped_by(folder, demo_store, number, {})
+    assert_same(folder, unbroken)
+
+
+@nightly
+def test_a_terminal_that_is_closed_lets_the_run_save(
+    folder: Path, unbroken: Path, demo_store: FeatureStore
+) -> None:
+    """Every process of it hears of that, Ray's too, and nothing can be printed any more."""
+    screen, terminal = os.openpty()
+    words = [sys.executable, str(SEARCH_SCRIPT), "--data", str(demo_store.path), *ALONE, "--name", "run"]
+    patch = json.dumps(together(slow(0.1), SAVE_NEVER))
+    process = subprocess.Popen(
+        words,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(INJECTED), "MACIL_TEST_PATCH": patch, "OMP_NUM_THREADS": "1"},
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        start_new_session=True,
+        text=True,
+    )
+    os.close(terminal)
+    stop_when(Command(process, folder / "none"), lambda: logged(folder, 1) >= 4, signal.SIGCONT, group=False)
+    os.close(screen)
+    os.killpg(process.pid, signal.SIGHUP)
+    assert process.wait(timeout=120) == 128 + signal.SIGHUP
+    assert info(folder / "runs/run")["status"] == "interrupted"
+    epochs = logged(folder, 1)
+    resume(folder)
+    notes = notes_of(folder, 1)
+    assert [int(note.rsplit("epoch ", 1)[1]) >= epochs for note in notes] == [True], "saved at the stop"
+    assert_same(folder, unbroken)
+
+
+@nightly
+def test_a_run_whose_output_nobody_reads_goes_on(
+    folder: Path, unbroken: Path, demo_store: FeatureStore
+) -> None:
+    words = [sys.executable, str(SEARCH_SCRIPT), "--data", str(demo_store.path), *ALONE, "--name", "run"]
+    with subprocess.Popen(
+        words, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline()
+        process.stdout.close()
+        said = process.stderr.read()
+    assert process.returncode == 0, said
+    assert "Traceback" not in said
     assert_same(folder, unbroken)
 
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a request: finish the step, save, print how to go on. A second one ends at once.
+"""Ctrl-C, SIGTERM and SIGHUP as a request: finish the step, save, print how to go on. A second one ends at once.
 
 Tune's own handler makes a run return as if nothing had happened; it is switched off (`tune.execution.session`), and
 Tune is asked to stop by the signal it always listens to.
@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 
 _SAVE_SECONDS = 40.0  # seconds; saving takes three, Ray's own wait for a lost server sixty
-_STOPPING = (signal.SIGINT, signal.SIGTERM)
+_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupts:
@@ -32,10 +32,12 @@ class Interrupts:
         self.tuning = False
         self._last_words = last_words
         self._own_process = own_process
+        ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # by `nohup`
+        self._numbers = tuple(number for number in _STOPPING if not (ignored and number == signal.SIGHUP))
 
     def listen(self) -> None:
         """Handle the signals from now on. Once more after Ray has started: it puts a handler of its own in place."""
-        for number in _STOPPING:
+        for number in self._numbers:
             signal.signal(number, self._handle)
         # Until Tune listens, its stop signal would end the process.
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
@@ -82,7 +84,7 @@ class Interrupted(BaseException):
 
 @contextlib.contextmanager
 def catching(last_words: Callable[[], None], *, own_process: bool = True) -> Iterator[Interrupts]:
-    """Handle SIGINT and SIGTERM within the block; the arguments are those of `Interrupts`."""
+    """Handle SIGINT, SIGTERM and SIGHUP within the block; the arguments are those of `Interrupts`."""
     interrupts = Interrupts(last_words, own_process=own_process)
     before = {number: signal.getsignal(number) for number in (*_STOPPING, signal.SIGUSR1)}
     interrupts.listen()
@@ -96,6 +98,9 @@ def catching(last_words: Callable[[], None], *, own_process: bool = True) -> Ite
 def _say(text: str) -> None:
     """Write to standard error from a signal handler, which may have interrupted a print; a notebook's has no file."""
     try:
-        os.write(sys.stderr.fileno(), text.encode())
+        descriptor = sys.stderr.fileno()
     except (OSError, ValueError):
         sys.stderr.write(text)
+        return
+    with contextlib.suppress(OSError):  # the terminal may have gone
+        os.write(descriptor, text.encode())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 import sys
 import warnings
@@ -93,7 +94,7 @@ def ray_running(address: str | None, machine: Machine, *, debug: bool) -> Iterat
         os.environ["PYTHONPATH"] = path
         folder = ray_folder()
         try:
-            with loopback_only(), _hushed(debug):
+            with loopback_only(), _hushed(debug), _deaf_children():
                 ray.init(
                     address="local",  # never one that somebody else has started here
                     num_cpus=machine.cpus,
@@ -198,6 +199,19 @@ def _knock(address: str | None) -> None:
     host, _, port = (address or "").removeprefix("ray://").rpartition(":")
     if host and port.isdigit():
         socket.create_connection((host, int(port)), timeout=10).close()
+
+
+@contextmanager
+def _deaf_children() -> Iterator[None]:
+    """Processes that are started meanwhile do not hear that the terminal is closed: the search needs them to save.
+
+    Ray does the same about Ctrl-C.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

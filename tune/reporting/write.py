@@ -85,7 +85,8 @@ def write_reports(
         storage: Folder or URI of runs.
         labels: As for `write_report`.
         out: Folder of the comparison; None: comparison-NAMES beside the first run.
-        figures: As for `write_report`; the comparison's own are drawn in any case.
+        figures: As for `write_report`; the comparison's own are drawn in any case. Where they are left out, a report
+            that a run has already is left as it is.
 
     Returns:
         The pages of the runs, that of the comparison (None when no run could be read), and the runs that could not be
@@ -98,7 +99,7 @@ def write_reports(
     paths, unread = [], []
     for run in runs:
         try:
-            results, path = _report(run, storage, labels, figures=figures)
+            results, path = _report(run, storage, labels, figures=figures, keep=not figures)
         except (MacilError, OSError) as error:
             unread.append((str(run), "; ".join(str(error).splitlines())))
             continue
@@ -115,8 +116,9 @@ def write_reports(
 
 
 def _report(
-    run: str | Path, storage: str | Path, labels: Labels, *, figures: bool
+    run: str | Path, storage: str | Path, labels: Labels, *, figures: bool, keep: bool = False
 ) -> tuple[RunResults, Path]:
+    """The results of a run, with its labels where they may be opened, and its page; `keep` leaves one that is there."""
     results = load_run(run, storage)
     folder = results.path / REPORT_FOLDER
     # Before anything is computed: no label may be opened for a report that cannot be written.
@@ -130,15 +132,20 @@ def _report(
             results = load_run(run, storage)  # the other process may have opened the labels
         move_older(results.location)
         results = _with_labels(results, labels)
-        write_table(results.trials, folder / TRIALS_TABLE)
-        write_table(results.epochs, folder / EPOCHS_TABLE)
-        write_table(results.trials, folder / TRIALS_SHEET)
-        with from_any_folder():
-            page = run_page(results, folder, figures=figures)
-        write_text_atomic(folder / REPORT_TEXT, rendering.markdown(page))
-        write_text_atomic(folder / REPORT_PAGE, rendering.html(page))
+        if not (keep and (folder / REPORT_PAGE).is_file()):
+            _write_pages(results, folder, figures=figures)
     results.location.publish(REPORT_FOLDER, MEASURED_FILE, INTERVALS_FILE)
     return results, folder / REPORT_PAGE
+
+
+def _write_pages(results: RunResults, folder: Path, *, figures: bool) -> None:
+    write_table(results.trials, folder / TRIALS_TABLE)
+    write_table(results.epochs, folder / EPOCHS_TABLE)
+    write_table(results.trials, folder / TRIALS_SHEET)
+    with from_any_folder():
+        page = run_page(results, folder, figures=figures)
+    write_text_atomic(folder / REPORT_TEXT, rendering.markdown(page))
+    write_text_atomic(folder / REPORT_PAGE, rendering.html(page))
 
 
 @contextlib.contextmanager

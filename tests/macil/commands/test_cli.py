@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import io
+import os
+import signal
+import time
 import unicodedata
 
 import click
@@ -57,6 +60,41 @@ def test_errors_become_one_message_and_a_status(
     shown = capsys.readouterr().err
     assert text in shown
     assert "Traceback" not in shown
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_the_signals_that_end_a_process_let_it_put_away_what_it_began(
+    number: signal.Signals, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put_away: list[bool] = []
+
+    @click.command()
+    def command() -> None:
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(10)
+        finally:
+            put_away.append(True)
+
+    with pytest.raises(SystemExit) as stop:
+        main(command, [])
+    assert (stop.value.code, put_away) == (128 + number, [True])
+    assert capsys.readouterr().err.strip() == "interrupted"
+    assert signal.getsignal(number) is signal.SIG_DFL
+
+
+def test_a_closed_terminal_does_not_end_what_nohup_began() -> None:
+    @click.command()
+    def command() -> None:
+        os.kill(os.getpid(), signal.SIGHUP)
+
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with pytest.raises(SystemExit) as stop:
+            main(command, [])
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert stop.value.code == 0
 
 
 def test_debug_anywhere_shows_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:

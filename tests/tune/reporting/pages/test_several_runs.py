@@ -159,6 +159,19 @@ def test_one_unreadable_run_is_listed_and_the_others_are_reported(
         assert (storage / name / "report" / "report.html").exists()
 
 
+def test_without_figures_a_report_that_a_run_has_is_left_as_it_is(storage: Path) -> None:
+    (storage / "first" / "report").mkdir()
+    (storage / "first" / "report" / "report.html").write_text("with figures")
+    paths, comparison, unread = write_reports(["first", "second"], storage, figures=False)
+    assert unread == []
+    assert comparison is not None
+    assert paths == [storage / name / "report" / "report.html" for name in ("first", "second")]
+    assert paths[0].read_text() == "with figures"
+    assert [path.name for path in paths[0].parent.iterdir()] == ["report.html"]
+    assert "<h2" in paths[1].read_text(), "there was none"
+    assert pyarrow.parquet.read_table(comparison.with_name("trials.parquet")).num_rows == 2
+
+
 def test_no_readable_run_at_all_is_an_error_and_out_is_obeyed(storage: Path, tmp_path: Path) -> None:
     paths, comparison, unread = write_reports(["gone", "broken"], storage, figures=False)
     assert (paths, comparison, [name for name, _ in unread]) == ([], None, ["gone", "broken"])
