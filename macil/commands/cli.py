@@ -110,6 +110,11 @@ class Location(click.Path):
             self.fail(str(error), param, ctx)
 
 
+# Titles of sections of help, in which several commands have options.
+DATA, COMPARED = "Data", "How trials are compared"
+_HYPERPARAMETERS, _HELP = "Hyperparameters", "Help"
+_COMMON = ("epochs", "batch_size")  # of the hyperparameters, in the short help
+_ALL = "macil.help_all"
 WORD, PATH, PATH_OR_URI = Word(), Location(), Location(remote=True)
 
 
@@ -140,15 +145,87 @@ def echo(text: str, *, keep: str = "", err: bool = False, nl: bool = True) -> No
     click.echo(printable(text, keep), file=sys.stderr if err else sys.stdout, nl=nl)
 
 
+class SectionedOption(click.Option):
+    """An option with the title of the section in which help lists it, and whether it is among the common ones."""
+
+    def __init__(self, *names: Any, section: str = "", common: bool = False, **settings: Any) -> None:
+        super().__init__(*names, **settings)
+        self.section, self.common = section, common
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """Names and text: of two spellings, with - and with _, the first."""
+        record = super().get_help_record(ctx)
+        if record is None:
+            return None
+        names, text = record
+        for name in self.opts[1:]:
+            names = names.replace(f", {name}", "") if "_" in name else names
+        return names, text
+
+
+class SectionedCommand(click.Command):
+    """A command whose help lists its options in sections: --help the common ones, --help-all every one.
+
+    Args:
+        settings: Those of `click.Command`; sections come in the order of their first option.
+        examples: What a command line does, and the line without the command.
+    """
+
+    def __init__(self, *settings: Any, examples: Sequence[tuple[str, str]] = (), **named: Any) -> None:
+        super().__init__(*settings, **named)
+        self.examples = examples
+        self.params.append(
+            SectionedOption(
+                ["--help-all"],
+                is_flag=True,
+                is_eager=True,
+                expose_value=False,
+                callback=self._show_all,
+                section=_HELP,
+                common=True,
+                help="Show every option and exit.",
+            )
+        )
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the sections, and then the examples; see `click.Command.format_options`."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            common = getattr(parameter, "common", True) or ctx.meta.get(_ALL, False)
+            if record is not None and common:
+                sections.setdefault(getattr(parameter, "section", _HELP), []).append(record)
+        for title, records in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
+        with formatter.section("Examples"):
+            for meaning, words in self.examples:
+                formatter.write(f"  {ctx.command_path} {words}".rstrip() + f"\n      {meaning}\n")
+
+    @staticmethod
+    def _show_all(context: click.Context, _option: click.Parameter, given: bool) -> None:
+        if given and not context.resilient_parsing:
+            context.meta[_ALL] = True
+            click.echo(context.get_help())
+            context.exit()
+
+
+def option(*names: str, **settings: Any) -> Callable[[_CommandT], _CommandT]:
+    """Decorator: `click.option` with `section` and `common`, see `SectionedOption`."""
+    return click.option(*names, cls=SectionedOption, **settings)
+
+
 def reading_options(command: _CommandT) -> _CommandT:
     """Decorator: the options of `macil.data.reading.Reading`, how a folder is read; None unless given."""
-    frames = click.option(
+    frames = option(
         "--snippet-frames",
+        section=DATA,
         type=click.IntRange(1, MOST_FRAMES),
         help="Frames of a snippet of a data folder; default 16, or what gt.npy says.",
     )
-    silent = click.option(
+    silent = option(
         "--silent",
+        section=DATA,
         type=click.Choice(get_args(Silent)),
         help="Videos of a data folder whose audio is all zero, or has no file: read as zeros, or left out. Default: "
         "zeros are taken as they are, a missing file is a fault.",
@@ -156,8 +233,9 @@ def reading_options(command: _CommandT) -> _CommandT:
     return frames(silent(command))
 
 
-split_by_option = click.option(
+split_by_option = option(
     "--split-by",
+    section=COMPARED,
     type=click.Choice(get_args(SplitBy)),
     help="What the held-out split keeps on one side; default source, all clips of a film. By video flatters.",
 )
@@ -177,12 +255,21 @@ def hyperparameter_options(command: _CommandT) -> _CommandT:
 
 def config_options(command: _CommandT) -> _CommandT:
     """Decorator: `--preset` and `--config`, what the hyperparameter options start from."""
-    preset = click.option(
+    preset = option(
         "--preset",
+        section=_HYPERPARAMETERS,
+        common=True,
         type=click.Choice(list(PRESETS)),
         help="Start from a row of the paper's Table 3; default full.",
     )
-    file = click.option("--config", "config_file", type=PATH, help="Start from this TOML or YAML file.")
+    file = option(
+        "--config",
+        "config_file",
+        type=PATH,
+        section=_HYPERPARAMETERS,
+        common=True,
+        help="Start from this TOML or YAML file.",
+    )
     return preset(file(command))
 
 
@@ -214,7 +301,9 @@ def _option(parameter: Hyperparameter) -> Callable[[_CommandT], _CommandT]:
     unit = f" {parameter.unit}," if parameter.unit else ""
     symbol = f" ({parameter.symbol})" if parameter.symbol else ""
     text = f"{parameter.help}{symbol};{unit} default {parameter.default}"
-    return click.option(*names, parameter.name, type=kind, default=None, help=text)
+    common = parameter.name in _COMMON
+    section = {"section": _HYPERPARAMETERS, "common": common}
+    return option(*names, parameter.name, type=kind, default=None, help=text, **section)
 
 
 def _run(command: click.Command, arguments: list[str], *, debug: bool) -> int:

@@ -30,7 +30,7 @@ from tune.execution.interrupts import Interrupted, Interrupts
 SMALL: dict[str, Any] = {"hidden_dim": 16, "feedforward_dim": 16, "batch_size": 24, "max_snippets": 20}
 SMALL |= {"cpus_per_trial": 1, "quiet": True, "report": False}
 # Options of the command that look at a run, or at a plan, and run nothing; --no-report is `report`.
-NO_RUN = {"status", "replay", "print_space", "dry_run", "help"}
+NO_RUN = {"status", "replay", "print_space", "dry_run", "help", "help_all"}
 
 
 def rays_environment() -> dict[str, str]:

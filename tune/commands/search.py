@@ -21,44 +21,55 @@ if TYPE_CHECKING:
 # What may stand beside --status, and beside --replay, on the command line.
 _WITH_STATUS = ("--status", "--storage")
 _WITH_REPLAY = ("--replay", "--storage", "--seed", "--data")
+# Titles of the sections of --help, beside those of `macil.commands.cli`.
+_TRAINED, _SEARCHED, _RUN, _MACHINES = "What is trained", "What is searched", "The run", "Machines"
+_EXAMPLES = (
+    ("a search on the demo data", ""),
+    ("on your data; the best three again on fresh seeds", "--data DIR --trials 40 --confirm"),
+    ("the paper's Table 4, of five seeds a row", "--data DIR --sweep table4 --seeds 5"),
+    ("one range more, one value fixed", "--search learning_rate=1e-5..1e-2:log --ramp 0.1"),
+    ("go on with a run that was stopped", "--resume NAME"),
+)
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 
 @click.command(
-    context_settings=_CONTEXT, epilog="--debug, anywhere on the line, shows the traceback of an error."
+    cls=cli.SectionedCommand,
+    context_settings=_CONTEXT,
+    examples=_EXAMPLES,
+    epilog="--debug, anywhere on the line, shows the traceback of an error.",
 )
-@click.option(
+@cli.option(
     "--data",
     type=cli.PATH_OR_URI,
     help="Folder in the XD-Violence layout, or a converted store (path or s3://…); default the demo data set.",
+    section=cli.DATA,
+    common=True,
 )
-@click.option(
+@cli.reading_options
+@cli.option(
+    "--trials",
+    type=int,
+    help="Configurations to try; default 10 on the demo data, else 40.",
+    section=_TRAINED,
+    common=True,
+)
+@cli.option(
     "--sweep",
     type=cli.WORD,
     metavar="NAME|FILE",
     help=f"Train a fixed list instead of searching: {', '.join(SWEEPS)} of the paper, or a .toml file of your own.",
+    section=_TRAINED,
+    common=True,
 )
-@click.option(
-    "--space",
-    type=cli.PATH,
-    metavar="FILE",
-    help="Search the dimensions of a .toml file instead of the default ones; --print-space prints such a file.",
-)
-@click.option(
-    "--search",
-    multiple=True,
-    metavar="NAME=SPEC",
-    callback=lambda _context, _option, value: value or None,
-    help="Search this too, or within other limits: learning_rate=1e-5..1e-2:log, hidden_dim=64..256:step=64, "
-    "contrast=true,false. Repeatable.",
-)
-@click.option("--trials", type=int, help="Configurations to try; default 10 on the demo data, else 40.")
-@click.option(
+@cli.option(
     "--seeds",
     type=int,
     help="Sweep: trainings of each row. Search: trainings of the winner's refit. Default 1.",
+    section=_TRAINED,
+    common=True,
 )
-@click.option(
+@cli.option(
     "--confirm",
     type=int,
     is_flag=False,
@@ -66,89 +77,172 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
     metavar="[K]",
     help="Train the K best configurations, and the paper's values, on fresh seeds before the winner is named; "
     f"K is {CONFIRM} if left out.",
+    section=_TRAINED,
+    common=True,
 )
-@click.option("--confirm-seeds", type=int, help="Fresh seeds of each of them; default 5.")
-@click.option(
-    "--keep-scores",
-    type=click.Choice(["ends", "all"]),
-    help="Test scores kept of each trial: of the chosen and last epoch, or of all; default ends.",
-)
-@click.option("--name", type=cli.WORD, help="Name of the run; default its kind and the time.")
-@click.option("--storage", type=cli.WORD, help="Folder or URI (s3://bucket/…) of the runs; default ./runs.")
-@click.option(
-    "--shared-storage",
-    is_flag=True,
-    help="With --address: the folder --storage is one that every host sees under the same path; each proves it.",
-)
-@click.option("--resume", type=cli.WORD, metavar="NAME", help="Go on with a run that was stopped or killed.")
-@click.option("--overwrite", is_flag=True, help="Replace a run of the same name.")
-@click.option(
-    "--replay",
-    nargs=2,
-    type=cli.WORD,
-    metavar="RUN TRIAL",
-    help="Train a recorded trial again, without Ray, and compare every number; --seed N trains it with another seed.",
-)
-@click.option(
-    "--protocol", type=click.Choice(["heldout", "published"]), help="Default heldout, for a sweep published."
-)
-@click.option(
-    "--sampler",
-    type=click.Choice(list(SAMPLERS)),
-    help="Who suggests configurations: "
-    + ", ".join(f"{name} ({sampler.title})" for name, sampler in SAMPLERS.items())
-    + "; default tpe.",
-)
-@click.option(
+@cli.option("--confirm-seeds", type=int, help="Fresh seeds of each of them; default 5.", section=_TRAINED)
+@cli.option(
     "--enqueue",
     type=cli.PATH,
     metavar="FILE",
     help="Try known configurations right after the paper's: [[points]] of a .toml file, or the trials.csv or "
     "trials.parquet of a report.",
+    section=_TRAINED,
 )
-@click.option(
+@cli.option(
+    "--search",
+    multiple=True,
+    metavar="NAME=SPEC",
+    callback=lambda _context, _option, value: value or None,
+    help="Search this too, or within other limits: learning_rate=1e-5..1e-2:log, hidden_dim=64..256:step=64, "
+    "contrast=true,false. Repeatable.",
+    section=_SEARCHED,
+    common=True,
+)
+@cli.option(
+    "--space",
+    type=cli.PATH,
+    metavar="FILE",
+    help="Search the dimensions of a .toml file instead of the default ones; --print-space prints such a file.",
+    section=_SEARCHED,
+    common=True,
+)
+@cli.option(
+    "--print-space",
+    is_flag=True,
+    help="Print the space that would be searched, as a file, and stop.",
+    section=_SEARCHED,
+    common=True,
+)
+@cli.option(
+    "--sampler",
+    type=click.Choice(list(SAMPLERS)),
+    help="Who suggests configurations: "
+    + ", ".join(f"{name} ({sampler.title})" for name, sampler in SAMPLERS.items())
+    + "; default tpe.",
+    section=_SEARCHED,
+    common=True,
+)
+@cli.option("--search-seed", type=int, help="Seed of the suggestions; default 0.", section=_SEARCHED)
+@cli.option(
+    "--protocol",
+    type=click.Choice(["heldout", "published"]),
+    help="Default heldout, for a sweep published.",
+    section=cli.COMPARED,
+    common=True,
+)
+@cli.option("--split-seed", type=int, help="Seed of the held-out split; default 0.", section=cli.COMPARED)
+@cli.split_by_option
+@cli.option(
     "--stopping",
     type=click.Choice([*RULES, "none"]),
     help="Who stops the weaker trials early; default asha for a search from 4 trials on, none for a sweep.",
+    section=cli.COMPARED,
+    common=True,
 )
-@click.option("--asha/--no-asha", default=None, help="The same as --stopping asha, and as --stopping none.")
-@click.option(
+@cli.option(
+    "--asha/--no-asha",
+    default=None,
+    help="The same as --stopping asha, and as --stopping none.",
+    section=cli.COMPARED,
+)
+@cli.option(
     "--grace",
     type=int,
     help="Epochs that every trial gets before any is stopped; default 15, at most half of the epochs.",
+    section=cli.COMPARED,
+    common=True,
 )
-@click.option("--search-seed", type=int, help="Seed of the suggestions; default 0.")
-@click.option("--split-seed", type=int, help="Seed of the held-out split; default 0.")
-@cli.split_by_option
-@click.option(
-    "--address", type=cli.WORD, help="Ray cluster to use, as for ray.init; default this machine alone."
+@cli.option(
+    "--keep-scores",
+    type=click.Choice(["ends", "all"]),
+    help="Test scores kept of each trial: of the chosen and last epoch, or of all; default ends.",
+    section=cli.COMPARED,
 )
-@click.option("--concurrent", type=int, help="Trials at once; default as many as there is room for.")
-@click.option(
-    "--cpus-per-trial", type=float, help="CPUs, and so threads, of a trial; default shares all of them out."
+@cli.option(
+    "--name", type=cli.WORD, help="Name of the run; default its kind and the time.", section=_RUN, common=True
 )
-@click.option(
-    "--gpus-per-trial", type=float, help="GPUs of a trial, may be a fraction; default 1 where there is one."
+@cli.option(
+    "--storage",
+    type=cli.WORD,
+    help="Folder or URI (s3://bucket/…) of the runs; default ./runs.",
+    section=_RUN,
+    common=True,
 )
-@click.option(
+@cli.option("--overwrite", is_flag=True, help="Replace a run of the same name.", section=_RUN, common=True)
+@cli.option(
+    "--no-report",
+    is_flag=True,
+    help="End without writing the report, and so without opening test labels; the command that writes it is printed.",
+    section=_RUN,
+    common=True,
+)
+@cli.option("--dry-run", is_flag=True, help="Print the resolved plan and stop.", section=_RUN, common=True)
+@cli.option(
+    "--resume",
+    type=cli.WORD,
+    metavar="NAME",
+    help="Go on with a run that was stopped or killed.",
+    section=_RUN,
+    common=True,
+)
+@cli.option(
+    "--status",
+    type=cli.WORD,
+    metavar="NAME",
+    help="Show where a run stands, from any shell, and stop.",
+    section=_RUN,
+    common=True,
+)
+@cli.option(
+    "--replay",
+    nargs=2,
+    type=cli.WORD,
+    metavar="RUN TRIAL",
+    help="Train a recorded trial again, without Ray, and compare every number; --seed N trains it with another seed.",
+    section=_RUN,
+    common=True,
+)
+@cli.option(
+    "--address",
+    type=cli.WORD,
+    help="Ray cluster to use, as for ray.init; default this machine alone.",
+    section=_MACHINES,
+    common=True,
+)
+@cli.option(
+    "--shared-storage",
+    is_flag=True,
+    help="With --address: the folder --storage is one that every host sees under the same path; each proves it.",
+    section=_MACHINES,
+)
+@cli.option(
+    "--concurrent",
+    type=int,
+    help="Trials at once; default as many as there is room for.",
+    section=_MACHINES,
+    common=True,
+)
+@cli.option(
+    "--cpus-per-trial",
+    type=float,
+    help="CPUs, and so threads, of a trial; default shares all of them out.",
+    section=_MACHINES,
+)
+@cli.option(
+    "--gpus-per-trial",
+    type=float,
+    help="GPUs of a trial, may be a fraction; default 1 where there is one.",
+    section=_MACHINES,
+    common=True,
+)
+@cli.option(
     "--trial-timeout",
     type=float,
     metavar="SECONDS",
     help="End a trial that has reported nothing for so long; default 3600.",
+    section=_MACHINES,
 )
-@click.option(
-    "--no-report",
-    is_flag=True,
-    help="End without writing the report, and so without opening test labels; the command that writes it is printed.",
-)
-@click.option(
-    "--print-space", is_flag=True, help="Print the space that would be searched, as a file, and stop."
-)
-@click.option("--dry-run", is_flag=True, help="Print the resolved plan and stop.")
-@click.option(
-    "--status", type=cli.WORD, metavar="NAME", help="Show where a run stands, from any shell, and stop."
-)
-@cli.reading_options
 @cli.config_options
 @cli.hyperparameter_options
 def search(
@@ -167,7 +261,7 @@ def search(
 ) -> int:
     """Search the hyperparameters of MACIL-SD with Ray Tune and Optuna, or train a sweep of the paper.
 
-    A hyperparameter given below is fixed: it leaves the space.
+    A hyperparameter that is given is fixed: it leaves the space.
     """
     context, storage = click.get_current_context(), storage or "./runs"
     options["config"] = options.pop("config_file")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -234,6 +235,35 @@ def test_a_package_of_somebody_else_called_tune_is_refused(script: Path, tmp_pat
         f"error: Python has loaded another package called tune, from {tmp_path.resolve() / 'tune'}, before"
     )
     assert "Traceback" not in refused.stderr
+
+
+def listed(text: str) -> list[str]:
+    """The first name of every option in a help text."""
+    return re.findall(r"^  (?:-h, )?(--[\w-]+)", text.partition("Examples:")[0], re.MULTILINE)
+
+
+def test_help_lists_common_options_and_help_all_every_one_once(capsys: pytest.CaptureFixture[str]) -> None:
+    code, common = call(capsys, "--help")
+    assert code == 0
+    code, everything = call(capsys, "--help-all")
+    assert code == 0
+    options = [max(parameter.opts, key=len).replace("_", "-") for parameter in search.params]
+    assert sorted(listed(everything)) == sorted([*options, "--help"])
+    assert len(listed(common)) == len(set(listed(common))) <= 30
+    assert set(listed(common)) < set(listed(everything))
+    titles = ["Data", "What is trained", "What is searched", "How trials are compared", "The run", "Machines"]
+    assert re.findall(r"^(\w.*):$", common, re.MULTILINE) == [*titles, "Hyperparameters", "Help", "Examples"]
+    assert "_" not in "".join(listed(everything))
+
+
+def test_the_examples_of_help_are_command_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    assert isinstance(search, cli.SectionedCommand)
+    _, text = call(capsys, "--help")
+    shown = text.partition("Examples:\n")[2]
+    lines = [words.split() for _, words in search.examples]
+    assert len(lines) == 5
+    assert [search.make_context("search", list(line)).params["sweep"] for line in lines].count("table4") == 1
+    assert all(" ".join(line) in shown for line in lines)
 
 
 def test_print_space_prints_what_would_be_searched_as_a_file_and_starts_nothing(
