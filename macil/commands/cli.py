@@ -24,7 +24,7 @@ from macil.config import PRESETS, Hyperparameter, TrialConfig, hyperparameters
 from macil.data.reading import MOST_FRAMES, Reading, Silent
 from macil.data.split import SplitBy
 from macil.errors import MacilError, UsageError
-from macil.io.command_line import command_line
+from macil.io.command_line import typed_name
 from macil.io.remote import is_uri, local_path
 from macil.io.streams import lasting_streams
 from macil.io.text import printable
@@ -308,7 +308,9 @@ def _option(parameter: Hyperparameter) -> Callable[[_CommandT], _CommandT]:
 
 def _run(command: click.Command, arguments: list[str], *, debug: bool) -> int:
     try:
-        result = command.main(args=arguments, standalone_mode=False, prog_name=_program_name())
+        result = command.main(
+            args=arguments, standalone_mode=False, prog_name=typed_name(Path(sys.argv[0]).absolute())
+        )
         sys.stdout.flush()  # here a full disk has its message
     except click.exceptions.Exit as stop:
         return int(stop.exit_code)
@@ -355,10 +357,3 @@ def _refusal_of_the_system(error: Exception) -> str | None:
 
 def _complain(text: str) -> None:
     echo(text, keep="\n", err=True)
-
-
-def _program_name() -> str:
-    script = Path(sys.argv[0]).absolute()
-    if script.name == "__main__.py":
-        return command_line(script.parent.name)
-    return command_line(f"{script.parent.name}/{script.name}")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import sys
+import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -16,6 +18,14 @@ from macil.io.text import is_printable
 _ROOT = Path(os.path.abspath(__file__)).parents[2]
 # What a new interpreter looks through, but for the current folder. Taken now: a library may put folders first later on.
 _SITE = tuple(sys.path[1:])
+# Whether this is a copy of the repository, and not what pip made of it.
+_CHECKOUT = (_ROOT / "pyproject.toml").is_file()
+# Programs of the project as they are called in a checkout -> as pip installs them, and their modules.
+_INSTALLED = {
+    "macil": ("macil", "macil"),
+    "tune/search.py": ("macil-search", "tune.search"),
+    "tune/report.py": ("macil-report", "tune.report"),
+}
 # A part of the command line that nobody has to quote: `python -m` and its module.
 _MODULE = "-m"
 # Whether commands are kept to be read later, perhaps from another folder.
@@ -27,15 +37,15 @@ def command_line(program: str, *arguments: str | Path) -> str:
     """The line that runs `program` with `arguments`, for bash and zsh.
 
     Args:
-        program: A script of the project, as `tune/search.py`, or a module, as `macil` or `webbrowser`.
+        program: A script of the project, as `tune/search.py`, or a module, as `macil` or `webbrowser`. Where pip has
+            installed the project, its commands stand for them: `macil-search`, `macil-report`, `macil`.
         arguments: In their order; a `Path` is never taken for an option, whatever its name begins with.
     """
-    words = [_from_here(Path(sys.executable)) if sys.executable else "python"]
-    words += [_from_here(_ROOT / program)] if program.endswith(".py") else [_MODULE, program]
+    module, words = _called(program)
     for argument in arguments:
         text = os.fspath(argument)
         words.append(f"./{text}" if isinstance(argument, Path) and text.startswith("-") else text)
-    return " ".join([*_search_path(program), *map(quoted, words)])
+    return " ".join([*_search_path(module), *map(quoted, words)])
 
 
 @contextmanager
@@ -63,6 +73,37 @@ def _escaped(character: str) -> str:
     return "".join(f"\\x{byte:02x}" for byte in os.fsencode(character))
 
 
+def typed_name(script: Path) -> str:
+    """The line that runs the program whose `sys.argv[0]` is `script`, however it was started."""
+    if script.name == "__main__.py":
+        return command_line(script.parent.name)
+    by_name = {name: program for program, (name, _) in _INSTALLED.items()}
+    return command_line(by_name.get(script.name, f"{script.parent.name}/{script.name}"))
+
+
+def _called(program: str) -> tuple[str | None, list[str]]:
+    """How `program` is called here: the module that the interpreter has to find, if any, and the words.
+
+    A checkout has its scripts; what pip has installed, the commands beside the interpreter. Without those, modules.
+    """
+    python = _from_here(Path(sys.executable)) if sys.executable else "python"
+    if program not in _INSTALLED:
+        return None, [python, _MODULE, program]
+    name, module = _INSTALLED[program]
+    if _CHECKOUT:
+        if program.endswith(".py"):  # which finds both packages by itself
+            return None, [python, _from_here(_ROOT / program)]
+        return module, [python, _MODULE, program]
+    # First where `pip install --target` puts them.
+    folders = (_ROOT / "bin", Path(sysconfig.get_path("scripts")), Path(sys.executable).parent)
+    command = next((each / name for each in folders if (each / name).is_file()), None)
+    if command is None:
+        return module, [python, _MODULE, module]
+    on_path = shutil.which(name)
+    bare = not _KEPT.get() and on_path is not None and command.samefile(on_path)
+    return module, [name if bare else _from_here(command)]
+
+
 def _from_here(path: Path) -> str:
     """Relative to the current folder where it lies below it, as a person types it, else absolute."""
     path = Path(os.path.abspath(path))
@@ -74,9 +115,9 @@ def _from_here(path: Path) -> str:
     return relative if "/" in relative and not relative.startswith("-") else f"./{relative}"
 
 
-def _search_path(program: str) -> list[str]:
-    """The prefix that a checkout that is not installed needs before `python -m macil`, away from its folder."""
-    if program != "macil":
+def _search_path(module: str | None) -> list[str]:
+    """The prefix that packages which are not installed need before `python -m MODULE`, away from their folder."""
+    if module not in {module for _, module in _INSTALLED.values()}:
         return []
     sources = _ROOT / "macil" / "__init__.py"
     spec = PathFinder.find_spec("macil", [str(_here()), *_SITE])

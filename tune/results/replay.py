@@ -332,7 +332,7 @@ def _verdict(found: Mapping[str, Any], differences: Sequence[Difference], *, oth
     lines = [] if found["diverged"] is None else [f"the replay {found['diverged']}"]
     if found["test_ap"] is None:
         lines.append(
-            "test AP: not measured, since the labels of this run have not been opened (tune/report.py)"
+            "test AP: not measured, since the labels of this run have not been opened, as a report does"
         )
     if other:
         return [

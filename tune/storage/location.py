@@ -105,7 +105,7 @@ def _from_paths(name: str, storage: str, candidates: list[Path]) -> RunLocation:
     if folders:
         raise DataError(
             f"{folders[0]} is not a run: it has neither {RUN_FILE} nor {TRIALS_FOLDER}/; "
-            "give the folder that tune/search.py wrote, or its name and --storage"
+            "give the folder of a search or sweep, or its name and --storage"
         )
     files = [path for path in candidates if path.exists()]
     if files:

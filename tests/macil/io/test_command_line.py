@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from macil.io import command_line as commandline
-from macil.io.command_line import command_line, from_any_folder, quoted
+from macil.io.command_line import command_line, from_any_folder, quoted, typed_name
 from tests.support.repository import ROOT
 
 WORDS = [
@@ -78,3 +78,34 @@ def test_a_checkout_that_is_not_installed_is_found_from_any_folder(
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert "lambda_v2b" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("program", "name", "module"),
+    [("macil", "macil", "macil"), ("tune/search.py", "macil-search", "tune.search")],
+)
+def test_what_pip_has_installed_is_called_by_its_commands_and_without_them_by_modules(
+    program: str, name: str, module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commandline, "_CHECKOUT", False)
+    monkeypatch.setattr(commandline, "_SITE", (str(ROOT),))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setattr(commandline.sysconfig, "get_path", lambda _: str(tmp_path / "bin"))
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.chdir(tmp_path)
+    assert command_line(program, "x") == f"./python -m {module} x"
+    (tmp_path / "bin").mkdir()
+    command = tmp_path / "bin" / name
+    command.touch(mode=0o755)
+    assert command_line(program, "x") == f"bin/{name} x"
+    assert typed_name(command) == f"bin/{name}"
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    assert command_line(program, "x") == f"{name} x"
+    with from_any_folder():
+        assert command_line(program, "x") == f"{command} x"
+
+
+def test_a_program_is_named_as_a_checkout_has_it_however_it_was_started() -> None:
+    assert typed_name(Path("/usr/bin/macil-report")) == command_line("tune/report.py")
+    assert typed_name(ROOT / "tune" / "search.py") == command_line("tune/search.py")
+    assert typed_name(ROOT / "macil" / "__main__.py") == command_line("macil")
