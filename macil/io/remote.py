@@ -112,6 +112,19 @@ class Remote:
                 found[name] = Entry(info.size, info.mtime_ns or 0)
         return found
 
+    def folders_with(self, name: str) -> dict[str, Entry]:
+        """Folder directly in this one -> the entry of its file `name`, of those that have it."""
+        filesystem, root = _open(self.uri)
+        with _remote_errors():
+            infos = filesystem.get_file_info(fs.FileSelector(root, allow_not_found=True))
+            folders = [info.base_name for info in infos if info.type == fs.FileType.Directory]
+            files = filesystem.get_file_info([f"{root}/{folder}/{name}" for folder in folders])
+        return {
+            folder: Entry(info.size, info.mtime_ns or 0)
+            for folder, info in zip(folders, files, strict=True)
+            if info.type == fs.FileType.File
+        }
+
     def exists(self, name: str) -> bool:
         """Whether a file of that name is there."""
         filesystem, root = _open(self.uri)

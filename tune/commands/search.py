@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 # What may stand beside --status, and beside --replay, on the command line.
 _WITH_STATUS = ("--status", "--storage")
 _WITH_REPLAY = ("--replay", "--storage", "--seed", "--data")
+_ALL_RUNS = "*"  # what --status is without a name, which no run has
 # Titles of the sections of --help, beside those of `macil.commands.cli`.
 _TRAINED, _SEARCHED, _RUN, _MACHINES = "What is trained", "What is searched", "The run", "Machines"
 _EXAMPLES = (
@@ -188,9 +189,11 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 )
 @cli.option(
     "--status",
+    is_flag=False,
+    flag_value=_ALL_RUNS,
     type=cli.WORD,
-    metavar="NAME",
-    help="Show where a run stands, from any shell, and stop.",
+    metavar="[NAME]",
+    help="Show where a run stands, or without NAME which runs there are, from any shell, and stop.",
     section=_RUN,
     common=True,
 )
@@ -267,8 +270,10 @@ def search(
     options["config"] = options.pop("config_file")
     if status is not None:
         _refuse_others(context, _WITH_STATUS, "--status shows a run and changes nothing")
-        from tune.commands.status import show_status
+        from tune.commands.status import show_runs, show_status
 
+        if status == _ALL_RUNS:
+            return show_runs(storage, cli.plain_console())
         return show_status(status, storage, cli.plain_console())
     if replay is not None:
         _refuse_others(context, _WITH_REPLAY, "--replay trains what was recorded")

@@ -1,4 +1,4 @@
-"""`python tune/search.py --status NAME`: where a run stands, from another shell or machine; only its folder is read."""
+"""`python tune/search.py --status [NAME]`: which runs there are, and where one stands, from any shell or machine."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from macil.errors import MacilError
 from macil.io.remote import is_uri, local_path
-from macil.io.wording import duration, seconds_since
+from macil.io.wording import duration, plural, seconds_since
 from tune.planning.counts import epochs_text
 from tune.results.next_commands import report_command, resume_command
 from tune.results.ranking import ranked_trials, winner_of, winning_trial
@@ -21,6 +22,7 @@ from tune.results.rows import TrialRow
 from tune.results.run import RunResults, load_run, planned_confirmation
 from tune.results.run_info import planned_base
 from tune.results.trainings import trained_epochs
+from tune.storage.listing import runs_in
 from tune.storage.names import LOG_FILE, REPORT_FOLDER, REPORT_PAGE
 from tune.storage.run_file import RunInfo
 from tune.storage.run_folder import Workspace, never_begun
@@ -31,6 +33,8 @@ _PHASES = {"search": "trials", "confirm": "confirmation", "refit": "refit"}
 _ENDED = ("finished", "stopped", "refit")
 _FAILED = ("failed", "diverged")
 _ROWS = 20
+_REASONS = 3
+_NUMBERS = ("best selection_score",)
 # Seconds without a new epoch after which a run that says that it runs may be dead: at least this, and so many epochs.
 _SILENT, _SILENT_EPOCHS = 600.0, 10
 
@@ -82,6 +86,51 @@ def show_status(run: str, storage: str, console: Console) -> int:
     return 0
 
 
+def show_runs(storage: str, console: Console) -> int:
+    """A line about each run of a storage, those changed last first.
+
+    Args:
+        storage: Folder or URI of runs.
+        console: Where to.
+
+    Returns:
+        Exit status.
+
+    Raises:
+        UsageError: The storage cannot be read.
+    """
+    names = runs_in(storage)
+    if not names:
+        console.print(f"there is no run in {storage}", markup=False, highlight=False, soft_wrap=True)
+        return 0
+    table = Table(title=f"runs in {storage}: {len(names)}", title_justify="left")
+    for column in ("run", "status", "best selection_score", "trials", "begun"):
+        table.add_column(column, overflow="fold", justify="right" if column in _NUMBERS else "left")
+    for name in names[:_ROWS]:
+        try:
+            table.add_row(name, *_in_short(load_run(name, storage)))
+        except MacilError as error:
+            table.add_row(name, f"cannot be read: {' '.join(str(error).split())}", "", "", "")
+    if len(names) > _ROWS:
+        table.add_row("…", f"{len(names) - _ROWS} more", "", "", "")
+    console.print(table, markup=False)
+    return 0
+
+
+def _in_short(results: RunResults) -> tuple[str, str, str, str]:
+    """Status, best score, trials and age of a run."""
+    status, ranked, since = _status(results), ranked_trials(results), seconds_since(results.info.created)
+    if status == "unknown":
+        status = f"damaged: {'; '.join(results.problems[:1]) or 'run.json says no status'}"
+    search = [row for row in results.trial_rows if row.kind == "search"]
+    return (
+        status,
+        "–" if not ranked else f"{ranked[0].selection_score:.4f}",
+        _counts(results, search, "search").partition(", ")[0] or "–",
+        "–" if since is None else f"{duration(since)} ago",
+    )
+
+
 def read_last(folder: Path, now: float) -> Last:
     """A trial's last sign of life, from the end of its log."""
     report = read_last_report(folder / LOG_FILE)
@@ -107,7 +156,7 @@ def _print_summary(
             f"its network may be cut. If it is gone, go on: {_resume(results)}"
         )
     if not running and not done:
-        messages.append(f"go on: {_resume(results)}")
+        messages.append(_way_on(results))
     if done:
         messages.append(_look(results))
     for line in messages:
@@ -118,7 +167,9 @@ def _summary(
     results: RunResults, rows: Sequence[TrialRow], lasts: Mapping[str, Last]
 ) -> Iterator[tuple[str, str]]:
     info, running = results.info, results.status == "running"
-    yield "status", "killed" if any("it was killed" in each for each in results.problems) else results.status
+    yield "status", _status(results)
+    if reason := _failure(results):
+        yield "reason", reason
     if results.status != "finished":
         phase = str(info.phase)
         yield "phase", {"confirm": "confirmation"}.get(phase, phase)
@@ -138,6 +189,29 @@ def _summary(
     yield "epochs", _epochs(results, rows, lasts)
     yield ("winner", _winner(results)) if winner_of(results.info) else ("best so far", _best(results))
     yield "folder", results.location.shown
+
+
+def _status(results: RunResults) -> str:
+    return "killed" if any("it was killed" in each for each in results.problems) else results.status
+
+
+def _failure(results: RunResults) -> str:
+    """Why a run failed; "" where it did not. An earlier version recorded no reason: then what its trials say."""
+    if results.status != "failed":
+        return ""
+    if results.info.failure is not None:
+        return results.info.failure.reason
+    errors = Counter(row.error.splitlines()[-1] for row in results.trial_rows if row.error)
+    return " | ".join(f"{plural(number, 'trial')}: {error}" for error, number in errors.most_common(_REASONS))
+
+
+def _way_on(results: RunResults) -> str:
+    """What to do with a run that has stopped; a resume is proposed only where it may come further."""
+    failure, tried = results.info.failure, [row for row in results.trial_rows if row.kind == "search"]
+    all_failed = len(tried) >= _total(results, "search") > 0 and all(row.status in _FAILED for row in tried)
+    if results.status == "failed" and (all_failed if failure is None else not failure.resumable):
+        return f"nothing is left to go on with; {_look(results)}"
+    return f"go on: {_resume(results)}"
 
 
 def _data(info: RunInfo) -> str:

@@ -96,6 +96,7 @@ class Launch:
                 report=report,
                 debug=debug,
                 own_process=own_process,
+                fresh=self.target.resume is None,
             )
 
 

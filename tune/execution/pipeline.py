@@ -24,6 +24,8 @@ from tune.results.next_commands import report_command, resume_command
 from tune.storage.names import CONFIG_FILE, LOG_FILE, SPACE_FILE, TRIALS_FOLDER
 from tune.storage.run_folder import Workspace, clear, versions
 
+_REASON = 2000  # characters of an error that run.json keeps
+
 
 def begin(run: Workspace, plan: Plan, given: Options) -> None:
     """Write what a run is, before anything of it is done; `given` is the command line without any default."""
@@ -60,6 +62,7 @@ def run_to_end(
     report: bool = True,
     debug: bool = False,
     own_process: bool = True,
+    fresh: bool = False,
 ) -> int:
     """Everything from data to report; leaves `run.json` saying how it went.
 
@@ -71,13 +74,14 @@ def run_to_end(
         report: Write the report; otherwise the command that writes it is printed.
         debug: Show the messages of Ray and Tune.
         own_process: The process is there for the run alone: a second signal ends it.
+        fresh: It is begun here: where it fails before anything is trained, nothing of it is kept.
 
     Returns:
         The exit status: 0, or 128 and the number of the signal that stopped the run.
     """
     with catching(lambda: run.update(status="interrupted"), own_process=own_process) as interrupts:
         try:
-            run.update(status="running", address=address)
+            run.update(status="running", address=address, failure=None)
             # Imported late: torch and pyarrow are not needed to show a plan.
             from tune.execution.run_data import describe_data, open_data
             from tune.planning.bags import bags_of
@@ -109,17 +113,24 @@ def run_to_end(
             return int(code)
         except BaseException as error:
             with contextlib.suppress(MacilError):  # of the two errors, the first says what happened
-                run.update(status="failed")
-            error.add_note(_advice(run, address, error))
+                error.add_note(_leave(run, address, error, fresh=fresh))
             raise
     return 0
 
 
-def _advice(run: Workspace, address: str | None, error: BaseException) -> str:
-    """Advice after a failed run; a resume trains nothing again that has failed for good."""
+def _leave(run: Workspace, address: str | None, error: BaseException, *, fresh: bool) -> str:
+    """Write why a run failed, or take it back where nothing of it was trained; gives what to do next."""
     from tune.results.ranking import NoWinnerError
 
-    if isinstance(error, NoWinnerError):
+    trained = run.experiment(TRIALS_FOLDER)
+    if fresh and not (trained.is_dir() and any(path.is_dir() for path in trained.iterdir())):
+        clear(run)
+        return f"nothing was trained and nothing is kept: the name {run.name} is free again"
+    # What has failed for good is not trained again by a resume.
+    resumable = not isinstance(error, NoWinnerError)
+    reason = " ".join(str(error).split()) or type(error).__name__
+    run.update(status="failed", failure={"reason": reason[:_REASON], "resumable": resumable})
+    if not resumable:
         return f"write the report: {report_command(run.location)}"
     return f"when that is put right, go on: {resume_command(run.location, address)}"
 

@@ -11,6 +11,7 @@ from macil.data.cache import default_cache
 from macil.errors import DataError, UsageError
 from macil.io.reading import read_text
 from macil.io.remote import Remote, RemoteError, bring, error_text, is_uri, local_path, open_remote, send
+from tune.storage.listing import runs_text
 from tune.storage.names import ORIGIN_FILE, RUN_FILE, TRIALS_FOLDER
 
 # Weights and pickles are never needed to report a run, and are nearly all of its bytes.
@@ -111,8 +112,7 @@ def _from_paths(name: str, storage: str, candidates: list[Path]) -> RunLocation:
     if files:
         raise UsageError(f"{files[0]} is a file; expected the folder of a run")
     looked = " nor ".join(str(path) for path in candidates)
-    known = [] if is_uri(storage) else _names_in(local_path(storage))
-    hint = f"; runs in {storage}: {', '.join(known)}" if known else f"; there is no run in {storage}"
+    hint = f"; {runs_text(Path(name).name, storage)}"
     raise UsageError(
         f"no run {name!r}: neither {looked} exists{hint}"
         if " nor " in looked
@@ -128,23 +128,13 @@ def _origin(run: Path) -> str | None:
         return None
 
 
-def _names_in(storage: Path, most: int = 10) -> list[str]:
-    try:
-        runs = sorted(
-            (p for p in storage.iterdir() if (p / RUN_FILE).is_file()), key=lambda p: p.stat().st_mtime
-        )
-    except OSError:
-        return []
-    return [path.name for path in reversed(runs)][:most]
-
-
 def _from_uri(uri: str) -> RunLocation:
     remote = open_remote(uri, "run")
     if remote.name in ("", ".", ".."):
         raise UsageError(f"{uri} does not name a run; expected a URI such as s3://bucket/run")
     try:
         if not remote.files():
-            raise UsageError(f"no run at {uri}")
+            raise UsageError(f"no run at {uri}; {runs_text(remote.name, remote.parent.uri)}")
         where = hashlib.blake2b(os.fsencode(uri), digest_size=6).hexdigest()
         target = default_cache() / "runs" / where / remote.name
         copy_run(remote, target)

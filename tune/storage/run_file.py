@@ -63,6 +63,13 @@ class RunRefit(FileModel):
     epochs: Count
 
 
+class RunFailure(FileModel):
+    """Why a run failed, and whether a resume may come further than it did."""
+
+    reason: str
+    resumable: bool
+
+
 class EarlierOptions(FileModel):
     """The options of a run that was begun by a version whose `plan.json` had no format_version."""
 
@@ -110,6 +117,8 @@ class RunInfo(FileFormat):
     confirm: RunConfirmation | None = None
     winner: RunWinner | None = None
     refit: RunRefit | None = None
+    failure: RunFailure | None = None
+    """Of a run whose status is failed."""
     options: EarlierOptions | None = None
 
 

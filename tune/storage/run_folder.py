@@ -21,6 +21,7 @@ from macil.io.folders import require_writable
 from macil.io.locks import in_use
 from macil.io.remote import Remote, RemoteError, error_text, is_uri, local_path, open_remote
 from macil.io.wording import now
+from tune.storage.listing import runs_text
 from tune.storage.names import (
     CONFIG_FILE,
     JOURNAL_FILE,
@@ -166,7 +167,7 @@ def existing_workspace(storage: str, name: str) -> Workspace:
                 f"--resume {name}: that run was stopped before it began, so there is nothing to go on with; "
                 f"begin it again with the same command and --name {name}"
             )
-    raise UsageError(f"--resume {name}: there is no run of that name in {storage_folder(storage)}")
+    raise UsageError(f"--resume {name}: there is no run of that name; {runs_text(Path(name).name, storage)}")
 
 
 def _new_in_bucket(remote: Remote, *, overwrite: bool) -> Workspace:
@@ -190,7 +191,9 @@ def _existing_in_bucket(remote: Remote) -> Workspace:
     except RemoteError as error:
         raise UsageError(f"--storage {remote.parent} cannot be read: {error_text(error)}") from None
     if not there:
-        raise UsageError(f"--resume {remote.name}: there is no run of that name in {remote.parent}")
+        raise UsageError(
+            f"--resume {remote.name}: there is no run of that name; {runs_text(remote.name, remote.parent.uri)}"
+        )
     run = _in_bucket(remote)
     if isinstance(run.sync, BucketSync):
         run.sync.peek()
@@ -230,6 +233,8 @@ def locked(run: Workspace) -> Iterator[None]:
             yield
         except BaseException:
             run.sync.stop()
+            if {path.name for path in run.path.iterdir()} == {LOCK_FILE}:  # of a start that was taken back
+                shutil.rmtree(run.path)
             raise
         run.sync.close()
 

@@ -15,6 +15,9 @@ from macil.commands import cli
 from macil.data.store.feature_store import FeatureStore
 from tests.support.repository import REPORT_SCRIPT, SEARCH_SCRIPT
 from tune.commands.search import search
+from tune.execution.launch import RunTarget, prepare
+from tune.execution.pipeline import begin
+from tune.planning.options import options_of
 from tune.planning.space_file import DEFAULT
 
 
@@ -158,15 +161,38 @@ def test_a_replay_of_no_run_is_refused(capsys: pytest.CaptureFixture[str]) -> No
     assert "no run 'nothing'" in output
 
 
-def test_data_that_is_no_data_set_is_a_fault_of_the_data(
+def test_a_start_that_fails_before_anything_is_trained_gives_its_name_back(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MACIL_CACHE", str(tmp_path / "cache"))
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "photo.jpg").touch()
-    code, output = call(capsys, "--data", "data")
+    for _ in range(2):
+        code, output = call(capsys, "--data", "data", "--name", "mine")
+        assert code == 1, output
+        assert "error:" in output
+        assert output.endswith("nothing was trained and nothing is kept: the name mine is free again\n")
+        assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_a_resume_that_fails_leaves_the_run_and_its_reason(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MACIL_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "photo.jpg").touch()
+    given = options_of({"data": tmp_path / "data"})
+    launch = prepare(given, RunTarget(name="mine", storage=str(tmp_path / "runs")))
+    launch.run.path.mkdir(parents=True)
+    begin(launch.run, launch.plan, given)
+    code, output = call(capsys, "--resume", "mine")
     assert code == 1, output
-    assert "error:" in output
+    assert "when that is put right, go on: " in output
+    failure = launch.run.info.failure
+    assert launch.run.info.status == "failed"
+    assert failure is not None
+    assert failure.resumable
+    assert failure.reason in " ".join(output.split())
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1:99999", "no such place"])

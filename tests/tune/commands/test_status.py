@@ -17,6 +17,7 @@ import pytest
 from macil.commands import cli
 from macil.data.store.feature_store import FeatureStore
 from macil.io.files import write_json_atomic
+from macil.io.remote import Remote, send
 from macil.io.wording import now
 from tests.support.run_folders import EPOCHS, RunFolder
 from tests.support.search_command import lines_of
@@ -250,3 +251,67 @@ def test_a_status_needs_no_ray(run: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "False"
     assert "running: 2" in done.stdout
+
+
+def test_without_a_name_every_run_has_a_line(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damaged = run.with_name("damaged")
+    damaged.mkdir()
+    (damaged / "run.json").write_text("{")
+    newer = run.with_name("newer")
+    newer.mkdir()
+    (newer / "run.json").write_text('{"format_version": 99}')
+    code, _, output = status(capsys, "--storage", str(run.parent))
+    assert code == 0
+    assert f"runs in {run.parent}: 3" in output
+    lines = {line.split("│")[1].strip(): line for line in output.splitlines() if line.startswith("│")}
+    assert re.search(
+        r"│ running +│ +-?\d\.\d{4} │ 3 of 8 done \(1 stopped early\) │ [\d.]+ s ago", lines["search"]
+    )
+    assert "damaged: " in lines["damaged"]
+    assert "cannot be read: " in lines["newer"]
+    monkeypatch.chdir(damaged)
+    code, _, output = status(capsys)
+    assert (code, output) == (0, "there is no run in ./runs\n")
+
+
+def test_runs_in_a_bucket_are_listed_likewise(
+    run: Path,
+    bucket: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("MACIL_CACHE", str(tmp_path / "cache"))
+    send(run, Remote(f"{bucket}/runs/search"), ["run.json", "plan.json", "config.toml"])
+    code, _, output = status(capsys, "--storage", f"{bucket}/runs")
+    assert code == 0
+    assert f"runs in {bucket}/runs: 1" in output
+    assert "│ 0 of 8 done │" in output
+
+
+def test_a_failed_run_says_why_and_proposes_only_what_may_help(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change(run, status="failed", failure={"reason": "the disk was full", "resumable": True})
+    _, table, output = status(capsys, str(run))
+    assert table["reason"] == "the disk was full"
+    assert f"go on: {resume_command(str(run), None)}" in output
+    change(run, failure={"reason": "every trial failed", "resumable": False})
+    _, table, output = status(capsys, str(run))
+    assert table["reason"] == "every trial failed"
+    assert f"nothing is left to go on with; write the report: {report_command(str(run))}" in output
+    assert "--resume" not in output
+
+
+def test_a_failed_run_of_an_earlier_version_tells_what_its_trials_say(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change(run, status="failed", trials=2)
+    for trial in (run / "trials").iterdir():
+        if trial.name not in ("00003", "00004"):
+            shutil.rmtree(trial)
+    _, table, output = status(capsys, str(run))
+    assert "1 trial: " in table["reason"]
+    assert "nothing is left to go on with" in output
