@@ -153,11 +153,10 @@ def _no_shared_ray(without_ray: object) -> None:
 
 def interpreter(version: str) -> Path | None:
     """A Python of that version on this machine that starts."""
-    found = [
-        shutil.which(f"python{version}"),
-        *sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/python")),
-    ]
-    for each in filter(None, found):
+    found: list[str | Path] = sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/python"))
+    if on_path := shutil.which(f"python{version}"):
+        found.insert(0, on_path)
+    for each in found:
         if subprocess.run([each, "--version"], capture_output=True, check=False).returncode == 0:
             return Path(each)
     return None

@@ -85,7 +85,7 @@ class RunResults:
 
     @cached_property
     def epochs(self) -> pa.Table:
-        """The epochs of the trainings likewise; `trial_id` and `kind` find the training."""
+        """The epochs of the trainings likewise; `trial_id` names the training."""
         return build_table(self.epoch_rows, EPOCHS_SCHEMA)
 
     @cached_property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -90,7 +91,7 @@ def test_what_pip_has_installed_is_called_by_its_commands_and_without_them_by_mo
     monkeypatch.setattr(commandline, "_CHECKOUT", False)
     monkeypatch.setattr(commandline, "_SITE", (str(ROOT),))
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
-    monkeypatch.setattr(commandline.sysconfig, "get_path", lambda _: str(tmp_path / "bin"))
+    monkeypatch.setattr(sysconfig, "get_path", lambda _: str(tmp_path / "bin"))
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.chdir(tmp_path)
     assert command_line(program, "x") == f"./python -m {module} x"
