@@ -214,7 +214,7 @@ def local_path(location: str | os.PathLike[str]) -> Path:
     """The path that `location` names: a path, from ~ on too, or a file:// URI.
 
     Raises:
-        UsageError: It is empty, the URI of another host, or no file:// URI at all.
+        UsageError: It is empty, the URI of another host or no file:// URI at all, or not UTF-8.
     """
     text = os.fspath(location)
     if not text.strip():
@@ -223,11 +223,18 @@ def local_path(location: str | os.PathLike[str]) -> Path:
         raise UsageError(f"{text} is a URI; expected a path on this machine")
     uri = _FILE_URI.fullmatch(text)
     if uri is None:
-        return Path(os.path.expanduser(text))  # noqa: PTH111 (Path's own raises for a user that is not there)
-    host, path = uri[1] or "", uri[2] or uri[3] or ""
-    if host.lower() not in ("", "localhost") or not path:
-        raise UsageError(f"{text} names no file of this machine; expected file:///… or a path")
-    return Path(os.fsdecode(unquote_to_bytes(path)))
+        path = os.path.expanduser(text)  # noqa: PTH111 (Path's own raises for a user that is not there)
+    else:
+        host, path = uri[1] or "", os.fsdecode(unquote_to_bytes(uri[2] or uri[3] or ""))
+        if host.lower() not in ("", "localhost") or not path:
+            raise UsageError(f"{text} names no file of this machine; expected file:///… or a path")
+    try:
+        os.path.abspath(path).encode()
+    except UnicodeEncodeError:  # libraries refuse it, and so do JSON files, in the middle of the work
+        raise UsageError(
+            f"{os.path.abspath(path)} is not UTF-8; rename it, or choose a UTF-8 locale such as LC_ALL=C.UTF-8"
+        ) from None
+    return Path(path)
 
 
 def open_remote(uri: str, flag: str) -> Remote:

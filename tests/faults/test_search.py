@@ -6,6 +6,7 @@ must fail. Kills at exact moments are kills of the process by itself, put in by 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -372,7 +373,14 @@ def test_a_terminal_that_is_closed_lets_the_run_save(
         text=True,
     )
     os.close(terminal)
-    stop_when(Command(process, folder / "none"), lambda: logged(folder, 1) >= 4, signal.SIGCONT, group=False)
+    os.set_blocking(screen, False)
+
+    def reached() -> bool:
+        with contextlib.suppress(BlockingIOError):
+            os.read(screen, 2**16)  # a full screen makes the search wait
+        return logged(folder, 1) >= 4
+
+    stop_when(Command(process, folder / "none"), reached, signal.SIGCONT, group=False)
     os.close(screen)
     os.killpg(process.pid, signal.SIGHUP)
     assert process.wait(timeout=120) == 128 + signal.SIGHUP

@@ -14,6 +14,7 @@ from macil.commands.cli import INTERRUPTED
 from macil.data.split import Split
 from macil.errors import MacilError
 from macil.io.files import write_text_atomic
+from macil.io.text import printable
 from macil.io.wording import now
 from tune.execution.interrupts import Interrupted, catching
 from tune.planning.options import Options
@@ -39,7 +40,7 @@ def begin(run: Workspace, plan: Plan, given: Options) -> None:
         status="running",
         phase="trials",
         created=now(),
-        command=sys.argv,
+        command=[printable(word) for word in sys.argv],
         protocol=plan.protocol,
         epoch_rule=plan.epoch_rule,
         sweep=plan.sweep,

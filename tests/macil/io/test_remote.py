@@ -61,7 +61,6 @@ def test_what_is_a_uri(text: str | None, remote: bool) -> None:
         ("file:/x", "/x"),
         ("file://localhost/x", "/x"),
         ("file:///a%20b%23c/%C3%A9#d?e", "/a b#c/é#d?e"),
-        ("file:///%ff", os.fsdecode(b"/\xff")),
         ("file:", "file:"),
         ("~nobody-of-this-name/x", "~nobody-of-this-name/x"),
         (Path("/x"), "/x"),
@@ -78,6 +77,8 @@ def test_a_file_uri_is_a_path(location: str | Path, path: str) -> None:
         ("  ", "the path is empty"),
         ("file://host/x", "file://host/x names no file of this machine"),
         ("file://", "names no file of this machine"),
+        (os.fsdecode(b"/x/\xff"), "is not UTF-8; rename it"),
+        ("file:///%ff", "is not UTF-8; rename it"),
         ("s3://bucket/x", "s3://bucket/x is a URI; expected a path on this machine"),
     ],
 )
