@@ -230,7 +230,14 @@ def reading_options(command: _CommandT) -> _CommandT:
         help="Videos of a data folder whose audio is all zero, or has no file: read as zeros, or left out. Default: "
         "zeros are taken as they are, a missing file is a fault.",
     )
-    return frames(silent(command))
+    outside = option(
+        "--outside",
+        section=DATA,
+        is_flag=True,
+        callback=lambda _context, _option, value: value or None,
+        help="Feature files that a manifest names may lie outside of its folder.",
+    )
+    return frames(silent(outside(command)))
 
 
 split_by_option = option(

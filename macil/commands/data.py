@@ -30,7 +30,7 @@ def _size_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--deep", "mode", flag_value="deep", help="Every value of every file.")
 @reading_options
 def check(folder: Path, mode: str | None, **options: Any) -> int:
-    """List everything wrong in DIR, a folder in the XD-Violence layout or a converted store.
+    """List everything wrong in DIR: a folder in the XD-Violence layout, a manifest (.csv, .parquet) or a store.
 
     Without --quick or --deep, every value of a folder is read up to 2 GiB of features, and a sample of them beyond. A
     store is compared with the hashes of what was converted: every byte, or with --quick all but the features. Exit
@@ -48,7 +48,7 @@ def check(folder: Path, mode: str | None, **options: Any) -> int:
 @click.option("--overwrite", is_flag=True, help="Replace the store that OUT holds.")
 @reading_options
 def convert(folder: Path, out: Path, dtype: Dtype, overwrite: bool, **options: Any) -> None:
-    """Convert DIR, a folder in the XD-Violence layout, into the feature store OUT.
+    """Convert DIR, a folder in the XD-Violence layout or a manifest (.csv, .parquet), into the feature store OUT.
 
     A conversion that was interrupted continues where it stopped when the same command is run again.
     """

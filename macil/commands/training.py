@@ -40,7 +40,7 @@ from macil.training.settings import MOST_THREADS
 @reading_options
 @hyperparameter_options
 def train(data: Path | str, out: Path, resume: bool, overwrite: bool, **options: Any) -> None:
-    """Train one configuration on DATA, a folder in the XD-Violence layout or a converted store.
+    """Train one configuration on DATA: a folder in the XD-Violence layout, a manifest (.csv, .parquet) or a store.
 
     OUT gets best.pt and last.pt (checkpoints that hold their configuration), record.json, config.toml, epochs.jsonl
     (one line an epoch, rewritten after each) and scores.npz (test snippet scores).

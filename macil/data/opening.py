@@ -11,6 +11,7 @@ from pathlib import Path
 from macil.data.cache import default_cache
 from macil.data.demo.digits import DEMO_VERSION
 from macil.data.demo.writing import write_demo
+from macil.data.manifest import is_manifest
 from macil.data.reading import AS_USUAL, Reading
 from macil.data.store.conversion import convert, holds, read_source, write_store
 from macil.data.store.feature_store import FeatureStore, is_store, looks_like_store
@@ -57,7 +58,8 @@ def resolve(
         path = local_path(data).absolute()
         if looks_like_store(path):
             return _require_read_so(FeatureStore.open(path), reading)
-        require_layout(path)
+        if not is_manifest(path):
+            require_layout(path)
         return _resolve_folder(path, Options(reading=reading), part, _open_cache(cache), progress)
     require_own_data(reading)
     target = _open_cache(cache) / _DEMO_STORE
@@ -124,7 +126,7 @@ def open_here(
     if looks_like_store(path):
         if copy and is_far(path):
             path = stage(FolderSource(path), _open_cache(None), log, hashes)
-    elif data is None or (not is_uri(data) and data != store and Path(data).is_dir()):
+    elif data is None or (not is_uri(data) and data != store and Path(data).exists()):
         log(
             "making the demo data set on this host"
             if data is None

@@ -26,6 +26,9 @@ class Reading(FileModel):
     """Videos whose audio file holds nothing but zeros or is missing get audio of zeros, or are left out; None: zeros
     are taken as they are, and a missing file is a fault"""
 
+    outside: Literal[True] | None = None
+    """Feature files that a manifest names may lie outside of its folder"""
+
     @property
     def given(self) -> dict[str, Any]:
         """The options that are given, by name."""
@@ -55,7 +58,9 @@ class Reading(FileModel):
     def words(self) -> list[str]:
         """The options as words of a command line."""
         return [
-            word for name, each in self.given.items() for word in (f"--{name.replace('_', '-')}", str(each))
+            word
+            for name, each in self.given.items()
+            for word in (f"--{name.replace('_', '-')}", *([] if each is True else [str(each)]))
         ]
 
 

@@ -43,7 +43,8 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 @cli.option(
     "--data",
     type=cli.PATH_OR_URI,
-    help="Folder in the XD-Violence layout, or a converted store (path or s3://…); default the demo data set.",
+    help="Folder in the XD-Violence layout, a manifest (.csv, .parquet) or a converted store (path or s3://…); default "
+    "the demo data set.",
     section=cli.DATA,
     common=True,
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from macil.config import TrialConfig
+from macil.data.manifest import SUFFIXES, is_manifest
 from macil.data.opening import require_own_data
 from macil.data.reading import Reading
 from macil.data.store.staging import RemoteSource, hashes_of
@@ -191,9 +192,12 @@ def check_data_path(data: str | None) -> None:
         raise DataError(
             f"--data {data} does not exist; expected a folder in the XD-Violence layout or a converted store"
         )
+    if is_manifest(path):
+        return
     if not path.is_dir():
         raise DataError(
-            f"--data {data} is a file; expected a folder in the XD-Violence layout or a converted store"
+            f"--data {data} is a file; expected a folder in the XD-Violence layout, a converted store, or a manifest "
+            f"({' or '.join(SUFFIXES)})"
         )
     if not any(path.iterdir()):
         raise DataError(

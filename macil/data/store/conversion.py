@@ -131,19 +131,19 @@ def holds(store: FeatureStore, source: SourceFolder, comparison: Comparison) -> 
         return False
     if suspects:
         note(
-            f"{source.state.root} may hold what {store.path} was made from; comparing the content of "
+            f"{source.state.source} may hold what {store.path} was made from; comparing the content of "
             f"{len(suspects)} of {len(source.plan.videos)} videos to find out"
         )
     if difference := comparison.difference(store, suspects):
-        note(f"{source.state.root}: {difference} are not those that {store.path} holds")
+        note(f"{source.state.source}: {difference} are not those that {store.path} holds")
         return False
     if suspects:
-        note(f"{source.state.root} holds what {store.path} was made from; nothing is converted")
+        note(f"{source.state.source} holds what {store.path} was made from; nothing is converted")
     try:
         if not is_known(store.path, source.state, source.options, source.plan):
             remember(store.path, source, store.meta)
     except WriteError as error:
-        note(f"{error}; {source.state.root} will be compared again next time")
+        note(f"{error}; {source.state.source} will be compared again next time")
     return True
 
 
@@ -232,7 +232,7 @@ def _require_unchanged(partial: Path, source: SourceFolder, progress: bool) -> N
     Raises:
         DataError: It is not what was written any more.
     """
-    root = source.state.root
+    root = source.state.source
     if look_at(root).digest == source.state.digest:
         return
     again = read_source(root, source.options, progress=progress)
@@ -275,7 +275,7 @@ def _write_features(partial: Path, source: SourceFolder, progress: bool) -> list
     problems: list[Finding] = []
     writer = StoreWriter(partial, plan, progress=progress)
     if writer.found:
-        note(f"{writer.found} ({report.layout.root})")
+        note(f"{writer.found} ({report.layout.origin})")
     try:
         with show_progress("converting", len(plan.videos), "videos", enabled=progress) as advance:
             advance(len(writer.digests))
@@ -297,7 +297,7 @@ def _write_features(partial: Path, source: SourceFolder, progress: bool) -> list
         count = plural(len(problems), "fault")
         advice = f"finished videos are kept in {partial}: correct the files, then run the same command again"
         raise DataError(
-            f"{report.layout.root} has {count}; {advice}", group_findings(problems, report.expected)
+            f"{report.layout.origin} has {count}; {advice}", group_findings(problems, report.expected)
         )
     return [writer.digests[index] for index in range(len(plan.videos))]
 
@@ -308,7 +308,7 @@ def _write_tables(partial: Path, source: SourceFolder, digests: list[str]) -> No
     _write_labels(partial / LABELS, plan, source.report)
     meta = StoreMeta(
         **dict(source.description),
-        source={"path": printable(str(source.report.layout.root))},
+        source={"path": printable(str(source.report.layout.origin))},
         content_hash=hash_content(
             plan.dtype, plan.crops, plan.widths, plan.hashed, digests, source.description.reading
         ),

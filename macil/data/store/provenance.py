@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
+from macil.data.manifest import is_manifest, read_manifest
 from macil.data.origin import DEMO_FILE
 from macil.data.reading import AS_USUAL, Reading
 from macil.data.store import columns
@@ -43,6 +44,8 @@ class FolderState:
 
     root: Path
     stamps: Mapping[str, str]
+    source: Path
+    """What was given: the folder, or a manifest in it"""
 
     @cached_property
     def digest(self) -> str:
@@ -55,7 +58,7 @@ class FolderState:
     @property
     def where(self) -> str:
         """Identifies the folder's path."""
-        return hashlib.blake2b(os.fsencode(self.root.resolve()), digest_size=4).hexdigest()
+        return hashlib.blake2b(os.fsencode(self.source.resolve()), digest_size=4).hexdigest()
 
     def sign(self, files: VideoFiles) -> str:
         """Changes with the name or the stamp of any file of a video."""
@@ -75,7 +78,7 @@ class Options(NamedTuple):
     """The only split to read; None: both"""
 
     @property
-    def noted(self) -> dict[str, str | int | None]:
+    def noted(self) -> dict[str, str | int | bool | None]:
         """As a `Provenance` has them."""
         return {"dtype": self.dtype, **self.reading.model_dump(), "part": self.part}
 
@@ -109,7 +112,7 @@ class Provenance(FileFormat):
     labels_hash: str | None
     plan: str
     """Key of the plan of the store"""
-    options: dict[str, str | int | None]
+    options: dict[str, str | int | bool | None]
     """The options of the conversion"""
     state: str
     """Digest of the folder's state"""
@@ -117,19 +120,27 @@ class Provenance(FileFormat):
     """Split and name to the signature of the files"""
 
 
-def look_at(root: Path) -> FolderState:
+def look_at(source: Path) -> FolderState:
     """Ask the file system about every file that can change what a layout folder means; none is opened.
 
+    Of a manifest these are the manifest, which is read, and the files that it names.
+
     Raises:
-        DataError: The folder cannot be read.
+        DataError: The folder, or the manifest, cannot be read.
     """
+    if is_manifest(source):
+        layout = read_manifest(source, audio_may_lack=True, outside=True)
+        files = [path for video in layout.videos for path in (*video.visual, *filter(None, [video.audio]))]
+        stamps = {os.path.relpath(path, source.parent): _stamp(path) for path in (source, *files)}
+        return FolderState(source.parent, stamps, source)
+    root = source
     try:
         with contextlib.closing(layout_files(root)) as entries:
             stamps = {os.path.relpath(entry.path, root): _stamp(entry) for entry in entries}
         stamps[DEMO_FILE] = _stamp(root / DEMO_FILE)
     except OSError as error:
         raise DataError(f"{error.filename or root} cannot be read: {error.strerror or error}") from None
-    return FolderState(root, stamps)
+    return FolderState(root, stamps, source)
 
 
 def note_path(store: Path, state: FolderState) -> Path:
@@ -144,7 +155,7 @@ def remember(store: Path, source: SourceFolder, meta: StoreMeta) -> None:
         WriteError: The store cannot be written to.
     """
     noted = Provenance(
-        path=printable(str(source.state.root)),
+        path=printable(str(source.state.source)),
         content_hash=meta.content_hash,
         labels_hash=meta.labels_hash,
         plan=source.plan.key,
@@ -260,7 +271,7 @@ def _recall(store: Path, state: FolderState) -> Provenance | None:
     return noted if same else None
 
 
-def _given(options: Mapping[str, str | int | None]) -> dict[str, str | int]:
+def _given(options: Mapping[str, str | int | bool | None]) -> dict[str, str | int | bool]:
     """The options that were given: an earlier version knew fewer."""
     return {name: each for name, each in options.items() if each is not None}
 

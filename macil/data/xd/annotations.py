@@ -55,7 +55,15 @@ def parse_annotation(line: str) -> tuple[str, list[Interval]]:
     match = _LINE.fullmatch(line.strip())
     if match is None:
         raise ValueError("the line is empty")
-    words = match["numbers"].split()
+    return normalise_name(match["name"].removesuffix(".mp4")), parse_intervals(match["numbers"].split())
+
+
+def parse_intervals(words: Sequence[str]) -> list[Interval]:
+    """Half-open frame intervals from their numbers, START END [START END ...].
+
+    Raises:
+        ValueError: None, an odd count, something that is no frame number, or an END before its START.
+    """
     if not words:
         raise ValueError("names no interval, expected NAME START END [START END ...]")
     for word in words:
@@ -70,7 +78,7 @@ def parse_annotation(line: str) -> tuple[str, list[Interval]]:
     for start, end in intervals:
         if end < start:
             raise ValueError(f"interval {start} {end} ends before it starts")
-    return normalise_name(match["name"].removesuffix(".mp4")), intervals
+    return intervals
 
 
 def rasterise(intervals: Sequence[Interval], frames: int) -> np.ndarray:
@@ -113,7 +121,14 @@ def _combine(
     result = FrameLabels(snippet_frames)
     videos = [video for video in layout.of_split("test") if video.name in lengths]
     if layout.annotations is not None:
-        _read_annotations(layout, layout.annotations, videos, lengths, result)
+        intervals = _parse_annotations(layout, layout.annotations, lengths, result)
+        _apply_intervals(layout.relative(layout.annotations), intervals, videos, lengths, result)
+    elif layout.intervals is not None:
+        given: dict[str, list[Interval] | None] = {name: own for name, (_, own) in layout.intervals.items()}
+        for name, (where, own) in layout.intervals.items():
+            if name in lengths:
+                _check_intervals(where, name, own, lengths[name], result)
+        _apply_intervals(layout.origin.name, given, videos, lengths, result)
     if isinstance(ground_truth, Finding):
         result.faults.append(ground_truth)
     elif ground_truth is not None and (len(videos) < len(layout.of_split("test")) or layout.unreadable_names):
@@ -121,7 +136,7 @@ def _combine(
         result.notes.append(Finding("gt", "gt.npy", reason))
     elif ground_truth is not None:
         _apply_ground_truth(layout, ground_truth, videos, lengths, result)
-    elif layout.annotations is None:
+    elif layout.annotations is None and layout.intervals is None:
         _assume_normal(layout, videos, lengths, result)
     return result
 
@@ -140,11 +155,14 @@ def _assume_normal(
         result.labels[video.name] = rasterise([], lengths[video.name] * result.snippet_frames)
 
 
-def _read_annotations(
-    layout: Layout, path: Path, videos: list[VideoFiles], lengths: Mapping[str, int], result: FrameLabels
+def _apply_intervals(
+    where: str,
+    intervals: Mapping[str, list[Interval] | None],
+    videos: list[VideoFiles],
+    lengths: Mapping[str, int],
+    result: FrameLabels,
 ) -> None:
-    where = layout.relative(path)
-    intervals = _parse_annotations(layout, path, lengths, result)
+    """Labels from the intervals of every annotated video; of None, which had a fault, no frame is violent."""
     clipped = 0
     for video in videos:
         frames = lengths[video.name] * result.snippet_frames

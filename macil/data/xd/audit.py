@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 
+from macil.data.manifest import is_manifest, read_manifest
 from macil.data.pairing import EXPECTED, are_far_apart
 from macil.data.reading import AS_USUAL, Reading
 from macil.data.silence import ABSENT, ZEROS, silence_note
@@ -19,8 +20,8 @@ from macil.data.xd.arrays import ArrayError, ArrayHeader, is_silent, load_featur
 from macil.data.xd.folders import FOLDERS, SPLITS, Finding, Modality, Part
 from macil.data.xd.grouping import group_findings
 from macil.data.xd.layout import Layout, VideoFiles, read_layout
-from macil.data.xd.names import match_audio_file, source_doubts
-from macil.errors import DataError
+from macil.data.xd.names import source_doubts
+from macil.errors import DataError, UsageError
 from macil.io.progress import show_progress
 from macil.io.wording import plural
 
@@ -30,7 +31,6 @@ DEEP_BY_DEFAULT_BYTES = 2 * 1024**3
 # What a quick audit reads the values of.
 _SAMPLE_FILES = 64
 _SAMPLE_BYTES = 64 * 1024**2
-_AUDIO = "vggish-features/"
 _MOST_NAMED = 3
 
 
@@ -87,6 +87,8 @@ class AuditReport:
     def expected(self) -> dict[str, str]:
         """Folder of the layout to the number of files that it should have."""
         counts: dict[str, str] = {}
+        if self.layout.manifest is not None:
+            return counts
         for (modality, split), folders in FOLDERS.items():
             videos = len(self.layout.of_split(split))
             files = videos * (self.layout.crops if modality == "visual" else 1)
@@ -97,7 +99,7 @@ class AuditReport:
         """Raise a DataError that carries every fault, if there is one."""
         if self.faults:
             count = plural(len(self.faults), "fault")
-            raise DataError(f"{self.layout.root} has {count}; nothing was converted", self.fault_lines())
+            raise DataError(f"{self.layout.origin} has {count}; nothing was converted", self.fault_lines())
 
 
 def audit(
@@ -121,7 +123,7 @@ def audit(
     Raises:
         DataError: There is no such folder, or it is not in the layout at all.
     """
-    layout = read_layout(root, audio_may_lack=reading.silent is not None, part=part)
+    layout = read_videos(root, reading, part)
     headers, faults = _read_headers(layout, progress)
     size = sum(header.nbytes for header in headers.values())
     mode: Literal["quick", "deep"] = (
@@ -142,6 +144,18 @@ def audit(
     _check_values(report, progress)
     report.totals = _count_totals(report)
     return report
+
+
+def read_videos(root: str | os.PathLike[str], reading: Reading, part: Part | None = None) -> Layout:
+    """The videos of a folder in the layout, or of a manifest; see `read_layout` and `read_manifest` for errors."""
+    may_lack = reading.silent is not None
+    if is_manifest(Path(root)):
+        return read_manifest(
+            Path(root), audio_may_lack=may_lack, part=part, outside=reading.outside is not None
+        )
+    if reading.outside is not None:
+        raise UsageError(f"--outside is for a manifest; {root} is none")
+    return read_layout(root, audio_may_lack=may_lack, part=part)
 
 
 def video_rows(report: AuditReport, video: VideoFiles) -> tuple[int, int]:
@@ -214,7 +228,7 @@ def _check_lengths(report: AuditReport) -> dict[str, int]:
     if off_by_one:
         videos = f"{plural(off_by_one, 'video')} {'has' if off_by_one == 1 else 'have'}"
         reason = f"{videos} one audio row more or less than visual rows"
-        report.notes.append(Finding("length", _AUDIO, reason))
+        report.notes.append(Finding("length", _audio_place(report.layout), reason))
     return lengths
 
 
@@ -236,12 +250,16 @@ def _find_silent(report: AuditReport) -> None:
         return
     first = ", ".join(video.name for video in silent[:_MOST_NAMED])
     more = ", the first are" if len(silent) > _MOST_NAMED else ":"
-    report.notes.append(Finding("silent", _AUDIO, f"{text}{more} {first}"))
+    report.notes.append(Finding("silent", _audio_place(layout), f"{text}{more} {first}"))
     if report.reading.silent == "leave-out":
         _leave_out(report, silent)
     elif not report.width("audio"):
         reason = "no video has an audio file, so that the width of the audio is not known"
-        report.faults.append(Finding("missing", _AUDIO, reason))
+        report.faults.append(Finding("missing", _audio_place(layout), reason))
+
+
+def _audio_place(layout: Layout) -> str:
+    return "vggish-features/" if layout.manifest is None else layout.manifest.name
 
 
 def _leave_out(report: AuditReport, videos: Collection[VideoFiles]) -> None:
@@ -249,7 +267,7 @@ def _leave_out(report: AuditReport, videos: Collection[VideoFiles]) -> None:
     for split in SPLITS:
         if (before := layout.of_split(split)) and gone.issuperset(before):
             reason = f"every {split} video is without sound, and left out (--silent leave-out)"
-            report.faults.append(Finding("empty", _AUDIO, reason))
+            report.faults.append(Finding("empty", _audio_place(layout), reason))
     layout.videos = tuple(video for video in layout.videos if video not in gone)
     for video in gone:
         for path in (*video.visual, *filter(None, [video.audio])):
@@ -260,7 +278,7 @@ def _leave_out(report: AuditReport, videos: Collection[VideoFiles]) -> None:
 def _check_values(report: AuditReport, progress: bool) -> None:
     """Read every value of a sample, or in a deep audit of all files, one file in memory at a time."""
     zero_rows = 0
-
+    visual = {path for path, modality in _files(report.layout) if modality == "visual"}
     deep = report.mode == "deep"
     paths = list(report.headers) if deep else _choose_sample(report.headers)
     with show_progress("reading values", len(paths), "files", enabled=progress and deep) as advance:
@@ -268,7 +286,7 @@ def _check_values(report: AuditReport, progress: bool) -> None:
             advance(1)
             try:
                 values = load_features(path)
-                if match_audio_file(path.name) is None:
+                if path in visual:
                     zero_rows += len(values) - int(np.count_nonzero(nonzero_rows(values)))
             except ArrayError as fault:
                 report.faults.append(Finding(fault.kind, report.layout.relative(path), str(fault)))

@@ -16,6 +16,7 @@ SECTIONS = {
     "values and shapes": ("shape", "width", "dtype", "length", "not-finite", "all-zero", "overflow", "zero-rows"),
     "options of reading": ("silent",),
     "frame labels": ("annotation", "gt", "gt-mismatch", "order", "units", "snippet-frames"),
+    "a manifest": ("manifest",),
     "what a search will refuse": ("search",),
 }  # fmt: skip
 """Sections of docs/data.md, each with the kinds of findings that it is about."""
@@ -38,7 +39,7 @@ _MANY = {
 
 # So many of one kind in one place are still listed one by one.
 _FEW = 3
-_PLACE = re.compile(r"(?P<file>.+) line \d+|(?P<folder>.+)/[^/]+", re.DOTALL)
+_PLACE = re.compile(r"(?P<file>.+?) (?:line|row) \d+(?: \S+)?|(?P<folder>.+)/[^/]+", re.DOTALL)
 _WORD = re.compile(r"[a-z]+")
 
 

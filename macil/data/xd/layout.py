@@ -49,6 +49,12 @@ class Layout:
     root: Path
     audio_may_lack: bool = False
     part: Part | None = None
+    manifest: Path | None = None
+    """The table that the videos were read from; None: `root` is in the XD-Violence layout"""
+    intervals: dict[str, tuple[str, list[tuple[int, int]]]] | None = None
+    """By violent test video its row of the manifest and its half-open frame intervals; None: see `annotations`"""
+    unused: int = 0
+    """Training videos with intervals in the manifest"""
     videos: tuple[VideoFiles, ...] = ()
     crops: int = 0
     annotations: Path | None = None
@@ -67,9 +73,14 @@ class Layout:
         """Return the videos of one split, by name."""
         return [video for video in self.videos if video.split == split]
 
+    @property
+    def origin(self) -> Path:
+        """What was given: the manifest, or the folder."""
+        return self.manifest or self.root
+
     def relative(self, path: Path) -> str:
-        """Return `path` as people name it: relative to the folder."""
-        return path.relative_to(self.root).as_posix()
+        """Return `path` as people name it: relative to the folder, where it lies in it."""
+        return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else str(path)
 
 
 @dataclass
