@@ -172,7 +172,7 @@ def test_a_training_records_how_its_data_were_read(layout: Path) -> None:
     store = resolve(layout, reading=Reading(silent="zeros", snippet_frames=32))
     config = TrialConfig(hidden_dim=4, num_heads=1, feedforward_dim=4, epochs=1, batch_size=2)
     record = Trainer(config, store, device="cpu").record()
-    assert record["reading"] == {"snippet_frames": 32, "silent": "zeros"}
+    assert Reading(**record["reading"]) == Reading(snippet_frames=32, silent="zeros")
     assert record["store_hash"] == store.content_hash
 
 

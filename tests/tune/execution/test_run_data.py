@@ -14,13 +14,14 @@ from macil.data.split import Split
 from macil.data.store.feature_store import FeatureStore
 from macil.errors import DataError, UsageError
 from tests.support.layouts import rename, tiny_demo
+from tests.support.manifests import rows_of, write_csv
 from tests.support.old_stores import convert_as_version_1
 from tune.execution.batches import run_spec
 from tune.execution.run_data import describe_data, open_data
 from tune.execution.trainable import build_trainer
 from tune.planning.options import Options
 from tune.planning.plan import Plan, read_plan, write_plan
-from tune.planning.resolve import resolve_plan
+from tune.planning.resolve import check_data_path, resolve_plan
 from tune.planning.resources import Machine
 from tune.storage.run_folder import Workspace, new_workspace
 
@@ -87,9 +88,26 @@ def test_how_the_folder_is_read_is_of_the_plan_of_the_data_and_of_every_training
     assert note.startswith("2 videos without sound")
     assert note in (run.info.data_notes or ())
     spec = run_spec(run, plan, store)
-    assert build_trainer(spec, {}).record()["reading"] == {"snippet_frames": None, "silent": "zeros"}
+    assert Reading(**build_trainer(spec, {}).record()["reading"]) == Reading(silent="zeros")
     with pytest.raises(UsageError, match="--silent zeros belongs to a data folder of your own"):
         resolve_plan(Options(silent="zeros"), Machine(cpus=1, gpus=0))
+
+
+def test_a_manifest_is_data_of_a_run(run: Workspace, layout: Path) -> None:
+    layout.joinpath("gt.npy").unlink()
+    for row in (rows := rows_of(layout)):
+        row["frames"] = "0 16" if row["label"] == "1" else ""
+    path = write_csv(layout / "videos.csv", rows)
+    check_data_path(str(path))
+    plan = plan_of(path)
+    store = open_data(run, plan)
+    describe_data(run, plan, store)
+    assert run.info.dataset == {"train": 24, "test": 6}
+    assert run.info.demo
+    with pytest.raises(
+        DataError, match=r"is a file; expected a folder .*, or a manifest \(\.csv or \.parquet\)"
+    ):
+        check_data_path(str(layout / "annotations.txt"))
 
 
 def test_without_its_own_store_it_is_refused_by_name(run: Workspace, layout: Path, tmp_path: Path) -> None:
