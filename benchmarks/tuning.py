@@ -46,7 +46,7 @@ from tune.algorithms.stopping.asha import AshaSettings
 from tune.algorithms.stopping.median import MedianSettings
 from tune.algorithms.stopping.registry import StoppingSettings
 from tune.planning.options import Options
-from tune.planning.resolve import resolve_plan, startup_trials
+from tune.planning.resolve import STARTUP, resolve_plan
 from tune.planning.space import published_point, search_space
 
 Mode = Literal["pool", "fitted"]
@@ -263,7 +263,7 @@ def spend(
         found.space,
         here.environment,
         trials=min(epochs, here.most or epochs),
-        startup=startup_trials(left),
+        startup=STARTUP,
         seed=seed,
         sampler=policy.sampler,
         stopping=policy.stopping,

@@ -184,7 +184,21 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
     "--resume",
     type=cli.WORD,
     metavar="NAME",
-    help="Go on with a run that was stopped or killed.",
+    help="Go on with a run that was stopped or killed; with a larger --trials extend it.",
+    section=_RUN,
+    common=True,
+)
+@cli.option(
+    "--finish",
+    is_flag=True,
+    help="With --resume: no more trials; end the run with what there is.",
+    section=_RUN,
+    common=True,
+)
+@cli.option(
+    "--hours",
+    type=float,
+    help="End the trials in time for confirmation, refit and report, so that all takes about so long.",
     section=_RUN,
     common=True,
 )
@@ -254,6 +268,8 @@ def search(
     storage: str | None,
     shared_storage: bool,
     resume: str | None,
+    finish: bool,
+    hours: float | None,
     overwrite: bool,
     replay: tuple[str, str] | None,
     address: str | None,
@@ -291,6 +307,8 @@ def search(
         name=name,
         storage=storage,
         resume=resume,
+        finish=finish,
+        hours=hours,
         overwrite=overwrite,
         address=address,
         shared_storage=shared_storage,

@@ -17,6 +17,7 @@ from ray.tune.search.searcher import Searcher
 from macil.io.files import write_text_atomic
 from tune.algorithms.journal import repair_journal
 from tune.algorithms.study import SearchStudy
+from tune.execution.deadline import Deadline
 from tune.execution.epoch_log import RunRecorder
 from tune.execution.failure_policy import MAX_WORKER_FAILURES, FailurePolicy
 from tune.execution.interrupts import Interrupts
@@ -61,8 +62,16 @@ class Batch:
     scheduler: Callable[[Mapping[str, TrialHistory]], TrialScheduler] | None = None
 
 
-def run_batch(run: Workspace, batch: Batch, display: Display, interrupts: Interrupts, *, debug: bool) -> None:
-    """Run what is left of a batch to its end; returns early when `interrupts` says so.
+def run_batch(
+    run: Workspace,
+    batch: Batch,
+    display: Display,
+    interrupts: Interrupts,
+    deadline: Deadline | None = None,
+    *,
+    debug: bool,
+) -> None:
+    """Run what is left of a batch to its end; returns early when `interrupts` or `deadline` says so.
 
     Raises:
         StorageError: The storage stayed full or out of reach.
@@ -125,7 +134,7 @@ def run_batch(run: Workspace, batch: Batch, display: Display, interrupts: Interr
                 # In between, a trial's worker says when one is due (tune.execution.save_policy), and removes old ones
                 # itself.
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=True),
-                callbacks=[policy, display.callback(policy), recorder],
+                callbacks=[policy, display.callback(policy), recorder, *([deadline] if deadline else [])],
                 trial_dirname_creator=trial_folder_name,
                 verbose=2 if debug else 0,
             )

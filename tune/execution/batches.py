@@ -17,7 +17,7 @@ from tune.planning.run_spec import RunSpec
 from tune.results.ranking import Winner
 from tune.results.rows import TrialRow
 from tune.storage.run_folder import Workspace
-from tune.storage.trial_names import SEEDS
+from tune.storage.trial_names import SEEDS, refit_row
 
 
 def trials_batch(run: Workspace, plan: Plan, store: FeatureStore) -> Batch:
@@ -66,7 +66,9 @@ def refit_batch(run: Workspace, plan: Plan, store: FeatureStore, winner: Winner)
         "base": winner.refit_config,
     }
     spec = run_spec(run, plan, store).model_copy(update=refitted)
-    points = _points([None], plan.seeds, together=plan.lockstep)
+    row = refit_row(plan.trials, run.info.acted_upon)
+    rows = [None if row is None else {"name": row, "changes": {}}]
+    points = _points(rows, plan.seeds, together=plan.lockstep)
     at_once = min(plan.concurrent, plan.groups_of_seeds)
     return _batch(plan, "refit", spec, points=points, cpus=plan.refit_cpus, concurrent=at_once)
 

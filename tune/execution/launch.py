@@ -12,26 +12,32 @@ from rich.console import Console
 from macil.errors import UsageError
 from macil.io.remote import is_uri
 from macil.io.wording import now_in_name
+from tune.execution.continuing import end_trials, extend, take_up
 from tune.execution.pipeline import begin, run_to_end
 from tune.execution.session import machine_at_hand, quietly
 from tune.planning.earlier import flags_of_earlier_version, plan_of_earlier_version
 from tune.planning.options import Options
 from tune.planning.plan import Plan, read_plan
 from tune.planning.resolve import check_data_path, check_resources, resolve_plan, with_timeout
+from tune.storage.decisions import read_decisions, trials_ended
 from tune.storage.run_file import Scalar
 from tune.storage.run_folder import Workspace, existing_workspace, locked, new_workspace
 
-# What a resumed run may be given anew: no number depends on it.
-_CHANGEABLE = ("--trial-timeout",)
+# What a resumed run may be given anew: no number depends on it, or it is written down as a decision.
+_CHANGEABLE = ("--trial-timeout", "--trials")
+# A year.
+_MOST_HOURS = 8784.0
 
 
 class RunTarget(BaseModel):
-    """Where a run lies and which Ray runs it: the options that no number of it depends on.
+    """Where a run lies, which Ray runs it and until when: options that are no part of the plan.
 
     Attributes:
         name: Of a new run; None is its kind and the time.
         storage: Folder or URI of the runs.
         resume: The run to go on with: a name in the storage, a path or a URI.
+        finish: Begin no more trials of that run; end it with what there is.
+        hours: End the trials in time for what follows them, so that all takes about so long; None is no limit.
         overwrite: Replace a run of the same name.
         address: Ray cluster, as for `ray.init`; None is this machine alone.
         shared_storage: Every host of the cluster sees the folder `storage` under the same path.
@@ -42,6 +48,8 @@ class RunTarget(BaseModel):
     name: str | None = None
     storage: str = "./runs"
     resume: str | None = None
+    finish: bool = False
+    hours: float | None = None
     overwrite: bool = False
     address: str | None = None
     shared_storage: bool = False
@@ -86,14 +94,18 @@ class Launch:
                 "process of its own"
             )
         with quietly(), locked(self.run):
+            plan = self.plan
             if self.target.resume is None:
-                begin(self.run, self.plan, self.given)
+                begin(self.run, plan, self.given)
+            else:
+                plan = _go_on(self.run, plan, self.given.trials, finish=self.target.finish)
             return run_to_end(
                 self.run,
-                self.plan,
+                plan,
                 console,
                 self.target.address,
                 report=report,
+                hours=self.target.hours,
                 debug=debug,
                 own_process=own_process,
                 fresh=self.target.resume is None,
@@ -126,12 +138,34 @@ def planned(given: Options, target: RunTarget) -> tuple[Plan, Workspace | None]:
         DataError: A recorded plan cannot be read.
     """
     _check_storage(target)
+    _check_ending(target, given.trials)
     if target.resume is None:
         return resolve_plan(given, machine_at_hand() if target.address is None else None), None
     if target.name or target.overwrite:
         raise UsageError("--resume continues a run; leave out --name and --overwrite")
     run = existing_workspace(target.storage, target.resume)
     return _recorded_plan(run, given), run
+
+
+def _go_on(run: Workspace, plan: Plan, trials: int | None, *, finish: bool) -> Plan:
+    """The plan of a run that is resumed, after what is decided of it now."""
+    plan = take_up(run, plan)
+    if trials is not None and (trials != plan.trials or trials_ended(read_decisions(run.path))):
+        plan = extend(run, plan, trials)
+    if finish:
+        end_trials(run)
+    return plan
+
+
+def _check_ending(target: RunTarget, trials: int | None) -> None:
+    if target.finish and target.resume is None:
+        raise UsageError("--finish ends a run that was begun; give --resume NAME too")
+    if target.finish and (trials is not None or target.hours is not None):
+        raise UsageError("--finish begins no more trials; leave out --trials and --hours")
+    if target.hours is not None and not 0 < target.hours <= _MOST_HOURS:
+        raise UsageError(
+            f"--hours {target.hours:g} is not allowed: expected a number above 0, at most {_MOST_HOURS:g}"
+        )
 
 
 def _check_storage(target: RunTarget) -> None:

@@ -17,6 +17,7 @@ from tune.cluster.host_check import host_requirements
 from tune.cluster.workers import Needs, joined
 from tune.execution.batch_runner import Batch, run_batch
 from tune.execution.batches import confirm_batch, refit_batch, trials_batch
+from tune.execution.deadline import Deadline
 from tune.execution.interrupts import Interrupts
 from tune.execution.progress import Display
 from tune.execution.session import ray_running
@@ -33,8 +34,10 @@ from tune.results.ranking import (
     choose_winner,
 )
 from tune.results.run import load_run
+from tune.storage.decisions import read_decisions, trials_ended
 from tune.storage.names import ERROR_FILE, TRAINER_FILE
 from tune.storage.run_folder import Workspace
+from tune.storage.trial_names import refit_row
 
 
 def train(
@@ -45,6 +48,7 @@ def train(
     interrupts: Interrupts,
     address: str | None,
     *,
+    hours: float | None,
     debug: bool,
 ) -> None:
     """All that needs Ray: the trials, the confirmation of the best, the winner's refit."""
@@ -65,14 +69,17 @@ def train(
             needs = Needs.of(plan)
             shown.cluster = stack.enter_context(joined(address, needs, shown.log, interrupts.check))
 
-        def go(batch: Batch) -> None:
+        def go(batch: Batch, deadline: Deadline | None = None) -> None:
             run.update(phase=batch.kind)
             batch = replace(batch, spec=batch.spec.model_copy(update={"hosts": hosts}))
-            run_batch(run, batch, shown, interrupts, debug=debug)
+            run_batch(run, batch, shown, interrupts, deadline, debug=debug)
             interrupts.check()
 
-        if begun == "trials":
-            go(trials_batch(run, plan, store))
+        if begun == "trials" and trials_ended(read_decisions(run.path)) is None:
+            go(
+                trials_batch(run, plan, store),
+                None if hours is None else Deadline(run, plan, hours, shown.log),
+            )
         if plan.sweep is None:
             found = load_run(run.path)
             winner = choose_winner(found)
@@ -96,7 +103,8 @@ def train(
                     f"training it again on all training videos for {plural(winner.epochs, 'epoch')}"
                 )
                 go(refit_batch(run, plan, store, winner))
-                folders = [f"refit/seed{seed}" for seed in plan.seeds]
+                row = refit_row(plan.trials, run.info.acted_upon)
+                folders = [f"refit/{row + '_' if row else ''}seed{seed}" for seed in plan.seeds]
                 run.update(refit={"trial_dir": folders[0], "trial_dirs": folders, "epochs": winner.epochs})
                 model = run.path / folders[0]
             run.sync.fetch(model)

@@ -61,6 +61,7 @@ def run_to_end(
     address: str | None,
     *,
     report: bool = True,
+    hours: float | None = None,
     debug: bool = False,
     own_process: bool = True,
     fresh: bool = False,
@@ -73,6 +74,7 @@ def run_to_end(
         console: Where to.
         address: Ray cluster, None for this machine.
         report: Write the report; otherwise the command that writes it is printed.
+        hours: From now until the run is to have ended; None is no limit.
         debug: Show the messages of Ray and Tune.
         own_process: The process is there for the run alone: a second signal ends it.
         fresh: It is begun here: where it fails before anything is trained, nothing of it is kept.
@@ -97,7 +99,7 @@ def run_to_end(
                 # Imported late: a dry run or a wrong option should not wait for Ray.
                 from tune.execution.phases import train
 
-                train(run, plan, store, console, interrupts, address, debug=debug)
+                train(run, plan, store, console, interrupts, address, hours=hours, debug=debug)
             interrupts.check()
             run.update(status="finished")
             finish(run, console, report=report)

@@ -9,7 +9,6 @@ from macil.errors import DataError, UsageError
 from macil.io.files import read_json
 from tune.planning.options import as_flags
 from tune.planning.plan import FORMAT_VERSION, Plan, upgraded
-from tune.planning.resolve import startup_trials
 from tune.storage.names import PLAN_FILE
 from tune.storage.run_file import EarlierOptions, Scalar
 
@@ -34,7 +33,7 @@ def plan_of_earlier_version(run: Path, options: EarlierOptions | None) -> Plan:
         same = [name for name in Plan.model_fields if name in recorded and name not in _LATER]
         content = {"format_version": FORMAT_VERSION, **{name: recorded[name] for name in same}}
         others = {} if options is None else options.model_dump()
-        content |= {"refit_cpus": others["refit_cpus"], "startup": startup_trials(recorded["trials"])}
+        content |= {"refit_cpus": others["refit_cpus"], "startup": _startup(recorded["trials"])}
         return Plan.parse(content, str(run / PLAN_FILE))
     except (KeyError, TypeError, DataError) as error:
         reason = f"{error} is not recorded" if isinstance(error, KeyError) else str(error)
@@ -43,6 +42,11 @@ def plan_of_earlier_version(run: Path, options: EarlierOptions | None) -> Plan:
             f"({'; '.join(reason.splitlines())}); resume it with that version, or begin a new run. Its report and "
             "--status can be had as ever"
         ) from None
+
+
+def _startup(trials: int) -> int:
+    """Random suggestions that a search of so many trials had: a third, 3 to 10."""
+    return min(10, max(3, trials // 3))
 
 
 def flags_of_earlier_version(options: EarlierOptions | None) -> dict[str, Scalar]:

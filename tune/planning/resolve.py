@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +41,14 @@ _GRACE = 15
 _FEWEST_TO_STOP = 4
 # Trainings of each configuration that is confirmed.
 _CONFIRM_SEEDS = 5
+# Random suggestions before a model of the scores is used. Not a share of --trials: a search that is extended goes on as
+# one that was longer from the start.
+STARTUP = 5
 # Seconds without a report after which a trial is taken to hang: longer than any epoch.
 _TRIAL_TIMEOUT = 3600.0
 # Confirmation seeds begin at the next multiple of this above the seeds of the run.
 _FRESH = 1000
-_MOST = 100_000  # trials, seeds, or CPUs of a trial: more than anybody has
+MOST = 100_000  # trials, seeds, or CPUs of a trial: more than anybody has
 _LEAST_SHARE = 0.0001  # of a CPU or GPU: Ray counts in these
 _LAST_SEED = 2**31 - 1
 
@@ -120,7 +123,7 @@ def resolve_plan(options: Options, machine: Machine | None) -> Plan:
         first=first,
         enqueued=enqueued,
         sampler=None if sweep else options.sampler or "tpe",
-        startup=startup_trials(trials),
+        startup=STARTUP,
         search_seed=None if sweep else _seed("--search-seed", options.search_seed),
         sweep=sweep.name if sweep else None,
         title=sweep.title if sweep else None,
@@ -210,11 +213,6 @@ def confirmable(trials: object) -> int:
     return min(CONFIRM, trials) if isinstance(trials, int) else CONFIRM
 
 
-def startup_trials(trials: int) -> int:
-    """Random suggestions of a search of so many: a third, 3 to 10."""
-    return min(10, max(3, trials // 3))
-
-
 def _taken_over(options: Options) -> dict[str, Any]:
     """The settings of training and of reading that are options of the same name, where they are given."""
     settings = TrainingSettings.model_fields | Reading.model_fields
@@ -295,10 +293,19 @@ def _confirm(
     if confirm > trials:
         raise UsageError(f"--confirm {confirm} is more than the {trials} configurations that are searched")
     count = _at_least_one("--confirm-seeds", options.confirm_seeds, _CONFIRM_SEEDS)
-    first = (max(seeds) // _FRESH + 1) * _FRESH
+    return PlannedConfirmation(configurations=confirm, seeds=fresh_seeds(seeds, count))
+
+
+def fresh_seeds(taken: Collection[int], count: int) -> tuple[int, ...]:
+    """Seeds for a confirmation, above all that are taken.
+
+    Raises:
+        UsageError: There are not as many.
+    """
+    first = (max(taken) // _FRESH + 1) * _FRESH
     if first + count - 1 > _LAST_SEED:
-        raise UsageError(f"--confirm: no {count} seeds are left above {max(seeds)}; give a smaller --seed")
-    return PlannedConfirmation(configurations=confirm, seeds=tuple(range(first, first + count)))
+        raise UsageError(f"--confirm: no {count} seeds are left above {max(taken)}; give a smaller --seed")
+    return tuple(range(first, first + count))
 
 
 def _resources(options: Options, machine: Machine | None, trials: int) -> tuple[float, float]:
@@ -310,11 +317,11 @@ def _resources(options: Options, machine: Machine | None, trials: int) -> tuple[
         # All processors, whatever their number: shared between GPUs, or between the trials that run at once.
         at_once = min(machine.gpus / gpus if machine and gpus else trials, options.concurrent or trials)
         cpus = float(max(1, int(machine.cpus // max(1.0, at_once)))) if machine else 1.0
-    if not _LEAST_SHARE <= cpus <= _MOST:
+    if not _LEAST_SHARE <= cpus <= MOST:
         raise UsageError(
-            f"--cpus-per-trial {cpus:g} is not allowed: expected a number from {_LEAST_SHARE:.4f} to {_MOST}"
+            f"--cpus-per-trial {cpus:g} is not allowed: expected a number from {_LEAST_SHARE:.4f} to {MOST}"
         )
-    if not (gpus == 0 or _LEAST_SHARE <= gpus <= _MOST) or (gpus > 1 and gpus != int(gpus)):
+    if not (gpus == 0 or _LEAST_SHARE <= gpus <= MOST) or (gpus > 1 and gpus != int(gpus)):
         raise UsageError(
             f"--gpus-per-trial {gpus:g} is not allowed: expected 0, a fraction of one from {_LEAST_SHARE:.4f} on, or a "
             "whole number"
@@ -356,8 +363,8 @@ def _usual_grace(epochs: int) -> int:
 
 def _at_least_one(flag: str, value: int | None, default: int) -> int:
     # A plan lists every seed and trial: it must fit memory.
-    if value is not None and not 1 <= value <= _MOST:
-        raise UsageError(f"{flag} {brief(value)} is not allowed: expected a whole number from 1 to {_MOST}")
+    if value is not None and not 1 <= value <= MOST:
+        raise UsageError(f"{flag} {brief(value)} is not allowed: expected a whole number from 1 to {MOST}")
     return default if value is None else value
 
 

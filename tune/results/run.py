@@ -29,6 +29,7 @@ from tune.results.run_info import is_demo, usable_info, usable_plan
 from tune.results.tables import EPOCHS_SCHEMA, TRIALS_SCHEMA, build_table
 from tune.results.trainings import standing_for
 from tune.results.trial_folder import TrialFolder, read_trial
+from tune.storage.decisions import Decision, read_decisions, trials_ended
 from tune.storage.location import RunLocation, locate_run
 from tune.storage.names import (
     CONFIG_FILE,
@@ -47,6 +48,7 @@ from tune.storage.names import (
 )
 from tune.storage.run_file import FORMAT_VERSION, RunInfo
 from tune.storage.sync import EXPIRED
+from tune.storage.trial_names import refit_row
 from tune.storage.usable_fields import read_table
 
 if TYPE_CHECKING:
@@ -62,7 +64,8 @@ class RunResults:
 
     `info` is run.json and `plan` plan.json, as far as they can be read (see `tune.results.run_info`); `trial_rows` are
     the trainings and `epoch_rows` their epochs; `problems` lists what is missing or damaged, one line each;
-    `label_accesses` says when the test labels were read (see `tune.results.label_access`), `labels` are those that this
+    `label_accesses` says when the test labels were read (see `tune.results.label_access`), `decisions` what was decided
+    on the way; `labels` are those that this
     process has read at a logged access; `chance` is the share of violent frames among the test frames, which guessing
     has as AP, where it is known.
     """
@@ -74,6 +77,7 @@ class RunResults:
     problems: list[str]
     plan: Plan
     label_accesses: list[LabelAccess] = field(default_factory=list)
+    decisions: list[Decision] = field(default_factory=list)
     found_at: RunLocation | None = None
     chance: float | None = None
     labels: TestLabels | None = None
@@ -161,14 +165,17 @@ def load_run(run: str | Path, storage: str | Path = "./runs") -> RunResults:
     problems += [problem for folder in folders for problem in folder.problems]
     wrong: dict[str, Any] = {}
     demo, named = is_demo(info), winner_of(info)
-    rows = [_trial_row(folder, info, path, demo=demo, wrong=wrong) for folder in folders]
+    decisions = read_decisions(path, problems)
+    ended = trials_ended(decisions) is not None
+    folders = [folder for folder in folders if not _is_of_earlier_end(folder, info, plan)]
+    rows = [_trial_row(folder, info, path, demo=demo, ended=ended, wrong=wrong) for folder in folders]
     standing = standing_for(rows, plan)
     rows = [
         replace(row, rows=", ".join(standing.get(row.trial_dir, ())) or None, winner=_is_winners(row, named))
         for row in rows
     ]
     rows = _with_measured(rows, path, problems)
-    _check_run(info, rows, [each.recorded_id for each in folders if each.kind == "search"], problems)
+    _check_run(info, rows, [each.recorded_id for each in folders if each.kind == "search"], problems, ended)
     problems += [
         f"{column.name}: {wrong[column.name]!r} is not a value of type {column.arrow}; treated as absent"
         for column in trial_columns()
@@ -181,9 +188,19 @@ def load_run(run: str | Path, storage: str | Path = "./runs") -> RunResults:
         epoch_rows=[epoch for folder in folders for epoch in folder.epochs],
         problems=problems,
         plan=plan,
+        decisions=decisions,
         found_at=location,
         chance=_chance(path, info),
     )
+
+
+def _is_of_earlier_end(trial: TrialFolder, info: RunInfo, plan: Plan) -> bool:
+    """Whether a training confirmed or refitted what was the winner before the search was extended."""
+    if info.acted_upon is None or trial.kind == "search":
+        return False
+    if trial.kind == "refit":
+        return trial.row != refit_row(plan.trials, info.acted_upon)
+    return trial.config.get("seed") not in plan.confirm_seeds
 
 
 def _chance(run: Path, info: RunInfo) -> float | None:
@@ -213,7 +230,7 @@ def read_record(results: RunResults, trial: TrialRow) -> dict[str, Any]:
 
 
 def _trial_row(
-    trial: TrialFolder, info: RunInfo, run: Path, *, demo: bool, wrong: dict[str, Any]
+    trial: TrialFolder, info: RunInfo, run: Path, *, demo: bool, ended: bool, wrong: dict[str, Any]
 ) -> TrialRow:
     """The row of a training; the first value of a column that is none of its type is kept in `wrong`."""
     columns = {column.name: column for column in trial_columns()}
@@ -238,7 +255,7 @@ def _trial_row(
         row=trial.row,
         config={name: value for name, value in config.items() if value is not None},
         protocol=protocol or None,
-        status=_status(trial, info),
+        status=_status(trial, info, ended=ended),
         epoch_rule=rule,
         error=trial.error,
         failures=trial.failures,
@@ -295,7 +312,7 @@ def _with_best_test_epoch(row: TrialRow, epochs: Sequence[EpochRow]) -> TrialRow
     return replace(row, best_epoch=best.epoch, ap_best=best.ap, ap_trapezoid_best=ap)
 
 
-def _status(trial: TrialFolder, info: RunInfo) -> str:
+def _status(trial: TrialFolder, info: RunInfo, *, ended: bool) -> str:
     asked = trial.config.get("epochs")
     if trial.diverged:
         return "diverged"
@@ -304,6 +321,8 @@ def _status(trial: TrialFolder, info: RunInfo) -> str:
         return ("refit" if trial.kind == "refit" else "finished") if complete else "stopped"
     if trial.error is not None:
         return "failed"
+    if ended and trial.kind == "search" and trial.epochs:
+        return "stopped"
     if info.status == "running":
         return "running"
     return "interrupted" if trial.epochs else "pending"
@@ -372,7 +391,7 @@ def _read_base(path: Path, problems: list[str]) -> dict[str, Any]:
 
 
 def _check_run(
-    info: RunInfo, rows: Sequence[TrialRow], recorded: Sequence[str | None], problems: list[str]
+    info: RunInfo, rows: Sequence[TrialRow], recorded: Sequence[str | None], problems: list[str], ended: bool
 ) -> None:
     hashes = sorted({row.store_hash for row in rows if row.store_hash})
     if len(hashes) > 1:
@@ -384,7 +403,7 @@ def _check_run(
     ]
     asked = info.trials
     search = [row for row in rows if row.kind == "search"]
-    if asked is not None and len(search) < asked:
+    if asked is not None and len(search) < asked and not ended:
         problems.append(f"{asked - len(search)} of {asked} trials have not started")
     planned = planned_confirmation(info)
     begun = sum(row.kind == "confirm" for row in rows)

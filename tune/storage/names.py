@@ -19,6 +19,7 @@ __all__ = [
     "CONFIG_FILE",
     "CONFIRM_FOLDER",
     "DAMAGED_PREFIX",
+    "DECISIONS_FILE",
     "EPOCHS_TABLE",
     "ERROR_FILE",
     "GROUP_PREFIX",
@@ -57,6 +58,7 @@ RUN_FILE = "run.json"
 PLAN_FILE = "plan.json"
 SPACE_FILE = "space.toml"
 JOURNAL_FILE = "study.journal"
+DECISIONS_FILE = "decisions.jsonl"
 # Test-label access and what it gave; an earlier version kept these three in the report's folder.
 ACCESS_LOG = "openings.jsonl"
 MEASURED_FILE = "measured.json"

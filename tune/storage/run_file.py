@@ -119,6 +119,8 @@ class RunInfo(FileFormat):
     refit: RunRefit | None = None
     failure: RunFailure | None = None
     """Of a run whose status is failed."""
+    acted_upon: Count | None = None
+    """Lines of `decisions.jsonl` that were acted upon when the search was extended last."""
     options: EarlierOptions | None = None
 
 

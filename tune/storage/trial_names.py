@@ -30,6 +30,14 @@ def trial_name(folder: PurePath) -> str:
     return f"{parent}/{folder.name}" if parent in (CONFIRM_FOLDER, REFIT_FOLDER) else folder.name
 
 
+def refit_row(trials: int, acted_upon: int | None) -> str | None:
+    """The row that the winner's refits have in a run of so many trials; None unless the run was extended.
+
+    The winner of an extended search may be another one, so its refits are trainings of their own.
+    """
+    return None if acted_upon is None else f"of{trials}"
+
+
 def folder_name(config: Mapping[str, Any]) -> str:
     """Folder of one of Tune's trials: its number in the study, its row and seed, or its group."""
     if NUMBER in config:

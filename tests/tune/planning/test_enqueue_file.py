@@ -44,7 +44,7 @@ def test_points_have_the_types_of_the_space_and_are_kept_in_the_plan(tmp_path: P
         "in the space's order"
     )
     assert isinstance(found.enqueued[0]["ramp"], float)
-    assert "2 known points first; 3 random ones, then TPE" in found.suggestions
+    assert "2 known points first; 5 random ones, then TPE" in found.suggestions
     write_plan(tmp_path, found)
     path.unlink()
     assert read_plan(tmp_path) == found

@@ -18,6 +18,7 @@ from tune.reporting.tables.sweep_table import sweep_table
 from tune.reporting.text import wording
 from tune.reporting.text.border_warnings import border_warnings
 from tune.reporting.text.contrast_warnings import contrast_warnings
+from tune.reporting.text.run_facts import decided
 from tune.reporting.text.sweep_verdict import verdicts
 from tune.results.ranking import leaderboard, winner_of
 from tune.results.run import RunResults
@@ -108,6 +109,8 @@ def _print_leaderboard(console: Console, results: RunResults, demo: str) -> None
         cells = (rank, name, row.status, epoch, row.selection_score)
         grid.add_row(*map(_cell, cells), *aps, configuration)
     console.print(grid, markup=False)
+    for text in decided(results):
+        console.print(f"note: {text}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _cell(value: Any) -> str:

@@ -9,6 +9,7 @@ from typing import TypeVar
 from macil.config import hyperparameters
 from tune.reporting.statistics.intervals import PERCENT, SHARE, estimate
 from tune.reporting.text import wording
+from tune.reporting.text.run_facts import decided
 from tune.reporting.text.wording import NOT_MEASURED
 from tune.results.label_access import LabelAccess
 from tune.results.ranking import counted_trials, ranked_trials, winner_name, winner_of
@@ -112,6 +113,7 @@ def leaderboard_table(results: RunResults) -> Table | None:
         caption += f" {missing} of {len(trials)} trials have no place in it: see Status of the trials."
     if len(rows) > len(shown):
         caption += f" The first {len(shown)} of {len(rows)}; trials.csv has all."
+    caption += "".join(f" {text}" for text in decided(results))
     return tabulate(caption, _leaderboard_columns(results, rows), shown, marked)
 
 

@@ -52,7 +52,12 @@ def banners(results: RunResults) -> list[str]:
         )
     if is_demo(results.info):
         messages.append("Demo data, made up: no number here says anything about XD-Violence.")
-    return [*messages, *data_notes(results)]
+    return [*messages, *decided(results), *data_notes(results)]
+
+
+def decided(results: RunResults) -> list[str]:
+    """What was decided on the way that the numbers of a search are to be read with."""
+    return [each.text for each in results.decisions if each.opened or each.kind == "end"]
 
 
 def data_notes(results: RunResults) -> list[str]:
@@ -122,6 +127,7 @@ def facts(results: RunResults) -> list[tuple[str, str]]:
         ("Trials", _trials(results)),
         *([("Suggestions", results.plan.suggestions)] if results.plan.suggestions else []),
         ("Early stopping", _early_stopping(results.plan)),
+        *([("Decisions", " ".join(each.text for each in results.decisions))] if results.decisions else []),
         *([("Notes", " ".join(results.plan.notes))] if results.plan.notes else []),
         ("Started", f"{info.created or 'unknown'}; last change {info.updated or 'unknown'}"),
     ]
