@@ -114,7 +114,6 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
     is_flag=True,
     help="Print the space that would be searched, as a file, and stop.",
     section=_SEARCHED,
-    common=True,
 )
 @cli.option(
     "--sampler",
