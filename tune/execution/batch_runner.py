@@ -21,7 +21,7 @@ from tune.execution.deadline import Deadline
 from tune.execution.epoch_log import RunRecorder
 from tune.execution.failure_policy import MAX_WORKER_FAILURES, FailurePolicy
 from tune.execution.interrupts import Interrupts
-from tune.execution.progress import Display
+from tune.execution.progress import Display, SilentReporter
 from tune.execution.ray_internals import without_experiment_state
 from tune.execution.trainable import MacilTrainable
 from tune.execution.tune_search import ListSearch, StudySearch
@@ -137,6 +137,7 @@ def run_batch(
                 callbacks=[policy, display.callback(policy), recorder, *([deadline] if deadline else [])],
                 trial_dirname_creator=trial_folder_name,
                 verbose=2 if debug else 0,
+                progress_reporter=None if debug else SilentReporter(),
             )
     except Exception as error:
         interrupts.check()

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from ray.tune import Callback
+from ray.tune import Callback, ProgressReporter
 from ray.tune.experiment import Trial
 from rich.console import Console
 from rich.live import Live
@@ -221,6 +221,17 @@ def _cell(table: Table) -> Callable[[Table], object]:
     handle = importlib.import_module("IPython.display").display(table, display_id=True)
     update: Callable[[Table], object] = handle.update
     return update
+
+
+class SilentReporter(ProgressReporter):
+    """Tune's own progress, which clears the output of a notebook's cell even with `verbose=0`: none of it."""
+
+    def should_report(self, trials: list[Trial], done: bool = False) -> bool:
+        """Never."""
+        return False
+
+    def report(self, trials: list[Trial], done: bool, *sys_info: str) -> None:
+        """Nothing."""
 
 
 class _TrialReporter(Callback):

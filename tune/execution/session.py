@@ -39,7 +39,8 @@ _SETTINGS = {
     "RAY_DISABLE_IMPORT_WARNING": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
 }
-_LOGGERS = ("ray", "ray.tune", "ray.train")
+# The last one asks for further packages wherever there is a notebook.
+_LOGGERS = ("ray", "ray.tune", "ray.train", "ray.widgets")
 
 
 def quiet_ray() -> None:
@@ -54,6 +55,7 @@ def quietly() -> Iterator[None]:
     before = {name: os.environ.get(name) for name in _SETTINGS}
     levels = {name: logging.getLogger(name).level for name in _LOGGERS}
     quiet_ray()
+    logging.getLogger(_LOGGERS[-1]).setLevel(logging.CRITICAL)
     try:
         yield
     finally:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 import tune.execution.progress
-from tune.execution.progress import Display
+from tune.execution.progress import Display, SilentReporter
 
 
 def test_a_notebook_gets_one_table_that_replaces_itself(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,3 +45,10 @@ def test_a_notebook_gets_one_table_that_replaces_itself(monkeypatch: pytest.Monk
     assert len(shown) == 1
     assert "50/50 done, 0 running, best 0.4900 (00049)" in str(shown[0].title)
     assert output.getvalue() == ""
+
+
+def test_tunes_own_progress_which_would_clear_the_notebooks_cell_is_left_out() -> None:
+    reporter = SilentReporter()
+    reporter.setup(total_samples=3)
+    reporter.report([], True)
+    assert not reporter.should_report([], done=True)
