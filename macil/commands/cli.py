@@ -237,7 +237,14 @@ def reading_options(command: _CommandT) -> _CommandT:
         callback=lambda _context, _option, value: value or None,
         help="Feature files that a manifest names may lie outside of its folder.",
     )
-    return frames(silent(outside(command)))
+    visual_only = option(
+        "--visual-only",
+        section=DATA,
+        is_flag=True,
+        callback=lambda _context, _option, value: value or None,
+        help="Read no audio: for data without any. MACIL-SD cannot be trained on them.",
+    )
+    return frames(silent(visual_only(outside(command))))
 
 
 split_by_option = option(

@@ -26,6 +26,8 @@ class Reading(FileModel):
     """Videos whose audio file holds nothing but zeros or is missing get audio of zeros, or are left out; None: zeros
     are taken as they are, and a missing file is a fault"""
 
+    visual_only: Literal[True] | None = None
+    """No audio is read, whatever there is"""
     outside: Literal[True] | None = None
     """Feature files that a manifest names may lie outside of its folder"""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from macil.data.reading import Reading
+from macil.errors import DataError
 from macil.io.wording import plural
 
 ZEROS, ABSENT = "silent_videos", "videos_without_audio"
@@ -23,3 +24,16 @@ def silence_note(counts: Mapping[str, int], reading: Reading) -> str | None:
         return f"{found} left out (--silent leave-out)"
     done = f"{found} read as audio of zeros"
     return done if reading.silent else f"{done}; --silent leave-out leaves them out"
+
+
+def require_audio(audio_dim: int, where: object) -> None:
+    """Refuse data without audio.
+
+    Raises:
+        DataError: Says what MACIL-SD needs.
+    """
+    if not audio_dim:
+        raise DataError(
+            f"{where} holds no audio (--visual-only): MACIL-SD trains on visual and audio features of the same videos. "
+            "Give audio features too, such as VGGish, a row a snippet; --silent zeros helps where some videos have none"
+        )

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from macil.config import TrialConfig
+from macil.data.silence import require_audio
 from macil.data.split import Split, SplitBy, make_split
 from macil.data.store.feature_store import FeatureStore
 from macil.errors import DataError, DivergedError, UsageError
@@ -97,6 +98,7 @@ class Trainer:
         keep_scores: KeptScores = "ends",
         lockstep: Sequence[int] | None = None,
     ) -> None:
+        require_audio(store.audio_dim, store.path)
         seeds = [config.seed] if seeds is None else list(seeds)
         lockstep = seeds if lockstep is None else list(lockstep)
         _require_seeds(seeds, lockstep)

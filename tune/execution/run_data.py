@@ -6,6 +6,7 @@ from pathlib import Path
 
 from macil.data.opening import open_here, resolve
 from macil.data.origin import is_demo_data
+from macil.data.silence import require_audio
 from macil.data.split import make_split, split_doubt
 from macil.data.store.feature_store import FeatureStore, looks_like_store
 from macil.data.xd.names import source_doubts
@@ -59,6 +60,7 @@ def describe_data(run: Workspace, plan: Plan, store: FeatureStore) -> None:
     Raises:
         DataError: The data cannot serve the protocol.
     """
+    require_audio(store.audio_dim, store.path)
     notes, chance = [*store.notes, *store.label_notes], None
     if plan.protocol == "published":
         chance = store.test_labels().violent_share

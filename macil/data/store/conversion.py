@@ -312,9 +312,9 @@ def _write_tables(partial: Path, source: SourceFolder, digests: list[str]) -> No
         content_hash=hash_content(
             plan.dtype, plan.crops, plan.widths, plan.hashed, digests, source.description.reading
         ),
-        files={name: (partial / name).stat().st_size for name in (VISUAL, AUDIO)},
+        files={name: (partial / name).stat().st_size for name in plan.feature_files},
         hashes={
-            **{name: _hash_frame(partial / name) for name in (VISUAL, AUDIO)},
+            **{name: _hash_frame(partial / name) for name in plan.feature_files},
             **{name: hash_file(partial / name) for name in (INDEX, LABELS)},
         },
     )

@@ -18,7 +18,7 @@ _MOST_NAMED = 5
 
 
 def index_faults(
-    sets: Mapping[str, VideoSet], rows: int, visual_rows: int, audio_rows: int, part: str | None
+    sets: Mapping[str, VideoSet], rows: int, visual_rows: int, audio_rows: int | None, part: str | None
 ) -> list[str]:
     """Faults of the videos that the index lists: invalid names, rows that do not exist.
 
@@ -26,7 +26,7 @@ def index_faults(
         sets: The videos of either split.
         rows: Rows of the index.
         visual_rows: Rows of the visual features.
-        audio_rows: Rows of the audio features.
+        audio_rows: Rows of the audio features; None: the store is of visual features alone.
         part: The only split that the store is meant to hold; None: both.
     """
     faults = []
@@ -41,18 +41,18 @@ def index_faults(
         # Each number by itself first: their sum may not fit 64 bits.
         numbers = {
             columns.LENGTH: (videos.lengths, 1, visual_rows // max(videos.crops, 1)),
-            columns.AUDIO_LENGTH: (videos.audio_lengths, 1, audio_rows),
+            columns.AUDIO_LENGTH: (videos.audio_lengths, 0 if audio_rows is None else 1, audio_rows or 0),
             columns.VISUAL_OFFSET: (videos.visual_offsets, 0, visual_rows),
-            columns.AUDIO_OFFSET: (videos.audio_offsets, 0, audio_rows),
+            columns.AUDIO_OFFSET: (videos.audio_offsets, 0, audio_rows or 0),
         }
         wrong = [name for name, (values, low, high) in numbers.items() if _outside(values, low, high)]
         faults += [f"{name} of a {split} video is out of range" for name in wrong]
         if not wrong:
             visual_end = videos.visual_offsets + videos.crops * videos.lengths
             audio_end = videos.audio_offsets + videos.audio_lengths
-            if _outside(visual_end, 0, visual_rows) or _outside(audio_end, 0, audio_rows):
+            if _outside(visual_end, 0, visual_rows) or _outside(audio_end, 0, audio_rows or 0):
                 faults.append(f"it lists rows of a {split} video beyond the features")
-            faults += _length_faults(videos)
+            faults += [] if audio_rows is None else _length_faults(videos)
     return faults
 
 

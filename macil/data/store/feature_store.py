@@ -101,7 +101,7 @@ class FeatureStore:
         label_notes: What the test labels rest on that no file proves, to be reported with every number made with
             them; for a store of version 1, that this is not recorded.
         visual: `(rows, visual_dim)` tensor over the mapped file; it must never be written to.
-        audio: `(audio rows, audio_dim)` likewise.
+        audio: `(audio rows, audio_dim)` likewise; (0, 0) of data without audio.
     """
 
     def __init__(self, path: Path, meta: StoreMeta) -> None:
@@ -115,8 +115,11 @@ class FeatureStore:
         self.label_notes: tuple[str, ...] = (_NOT_SAID,) if notes is None else tuple(notes)
         self._visual_batch = _map_features(path / VISUAL, meta)
         self.visual = _as_tensor(path / VISUAL, self._visual_batch, self.visual_dim, self.dtype)
-        audio = _map_features(path / AUDIO, meta)
-        self.audio = _as_tensor(path / AUDIO, audio, self.audio_dim, self.dtype)
+        if self.audio_dim:
+            audio = _map_features(path / AUDIO, meta)
+            self.audio = _as_tensor(path / AUDIO, audio, self.audio_dim, self.dtype)
+        else:
+            self.audio = self.visual.new_empty(0, 0)
         _require_hash(path / INDEX, meta)
         self._index = _read_index(self)
 
@@ -354,7 +357,8 @@ def _read_index(store: FeatureStore) -> dict[str, VideoSet]:
         }
     except (KeyError, TypeError, ValueError, OverflowError, pa.ArrowException) as error:
         raise DataError(f"{path} is damaged ({error}); convert again") from None
-    if faults := index_faults(sets, batch.num_rows, len(store.visual), len(store.audio), store.meta.part):
+    audio_rows = len(store.audio) if store.audio_dim else None
+    if faults := index_faults(sets, batch.num_rows, len(store.visual), audio_rows, store.meta.part):
         raise DataError(f"{path} is damaged, convert again:", faults)
     return sets
 

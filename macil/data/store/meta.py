@@ -51,7 +51,8 @@ class StoreDescription(FileFormat):
     format: Literal["macil-feature-store"] = FORMAT
     format_version: int
     visual_dim: Annotated[int, _number(_WIDEST)]
-    audio_dim: Annotated[int, _number(_WIDEST)]
+    audio_dim: Annotated[int, Field(ge=0, le=_WIDEST, description=f"a whole number from 0 to {_WIDEST}")]
+    """0: visual features alone, and no audio.arrow"""
     crops: Annotated[int, _number(_MOST_CROPS)]
     snippet_frames: Annotated[int, _number(MOST_FRAMES)]
     dtype: Annotated[Dtype, Field(description=" or ".join(DTYPES))]

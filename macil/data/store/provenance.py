@@ -131,7 +131,10 @@ def look_at(source: Path) -> FolderState:
     if is_manifest(source):
         layout = read_manifest(source, audio_may_lack=True, outside=True)
         files = [path for video in layout.videos for path in (*video.visual, *filter(None, [video.audio]))]
-        stamps = {os.path.relpath(path, source.parent): _stamp(path) for path in (source, *files)}
+        try:
+            stamps = {os.path.relpath(path, source.parent): _stamp(path) for path in (source, *files)}
+        except OSError as error:
+            raise DataError(f"{source}: {error.filename} cannot be read: {error.strerror or error}") from None
         return FolderState(source.parent, stamps, source)
     root = source
     try:

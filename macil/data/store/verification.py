@@ -79,6 +79,8 @@ def _read(store: FeatureStore, video: dict[str, Any]) -> tuple[str, np.ndarray]:
         (VISUAL, video[columns.VISUAL_OFFSET], video[columns.LENGTH] * store.crops, store.visual_dim),
         (AUDIO, video[columns.AUDIO_OFFSET], video[columns.AUDIO_LENGTH], store.audio_dim),
     ):
+        if not count:
+            continue
         path, size = store.path / name, width * dtype.itemsize
         start = locate_buffers(path).values + first * size
         with path.open("rb", buffering=0) as file:

@@ -85,6 +85,11 @@ class Plan:
         return sum(video.audio_length for video in self.videos)
 
     @property
+    def feature_files(self) -> tuple[str, ...]:
+        """Names of the files of features."""
+        return (VISUAL, AUDIO) if self.audio_dim else (VISUAL,)
+
+    @property
     def widths(self) -> tuple[int, int]:
         """Widths of the visual and of the audio features."""
         return self.visual_dim, self.audio_dim
@@ -170,8 +175,11 @@ class StoreWriter:
         visual, audio = plan.visual_rows, plan.audio_rows
         layouts = {
             VISUAL: allocate_feature_file(folder / VISUAL, visual, plan.visual_dim, plan.dtype, nonzero=True),
-            AUDIO: allocate_feature_file(folder / AUDIO, audio, plan.audio_dim, plan.dtype, nonzero=False),
         }
+        if plan.audio_dim:
+            layouts[AUDIO] = allocate_feature_file(
+                folder / AUDIO, audio, plan.audio_dim, plan.dtype, nonzero=False
+            )
         self._write_journal()
         return {name: _File(folder / name, layout) for name, layout in layouts.items()}
 
@@ -184,7 +192,9 @@ class StoreWriter:
             self.found = f"{folder} is of other data or options; it is made anew"
             return None
         try:
-            files = {name: _File(folder / name, locate_buffers(folder / name)) for name in (VISUAL, AUDIO)}
+            files = {
+                name: _File(folder / name, locate_buffers(folder / name)) for name in self._plan.feature_files
+            }
         except (DataError, OSError, pa.ArrowException, IndexError, KeyError) as error:
             reason = " ".join(str(error).split())
             self.found = f"what an earlier conversion left in {folder} is damaged ({reason}); it is made anew"
@@ -234,6 +244,8 @@ class StoreWriter:
             (VISUAL, video.visual_offset, video.length * plan.crops, plan.visual_dim),
             (AUDIO, video.audio_offset, video.audio_length, plan.audio_dim),
         ):
+            if not rows:
+                continue
             for block in files[name].read(row * width * itemsize, rows * width * itemsize):
                 digest.update(block)
         return digest.hexdigest()
@@ -327,6 +339,8 @@ def _blocks(plan: Plan, index: int) -> Iterator[tuple[str, int, np.ndarray, np.n
             stored = cast_features(values, plan.dtype)
         yield VISUAL, row, stored, nonzero
         row += video.length
+    if not plan.audio_dim:
+        return
     if video.files.audio is None:
         stored = np.zeros((video.audio_length, plan.audio_dim), plan.dtype)
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -148,20 +148,32 @@ def audit(
 
 def read_videos(root: str | os.PathLike[str], reading: Reading, part: Part | None = None) -> Layout:
     """The videos of a folder in the layout, or of a manifest; see `read_layout` and `read_manifest` for errors."""
+    if reading.visual_only and reading.silent:
+        raise UsageError(
+            "--visual-only reads no audio, and --silent says what becomes of it; give one of them"
+        )
     may_lack = reading.silent is not None
     if is_manifest(Path(root)):
-        return read_manifest(
-            Path(root), audio_may_lack=may_lack, part=part, outside=reading.outside is not None
+        layout = read_manifest(
+            Path(root),
+            audio_may_lack=may_lack or reading.visual_only is not None,
+            part=part,
+            outside=reading.outside is not None,
         )
+        if reading.visual_only:
+            layout.videos = tuple(replace(video, audio=None) for video in layout.videos)
+        return layout
     if reading.outside is not None:
         raise UsageError(f"--outside is for a manifest; {root} is none")
-    return read_layout(root, audio_may_lack=may_lack, part=part)
+    return read_layout(root, audio_may_lack=may_lack, visual_only=reading.visual_only is not None, part=part)
 
 
 def video_rows(report: AuditReport, video: VideoFiles) -> tuple[int, int]:
     """Return the visual and the audio rows of a video without faults."""
     visual = report.headers[video.visual[0]].rows
-    return visual, visual if video.audio is None else report.headers[video.audio].rows
+    if video.audio is None:
+        return visual, 0 if report.reading.visual_only else visual
+    return visual, report.headers[video.audio].rows
 
 
 def _files(layout: Layout) -> Iterable[tuple[Path, Modality]]:
@@ -235,6 +247,8 @@ def _check_lengths(report: AuditReport) -> dict[str, int]:
 def _find_silent(report: AuditReport) -> None:
     """Count the videos without sound, and leave them out where that is asked for: labels have been read by then."""
     layout, headers = report.layout, report.headers
+    if report.reading.visual_only:
+        return
     zeros, absent = [], []
     for video in layout.videos:
         if video.audio is None and layout.audio_may_lack:

@@ -48,6 +48,7 @@ class Layout:
 
     root: Path
     audio_may_lack: bool = False
+    visual_only: bool = False
     part: Part | None = None
     manifest: Path | None = None
     """The table that the videos were read from; None: `root` is in the XD-Violence layout"""
@@ -93,7 +94,11 @@ class _Found:
 
 
 def read_layout(
-    root: str | os.PathLike[str], *, audio_may_lack: bool = False, part: Part | None = None
+    root: str | os.PathLike[str],
+    *,
+    audio_may_lack: bool = False,
+    visual_only: bool = False,
+    part: Part | None = None,
 ) -> Layout:
     """Pair every visual, audio and annotation file of a folder by name.
 
@@ -102,6 +107,7 @@ def read_layout(
     Args:
         root: The folder.
         audio_may_lack: Whether a video without an audio file is no fault.
+        visual_only: Look at no audio.
         part: The only split to look at; None: both.
 
     Raises:
@@ -109,7 +115,7 @@ def read_layout(
     """
     root = local_path(root).absolute()
     require_layout(root)
-    layout = Layout(root, audio_may_lack=audio_may_lack, part=part)
+    layout = Layout(root, audio_may_lack=audio_may_lack or visual_only, visual_only=visual_only, part=part)
     found = {split: _scan_split(layout, split) if split in layout.splits else _Found() for split in SPLITS}
     chosen = {split: _apply_lists(layout, split, found) for split in layout.splits}
     layout.crops = _check_crop_numbers(layout, found)
@@ -172,7 +178,8 @@ def _where_else(root: Path) -> str:
 
 def _scan_split(layout: Layout, split: SplitName) -> _Found:
     found = _Found()
-    for modality in ("visual", "audio"):
+    modalities: tuple[Modality, ...] = ("visual",) if layout.visual_only else ("visual", "audio")
+    for modality in modalities:
         names = FOLDERS[modality, split]
         folders = [layout.root / name for name in names if (layout.root / name).is_dir()]
         if not folders and not (modality == "audio" and layout.audio_may_lack):

@@ -495,7 +495,7 @@ def test_an_output_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="is a file"):
         convert(root, tmp_path / "file")
-    with pytest.raises(UsageError, match="not a folder you may write to"):
+    with pytest.raises(UsageError, match="is a file; expected a folder"):
         convert(root, tmp_path / "file" / "below")
     with pytest.raises(UsageError, match="not empty and not a store"):
         convert(root, root)
