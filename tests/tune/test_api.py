@@ -10,10 +10,12 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 import pytest
 import torch
 
@@ -22,8 +24,10 @@ from macil.config import TrialConfig
 from macil.data.store.feature_store import FeatureStore
 from macil.errors import ConfigError, DataError, MacilError, UsageError
 from macil.inference.loading import load_trained
+from macil.io.remote import Remote, send
 from tests.support.repository import ROOT
-from tune import run_search, run_sweep
+from tests.support.run_folders import RunFolder
+from tune import load_run, run_search, run_sweep
 from tune.commands.search import search
 from tune.execution.interrupts import Interrupted, Interrupts
 
@@ -195,3 +199,53 @@ def test_a_sweep_of_a_file_gives_a_row_a_training_and_no_winner(
     assert found.winner is None
     assert sorted(found.trials["row"].to_pylist()) == ["a", "b"]
     assert found.protocol == "published"
+
+
+@pytest.mark.nightly
+@pytest.mark.ray
+@pytest.mark.usefixtures("shared_ray")
+def test_ctrl_c_saves_the_run_and_is_raised_and_the_run_goes_on(
+    demo_store: FeatureStore, tmp_path: Path
+) -> None:
+    import ray
+
+    log = tmp_path / "stopped" / "trials" / "00000" / "result.json"
+
+    def press() -> None:
+        while not log.exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    presser = threading.Thread(target=press, daemon=True)
+    presser.start()
+    options: dict[str, Any] = {"storage": tmp_path, "trials": 1, "epochs": 60, **SMALL}
+    with pytest.raises(KeyboardInterrupt):
+        run_search(demo_store, name="stopped", **options)
+    presser.join()
+    assert signal.getsignal(signal.SIGINT) is before
+    assert ray.is_initialized()
+    assert load_run("stopped", tmp_path).status == "interrupted"
+    resumed = run_search(demo_store, resume="stopped", **options)
+    assert resumed.status == "finished"
+    assert resumed.winner is not None
+    assert resumed.epochs.filter(pc.field("kind") == "search").num_rows == 60
+
+
+def test_the_winners_network_is_fetched_from_a_bucket(
+    demo_store: FeatureStore, tmp_path: Path, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MACIL_CACHE", str(tmp_path / "cache"))
+    run = RunFolder(tmp_path / "runs" / "first", demo_store).begin(
+        trials=1, winner={"trial": "00000", "chosen_epoch": 2}
+    )
+    trainer = run.add("00000")
+    trainer.save(run.path / "model.pt")
+    names = [path.relative_to(run.path).as_posix() for path in run.path.rglob("*") if path.is_file()]
+    send(run.path, Remote(f"{bucket}/runs/first"), names)
+    found = load_run(f"{bucket}/runs/first")
+    assert not (found.path / "model.pt").exists()
+    assert found.winner is not None
+    network = found.winner.load()
+    assert network.config == trainer.config
+    np.testing.assert_array_equal(network.fc_v.weight.detach(), trainer.network.fc_v.weight.detach())

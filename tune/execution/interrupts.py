@@ -92,7 +92,8 @@ def catching(last_words: Callable[[], None], *, own_process: bool = True) -> Ite
         yield interrupts
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            if handler is not None:  # one of a program around Python, which Python cannot set again
+                signal.signal(number, handler)
 
 
 def _say(text: str) -> None:
