@@ -11,6 +11,7 @@ from typing import Any
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 
+from tune.execution.pace import Pace
 from tune.planning.plan import Plan
 from tune.storage.decisions import decide
 from tune.storage.run_folder import Workspace
@@ -41,16 +42,14 @@ class Deadline(Callback):
         self.passed = False
         self._run, self._plan, self._hours, self._log = run, plan, hours, log
         self._until = time.monotonic() + 3600 * hours
-        self._seconds = 0.0
-        self._epochs = 0
+        self._pace = Pace()
         self._scored = False
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: Any
     ) -> None:
         """Take in what an epoch took."""
-        self._seconds += float(result.get("time_this_iter_s") or 0.0)
-        self._epochs += 1
+        self._pace.take_in(result)
         self._scored |= result.get(METRIC) is not None
 
     def on_step_end(self, iteration: int, trials: list[Trial], **_: Any) -> None:
@@ -65,13 +64,13 @@ class Deadline(Callback):
     @property
     def reserve(self) -> float:
         """Seconds that are kept for what follows the trials."""
-        if not self._epochs:
+        if self._pace.per_epoch is None:
             return _REPORT
         after = self._plan.epochs_by_kind
         # The refit has the cores of all trials, but is one after the other.
         at_once = {"confirm": self._plan.concurrent, "refit": 1}
         epochs = sum(after[kind] / count for kind, count in at_once.items())
-        return _REPORT + _CAREFUL * epochs * self._seconds / self._epochs
+        return _REPORT + _CAREFUL * epochs * self._pace.per_epoch
 
     def _begun(self) -> int:
         return sum(1 for path in self._run.experiment("trials").glob("*") if path.is_dir())

@@ -18,9 +18,10 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from macil.io.wording import clock, plural
+from macil.io.wording import clock, duration, plural
 from macil.training.silent_terms import is_silent, silence_text
 from tune.execution.failure_policy import FailurePolicy
+from tune.execution.pace import Pace
 from tune.storage.history import TrialHistory
 from tune.storage.trial_log import METRIC, TIME
 from tune.storage.trial_names import trial_name
@@ -54,13 +55,17 @@ class Display:
         console: Where to.
         total: Trials of each kind of batch.
         epochs: Epochs of a whole training, by kind.
+        score: What the selection score is called.
 
     Attributes:
         cluster: The cluster that runs the trials, which knows their hosts; None is this machine.
     """
 
-    def __init__(self, console: Console, total: dict[str, int], epochs: dict[str, int]) -> None:
+    def __init__(
+        self, console: Console, total: dict[str, int], epochs: dict[str, int], score: str = METRIC
+    ) -> None:
         self._console = console
+        self._score = score
         self.total = total
         self.epochs = epochs
         self.cluster: Cluster | None = None
@@ -72,6 +77,7 @@ class Display:
         # A search may have thousands of trials of milliseconds: nothing here grows with their number.
         self._running: dict[str, _Line] = {}
         self._ended: deque[_Line] = deque(maxlen=_ROWS)
+        self._pace = Pace()
         self._done = 0
         self._best: _Line | None = None
         self._began = self._last_logged = self._drawn = time.monotonic()
@@ -117,6 +123,7 @@ class Display:
         if self.cluster:
             line.host = self.cluster.host_of(trial) or line.host
         if result and result.get(TIME):
+            self._pace.take_in(result)
             line.epoch, line.score = int(result[TIME]), result.get(METRIC)
             if result.get("loss_v2b") is not None:
                 line.silent[line.epoch] = is_silent(result)
@@ -143,7 +150,10 @@ class Display:
         """Done, running, best, in one line."""
         text = f"{self._done}/{self.total[self._kind]} done, {len(self._running)} running{self._where()}"
         best = _better(self._best, *self._running.values())
-        return text if best is None else f"{text}, best {best.score:.4f} ({best.name})"
+        text += "" if best is None else f", best {best.score:.4f} ({best.name})"
+        total, running = self.total[self._kind], [line.epoch for line in self._running.values()]
+        left = self._pace.left(total - self._done - len(running), running, self.epochs[self._kind])
+        return text if left is None else f"{text}, about {duration(left)} left"
 
     def _where(self) -> str:
         """The number of hosts of a cluster in use, and of trials on each, as text."""
@@ -165,6 +175,7 @@ class Display:
 
     def _end(self, line: _Line) -> None:
         self._done += 1
+        self._pace.end(line.epoch)
         self._ended.append(line)
         if line.state != "failed":
             self._best = _better(self._best, line)
@@ -175,7 +186,7 @@ class Display:
             self._drawn = time.monotonic()
 
     def _describe(self, line: _Line) -> str:
-        score = "" if line.score is None else f", {METRIC} {line.score:.4f}"
+        score = "" if line.score is None else f", {self._score} {line.score:.4f}"
         note = f": {line.note}" if line.note else ""
         host = f" on {line.host}" if line.host else ""
         epochs = f"{line.epoch}/{self.epochs[self._kind]} epochs"
@@ -192,7 +203,12 @@ class Display:
         table = Table(
             title=f"{self._kind}  {self._clock()}  {self.summary if self._kind else ''}", title_justify="left"
         )
-        for column, justify in (("trial", "left"), ("state", "left"), ("epoch", "right"), (METRIC, "right")):
+        for column, justify in (
+            ("trial", "left"),
+            ("state", "left"),
+            ("epoch", "right"),
+            (self._score, "right"),
+        ):
             table.add_column(column, justify=justify)  # type: ignore[arg-type]
         if self.cluster:
             table.add_column("host")

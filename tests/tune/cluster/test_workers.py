@@ -190,7 +190,7 @@ def test_a_search_waits_for_workers_trains_on_all_of_them_and_tells_where(
     code, output = finish(command)
     assert code == 0, output
     assert "trial at once (1 CPU each), as many as the CPUs hold" in output.replace("trials", "trial")
-    lines = re.findall(r"trial (\d+) finished after 2/2 epochs on \S+(#\w{4}), sel", output)
+    lines = re.findall(r"trial (\d+) finished after 2/2 epochs on \S+(#\w{4}), best test AP", output)
     assert sorted(number for number, _ in lines) == ["00000", "00001", "00002", "00003"]
     assert {host for _, host in lines} == set(names.values()), "both workers"
     assert re.search(r"\d/4 done, 1 running on 1 host \(\S+ 1\), best", output)
