@@ -79,7 +79,10 @@ def run_train(data: Path | str, out: Path, *, resume: bool, overwrite: bool, opt
         if trainer.split is not None:
             trainer.split.save(out / SPLIT_FILE)
             videos = trainer.store.videos("train")
-            doubts = [split_doubt(trainer.split_by), *source_doubts(videos.names, videos.sources)]
+            doubts = [
+                split_doubt(trainer.split, trainer.store, trainer.split_by),
+                *source_doubts(videos.names, videos.sources),
+            ]
             for doubt in filter(None, doubts):
                 note(doubt)
         _write_epochs(trainer, out)

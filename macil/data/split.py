@@ -17,6 +17,7 @@ from macil.data.choosing import find_names
 from macil.data.store.feature_store import FeatureStore
 from macil.errors import DataError, UsageError
 from macil.io.formats import FileFormat
+from macil.io.reading import parse_json
 from macil.io.text import brief
 
 _FOLDS = 5  # one of five folds is held out: 20 %
@@ -64,11 +65,19 @@ class Split:
         Raises:
             DataError: Not such a file, or its lists do not give its hash.
         """
-        content = SplitFile.read(path)
+        return cls._of(SplitFile.read(path), str(path))
+
+    @classmethod
+    def parse(cls, text: str, where: str) -> Split:
+        """What such a file holds; errors as `load`, which name it as `where`."""
+        return cls._of(SplitFile.parse(parse_json(text), where), where)
+
+    @classmethod
+    def _of(cls, content: SplitFile, where: str) -> Split:
         split = cls(tuple(content.train), tuple(content.heldout), content.seed)
         if split.hash != content.hash:
             raise DataError(
-                f"{path} was changed by hand: its lists give the hash {split.hash}, it says {content.hash}"
+                f"{where} was changed by hand: its lists give the hash {split.hash}, it says {content.hash}"
             )
         return split
 
@@ -91,6 +100,22 @@ class Split:
         if problems:
             raise DataError("the split does not fit the data set:", problems[:20])
         return Split(train, heldout, self.seed)
+
+    def check_given(self, store: FeatureStore) -> Split:
+        """`check` of a split that somebody made otherwise, which must hold both classes on both sides.
+
+        Raises:
+            DataError: As `check`; or a side has a single class.
+        """
+        split, videos = self.check(store), store.videos("train")
+        labels = {} if videos.labels is None else dict(zip(videos.names, videos.labels.tolist(), strict=True))
+        for what, names in (("trained on", split.train), ("held out", split.heldout)):
+            if len({labels.get(name) for name in names}) < 2:
+                raise DataError(
+                    f"the split cannot serve: of the {len(names)} videos that are {what} at least one must be violent "
+                    "and one normal"
+                )
+        return split
 
 
 def make_split(store: FeatureStore, seed: int = 0, by: SplitBy = "source") -> Split:
@@ -149,10 +174,20 @@ def split_videos(
     raise DataError(f"no split by source has both classes on both sides; {BY_VIDEO}, {_ADVICE}")
 
 
-def split_doubt(by: SplitBy) -> str | None:
-    """What to tell of every number of a split by video; None of one by source."""
+def split_doubt(split: Split, store: FeatureStore, by: SplitBy) -> str | None:
+    """What to tell of every number of a split by video, or of one that parts sources; None of one by source."""
     if by == "source":
-        return None
+        videos = store.videos("train")
+        source_of = dict(zip(videos.names, videos.sources, strict=True))
+        trained, heldout = (
+            {source_of.get(name, name) for name in part} for part in (split.train, split.heldout)
+        )
+        if not (both := len(trained & heldout)):
+            return None
+        return (
+            f"of {len(heldout)} held-out sources {both} are trained on too: clips of one film lie on both sides, so "
+            "that the score on the held-out part flatters"
+        )
     return (
         "the held-out split is by video (--split-by video): clips of one film lie on both sides, so that the score on "
         "the held-out part flatters"

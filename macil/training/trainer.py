@@ -428,8 +428,7 @@ def _resolve_split(
         if split is not None:
             raise UsageError(f"a split belongs to the heldout protocol, not to {protocol}")
         return None
-    split = split or make_split(store, seed, by)
-    return split.check(store)
+    return make_split(store, seed, by) if split is None else split.check_given(store)
 
 
 def _one_of(what: str, value: Any, allowed: tuple[str, ...]) -> Any:

@@ -135,6 +135,13 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 @cli.option("--split-seed", type=int, help="Seed of the held-out split; default 0.", section=cli.COMPARED)
 @cli.split_by_option
 @cli.option(
+    "--split",
+    type=cli.PATH,
+    metavar="FILE",
+    help="Hold out the videos that a split.json lists, of another run or of a lab.",
+    section=cli.COMPARED,
+)
+@cli.option(
     "--stopping",
     type=click.Choice([*RULES, "none"]),
     help="Who stops the weaker trials early; default asha for a search from 4 trials on, none for a sweep.",

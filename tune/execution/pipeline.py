@@ -33,6 +33,8 @@ def begin(run: Workspace, plan: Plan, given: Options) -> None:
     clear(run)
     write_plan(run.path, plan)
     plan.base.save(run.path / CONFIG_FILE)
+    if plan.split is not None:
+        Split.load(plan.split).save(run.split)
     if plan.space:
         write_text_atomic(run.path / SPACE_FILE, space_text(plan.space))
     run.update(

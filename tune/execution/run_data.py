@@ -7,7 +7,7 @@ from pathlib import Path
 from macil.data.opening import open_here, resolve
 from macil.data.origin import is_demo_data
 from macil.data.silence import require_audio
-from macil.data.split import make_split, split_doubt
+from macil.data.split import Split, make_split, split_doubt
 from macil.data.store.feature_store import FeatureStore, looks_like_store
 from macil.data.xd.names import source_doubts
 from macil.errors import DataError
@@ -66,9 +66,9 @@ def describe_data(run: Workspace, plan: Plan, store: FeatureStore) -> None:
         chance = store.test_labels().violent_share
     else:
         videos = store.videos("train")
-        notes += filter(None, [split_doubt(plan.split_by), *source_doubts(videos.names, videos.sources)])
-        if not run.split.exists():
-            make_split(store, plan.split_seed, plan.split_by).save(run.split)
+        split = _fixed_split(run, plan, store)
+        doubts = [split_doubt(split, store, plan.split_by), *source_doubts(videos.names, videos.sources)]
+        notes += filter(None, doubts)
     counts = {split: len(store.videos(split).names) for split in ("train", "test")}
     run.update(
         data=plan.data if is_uri(plan.data) else str(store.path),
@@ -79,6 +79,29 @@ def describe_data(run: Workspace, plan: Plan, store: FeatureStore) -> None:
         chance=chance,
         demo=plan.data is None or is_demo_data(store.path),
     )
+
+
+def _fixed_split(run: Workspace, plan: Plan, store: FeatureStore) -> Split:
+    """The held-out split of the run, in the names of the store: from then on its split.json holds it.
+
+    Raises:
+        DataError: The one that was given does not fit the data, or is not in the run any more.
+    """
+    if run.split.exists():
+        split = Split.load(run.split)
+        if plan.split is None:
+            return split
+        split = split.check_given(store)
+    elif plan.split is not None:
+        raise DataError(
+            f"{run.split} is not there; it held the split of {plan.split}, with the hash {plan.split_hash}: put it back"
+        )
+    else:
+        split = make_split(store, plan.split_seed, plan.split_by)
+    split.save(run.split)
+    if plan.split is not None:
+        run.sync.flush()  # workers that do not see this folder read it there
+    return split
 
 
 def _open_own(location: str, hashes: tuple[str, str | None]) -> FeatureStore:

@@ -29,7 +29,14 @@ from tune.execution.tune_scheduler import for_tune
 from tune.execution.worker_messages import post
 from tune.planning.run_spec import HostRequirements, RunSpec, compose_config
 from tune.storage.history import mean_score
-from tune.storage.names import CHECKPOINT_PREFIX, RECORD_FILE, SAVED_FILE, SCORES_FILE, TRAINER_FILE
+from tune.storage.names import (
+    CHECKPOINT_PREFIX,
+    RECORD_FILE,
+    SAVED_FILE,
+    SCORES_FILE,
+    SPLIT_FILE,
+    TRAINER_FILE,
+)
 from tune.storage.retry import with_retry
 from tune.storage.saved_epochs import SavedEpochs
 from tune.storage.trial_log import TIME
@@ -292,10 +299,25 @@ def _open_store(spec: RunSpec, log: Callable[[str], None]) -> FeatureStore:
     return _STORES[key]
 
 
-def _load_split(spec: RunSpec, store: FeatureStore) -> Split:
+def _recorded_split(spec: RunSpec) -> Split | None:
+    """The split.json of the run, from its folder or its bucket; None where neither has it."""
     path = Path(spec.split or "")
+    if path.is_file():
+        return Split.load(path)
+    if spec.bucket is None:
+        return None
+    bucket = Remote(spec.bucket)
+    try:
+        content = bucket.read(SPLIT_FILE)
+    except FileNotFoundError:
+        return None
+    return Split.parse(content.decode("utf-8", "replace"), f"{bucket}/{SPLIT_FILE}")
+
+
+def _load_split(spec: RunSpec, store: FeatureStore) -> Split:
+    split = _recorded_split(spec)
     # On a host that does not see the run folder the split is made again; the hash says whether it is the same one.
-    split = Split.load(path) if path.is_file() else make_split(store, spec.split_seed, spec.split_by)
+    split = split or make_split(store, spec.split_seed, spec.split_by)
     if split.hash != spec.split_hash:
         raise DataError(
             f"the held-out split has the hash {split.hash}, the run was begun with {spec.split_hash}"

@@ -44,7 +44,11 @@ def bags_at_hand(plan: Plan) -> list[str]:
         store = at_hand(plan.data, plan.reading)
         if store is None:
             return [LATER]
-        split = make_split(store, plan.split_seed, plan.split_by) if plan.protocol == "heldout" else None
+        split = None
+        if plan.split is not None:
+            split = Split.load(plan.split).check_given(store)
+        elif plan.protocol == "heldout":
+            split = make_split(store, plan.split_seed, plan.split_by)
         return bags_of(plan, store, split)
     except MacilError as error:
         return ["; ".join(str(error).splitlines())]

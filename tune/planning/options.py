@@ -29,7 +29,7 @@ CONFIRM = 3
 # Fields that are no flag of their own.
 _NO_FLAGS = ("hyperparameters", "base")
 # Fields that hold the path of a file.
-_FILES = ("config", "space", "enqueue")
+_FILES = ("config", "space", "enqueue", "split")
 
 
 class Options(Reading):
@@ -49,6 +49,7 @@ class Options(Reading):
     search_seed: int | None = None
     split_seed: int | None = None
     split_by: SplitBy | None = None
+    split: str | None = None
     concurrent: int | None = None
     cpus_per_trial: float | None = None
     gpus_per_trial: float | None = None

@@ -76,6 +76,10 @@ class Plan(Reading, TrainingSettings, FileFormat):
     data: str | None
     """Folder, store or URI as given; None for the demo data set."""
     protocol: RunProtocol
+    split: str | None = None
+    """The file of the held-out split, whose content is the run's split.json; None where it is made from the seed."""
+    split_hash: str | None = None
+    """Hash of that file's lists."""
     base: TrialConfig
     fixed: dict[str, Scalar]
     """Hyperparameters that the command line, or a default of this kind of run, sets."""

@@ -11,6 +11,7 @@ from macil.config import TrialConfig
 from macil.data.manifest import SUFFIXES, is_manifest
 from macil.data.opening import require_own_data
 from macil.data.reading import Reading
+from macil.data.split import Split
 from macil.data.store.staging import RemoteSource, hashes_of
 from macil.errors import ConfigError, DataError, UsageError
 from macil.io.remote import is_uri, open_remote
@@ -99,24 +100,22 @@ def resolve_plan(options: Options, machine: Machine | None) -> Plan:
     confirm = _confirm(options, sweep, trials, seeds)
     cpus, gpus = _resources(options, machine, trials)
     protocol: RunProtocol = options.protocol or ("published" if sweep else "heldout")
-    for flag, value in (("--split-seed", options.split_seed), ("--split-by", options.split_by)):
-        if value is not None and protocol != "heldout":
-            raise UsageError(
-                f"{flag} belongs to --protocol heldout; {protocol} trains on all training videos"
-            )
+    split = _given_split(options, protocol)
     usual_grace = _usual_grace(_DEMO_START["epochs"] if demo else _EPOCHS)
     # What the space or the rows of a sweep set is not the command line's, and must not look so on a resume.
     varied = space if sweep is None else sweep.swept
     assumed = {name: value for name, value in start.items() if name not in varied}
     settings = _taken_over(options) | {
         "protocol": protocol,
-        "split_seed": _seed("--split-seed", options.split_seed),
+        "split_seed": split.seed if split else _seed("--split-seed", options.split_seed),
         "device": "cuda" if gpus > 0 else "cpu",
         "threads": max(1, int(cpus)),
     }
     return Plan(
         **settings,
         data=options.data,
+        split=options.split,
+        split_hash=split.hash if split else None,
         base=base,
         fixed={**(assumed if options.base is None else {}), **given, "epochs": base.epochs},
         space=space,
@@ -144,6 +143,7 @@ def resolve_plan(options: Options, machine: Machine | None) -> Plan:
         notes=(
             *plan_notes(base, space, sweep, stopping, usual_grace, trials, len(seeds), protocol),
             *repeated,
+            *_split_notes(options, split),
         ),
     )
 
@@ -242,6 +242,39 @@ def _find_sweep(options: Options) -> Sweep | None:
     if fixed:
         raise UsageError(f"{', '.join(fixed)} cannot be given with --sweep {sweep.name}: its rows set it")
     return sweep
+
+
+def _given_split(options: Options, protocol: RunProtocol) -> Split | None:
+    """The held-out split of --split; whether it fits the data is seen when they are read.
+
+    Raises:
+        UsageError: The protocol holds nothing out; or an option that makes a split is given too.
+        DataError: The file cannot be read.
+    """
+    makers = (("--split-seed", options.split_seed), ("--split-by", options.split_by))
+    for flag, value in (*makers, ("--split", options.split)):
+        if value is not None and protocol != "heldout":
+            raise UsageError(
+                f"{flag} belongs to --protocol heldout; {protocol} trains on all training videos"
+            )
+    if options.split is None:
+        return None
+    for flag, value in makers:
+        if value is not None:
+            raise UsageError(f"{flag} makes a split, and --split {options.split} is one; give one of the two")
+    try:
+        return Split.load(options.split)
+    except DataError as error:
+        raise DataError(f"--split: {error.message}", error.problems) from None
+
+
+def _split_notes(options: Options, split: Split | None) -> list[str]:
+    if split is None:
+        return []
+    videos = plural(len(split.heldout), "video")
+    return [
+        f"--split {options.split}: {videos} held out, {len(split.train)} trained on (hash {split.hash[:8]})"
+    ]
 
 
 def _planned_rows(base: TrialConfig, sweep: Sweep) -> tuple[PlannedRow, ...]:

@@ -38,7 +38,7 @@ from tune.storage.run_file import RunInfo, read_run_info, write_run_info
 from tune.storage.sync import BucketSync, RunSync
 
 # What `tune.execution.pipeline.begin` writes before run.json, which makes it a run.
-_FIRST_FILES = (LOCK_FILE, PLAN_FILE, CONFIG_FILE, SPACE_FILE)
+_FIRST_FILES = (LOCK_FILE, PLAN_FILE, CONFIG_FILE, SPACE_FILE, SPLIT_FILE)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 

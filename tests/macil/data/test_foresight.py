@@ -72,7 +72,7 @@ def test_a_search_by_video_goes_where_one_by_source_is_refused(
     line = ["train", root, "--out", tmp_path / "out", *small, "--protocol", "heldout", "--split-by", "video"]
     trained = fuzzing.call(app, *line)
     assert trained.code == 0
-    assert str(split_doubt("video")) in trained.err
+    assert str(split_doubt(split, store, "video")) in trained.err
     assert '"split_by": "video"' in (tmp_path / "out" / "record.json").read_text()
     (tmp_path / "out" / "split.json").unlink()
     again = fuzzing.call(

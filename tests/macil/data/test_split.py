@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from macil.data import convert
-from macil.data.split import Split, make_split
+from macil.data.split import Split, make_split, split_doubt
 from macil.data.store.feature_store import FeatureStore
 from macil.errors import DataError, UsageError
 from tests.support.layouts import NORMAL, VIOLENT, rename, write_layout
@@ -80,3 +80,34 @@ def test_a_split_in_another_spelling_of_the_names_fits_and_keeps_its_hash(tmp_pa
 def test_a_seed_that_no_generator_takes_is_refused(demo_store: FeatureStore, seed: int) -> None:
     with pytest.raises(UsageError, match=r"split seed .* is not allowed: expected a whole number from 0 to"):
         make_split(demo_store, seed)
+
+
+def test_a_part_of_one_class_cannot_serve(demo_store: FeatureStore) -> None:
+    videos = demo_store.videos("train")
+    assert videos.labels is not None
+    normal = tuple(
+        name for name, label in zip(videos.names, videos.labels.tolist(), strict=True) if not label
+    )
+    others = tuple(name for name in videos.names if name not in normal[:2])
+    with pytest.raises(DataError, match="of the 2 videos that are held out at least one must be violent"):
+        Split(others, normal[:2], 0).check_given(demo_store)
+
+
+def test_a_split_that_parts_sources_is_told(demo_store: FeatureStore) -> None:
+    made = make_split(demo_store)
+    assert split_doubt(made, demo_store, "source") is None
+    videos = demo_store.videos("train")
+    pairs: dict[str, list[str]] = {}
+    for name, source in zip(videos.names, videos.sources, strict=True):
+        pairs.setdefault(source, []).append(name)
+    one, *_ = next(names for names in pairs.values() if len(names) > 1)
+    parted = Split(tuple(name for name in videos.names if name != one), (one,), 0)
+    assert "of 1 held-out sources 1 are trained on too" in str(split_doubt(parted, demo_store, "source"))
+
+
+def test_what_a_file_holds_is_read_from_text_too(demo_store: FeatureStore, tmp_path: Path) -> None:
+    split = make_split(demo_store)
+    split.save(tmp_path / "split.json")
+    assert Split.parse((tmp_path / "split.json").read_text(), "here") == split
+    with pytest.raises(DataError, match="here"):
+        Split.parse("{}", "here")

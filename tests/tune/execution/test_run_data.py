@@ -8,15 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from macil.data.opening import open_here
+from macil.data.opening import open_here, resolve
 from macil.data.reading import Reading
-from macil.data.split import Split
+from macil.data.split import Split, make_split
 from macil.data.store.feature_store import FeatureStore
 from macil.errors import DataError, UsageError
+from macil.io.remote import Remote
 from tests.support.layouts import rename, tiny_demo
 from tests.support.manifests import rows_of, write_csv
 from tests.support.old_stores import convert_as_version_1
 from tune.execution.batches import run_spec
+from tune.execution.pipeline import begin
 from tune.execution.run_data import describe_data, open_data
 from tune.execution.trainable import build_trainer
 from tune.planning.options import Options
@@ -154,3 +156,62 @@ def test_what_is_doubtful_about_the_data_is_noted(run: Workspace, layout: Path) 
     assert order.startswith("gt.npy: the order of the videos in it is an assumption")
     assert "a held-out split is by video" in split
     assert np.unique(store.videos("train").sources).size == 24
+
+
+def begun_with_split(layout: Path, file: Path, storage: Path) -> tuple[Workspace, Plan]:
+    given = Options(data=str(layout), split=str(file))
+    plan = resolve_plan(given, Machine(cpus=1, gpus=0))
+    run = new_workspace(str(storage), "split", overwrite=False)
+    run.path.mkdir(parents=True)
+    begin(run, plan, given)
+    return run, plan
+
+
+def test_a_split_that_is_given_is_the_one_of_the_run(layout: Path, tmp_path: Path) -> None:
+    store = resolve(layout)
+    split = make_split(store, 3, "video")
+    file = tmp_path / "given.json"
+    split.save(file)
+    run, plan = begun_with_split(layout, file, tmp_path / "runs")
+    file.unlink()
+    assert (plan.split, plan.split_hash, plan.split_seed) == (str(file), split.hash, 3)
+    assert read_plan(run.path) == plan
+    describe_data(run, plan, store)
+    assert Split.load(run.split) == split
+    spec = run_spec(run, plan, store)
+    assert spec.split_hash == split.hash
+    assert build_trainer(spec, {"seed": 0}).record()["split_hash"] == split.hash
+    run.split.unlink()
+    with pytest.raises(
+        DataError, match=f"it held the split of {file}, with the hash {split.hash}: put it back"
+    ):
+        describe_data(run, plan, store)
+
+
+def test_a_split_of_other_data_is_refused(layout: Path, tmp_path: Path) -> None:
+    store = resolve(layout)
+    split = make_split(store, 3, "video")
+    Split(split.train[1:], split.heldout, 3).save(tmp_path / "given.json")
+    run, plan = begun_with_split(layout, tmp_path / "given.json", tmp_path / "runs")
+    with pytest.raises(DataError, match=r"does not fit the data set:\n.*in neither list"):
+        describe_data(run, plan, store)
+
+
+def test_a_worker_that_does_not_see_the_folder_reads_the_split_in_the_bucket(
+    layout: Path, tmp_path: Path, bucket: str
+) -> None:
+    store = resolve(layout)
+    split = make_split(store, 3, "video")
+    split.save(tmp_path / "split.json")
+    Remote(f"{bucket}/run").write("split.json", (tmp_path / "split.json").read_bytes())
+    plan = plan_of(layout).model_copy(update={"protocol": "published"})
+    run = new_workspace(str(tmp_path / "runs"), "first", overwrite=False)
+    spec = run_spec(run, plan, store).model_copy(
+        update={
+            "bucket": f"{bucket}/run",
+            "protocol": "heldout",
+            "split": "/nowhere",
+            "split_hash": split.hash,
+        }
+    )
+    assert build_trainer(spec, {"seed": 0}).split == split

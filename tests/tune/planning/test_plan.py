@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from macil.config import PRESETS, TrialConfig, hyperparameters
-from macil.errors import UsageError
+from macil.data.split import Split
+from macil.errors import DataError, UsageError
 from macil.training.equivalence import training_key
 from tune.planning import paper_sweeps as sweeps
 from tune.planning.advice import distinct_points
@@ -376,3 +377,21 @@ def test_seeds_beyond_the_range_of_seeds_are_refused(options: dict[str, Any], me
 def test_a_time_that_no_trial_can_exceed_or_keep_is_refused(seconds: float) -> None:
     with pytest.raises(UsageError, match=r"--trial-timeout \S+: expected a number of seconds, more than 0"):
         resolve_plan(Options(trial_timeout=seconds), Machine(2, 0))
+
+
+def test_a_split_is_given_or_made_and_only_where_one_is_held_out(tmp_path: Path) -> None:
+    file = tmp_path / "split.json"
+    Split(("a", "b"), ("c",), 7).save(file)
+    plan = resolve_plan(Options(split=str(file)), TWO_CORES)
+    assert plan.split_seed == 7
+    assert f"--split {file}: 1 video held out, 2 trained on (hash {str(plan.split_hash)[:8]})" in plan.notes
+    for others, message in (
+        ({"split_seed": 1}, "--split-seed makes a split, and --split"),
+        ({"split_by": "video"}, "--split-by makes a split, and --split"),
+        ({"protocol": "published"}, "--split belongs to --protocol heldout"),
+        ({"sweep": "table3"}, "--split belongs to --protocol heldout"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            resolve_plan(Options(split=str(file), **others), TWO_CORES)
+    with pytest.raises(DataError, match=r"--split: .*nowhere\.json"):
+        resolve_plan(Options(split=str(tmp_path / "nowhere.json")), TWO_CORES)

@@ -38,6 +38,7 @@ def incomparable(runs: Mapping[str, RunResults]) -> list[str]:
     heldout = [(name, run.plan) for name, run in runs.items() if run.protocol == "heldout"]
     for how, splits in (
         ("with different seeds", {name: str(plan.split_seed) for name, plan in heldout}),
+        ("from different files", {name: str(plan.split_hash)[:8] for name, plan in heldout}),
         ("by different rules", {name: str(plan.split_by) for name, plan in heldout}),
     ):
         if len(set(splits.values())) > 1:
