@@ -75,13 +75,13 @@ def _columns(path: Path, rng: random.Random) -> None:
 def _lines(path: Path, rng: random.Random) -> None:
     lines = path.read_bytes().splitlines()
     for _ in range(rng.choice([1, 3])):
-        line = rng.choice([b"", b",", b'"', b"\xff\xfe", b"," * 9, b"x" * 9000, rng.choice(lines)])
+        line = rng.choice([b"", b",", b'"', b"\xff\xfe", b"," * 9, b"x" * 9000, rng.choice(lines or [b""])])
         lines.insert(rng.randrange(len(lines) + 1), line)
     path.write_bytes(rng.choice([b"\n", b"\r\n", b"\r"]).join(lines))
 
 
 def _file_away(path: Path, rng: random.Random) -> None:
-    rng.choice(sorted(path.parent.rglob("*.npy"))).unlink()
+    rng.choice(sorted(path.parent.rglob("*.npy")) or [path]).unlink()
 
 
 def _link_outside(path: Path, rng: random.Random) -> None:
