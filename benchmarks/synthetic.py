@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from macil.data.reading import AS_USUAL
 from macil.data.store.feature_store import FeatureStore, TestLabels, VideoSet
 from macil.model import AUDIO_DIM, VISUAL_DIM
 
@@ -57,6 +58,7 @@ class SyntheticStore(FeatureStore):
         self.path = Path("synthetic")
         self.visual_dim, self.audio_dim, self.crops, self.snippet_frames = VISUAL_DIM, AUDIO_DIM, crops, 16
         self.dtype, self.labels_hash = "float32", None
+        self.reading, self.part = AS_USUAL, None
         self.content_hash = f"synthetic/{seed}/{len(train)}/{train.sum()}/{len(test)}/{test.sum()}/{crops}"
         labels = [np.arange(len(lengths)) % 2 for lengths in (train, test)]
         trained = _list_videos("train", train, crops, 0, 0, labels[0])

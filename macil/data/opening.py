@@ -162,10 +162,10 @@ def _open_cache(cache: str | os.PathLike[str] | None) -> Path:
 
 def _require_read_so(store: FeatureStore, reading: Reading) -> FeatureStore:
     """The store, where the options given are those that it was made with: it is not read anew."""
-    have = {**store.meta.reading.model_dump(), "snippet_frames": store.snippet_frames}
+    have = {**store.reading.model_dump(), "snippet_frames": store.snippet_frames}
     wrong = {name: each for name, each in reading.given.items() if each != have[name]}
     if wrong:
-        made = " ".join(store.meta.reading.words) or "without such options"
+        made = " ".join(store.reading.words) or "without such options"
         raise UsageError(
             f"{' '.join(Reading(**wrong).words)} is for a folder that is converted; the store {store.path} was made "
             f"{made}, with {store.snippet_frames} frames a snippet: convert its folder again, or leave the options out"

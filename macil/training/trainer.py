@@ -271,7 +271,7 @@ class Trainer:
             split_by=self.split_by,
             split_hash=self.split.hash if self.split else None,
             store_hash=self.store.content_hash,
-            reading=self.store.meta.reading,
+            reading=self.store.reading,
             dtype=self.store.dtype,
             bags=str(self.engine.bags.dtype).removeprefix("torch."),
             precision=self.precision,

@@ -66,6 +66,7 @@ def test_six_trials_and_then_six_more_are_twelve(folder: Path, demo_store: Featu
 
 
 @pytest.mark.ray
+@pytest.mark.nightly
 @pytest.mark.usefixtures("shared_ray")
 def test_a_search_that_is_extended_after_its_labels_were_opened_confirms_on_other_seeds_and_says_so(
     folder: Path, demo_store: FeatureStore
@@ -90,6 +91,7 @@ def test_a_search_that_is_extended_after_its_labels_were_opened_confirms_on_othe
 
 
 @pytest.mark.ray
+@pytest.mark.nightly
 @pytest.mark.usefixtures("shared_ray")
 def test_a_run_that_was_killed_is_finished_with_what_there_is_and_may_still_go_on(
     folder: Path, demo_store: FeatureStore

@@ -178,8 +178,8 @@ def test_a_search_gives_its_tables_and_a_winner_whose_network_is_the_runs_model(
 
     again = run_search(demo_store, resume="first", storage=tmp_path, quiet=True, report=False)
     assert again.trials == found.trials
-    with pytest.raises(UsageError, match="--trials 3 cannot be changed by --resume"):
-        run_search(demo_store, resume="first", storage=tmp_path, trials=3)
+    with pytest.raises(UsageError, match="--search-seed 3 cannot be changed by --resume"):
+        run_search(demo_store, resume="first", storage=tmp_path, search_seed=3)
 
 
 @pytest.mark.ray

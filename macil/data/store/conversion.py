@@ -206,8 +206,8 @@ def _otherness(store: FeatureStore, source: SourceFolder) -> str:
         return f"in {store.dtype}, and {wanted.dtype} would be written"
     if store.snippet_frames != wanted.snippet_frames:
         return f"with {store.snippet_frames} frames a snippet, and {wanted.snippet_frames} would be written"
-    if store.meta.reading != wanted.reading:
-        made, would = (" ".join(each.words) or "no options" for each in (store.meta.reading, wanted.reading))
+    if store.reading != wanted.reading:
+        made, would = (" ".join(each.words) or "no options" for each in (store.reading, wanted.reading))
         return f"that was made with {made}, and one with {would} would be written"
     return "of other data"
 

@@ -109,6 +109,7 @@ class FeatureStore:
         self.meta = meta
         self.visual_dim, self.audio_dim = meta.visual_dim, meta.audio_dim
         self.crops, self.snippet_frames = meta.crops, meta.snippet_frames
+        self.reading, self.part = meta.reading, meta.part
         self.dtype: str = meta.dtype
         self.content_hash, self.labels_hash = meta.content_hash, meta.labels_hash
         notes = meta.label_notes
@@ -136,7 +137,7 @@ class FeatureStore:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a person who trains on the store should know about its features."""
-        silence = silence_note(self.meta.counts or {}, self.meta.reading)
+        silence = silence_note(self.meta.counts or {}, self.reading)
         return () if silence is None else (silence,)
 
     def __reduce__(self) -> tuple[Any, tuple[Path]]:
@@ -173,8 +174,8 @@ class FeatureStore:
         Raises:
             DataError: The store was made of the other split alone.
         """
-        if self.meta.part not in (None, split):
-            raise DataError(f"{self.path} holds {self.meta.part} videos alone; convert the whole folder")
+        if self.part not in (None, split):
+            raise DataError(f"{self.path} holds {self.part} videos alone; convert the whole folder")
         return self._index[split]
 
     def test_labels(self) -> TestLabels:
@@ -358,7 +359,7 @@ def _read_index(store: FeatureStore) -> dict[str, VideoSet]:
     except (KeyError, TypeError, ValueError, OverflowError, pa.ArrowException) as error:
         raise DataError(f"{path} is damaged ({error}); convert again") from None
     audio_rows = len(store.audio) if store.audio_dim else None
-    if faults := index_faults(sets, batch.num_rows, len(store.visual), audio_rows, store.meta.part):
+    if faults := index_faults(sets, batch.num_rows, len(store.visual), audio_rows, store.part):
         raise DataError(f"{path} is damaged, convert again:", faults)
     return sets
 

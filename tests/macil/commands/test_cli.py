@@ -67,6 +67,7 @@ def test_the_signals_that_end_a_process_let_it_put_away_what_it_began(
     number: signal.Signals, capsys: pytest.CaptureFixture[str]
 ) -> None:
     put_away: list[bool] = []
+    found = signal.signal(number, signal.SIG_DFL)  # whatever nohup or a shell has left
 
     @click.command()
     def command() -> None:
@@ -81,6 +82,7 @@ def test_the_signals_that_end_a_process_let_it_put_away_what_it_began(
     assert (stop.value.code, put_away) == (128 + number, [True])
     assert capsys.readouterr().err.strip() == "interrupted"
     assert signal.getsignal(number) is signal.SIG_DFL
+    signal.signal(number, found)
 
 
 def test_a_closed_terminal_does_not_end_what_nohup_began() -> None:

@@ -12,11 +12,13 @@ from tune.execution.interrupts import Interrupted, catching
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_stops_a_run_that_does_not_train(number: signal.Signals) -> None:
+    found = signal.signal(number, signal.default_int_handler)  # whatever nohup or a shell has left
     before = signal.getsignal(number)
     with pytest.raises(Interrupted) as stop, catching(lambda: None):
         os.kill(os.getpid(), number)
     assert stop.value.exit_code == 128 + number
     assert signal.getsignal(number) is before
+    signal.signal(number, found)
 
 
 def test_what_nohup_began_goes_on_when_the_terminal_is_closed() -> None:
