@@ -298,6 +298,7 @@ when = { contrast = true }
 """
 
 
+@pytest.mark.nightly
 @pytest.mark.ray
 @pytest.mark.usefixtures("shared_ray")
 def test_a_space_of_ones_own_is_searched_and_a_resume_needs_its_file_no_more(
