@@ -435,6 +435,8 @@ def draw(judged: Mapping[Mode, Mapping[tuple[str, int], Judged]], found: Records
         compared = policies(found.epochs)
         for place, policy in enumerate(compared):
             there = [budget for budget in budgets if (policy.name, budget) in cells]
+            if not there:
+                continue
             shown = [cells[policy.name, budget] for budget in there]
             # Beside one another, so that intervals can be read.
             at = [budget * (1 + 0.02 * (place - len(compared) / 2)) for budget in there]
