@@ -1,7 +1,8 @@
 """The file of a recording: a row a training, epochs as lists, and what all of them share in the schema's metadata.
 
-Scores are kept as logits in whole numbers of 1/256: enough to rank test snippets nearly as they were ranked (an AP that
-is computed from them differs by less than a tenth of a point), in a few megabytes.
+Scores are kept as logits in whole numbers of 1/256: enough to rank test snippets nearly as they were ranked, in a few
+megabytes: of the demo's first 132 trainings the AP that is computed from them differs by at most 0.16 points step-wise,
+and by 0.06 points trapezoidal.
 """
 
 from __future__ import annotations

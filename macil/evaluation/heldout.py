@@ -33,8 +33,9 @@ def heldout_score(predictions: np.ndarray, labels: np.ndarray) -> float:
 
     Video-level AP reaches 1.0 early on easy data and then ties everything. Of the figures compared on made-up and on
     real features (`benchmarks/selection_metric.py`, figures in docs/search.md) this margin had the best rank
-    correlation with the test AP of the trials, and the only one that was positive on every data set. It was fixed by
-    that comparison; the test labels of a user's data have no part in it.
+    correlation with the test AP of the trials, and the only one that was positive on each of those data sets; on the
+    demo data of today it is negative. It was fixed by that comparison; the test labels of a user's data have no part in
+    it.
     """
     p, violent = np.asarray(predictions, np.float64), labels == 1
     return float(p[violent].mean() - p[~violent].mean())

@@ -65,9 +65,8 @@ class RunResults:
     `info` is run.json and `plan` plan.json, as far as they can be read (see `tune.results.run_info`); `trial_rows` are
     the trainings and `epoch_rows` their epochs; `problems` lists what is missing or damaged, one line each;
     `label_accesses` says when the test labels were read (see `tune.results.label_access`), `decisions` what was decided
-    on the way; `labels` are those that this
-    process has read at a logged access; `chance` is the share of violent frames among the test frames, which guessing
-    has as AP, where it is known.
+    on the way; `labels` are those that this process has read at a logged access; `chance` is the share of violent
+    frames among the test frames, which guessing has as AP, where it is known.
     """
 
     path: Path
